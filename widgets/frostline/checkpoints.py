@@ -1,0 +1,302 @@
+"""Checkpoints in the official layout: args.json, vocab.json and weights, loaded strictly or not at all.
+
+Every tensor of the encoder must be matched in name and shape. The three namings of the attention's input
+projection that official code has written (in_proj, Wqkv, _impl.Wqkv) hold the same rows - queries, keys,
+values - and are all accepted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from frostline.errors import CheckpointError, unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from frostline.model import Encoder, EncoderConfig
+
+WEIGHTS = ("model.safetensors", "best_model.pt")
+IGNORED = ("decoder.", "mvc_decoder.", "flag_encoder.", "cls_decoder.")
+"""Tensors of pre-training and classification heads: not part of the encoder."""
+SPECIAL_TOKENS = ("<pad>", "<cls>", "<eoc>")
+
+
+@dataclass(frozen=True)
+class CheckpointSpec:
+    """One known checkpoint."""
+
+    name: str
+    description: str
+    folder: Path
+
+
+CHECKPOINTS = {
+    spec.name: spec
+    for spec in (
+        CheckpointSpec(
+            "mini",
+            "a small scGPT-architecture encoder for demonstration, pre-trained by frostline on 8,656 blood "
+            "cells; not the official weights",
+            Path(__file__).parent / "data" / "mini",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of the tensors in a weights file."""
+
+    matched: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+    def __str__(self) -> str:
+        text = f"{len(self.matched)} encoder tensors matched"
+        return text + (f"; ignored: {', '.join(self.ignored)}" if self.ignored else "")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder of args.json, vocab.json and weights whose encoder can be built."""
+
+    name: str
+    folder: Path
+    config: EncoderConfig
+    vocabulary: Mapping[str, int] = field(repr=False)
+    weights_sha256: str = field(repr=False)
+
+    def encoder(self) -> Encoder:
+        """Build the encoder and load its weights strictly; it carries a `load_report`.
+
+        Raises
+        ------
+        CheckpointError
+            A tensor of the encoder is missing, has another shape, or is not one of scGPT's.
+        """
+        from frostline.model import Encoder
+
+        model = Encoder(self.config)
+        state, report = match_tensors(_read_weights(_weights_file(self.folder)), model)
+        model.load_state_dict(state, strict=True)
+        model.load_report = report  # type: ignore[assignment]
+        return model.eval()
+
+
+def load_checkpoint(name: str | Path) -> Checkpoint:
+    """Open a checkpoint by its name or its folder.
+
+    Parameters
+    ----------
+    name
+        A name of `CHECKPOINTS`, or a folder with args.json, vocab.json and model.safetensors or
+        best_model.pt (the official layout).
+
+    Raises
+    ------
+    CheckpointError
+        The name is unknown, a file is missing or unreadable, or the vocabulary is not a permutation of
+        0..V-1.
+
+    Examples
+    --------
+    >>> load_checkpoint("mini").config.d_model
+    128
+    """
+    folder = _find(name)
+    missing = [file for file in ("args.json", "vocab.json") if not (folder / file).is_file()]
+    if missing:
+        raise CheckpointError(f"checkpoint folder {folder} lacks {', '.join(missing)}")
+    vocabulary = _read_vocabulary(folder / "vocab.json")
+    config = _read_config(folder / "args.json", vocabulary)
+    digest = hashlib.sha256(_weights_file(folder).read_bytes()).hexdigest()
+    return Checkpoint(str(name), folder, config, vocabulary, digest)
+
+
+def _find(name: str | Path) -> Path:
+    if str(name) in CHECKPOINTS:
+        return CHECKPOINTS[str(name)].folder
+    if Path(name).is_dir():
+        return Path(name)
+    error = unknown(
+        "checkpoint", str(name), CHECKPOINTS, remedy="A folder with args.json, vocab.json and weights works too"
+    )
+    raise CheckpointError(str(error))
+
+
+def _weights_file(folder: Path) -> Path:
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(f"checkpoint folder {folder} holds no weights ({' or '.join(WEIGHTS)})")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, not {type(content).__name__}")
+    return content
+
+
+def _read_vocabulary(path: Path) -> dict[str, int]:
+    vocabulary = _read_json(path)
+    if not all(type(token_id) is int for token_id in vocabulary.values()):
+        raise CheckpointError(f"{path}: every id must be an integer")
+    if sorted(vocabulary.values()) != list(range(len(vocabulary))):
+        raise CheckpointError(f"{path}: the ids must be 0..{len(vocabulary) - 1}, each exactly once")
+    absent = [token for token in SPECIAL_TOKENS if token not in vocabulary]
+    if absent:
+        raise CheckpointError(f"{path} lacks the special token(s) {', '.join(absent)}")
+    return vocabulary
+
+
+def _read_config(path: Path, vocabulary: Mapping[str, int]) -> EncoderConfig:
+    from frostline.model import EncoderConfig
+
+    args = _read_json(path)
+    wanted = ("embsize", "nheads", "d_hid", "nlayers", "dropout", "pad_token", "pad_value")
+    absent = [key for key in wanted if key not in args]
+    if absent:
+        raise CheckpointError(f"{path} lacks {', '.join(absent)}")
+    if args["pad_token"] not in vocabulary:
+        raise CheckpointError(f"{path}: pad_token {args['pad_token']!r} is not in vocab.json")
+    if args.get("input_emb_style", "continuous") != "continuous":
+        raise CheckpointError(f"{path}: input_emb_style {args['input_emb_style']!r}; only 'continuous' is known")
+    try:
+        return EncoderConfig(
+            n_tokens=len(vocabulary),
+            d_model=int(args["embsize"]),
+            n_heads=int(args["nheads"]),
+            d_hid=int(args["d_hid"]),
+            n_layers=int(args["nlayers"]),
+            dropout=float(args["dropout"]),
+            pad_id=vocabulary[args["pad_token"]],
+            cls_id=vocabulary["<cls>"],
+            pad_value=float(args["pad_value"]),
+        )
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        import torch
+
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # each reader has exceptions of its own; the remedy is the same
+        raise CheckpointError(f"{path} cannot be read as a weights file: {error}") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} must hold a plain state dict, not {type(state).__name__}")
+    return state
+
+
+def match_tensors(state: Mapping[str, Tensor], model: Encoder) -> tuple[dict[str, Tensor], LoadReport]:
+    """Rename a file's tensors to the encoder's names and hold them to its shapes.
+
+    Raises
+    ------
+    CheckpointError
+        Lists every missing, unexpected and mis-shaped tensor.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found: dict[str, Tensor] = {}
+    matched, ignored, unexpected = [], [], []
+    for key, tensor in state.items():
+        if key.startswith(IGNORED):
+            ignored.append(key)
+            continue
+        parts = _split_projection(key, tensor)
+        if any(name not in wanted or name in found for name in parts):
+            unexpected.append(key)
+            continue
+        found.update(parts)
+        matched.append(key)
+    missing = [name for name in wanted if name not in found]
+    misshapen = [
+        f"{name} is {tuple(tensor.shape)}, not {wanted[name]}"
+        for name, tensor in found.items()
+        if tuple(tensor.shape) != wanted[name]
+    ]
+    problems = {"missing": missing, "unexpected": unexpected, "mis-shaped": misshapen}
+    if any(problems.values()):
+        lines = [f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names]
+        raise CheckpointError("the weights do not match the encoder; " + "; ".join(lines))
+    return found, LoadReport(tuple(matched), tuple(ignored))
+
+
+def _split_projection(key: str, tensor: Tensor) -> dict[str, Tensor]:
+    """Three tensors from a joint attention projection (rows: q, k, v); any other tensor as it is."""
+    name = key.replace("self_attn._impl.", "self_attn.").replace("self_attn.Wqkv.", "self_attn.in_proj_")
+    if "self_attn.in_proj_" not in name:
+        return {name: tensor}
+    if tensor.shape[0] % 3:
+        return {name: tensor}
+    return {
+        name.replace("in_proj_", f"{letter}_proj."): part
+        for letter, part in zip("qkv", tensor.chunk(3), strict=True)
+    }
+
+
+def official_state(model: Encoder) -> dict[str, Tensor]:
+    """Return the encoder's weights under the names of the released files (`self_attn.Wqkv`)."""
+    import torch
+
+    state = dict(model.state_dict())
+    for i in range(model.config.n_layers):
+        prefix = f"transformer_encoder.layers.{i}.self_attn."
+        for kind in ("weight", "bias"):
+            parts = [state.pop(f"{prefix}{letter}_proj.{kind}") for letter in "qkv"]
+            state[f"{prefix}Wqkv.{kind}"] = torch.cat(parts)
+    return {name: tensor.contiguous() for name, tensor in state.items()}
+
+
+def save_checkpoint(
+    folder: Path, model: Encoder, vocabulary: Mapping[str, int], *, extra: Mapping[str, Any] | None = None
+) -> None:
+    """Write an encoder in the official layout, its weights as safetensors.
+
+    Parameters
+    ----------
+    folder
+        Made if it does not exist.
+    model, vocabulary
+        The encoder and its token -> id mapping.
+    extra
+        Further entries of args.json (corpus, seed, ...).
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = model.config
+    args = {
+        "embsize": config.d_model,
+        "nheads": config.n_heads,
+        "d_hid": config.d_hid,
+        "nlayers": config.n_layers,
+        "n_layers_cls": 3,
+        "dropout": config.dropout,
+        "pad_token": "<pad>",
+        "pad_value": int(config.pad_value),
+        "mask_value": -1,
+        "n_bins": 51,
+        "input_style": "binned",
+        "input_emb_style": "continuous",
+        "max_seq_len": 1200,
+        "fast_transformer": True,
+        **(extra or {}),
+    }
+    (folder / "args.json").write_text(json.dumps(args, indent=1) + "\n", encoding="utf-8")
+    (folder / "vocab.json").write_text(json.dumps(dict(vocabulary), indent=0) + "\n", encoding="utf-8")
+    save_file(official_state(model), folder / "model.safetensors")

@@ -1,0 +1,227 @@
+"""Frozen embeddings: batches by length, the encoder in inference mode, and what was computed kept.
+
+The cell embedding is the state of `<cls>` after the last layer, as on scGPT's official embedding path
+(`scgpt.tasks.embed_data`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from frostline.checkpoints import Checkpoint, load_checkpoint
+from frostline.datasets import Dataset
+from frostline.errors import DatasetError
+from frostline.genes import GeneMatch, match_genes
+from frostline.model import Encoder, EncoderConfig
+from frostline.monitor import Monitor
+from frostline.tokens import MAX_LENGTH, Tokens, tokenize
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+BATCH_TOKENS = 8_192
+"""Padded tokens in one batch of inference; bounds the memory, not the result."""
+
+
+def pad_tokens(tokens: Tokens, config: EncoderConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put `<cls>` in front of every cell and pad to the longest.
+
+    Returns
+    -------
+    tuple
+        (n_cells, S) int64 gene ids and (n_cells, S) float32 bins; -2 at `<cls>` and at padding.
+    """
+    lengths = tokens.lengths
+    shape = (len(tokens), 1 + int(lengths.max()))
+    ids = np.full(shape, config.pad_id, dtype=np.int64)
+    values = np.full(shape, config.pad_value, dtype=np.float32)
+    ids[:, 0] = config.cls_id
+    present = np.arange(shape[1] - 1) < lengths[:, None]
+    ids[:, 1:][present] = tokens.gene_ids
+    values[:, 1:][present] = tokens.bins
+    return torch.from_numpy(ids), torch.from_numpy(values)
+
+
+def batches_by_length(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
+    """Rows in batches of similar length, each at most `batch_tokens` with padding (or one cell)."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, batch_tokens // (int(lengths[order[start]]) + 1))
+        yield order[start : start + size]
+        start += size
+
+
+def encode(
+    encoder: Encoder, tokens: Tokens, *, batch_tokens: int = BATCH_TOKENS, monitor: Monitor | None = None
+) -> NDArray[np.float32]:
+    """Un-normalised `<cls>` states of tokenised cells, (n_cells, d) float32."""
+    monitor = monitor or Monitor()
+    states = np.empty((len(tokens), encoder.config.d_model), dtype=np.float32)
+    done = 0
+    with torch.inference_mode():
+        for rows in batches_by_length(tokens.lengths, batch_tokens):
+            monitor.step(done / len(tokens), f"{done:,} of {len(tokens):,} cells embedded")
+            states[rows] = encoder.cls_states(*pad_tokens(tokens.take(rows), encoder.config)).numpy()
+            done += len(rows)
+    return states
+
+
+def normalise(states: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Divide every row by its L2 norm, as the official embedding path does."""
+    scaled: NDArray[np.float32] = states / np.linalg.norm(states, axis=1, keepdims=True)
+    return scaled
+
+
+def tokenize_cells(
+    dataset: Dataset,
+    cells: NDArray[np.integer],
+    genes: Sequence[str],
+    checkpoint: Checkpoint,
+    *,
+    seed: int = 0,
+    max_length: int = MAX_LENGTH,
+) -> Tokens:
+    """Tokens of some cells of a data set, on one gene list.
+
+    Raises
+    ------
+    DatasetError
+        No gene is in the vocabulary, or a cell expresses none of them; names the cells.
+    """
+    match = match_genes(genes, checkpoint.vocabulary)
+    matrix = dataset.expression(cells, genes)
+    _refuse_empty_cells(matrix, match, dataset.cells[cells])
+    return tokenize(matrix, match.ids, seed=seed, max_length=max_length)
+
+
+def _refuse_empty_cells(matrix: object, match: GeneMatch, names: NDArray[np.str_]) -> None:
+    expressed = np.asarray((matrix[:, match.ids >= 0] != 0).sum(axis=1)).ravel()  # type: ignore[index]
+    empty = names[expressed == 0]
+    if len(empty):
+        raise DatasetError(
+            f"{len(empty)} cell(s) express no gene of the vocabulary, for example {', '.join(empty[:3])}; "
+            "leave them out, for example with scanpy.pp.filter_cells(adata, min_genes=200)"
+        )
+
+
+@dataclass
+class _Shared:
+    """States that strategies share, filled as cells are asked for."""
+
+    states: NDArray[np.float32]
+    done: NDArray[np.bool_]
+    seconds: NDArray[np.float64]
+    """(n_cells,) share of each cell in the time that its batch took."""
+
+
+def frozen_states(
+    dataset: Dataset,
+    cells: NDArray[np.integer],
+    genes: Sequence[str],
+    checkpoint: Checkpoint,
+    *,
+    seed: int = 0,
+    max_length: int = MAX_LENGTH,
+    monitor: Monitor | None = None,
+) -> tuple[NDArray[np.float32], float]:
+    """Un-normalised frozen `<cls>` states, computed once per data set and shared.
+
+    Returns
+    -------
+    tuple
+        (n_cells, d) float32 states, and the seconds that computing them took, now or earlier.
+    """
+    gene_list = hashlib.sha256("\n".join(genes).encode()).hexdigest()
+    key = ("frozen_states", checkpoint.weights_sha256, gene_list, seed, max_length)
+    if key not in dataset.cache:
+        dataset.cache[key] = _Shared(
+            np.empty((len(dataset), checkpoint.config.d_model), np.float32),
+            np.zeros(len(dataset), bool),
+            np.zeros(len(dataset)),
+        )
+    shared: _Shared = dataset.cache[key]
+    todo = np.unique(cells[~shared.done[cells]])
+    if len(todo):
+        started = time.perf_counter()
+        tokens = tokenize_cells(dataset, todo, genes, checkpoint, seed=seed, max_length=max_length)
+        shared.states[todo] = encode(checkpoint.encoder(), tokens, monitor=monitor)
+        shared.seconds[todo] = (time.perf_counter() - started) / len(todo)
+        shared.done[todo] = True
+    return shared.states[cells], float(shared.seconds[cells].sum())
+
+
+def embed(
+    adata: AnnData,
+    *,
+    checkpoint: str | Path = "mini",
+    seed: int = 0,
+    max_length: int = MAX_LENGTH,
+    key_added: str | None = None,
+    progress: object = None,
+) -> NDArray[np.float32]:
+    """Embed cells with a frozen encoder, as scGPT's `embed_data` does.
+
+    Parameters
+    ----------
+    adata
+        X holds counts or any strictly increasing per-cell transform of them (log-normalised, say).
+    checkpoint
+        A name of `CHECKPOINTS` or a folder in the official layout.
+    seed
+        Of the draws among tied bins and of the sample of genes in long cells.
+    max_length
+        Longest sequence, `<cls>` included.
+    key_added
+        Also write the embedding to `adata.obsm[key_added]`.
+    progress
+        Called with a fraction and a message.
+
+    Returns
+    -------
+    ndarray
+        (n_obs, d) float32, rows of L2 norm 1.
+
+    Raises
+    ------
+    DatasetError
+        No gene in the vocabulary, negative or missing values, a cell without an expressed known gene.
+    CheckpointError
+        The checkpoint is unknown or does not match the encoder.
+
+    Examples
+    --------
+    >>> from frostline.datasets import load_dataset
+    >>> pbmc = load_dataset("pbmc68k-reduced").adata.raw.to_adata()
+    >>> embed(pbmc[:5]).shape
+    (5, 128)
+    """
+    from scipy import sparse
+
+    opened = load_checkpoint(checkpoint)
+    match = match_genes(list(adata.var_names), opened.vocabulary)
+    matrix = sparse.csr_matrix(adata.X, dtype=np.float32)
+    bad = np.flatnonzero(~np.isfinite(matrix.data) | (matrix.data < 0))
+    if len(bad):
+        cell = adata.obs_names[np.searchsorted(matrix.indptr, bad[0], side="right") - 1]
+        raise DatasetError(
+            f"{len(bad):,} values of X are missing, infinite or negative, the first is {matrix.data[bad[0]]} in "
+            f"cell {cell!r}, gene {adata.var_names[matrix.indices[bad[0]]]!r}; counts or log-normalised values "
+            "are needed"
+        )
+    _refuse_empty_cells(matrix, match, np.asarray(adata.obs_names, dtype=str))
+    tokens = tokenize(matrix, match.ids, seed=seed, max_length=max_length)
+    monitor = Monitor(progress) if callable(progress) else None
+    embedding = normalise(encode(opened.encoder(), tokens, monitor=monitor))
+    if key_added is not None:
+        adata.obsm[key_added] = embedding
+    return embedding

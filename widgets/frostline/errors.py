@@ -1,0 +1,40 @@
+"""What can go wrong, as one small tree of exceptions.
+
+- FrostlineError (a ValueError): the input or the request is at fault; the message names the remedy
+    - DatasetError: the data set cannot be compared on as it is
+    - CheckpointError: a checkpoint is unknown, incomplete or does not match the encoder
+    - ArtifactError: a folder of artifacts is not what its run declared
+- Cancelled: the user stopped the work; what was finished before is kept
+"""
+
+
+class FrostlineError(ValueError):
+    """The input or the request is at fault; the message says what was seen and what to do."""
+
+
+class DatasetError(FrostlineError):
+    """The data set cannot be used as it is."""
+
+
+class CheckpointError(FrostlineError):
+    """A checkpoint is unknown, incomplete, or does not match the encoder."""
+
+
+class ArtifactError(FrostlineError):
+    """A folder of artifacts is not what its run declared."""
+
+
+class Cancelled(Exception):  # noqa: N818 - it is a request, not an error
+    """The user stopped the work."""
+
+
+def unknown(kind: str, value: object, known: object, *, remedy: str = "") -> FrostlineError:
+    """Build the error for a name that is not in a registry.
+
+    Examples
+    --------
+    >>> str(unknown("profile", "fast", ["full", "quickstart"]))
+    "unknown profile 'fast'; known: full, quickstart"
+    """
+    names = ", ".join(str(name) for name in known)  # type: ignore[attr-defined]
+    return FrostlineError(f"unknown {kind} {value!r}; known: {names}" + (f". {remedy}" if remedy else ""))

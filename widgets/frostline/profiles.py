@@ -1,0 +1,77 @@
+"""The execution profiles: how much of the data, how many genes, how long to train.
+
+One table, so that a reader sees what `quickstart` leaves out of `full`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from frostline.errors import unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Sizes and training lengths of one execution profile."""
+
+    name: str
+    max_cells: int
+    """Cells kept, drawn stratified by label; all of them when there are fewer."""
+    max_genes: int
+    """Genes kept, those of the largest variance over the training cells."""
+    batch_size: int
+    """Cells in one training step."""
+    head_epochs: int
+    """Longest training of the head; it stops early on the validation loss."""
+    lora_epochs: int
+    """Longest training of LoRA; it stops early on the validation loss."""
+    head_lr: float
+    """Learning rate of the head on frozen features."""
+    lora_lr: float
+    """Learning rate of the LoRA matrices and their head."""
+    repeats: int
+    """Independent splits, each with a seed of its own."""
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("quickstart", 1_000, 2_000, 32, 60, 8, 2e-3, 2e-3, 1),
+        Profile("full", 20_000, 5_000, 32, 200, 20, 1e-3, 1e-3, 3),
+    )
+}
+
+
+def get_profile(name: str) -> Profile:
+    """Look a profile up by name.
+
+    Raises
+    ------
+    FrostlineError
+        A ValueError that lists the known profiles.
+
+    Examples
+    --------
+    >>> get_profile("quickstart").repeats
+    1
+    """
+    if name not in PROFILES:
+        raise unknown("profile", name, sorted(PROFILES))
+    return PROFILES[name]
+
+
+def profile_table() -> pd.DataFrame:
+    """Return the profiles side by side, one column each.
+
+    Examples
+    --------
+    >>> list(profile_table().columns)
+    ['quickstart', 'full']
+    """
+    import pandas as pd
+
+    return pd.DataFrame([asdict(profile) for profile in PROFILES.values()]).set_index("name").T.astype(object)

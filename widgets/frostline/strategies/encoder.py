@@ -1,0 +1,100 @@
+"""What the three strategies on an scGPT encoder share: the checkpoint, tokens, frozen states."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.checkpoints import Checkpoint, load_checkpoint
+from frostline.datasets import Dataset
+from frostline.errors import CheckpointError, DatasetError
+from frostline.monitor import Monitor
+from frostline.splits import Split
+from frostline.strategies.base import Strategy, learned
+from frostline.tokens import MAX_LENGTH
+
+
+@dataclass(frozen=True)
+class EncoderStrategy(Strategy):
+    """A strategy that starts from a pretrained encoder."""
+
+    checkpoint: str = "mini"
+    """A name of `CHECKPOINTS`, or a folder in the official layout."""
+    token_seed: int = 0
+    """Of the draws among tied value bins."""
+    max_length: int = MAX_LENGTH
+    """Longest sequence of genes, `<cls>` included."""
+
+    opened_: Checkpoint = learned(None)
+    encoder_parameters_: int = learned(0)
+
+    def check(self, dataset: Dataset, split: Split) -> None:
+        """Refuse an unknown checkpoint, no gene in its vocabulary, cells without a known gene."""
+        from frostline.embedding import tokenize_cells
+
+        cells = np.concatenate([split.train, split.validation, split.test])
+        tokenize_cells(dataset, cells, split.genes, load_checkpoint(self.checkpoint), seed=self.token_seed)
+
+    def _open(self) -> Checkpoint:
+        """Open the checkpoint once, and count what it costs."""
+        started = time.perf_counter()
+        opened = load_checkpoint(self.checkpoint)
+        n_parameters = sum(p.numel() for p in opened.encoder().parameters())
+        self._learn(opened=opened, encoder_parameters=n_parameters)
+        self._learn(seconds={"load": time.perf_counter() - started, "embed": 0.0, "fit": 0.0, "predict": 0.0})
+        return opened
+
+    def _frozen(
+        self, dataset: Dataset, cells: NDArray[np.integer], monitor: Monitor | None = None
+    ) -> tuple[NDArray[np.float32], float]:
+        """Un-normalised frozen states, (n_cells, d), and the seconds they took, now or earlier."""
+        from frostline.embedding import frozen_states
+
+        return frozen_states(
+            dataset,
+            cells,
+            self.genes_,
+            self.opened_,
+            seed=self.token_seed,
+            max_length=self.max_length,
+            monitor=monitor,
+        )
+
+    def _encoder_arrays(self) -> dict[str, NDArray[Any]]:
+        """Which weights the learned part belongs to."""
+        return {"weights_sha256": np.frombuffer(bytes.fromhex(self.opened_.weights_sha256), dtype=np.uint8)}
+
+    def _restore_encoder(self, arrays: Mapping[str, NDArray[Any]]) -> Checkpoint:
+        """Open the checkpoint and refuse it when its weights are not those the strategy was fitted on."""
+        opened = self._open()
+        if arrays["weights_sha256"].tobytes().hex() != opened.weights_sha256:
+            raise CheckpointError(
+                f"strategy {self.name!r} was fitted on other weights than checkpoint {self.checkpoint!r} holds now"
+            )
+        return opened
+
+
+def rows_to_train_on(dataset: Dataset, split: Split) -> dict[str, NDArray[np.int64]]:
+    """Rows that train and rows that validate; cells of classes that training lacks cannot do either."""
+    known = np.unique(dataset.labels[split.train])
+    validation = split.validation[np.isin(dataset.labels[split.validation], known)]
+    if not len(validation):
+        raise DatasetError("no validation cell has a class that the training cells have")
+    return {"train": split.train, "validation": validation}
+
+
+def class_numbers(labels: NDArray[np.str_], classes: tuple[str, ...]) -> NDArray[np.int64]:
+    """Position of every label among the classes.
+
+    Raises
+    ------
+    KeyError
+        A label is none of the classes.
+    """
+    position = {name: i for i, name in enumerate(classes)}
+    return np.array([position[label] for label in labels], dtype=np.int64)

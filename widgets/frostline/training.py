@@ -1,0 +1,147 @@
+"""One training loop for everything that trains on labels: seeded, early-stopped, cancellable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from frostline.errors import FrostlineError
+from frostline.monitor import Monitor
+
+POOL = 8  # batches that are drawn together and then cut by length
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How long and how fast to train."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+    patience: int = 8
+    """Epochs without a lower validation loss before training stops."""
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    """Largest L2 norm of the gradient."""
+
+
+def train_classifier(
+    module: nn.Module,
+    logits: Callable[[str, NDArray[np.int64]], Tensor],
+    targets: dict[str, NDArray[np.int64]],
+    plan: TrainingPlan,
+    *,
+    lengths: NDArray[np.int64] | None = None,
+    monitor: Monitor | None = None,
+) -> tuple[dict[str, float], ...]:
+    """Minimise cross-entropy on training cells, keep the weights of the lowest validation loss.
+
+    Parameters
+    ----------
+    module
+        Holds the parameters; those with `requires_grad` are trained.
+    logits
+        Called with `train` or `validation` and rows of that part; (n_rows, n_classes).
+    targets
+        Class numbers of the cells of `train` and `validation`.
+    plan
+        Epochs, rates, seed.
+    lengths
+        Tokens of each training cell; batches are then made of cells of similar length.
+
+    Returns
+    -------
+    tuple
+        One entry an epoch: epoch, train_loss, validation_loss, validation_accuracy.
+
+    Raises
+    ------
+    FrostlineError
+        A loss is not finite, or a trainable tensor received no gradient.
+    Cancelled
+        The monitor was asked to stop.
+    """
+    monitor = monitor or Monitor()
+    trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    optimiser = torch.optim.AdamW(trainable.values(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
+    rng = np.random.default_rng(plan.seed)
+    history: list[dict[str, float]] = []
+    best, best_state, since_best = float("inf"), _snapshot(trainable), 0
+    for epoch in range(plan.epochs):
+        module.train()
+        losses = []
+        batches = list(_batches(len(targets["train"]), plan.batch_size, rng, lengths))
+        for i, rows in enumerate(batches):
+            monitor.step((epoch + i / len(batches)) / plan.epochs, f"epoch {epoch + 1} of at most {plan.epochs}")
+            loss = F.cross_entropy(logits("train", rows), torch.from_numpy(targets["train"][rows]))
+            losses.append(_descend(loss, optimiser, trainable, plan.clip) * len(rows))
+        entry = _validate(module, logits, targets["validation"], plan.batch_size)
+        history.append({"epoch": epoch + 1, "train_loss": sum(losses) / len(targets["train"]), **entry})
+        if entry["validation_loss"] < best:
+            best, best_state, since_best = entry["validation_loss"], _snapshot(trainable), 0
+        else:
+            since_best += 1
+        if since_best >= plan.patience:
+            break
+    with torch.no_grad():
+        for name, parameter in trainable.items():
+            parameter.copy_(best_state[name])
+    module.eval()
+    return tuple(history)
+
+
+def _snapshot(trainable: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in trainable.items()}
+
+
+def _descend(
+    loss: Tensor, optimiser: torch.optim.Optimizer, trainable: dict[str, nn.Parameter], clip: float
+) -> float:
+    if not torch.isfinite(loss):
+        raise FrostlineError(f"the training loss became {loss.item()}; try a smaller learning rate")
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    cut_off = [name for name, parameter in trainable.items() if parameter.grad is None]
+    if cut_off:
+        raise FrostlineError(f"called trainable, but no gradient reaches: {', '.join(cut_off[:5])}")
+    nn.utils.clip_grad_norm_(trainable.values(), clip)
+    optimiser.step()
+    return float(loss.item())
+
+
+def _batches(
+    n: int, batch_size: int, rng: np.random.Generator, lengths: NDArray[np.int64] | None
+) -> Iterator[NDArray[np.int64]]:
+    """All rows once, in random batches; of similar length within a pool when lengths are given."""
+    order = rng.permutation(n)
+    if lengths is not None:
+        pools = [order[start : start + POOL * batch_size] for start in range(0, n, POOL * batch_size)]
+        order = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools])
+    starts = np.arange(0, n, batch_size)
+    for start in rng.permutation(starts) if lengths is not None else starts:
+        yield order[start : start + batch_size]
+
+
+def _validate(
+    module: nn.Module,
+    logits: Callable[[str, NDArray[np.int64]], Tensor],
+    targets: NDArray[np.int64],
+    batch_size: int,
+) -> dict[str, float]:
+    module.eval()
+    with torch.no_grad():
+        starts = range(0, len(targets), batch_size)
+        rows = [np.arange(start, min(start + batch_size, len(targets))) for start in starts]
+        scores = torch.cat([logits("validation", part) for part in rows])
+    wanted = torch.from_numpy(targets)
+    return {
+        "validation_loss": float(F.cross_entropy(scores, wanted)),
+        "validation_accuracy": float((scores.argmax(1) == wanted).double().mean()),
+    }
