@@ -1,4 +1,4 @@
-"""frostline: do I need to fine-tune a single-cell foundation model, and how deep?
+"""How deep do I have to thaw a single-cell foundation model: the fair comparison.
 
 Five nouns - Dataset, Split, Strategy, Record, Comparison - and the verbs `split`, `evaluate`, `compare`.
 
@@ -35,12 +35,32 @@ _HOMES = {
     "profile_table": "profiles",
     "split": "splits",
 }
-_MODULES = ("artifacts", "panels", "strategies")
+_MODULES = ("artifacts", "embedding", "genes", "panels", "report", "strategies")
 
-__all__ = [*_HOMES, *_MODULES]  # noqa: PLE0604 - names of attributes
+__all__ = [
+    "Comparison",
+    "Dataset",
+    "Record",
+    "RunSettings",
+    "Split",
+    "artifacts",
+    "compare",
+    "embed",
+    "embedding",
+    "evaluate",
+    "evaluate_all",
+    "genes",
+    "load_checkpoint",
+    "load_dataset",
+    "panels",
+    "profile_table",
+    "report",
+    "split",
+    "strategies",
+]
 
 if TYPE_CHECKING:
-    from frostline import artifacts, panels, strategies
+    from frostline import artifacts, embedding, genes, panels, report, strategies
     from frostline.checkpoints import load_checkpoint
     from frostline.comparison import Comparison, compare
     from frostline.datasets import Dataset, load_dataset

@@ -34,6 +34,8 @@ class CheckpointSpec:
     name: str
     description: str
     folder: Path
+    overlaps: Mapping[str, str] = field(default_factory=dict)
+    """Data set -> what must be said of results on it, since pre-training may have seen its like."""
 
 
 CHECKPOINTS = {
@@ -44,6 +46,7 @@ CHECKPOINTS = {
             "a small scGPT-architecture encoder for demonstration, pre-trained by frostline on 8,656 blood "
             "cells; not the official weights",
             Path(__file__).parent / "data" / "mini",
+            {"pbmc68k-reduced": "The checkpoint mini was pre-trained on other cells of the same donor."},
         ),
     )
 }
@@ -124,7 +127,10 @@ def _find(name: str | Path) -> Path:
     if Path(name).is_dir():
         return Path(name)
     error = unknown(
-        "checkpoint", str(name), CHECKPOINTS, remedy="A folder with args.json, vocab.json and weights works too"
+        "checkpoint",
+        str(name),
+        CHECKPOINTS,
+        remedy="A folder with args.json, vocab.json and weights works too",
     )
     raise CheckpointError(str(error))
 
@@ -244,8 +250,7 @@ def _split_projection(key: str, tensor: Tensor) -> dict[str, Tensor]:
     if tensor.shape[0] % 3:
         return {name: tensor}
     return {
-        name.replace("in_proj_", f"{letter}_proj."): part
-        for letter, part in zip("qkv", tensor.chunk(3), strict=True)
+        name.replace("in_proj_", f"{letter}_proj."): part for letter, part in zip("qkv", tensor.chunk(3), strict=True)
     }
 
 

@@ -15,8 +15,18 @@ from frostline.records import Record
 if TYPE_CHECKING:
     import pandas as pd
 
+METRICS = ("accuracy", "macro_f1", "silhouette")
+HEADINGS = {
+    "strategy": "Strategy",
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro-F1",
+    "silhouette": "Silhouette",
+    "seconds": "Seconds",
+    "trainable_parameters": "Trainable parameters",
+}
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Records of several strategies on the same test cells; made by `compare`."""
 
@@ -118,11 +128,26 @@ class Comparison:
                 counts[position[label], position[predicted]] += 1
         return counts
 
+    def table(self) -> pd.DataFrame:
+        """Leaderboard as text for a reader: four decimals, NA where undefined."""
+        import pandas as pd
+
+        board = self.leaderboard()
+        formats = {
+            **dict.fromkeys(METRICS, "{:.4f}".format),
+            "seconds": "{:.1f}".format,
+            "trainable_parameters": "{:,}".format,
+        }
+        text = {"strategy": list(board["strategy"])}
+        for column, to_text in formats.items():
+            text[column] = ["NA" if value is pd.NA else to_text(value) for value in board[column]]
+        return pd.DataFrame(text).rename(columns=HEADINGS)
+
+    def __repr__(self) -> str:
+        return f"Comparison of {', '.join(self.strategies)}\n{self.table().to_string(index=False)}"
+
     def _repr_html_(self) -> str:
-        return str(self.leaderboard().to_html(index=False, na_rep="NA", float_format="{:.3f}".format))
-
-
-METRICS = ("accuracy", "macro_f1", "silhouette")
+        return str(self.table().to_html(index=False, border=0, classes="frostline-leaderboard"))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -70,7 +70,6 @@ DATASETS = {
             notes=(
                 "The labels were given by correlation with purified populations' expression, "
                 "which favours methods close to PCA.",
-                "The checkpoint mini was pre-trained on other cells of the same donor.",
             ),
         ),
         DatasetSpec(
@@ -129,7 +128,11 @@ class Dataset:
         for part in (self.cells, self.labels, self.genes):
             digest.update("\n".join(part).encode())
             digest.update(b"\0")
-        for array in (self.matrix.indptr.astype(np.int64), self.matrix.indices.astype(np.int64), self.matrix.data):
+        for array in (
+            self.matrix.indptr.astype(np.int64),
+            self.matrix.indices.astype(np.int64),
+            self.matrix.data,
+        ):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
@@ -184,7 +187,11 @@ def load_dataset(
     adata, spec, found_name = _open(source)
     notes: tuple[str, ...] = ()
     if spec is not None:
-        label_key, group_key, layer = label_key or spec.label_key, group_key or spec.group_key, layer or spec.layer
+        label_key, group_key, layer = (
+            label_key or spec.label_key,
+            group_key or spec.group_key,
+            layer or spec.layer,
+        )
         notes = spec.notes
     labels = _labels(adata, label_key)
     if group_key is not None:
@@ -251,7 +258,7 @@ def _labels(adata: AnnData, label_key: str | None) -> NDArray[np.str_]:
             f"label column {label_key!r} is missing for {int(column.isna().sum()):,} of {len(column):,} cells; "
             f"compare on the labelled ones: adata[adata.obs[{label_key!r}].notna()]"
         )
-    labels = column.astype(str).to_numpy(dtype=str)
+    labels: NDArray[np.str_] = column.astype(str).to_numpy(dtype=str)
     classes = np.unique(labels)
     if len(classes) < 2:
         seen = f"only {classes[0]!r}" if len(classes) else "no cell at all"

@@ -26,6 +26,7 @@ from frostline.monitor import Monitor
 from frostline.tokens import MAX_LENGTH, Tokens, tokenize
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 BATCH_TOKENS = 8_192
@@ -112,6 +113,18 @@ def _refuse_empty_cells(matrix: object, match: GeneMatch, names: NDArray[np.str_
             f"{len(empty)} cell(s) express no gene of the vocabulary, for example {', '.join(empty[:3])}; "
             "leave them out, for example with scanpy.pp.filter_cells(adata, min_genes=200)"
         )
+
+
+def token_table(dataset: Dataset, cell: int, genes: Sequence[str], checkpoint: Checkpoint) -> pd.DataFrame:
+    """Show one cell as the encoder reads it: gene, log-normalised value and bin, highest bins first."""
+    import pandas as pd
+
+    tokens = tokenize_cells(dataset, np.array([cell]), genes, checkpoint)
+    symbols = {token_id: symbol for symbol, token_id in checkpoint.vocabulary.items()}
+    names = [symbols[int(token_id)] for token_id in tokens.gene_ids]
+    values = dataset.expression(np.array([cell]), names).toarray().ravel()
+    table = pd.DataFrame({"gene": names, "log-normalised": values, "bin": tokens.bins})
+    return table.sort_values(["bin", "gene"], ascending=[False, True], ignore_index=True)
 
 
 @dataclass

@@ -24,7 +24,7 @@ class ArtifactError(FrostlineError):
     """A folder of artifacts is not what its run declared."""
 
 
-class Cancelled(Exception):  # noqa: N818 - it is a request, not an error
+class Cancelled(Exception):
     """The user stopped the work."""
 
 

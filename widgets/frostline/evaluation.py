@@ -84,7 +84,7 @@ def evaluate(
         cost=fitted.cost(),
         umap=umap_of(embedding, seed=split.training_seed),
         history=fitted.history_,
-        notes=(*dataset.notes, *split.notes),
+        notes=(*dataset.notes, *split.notes, *strategy.notes(dataset)),
     )
     monitor.step(1.0, "done")
     return record
@@ -157,6 +157,11 @@ def umap_of(embedding: NDArray[np.float64], *, seed: int) -> NDArray[np.float64]
 
     neighbours = min(15, len(embedding) - 1)
     # random starting points: the spectral start falls apart on few or disconnected cells
-    mapper = UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1, init="pca" if embedding.shape[1] > 2 else "random")
+    mapper = UMAP(
+        n_neighbors=neighbours,
+        random_state=seed,
+        n_jobs=1,
+        init="pca" if embedding.shape[1] > 2 else "random",
+    )
     coordinates: NDArray[np.float64] = np.asarray(mapper.fit_transform(embedding), dtype=np.float64)
     return coordinates

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
+from torch.nn import functional as F
 
 MAX_VALUE = 512.0  # values are clamped from above; -2 of <cls> passes through
 
@@ -87,7 +87,7 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(config.d_model, config.d_model)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, nh, S, hs)
+        return x.view(*x.shape[:2], self.n_heads, -1).transpose(1, 2)  # (B, nh, S, hs)
 
     def forward(self, queries: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, Q, d) queries over (B, S, d) -> (B, Q, d); mask (B, 1, 1, S) is True where a key counts."""
@@ -166,7 +166,7 @@ class Encoder(nn.Module):
         Tensor
             (B, S, d), or (B, 1, d) with `cls_only`.
         """
-        x = self.encoder(gene_ids) + self.value_encoder(values)  # (B, S, d)
+        x: Tensor = self.encoder(gene_ids) + self.value_encoder(values)  # (B, S, d)
         present = gene_ids != self.config.pad_id
         mask = None if bool(present.all()) else present[:, None, None, :]  # (B, 1, 1, S)
         last = len(self.transformer_encoder.layers) - 1
@@ -215,9 +215,7 @@ class Head(nn.Module):
         return out
 
 
-def pad_batch(
-    gene_ids: list[Tensor], bins: list[Tensor], config: EncoderConfig
-) -> tuple[Tensor, Tensor]:
+def pad_batch(gene_ids: list[Tensor], bins: list[Tensor], config: EncoderConfig) -> tuple[Tensor, Tensor]:
     """Put `<cls>` (value -2) in front and pad to the longest cell: (B, S) ids int64, (B, S) values float32."""
     longest = 1 + max(len(ids) for ids in gene_ids)
     ids = torch.full((len(gene_ids), longest), config.pad_id, dtype=torch.int64)

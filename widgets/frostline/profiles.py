@@ -74,4 +74,5 @@ def profile_table() -> pd.DataFrame:
     """
     import pandas as pd
 
-    return pd.DataFrame([asdict(profile) for profile in PROFILES.values()]).set_index("name").T.astype(object)
+    columns = {profile.name: asdict(profile) for profile in PROFILES.values()}
+    return pd.DataFrame(columns, dtype=object).drop(index="name")

@@ -53,6 +53,12 @@ class RunSettings(BaseModel):
         load_checkpoint(value)
         return value
 
+    @field_validator("strategies", mode="before")
+    @classmethod
+    def _from_commas(cls, value: object) -> object:
+        """Papermill's command line can only pass text: accept `head,lora`."""
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
     @field_validator("strategies")
     @classmethod
     def _known_strategies(cls, value: list[str]) -> list[str]:
@@ -85,10 +91,12 @@ class RunSettings(BaseModel):
         >>> RunSettings.from_notebook({"PROFILE": "full", "SEED": 7}).seed
         7
         """
-        given = {
+        given: dict[str, Any] = {
             name.lower(): value
             for name, value in names.items()
-            if name.isupper() and not name.startswith("_") and isinstance(value, str | int | float | list | tuple | dict)
+            if name.isupper()
+            and not name.startswith("_")
+            and isinstance(value, str | int | float | list | tuple | dict)
         }
         try:
             return cls(**given)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 from frostline.datasets import Dataset
 from frostline.errors import DatasetError
 from frostline.profiles import Profile, get_profile
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TEST_SHARE = 0.25
 VALIDATION_SHARE = 0.15
@@ -52,6 +56,16 @@ class Split:
             "genes": len(self.genes),
         }
 
+    def table(self, dataset: Dataset) -> pd.DataFrame:
+        """Cells of each class in each part."""
+        import pandas as pd
+
+        counts = {
+            part: pd.Series(dataset.labels[getattr(self, part)]).value_counts()
+            for part in ("train", "validation", "test")
+        }
+        return pd.DataFrame(counts).fillna(0).astype(int).rename_axis(dataset.label_key)
+
     @property
     def training_seed(self) -> int:
         """Seed of whatever trains on this split; each repeat has its own."""
@@ -66,9 +80,7 @@ class Split:
         return (f"Left out for having fewer than {MIN_CELLS} cells: {names}.",)
 
 
-def split(
-    dataset: Dataset, *, seed: int = 42, profile: str | Profile = "quickstart", repeat: int = 0
-) -> Split:
+def split(dataset: Dataset, *, seed: int = 42, profile: str | Profile = "quickstart", repeat: int = 0) -> Split:
     """Draw a stratified split of a data set into training, validation and test cells.
 
     Of every class a quarter tests and 15 % validate, at least one cell each. Classes with fewer than three

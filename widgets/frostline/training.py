@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
+from torch.nn import functional as F
 
 from frostline.errors import FrostlineError
 from frostline.monitor import Monitor
@@ -101,9 +101,7 @@ def _snapshot(trainable: dict[str, nn.Parameter]) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in trainable.items()}
 
 
-def _descend(
-    loss: Tensor, optimiser: torch.optim.Optimizer, trainable: dict[str, nn.Parameter], clip: float
-) -> float:
+def _descend(loss: Tensor, optimiser: torch.optim.Optimizer, trainable: dict[str, nn.Parameter], clip: float) -> float:
     if not torch.isfinite(loss):
         raise FrostlineError(f"the training loss became {loss.item()}; try a smaller learning rate")
     optimiser.zero_grad()

@@ -44,7 +44,7 @@ class Strategy(ABC):
     """Genes that it reads."""
     history_: tuple[dict[str, float], ...] = learned(())
     """One entry an epoch; empty for strategies that do not train in epochs."""
-    seconds_: dict[str, float] = learned(None)
+    seconds_: dict[str, float] = learned()
     """Seconds of load, embed, fit and predict."""
 
     @classmethod
@@ -58,6 +58,10 @@ class Strategy(ABC):
 
     def check(self, dataset: Dataset, split: Split) -> None:  # noqa: B027 - most have nothing to refuse
         """Refuse, before any training, what `fit` could not work on."""
+
+    def notes(self, dataset: Dataset) -> tuple[str, ...]:
+        """What must be said of this strategy's results on a data set."""
+        return ()
 
     @abstractmethod
     def fit(self, dataset: Dataset, split: Split, monitor: Monitor | None = None) -> Self:
@@ -117,7 +121,7 @@ class Strategy(ABC):
         content = json.loads((folder / "strategy.json").read_text(encoding="utf-8"))
         if content["strategy"] != cls.name:
             raise FrostlineError(f"{folder} holds a {content['strategy']!r}, not a {cls.name!r}")
-        parameters = {
+        parameters: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in content["parameters"].items()
         }
         strategy = cls(**parameters)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.checkpoints import Checkpoint, load_checkpoint
+from frostline.checkpoints import CHECKPOINTS, Checkpoint, load_checkpoint
 from frostline.datasets import Dataset
 from frostline.errors import CheckpointError, DatasetError
 from frostline.monitor import Monitor
@@ -39,6 +39,11 @@ class EncoderStrategy(Strategy):
 
         cells = np.concatenate([split.train, split.validation, split.test])
         tokenize_cells(dataset, cells, split.genes, load_checkpoint(self.checkpoint), seed=self.token_seed)
+
+    def notes(self, dataset: Dataset) -> tuple[str, ...]:
+        """What pre-training may have seen of the data set."""
+        spec = CHECKPOINTS.get(self.checkpoint)
+        return (spec.overlaps[dataset.name],) if spec and dataset.name in spec.overlaps else ()
 
     def _open(self) -> Checkpoint:
         """Open the checkpoint once, and count what it costs."""

@@ -150,7 +150,7 @@ class Lora(EncoderStrategy):
             # a pattern over whole names: the value encoder has a linear1 and a linear2 of its own
             target_modules=rf"transformer_encoder\.layers\.\d+\.(self_attn\.)?({names})",
         )
-        adapted: Encoder = inject_adapter_in_model(config, encoder)  # type: ignore[assignment, arg-type]
+        adapted: Encoder = inject_adapter_in_model(config, encoder)  # type: ignore[assignment]
         return adapted
 
     def _tokens(self, dataset: Dataset, cells: NDArray[np.integer]) -> Tokens:

@@ -1,0 +1,61 @@
+# Everything a developer or a reader does, one target each. `make quickstart` is where to begin.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help quickstart test lint lab book browser bench clean
+
+help:
+	@echo "make quickstart  run the tutorial on real cells, check it, build the book"
+	@echo "make lab         open JupyterLab on the notebooks"
+	@echo "make test        run all tests (make browser first, once)"
+	@echo "make lint        style and types"
+	@echo "make book        build the book from the tutorials that were run"
+	@echo "make browser     install the Chromium that the browser tests drive"
+	@echo "make bench       speed, measured side by side"
+	@echo "make clean       remove what the other targets made, the environment too"
+
+# Installed again only when the requirements change.
+$(VENV)/pip:
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/installed: $(VENV)/pip pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[book]"
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[book,test]"
+	@touch $@
+
+quickstart: $(VENV)/installed
+	$(BIN)/frostline publish cell_type_annotation --profile quickstart
+
+book: $(VENV)/installed
+	@test -f book/published/cell_type_annotation.run.json || $(MAKE) --no-print-directory quickstart
+	$(BIN)/frostline book
+
+lab: $(VENV)/installed
+	$(BIN)/jupyter lab notebooks/cell_type_annotation.ipynb
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	  { command -v apt-get >/dev/null || { echo "install Chromium with your package manager" >&2; exit 1; }; \
+	    if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq chromium; \
+	    else sudo apt-get update -qq && sudo apt-get install -y -qq chromium; fi; }
+
+bench: $(VENV)/installed-test
+	$(BIN)/python tests/benchmarks/tokens.py
+
+clean:
+	rm -rf $(VENV) build artifacts book/published dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

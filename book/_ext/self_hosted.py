@@ -1,0 +1,92 @@
+"""Sphinx extension: the site asks no other host for anything.
+
+Widgets are drawn by the manager in `_vendor/html-manager` instead of the one that myst-nb would load from
+a CDN, and whatever else would be fetched from outside is a warning, which `-W` turns into a failed build.
+"""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.util import logging
+
+logger = logging.getLogger(__name__)
+
+WIDGET_SCRIPTS = ("html-manager/assets_path.js", "html-manager/embed.js")
+"""In this order: the first tells the second where its fonts are."""
+
+FETCHED = {"src", "srcset", "data", "poster"}
+"""Attributes whose address a browser fetches by itself; of `href`, only that of `<link>`."""
+
+FONT_PRELOAD = re.compile(r'<link rel="preload" as="font"[^>]*>\n?')
+
+
+class OutsideAssets(HTMLParser):
+    """Collects the addresses in a page that a browser would fetch from another host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Look at the addresses in one tag."""
+        for name, value in attrs:
+            if name in FETCHED or (name, tag) == ("href", "link"):
+                self.found += [value] if value and is_outside(value) else []
+
+
+def is_outside(address: str) -> bool:
+    """Tell whether an address leads to another host."""
+    return address.strip().lower().startswith(("http://", "https://", "//"))
+
+
+def outside_assets(html: str) -> list[str]:
+    """Addresses in a piece of HTML that a browser would fetch from another host."""
+    parser = OutsideAssets()
+    parser.feed(html)
+    return parser.found
+
+
+def use_vendored_widgets(app: Sphinx, config: Config) -> None:
+    """Serve the vendored widget manager and let myst-nb use it.
+
+    The folder is not `_static`: Jupyter Book adds every script there to every page, and each widget would
+    be drawn twice.
+    """
+    config.html_static_path.append("_vendor")
+    config.nb_ipywidgets_js = {script: {} for script in WIDGET_SCRIPTS}
+
+
+def warn_of_outside_assets(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Warn of every script, style sheet, image or frame from another host."""
+    files = [*context.get("script_files", []), *context.get("css_files", [])]
+    addresses = [str(file.filename) for file in files if is_outside(str(file.filename))]
+    addresses += outside_assets(context.get("body", ""))
+    for address in addresses:
+        logger.warning("the page would fetch %s from another host", address, location=pagename)
+
+
+def drop_font_preloads(app: Sphinx, exception: Exception | None) -> None:
+    """Take the theme's font preloads out of the pages.
+
+    The style sheets load the same fonts anyway, and a page opened from a folder may not preload them: a
+    browser logs an error for each.
+    """
+    if exception is None and app.builder.format == "html":
+        for page in Path(app.outdir).rglob("*.html"):
+            html = page.read_text(encoding="utf-8")
+            page.write_text(FONT_PRELOAD.sub("", html), encoding="utf-8")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect the extension to Sphinx."""
+    # After Jupyter Book and myst-nb have set theirs, and after every extension has added its scripts.
+    app.connect("config-inited", use_vendored_widgets, priority=900)
+    app.connect("html-page-context", warn_of_outside_assets, priority=900)
+    app.connect("build-finished", drop_font_preloads)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

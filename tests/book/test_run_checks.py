@@ -1,0 +1,247 @@
+"""Every rule that keeps a tutorial from being published, each shown to catch one alteration."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import run_checks
+from published_project import (
+    NAME,
+    SOURCE,
+    code_cell,
+    executed_notebook,
+    markdown_cell,
+    stream,
+    write_manifest,
+)
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def published(root: Path) -> Path:
+    return root / "book" / "published"
+
+
+def problems(root: Path) -> list[str]:
+    return run_checks.find_problems(published(root), NAME, root)
+
+
+def change_manifest(root: Path, change: Change) -> None:
+    file = published(root) / f"{NAME}.run.json"
+    manifest = json.loads(file.read_text())
+    change(manifest)
+    file.write_text(json.dumps(manifest))
+
+
+def publish_notebook(root: Path, change: Change) -> None:
+    """Write a changed executed notebook, with a manifest that fits it."""
+    notebook = executed_notebook()
+    change(notebook)
+    (published(root) / f"{NAME}.ipynb").write_text(json.dumps(notebook))
+    write_manifest(root)
+
+
+def test_a_run_that_meets_every_rule_has_no_problem(root: Path) -> None:
+    assert problems(root) == []
+
+
+def test_missing_manifest(root: Path) -> None:
+    (published(root) / f"{NAME}.run.json").unlink()
+    assert problems(root) == [f"{NAME}.run.json: missing"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("{", "not valid JSON"), ("[]", "not a JSON object"), ("", "not valid JSON")]
+)
+def test_unreadable_manifest(root: Path, text: str, said: str) -> None:
+    (published(root) / f"{NAME}.run.json").write_text(text)
+    assert said in problems(root)[0]
+
+
+@pytest.mark.parametrize("key", run_checks.REQUIRED)
+def test_manifest_without_a_key(root: Path, key: str) -> None:
+    change_manifest(root, lambda m: m.pop(key))
+    assert problems(root) == [f"{NAME}.run.json: missing or of the wrong type: {key}"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda m: m.update(seed=True), "wrong type: seed"),
+        (lambda m: m.update(tutorial="other"), "describes the tutorial 'other'"),
+        (lambda m: m.update(ended="2026-11-22T10:11:01"), "ended has no time zone"),
+        (lambda m: m.update(started="yesterday"), "started is not a time"),
+        (lambda m: m["artifact_check"].update(result="failed"), "result is 'failed', not 'passed'"),
+        (lambda m: m["artifact_check"].update(result="stale"), "result is 'stale', not 'passed'"),
+        (lambda m: m["artifact_check"].pop("result"), "result is None, not 'passed'"),
+        (lambda m: m["artifact_check"].pop("numbers"), "how many numbers"),
+        (lambda m: m["artifact_check"].update(files=5), "5 files were checked, but 4 are listed"),
+    ],
+)
+def test_manifest_that_says_something_wrong(root: Path, change: Change, said: str) -> None:
+    change_manifest(root, change)
+    assert [said in problem for problem in problems(root)] == [True]
+
+
+def test_edited_source_notebook_is_stale(root: Path) -> None:
+    (root / SOURCE).write_text('{"cells": [1]}')
+    assert problems(root) == [f"{SOURCE}: stale: the source notebook has changed since; run it again"]
+
+
+def test_missing_source_notebook(root: Path) -> None:
+    (root / SOURCE).unlink()
+    assert problems(root) == [f"{SOURCE}: the source notebook is missing"]
+
+
+@pytest.mark.parametrize("path", ["../elsewhere.ipynb", "notebooks/../../elsewhere.ipynb"])
+def test_source_notebook_outside_the_repository(root: Path, path: str) -> None:
+    change_manifest(root, lambda m: m.update(source_notebook=path))
+    assert "must lie inside the repository" in problems(root)[0]
+
+
+def test_edited_executed_notebook(root: Path) -> None:
+    file = published(root) / f"{NAME}.ipynb"
+    file.write_text(file.read_text() + "\n")
+    assert problems(root) == [f"{NAME}.ipynb: altered: its sha256 is not the one of the run; run it again"]
+
+
+def test_missing_executed_notebook(root: Path) -> None:
+    (published(root) / f"{NAME}.ipynb").unlink()
+    assert problems(root) == [f"{NAME}.ipynb: missing"]
+
+
+ERROR = {"output_type": "error", "ename": "ValueError", "evalue": "no labels", "traceback": []}
+OUTSIDE_WIDGET = {run_checks.WIDGET_STATE: {"state": {"a": {"model_module": "anywidget"}}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda n: n["cells"].append(code_cell("f()", ERROR)), "cell 3 holds an error output: ValueError"),
+        (lambda n: n["cells"].append(code_cell("f()", count=None)), "cell 3 was not executed"),
+        (lambda n: n["metadata"].pop("language_info"), "metadata.language_info is missing"),
+        (lambda n: n["metadata"].update(papermill={"exception": True}), "papermill recorded an exception"),
+        (lambda n: n["cells"].pop(0), "no Markdown cell has a title"),
+        (lambda n: n["metadata"].update(widgets=OUTSIDE_WIDGET), "widgets of 'anywidget'"),
+    ],
+)
+def test_notebook_that_is_not_fit_to_read(root: Path, change: Change, said: str) -> None:
+    publish_notebook(root, change)
+    assert [said in problem for problem in problems(root)] == [True]
+
+
+def test_empty_code_cell_need_not_be_executed(root: Path) -> None:
+    publish_notebook(root, lambda n: n["cells"].append(code_cell(" \n", count=None)))
+    assert problems(root) == []
+
+
+def test_missing_artifact(root: Path) -> None:
+    (published(root) / NAME / "report.csv").unlink()
+    assert problems(root) == [f"{NAME}/report.csv: missing"]
+
+
+def test_missing_folder_of_artifacts(root: Path) -> None:
+    (published(root) / NAME).rename(root / "moved")
+    assert len(problems(root)) == 4
+
+
+@pytest.mark.parametrize("file", ["report.csv", "frozen_embedding_umap.png", "manifest.json"])
+def test_truncated_artifact(root: Path, file: str) -> None:
+    artifact = published(root) / NAME / file
+    artifact.write_bytes(artifact.read_bytes()[:-1])
+    assert problems(root) == [f"{NAME}/{file}: altered: its sha256 is not the one of the run"]
+
+
+def test_edited_number_in_the_report(root: Path) -> None:
+    report = published(root) / NAME / "report.csv"
+    report.write_text(report.read_text().replace("0.5", "0.9"))
+    assert "report.csv: altered" in problems(root)[0]
+
+
+def test_swapped_artifacts(root: Path) -> None:
+    folder = published(root) / NAME
+    first, second = (folder / "report.md").read_bytes(), (folder / "report.csv").read_bytes()
+    (folder / "report.md").write_bytes(second)
+    (folder / "report.csv").write_bytes(first)
+    assert len(problems(root)) == 2
+
+
+@pytest.mark.parametrize("file", ["old_umap.png", "sub/report.md", ".hidden"])
+def test_extra_artifact(root: Path, file: str) -> None:
+    extra = published(root) / NAME / file
+    extra.parent.mkdir(exist_ok=True)
+    extra.write_bytes(b"left over")
+    assert problems(root) == [f"{NAME}/{file}: unexpected: the run did not write it"]
+
+
+def test_artifact_that_is_a_link(root: Path) -> None:
+    report = published(root) / NAME / "report.md"
+    report.rename(root / "report.md")
+    report.symlink_to(root / "report.md")
+    assert "report.md: altered" in problems(root)[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "saved to /home/someone/artifacts",
+        "UserWarning: /usr/lib/python3.11/warnings.py:3",
+        "file:///Users/someone/report.md",
+        "'/tmp/ipykernel_7/1.py'",
+        r"C:\Users\someone\report.md",
+    ],
+)
+def test_path_of_a_machine_in_an_output(root: Path, text: str) -> None:
+    publish_notebook(root, lambda n: n["cells"].append(code_cell("f()", stream(text))))
+    assert f"{NAME}.ipynb: absolute path of a machine" in problems(root)[0]
+
+
+def test_path_of_this_repository_in_an_output(root: Path) -> None:
+    text = f"saved to {root.resolve()}/artifacts"
+    publish_notebook(root, lambda n: n["cells"].append(code_cell("f()", stream(text))))
+    assert f"{root.resolve()}/artifacts" in problems(root)[0]
+
+
+def test_path_of_a_machine_in_an_artifact_and_in_the_manifest(root: Path) -> None:
+    (published(root) / NAME / "report.md").write_text("from /home/someone/cells.h5ad")
+    write_manifest(root)
+    change_manifest(root, lambda m: m["parameters"].update(DATASET="/home/someone/cells.h5ad"))
+    found = problems(root)
+    assert [p.split(":")[0] for p in found] == [f"{NAME}.run.json", f"{NAME}/report.md"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "see https://example.org/home/someone/page",
+        "artifacts/report.md",
+        "~/data",
+        "and/or",
+        "<img src='data:image/png;base64,iVBOR/tmp/abc/home/abc+' alt='figure'>",
+    ],
+)
+def test_text_that_only_resembles_a_path(root: Path, text: str) -> None:
+    publish_notebook(root, lambda n: n["cells"].append(markdown_cell(text)))
+    assert problems(root) == []
+
+
+def test_encoded_data_is_not_searched_for_paths(root: Path) -> None:
+    image = {"output_type": "display_data", "metadata": {}, "data": {"image/png": "AAAA /tmp/abc"}}
+    buffers = [{"path": ["value"], "encoding": "base64", "data": " /tmp/abc"}]
+    state = {"state": {"a": {"model_module": "@jupyter-widgets/base", "buffers": buffers}}}
+
+    def change(notebook: dict[str, Any]) -> None:
+        notebook["cells"].append(code_cell("f()", image))
+        notebook["metadata"]["widgets"] = {run_checks.WIDGET_STATE: state}
+
+    publish_notebook(root, change)
+    assert problems(root) == []
+
+
+def test_all_problems_are_named_at_once(root: Path) -> None:
+    (root / SOURCE).write_text("{}")
+    (published(root) / NAME / "report.md").unlink()
+    (published(root) / NAME / "extra.md").write_text("extra")
+    assert len(problems(root)) == 3

@@ -1,0 +1,87 @@
+"""The book as it is built: links, box, files beside the page, and the refusal of a stale page."""
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+from published_project import NAME, ROOT, SOURCE, build_book
+from site_crawler import find_broken
+
+VENDORED = ROOT / "book" / "_vendor" / "html-manager"
+
+
+@pytest.fixture(scope="module")
+def page(site: Path) -> BeautifulSoup:
+    return BeautifulSoup((site / "published" / f"{NAME}.html").read_bytes(), "html.parser")
+
+
+@pytest.fixture
+def copied(built: Path, tmp_path: Path) -> Path:
+    """A copy of the built project without its site, to be altered."""
+    return shutil.copytree(built, tmp_path / "project", ignore=shutil.ignore_patterns("build"))
+
+
+def test_everything_on_the_site_resolves_inside_it(site: Path) -> None:
+    assert find_broken(site) == []
+
+
+def test_every_page_of_the_table_of_contents_is_there(site: Path) -> None:
+    pages = {p.relative_to(site).as_posix() for p in site.rglob("*.html") if "_static" not in p.parts}
+    toc = (ROOT / "book" / "_toc.yml").read_text()
+    listed = re.findall(r"(?:root|file): (\S+)", toc)
+    assert "index" in listed
+    assert pages == {f"{name}.html" for name in [*listed, "genindex", "search"]}
+
+
+def test_box_stands_once_under_the_title(page: BeautifulSoup) -> None:
+    (box,) = page.select(".frostline-status")
+    assert box == page.select_one("article h1").find_next_sibling()
+    assert "passed: 4 files, 24 numbers recomputed" in box.get_text()
+
+
+def test_files_beside_the_page_are_those_of_the_run(built: Path, site: Path) -> None:
+    published = built / "book" / "published"
+    files = [SOURCE, *(f"book/published/{p.relative_to(published)}" for p in published.rglob("*.*"))]
+    assert len(files) == 7
+    for file in files:
+        assert (site / file.removeprefix("book/")).read_bytes() == (built / file).read_bytes()
+
+
+def test_build_leaves_the_executed_notebook_as_it_was(executed: tuple[bytes, bytes], built: Path) -> None:
+    assert (built / "book" / "published" / f"{NAME}.ipynb").read_bytes() == executed[1]
+
+
+def test_nothing_of_thebe_or_a_math_renderer(page: BeautifulSoup) -> None:
+    scripts = " ".join(str(script) for script in page.find_all("script")).lower()
+    assert "thebe" not in scripts
+    assert "mathjax" not in scripts
+
+
+def test_stale_page_is_not_built(copied: Path) -> None:
+    source = json.loads((copied / SOURCE).read_text())
+    source["cells"][0]["source"] = "# Another title"
+    (copied / SOURCE).write_text(json.dumps(source))
+    done = build_book(copied)
+    assert done.returncode != 0
+    assert f"{SOURCE}: stale: the source notebook has changed since; run it again" in done.stdout
+    assert list(copied.glob("build/site/_build/html/**/*.html")) == []
+
+
+def test_page_that_fetches_from_another_host_is_not_built(copied: Path) -> None:
+    index = copied / "book" / "index.md"
+    index.write_text(index.read_text() + '\n<img alt="badge" src="https://example.org/badge.svg">\n')
+    done = build_book(copied)
+    assert done.returncode != 0
+    assert "WARNING: the page would fetch https://example.org/badge.svg" in done.stdout
+
+
+def test_vendored_files_are_those_that_are_written_down() -> None:
+    text = (VENDORED / "VENDORED.md").read_text()
+    written = dict(re.findall(r"^\| `([^`]+)` \| `([0-9a-f]{64})` \|$", text, re.MULTILINE))
+    there = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in VENDORED.iterdir()}
+    own = {"VENDORED.md", "assets_path.js"}
+    assert {name: digest for name, digest in there.items() if name not in own} == written

@@ -1,0 +1,48 @@
+"""A tutorial of four cells that shows each kind of output that the published pages rely on."""
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+INTRODUCTION = "# Four ways to name a cell\n\nA widget, a table and a figure.\n\n## Outline\n\nThree steps."
+PARAMETERS = 'PROFILE: str = "quickstart"  # profile\nSEED: int = 42  # seed'
+WIDGET = """
+import ipywidgets
+from IPython.display import display
+
+progress = ipywidgets.IntProgress(value=3, max=3, description="Strategies")
+message = ipywidgets.HTML("<p role='status'>All strategies done</p>")
+panel = ipywidgets.VBox([progress, message, ipywidgets.Button(description="Run", icon="play")])
+panel.add_class("tiny-panel")
+display(panel)
+"""
+TABLE = """
+import pandas as pd
+
+names = ["pca_logistic", "frozen_probe", "head", "lora"]
+columns = ["accuracy", "macro_f1", "silhouette", "seconds", "trainable_parameters", "repeat", "profile"]
+table = pd.DataFrame({column: range(4) for column in columns}, index=names)
+table
+"""
+FIGURE = """
+import base64
+import io
+
+from IPython.display import HTML
+from matplotlib.figure import Figure
+
+figure = Figure(figsize=(8, 3))
+figure.subplots().scatter(range(20), range(20))
+buffer = io.BytesIO()
+figure.savefig(buffer, format="png")
+data = base64.b64encode(buffer.getvalue()).decode()
+HTML(f'<img alt="Scatter plot of twenty points" src="data:image/png;base64,{data}">')
+"""
+
+
+def tiny_notebook() -> nbformat.NotebookNode:
+    """The source of the tutorial, without outputs."""
+    cells = [new_markdown_cell(INTRODUCTION), new_code_cell(PARAMETERS)]
+    cells[1].metadata["tags"] = ["parameters"]
+    cells += [new_code_cell(text.strip()) for text in (WIDGET, TABLE, FIGURE)]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return new_notebook(cells=cells, metadata={"kernelspec": kernel})

@@ -1,0 +1,193 @@
+"""The command line: frostline run | check | publish | embed | pretrain | checkpoints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from frostline import __version__
+from frostline.errors import Cancelled, FrostlineError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Do I need to fine-tune a single-cell foundation model, and how deep?",
+)
+console = Console(soft_wrap=True, highlight=False)
+
+Profile = Annotated[str, typer.Option("--profile", help="quickstart or full.")]
+Parameters = Annotated[
+    list[str] | None, typer.Option("--parameter", "-p", help="KEY=VALUE, a parameter of the notebook; repeatable.")
+]
+
+
+def main() -> None:
+    """Run the command line; what the input is to blame for is told without a traceback."""
+    try:
+        app()
+    except FrostlineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except (Cancelled, KeyboardInterrupt):
+        print("cancelled", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def _pairs(parameters: list[str] | None, profile: str) -> dict[str, str]:
+    pairs = {"PROFILE": profile}
+    for item in parameters or []:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise FrostlineError(f"-p {item!r} is not KEY=VALUE")
+        pairs[name.strip()] = value
+    return pairs
+
+
+def _refuse_bad_values(notebook: Path, pairs: dict[str, str]) -> None:
+    """Say at once what the notebook would say after its kernel has started."""
+    from frostline.publishing import typed_parameters
+    from frostline.settings import RunSettings
+
+    RunSettings.from_notebook(typed_parameters(notebook, pairs))
+
+
+def _show_leaderboard(folder: Path) -> None:
+    import pandas as pd
+
+    console.print("\nLeaderboard")
+    board = pd.read_csv(folder / "report.csv")
+    console.print(board.to_string(index=False, na_rep="NA", float_format="{:.4f}".format))
+
+
+@app.command()
+def run(
+    notebook: Annotated[str, typer.Argument(help="Name of a notebook in notebooks/, or a path.")],
+    profile: Profile = "quickstart",
+    parameter: Parameters = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the executed notebook goes.")] = None,
+) -> None:
+    """Execute a tutorial through papermill and check its artifacts."""
+    from frostline import artifacts, publishing
+
+    source = publishing.find_notebook(notebook)
+    pairs = _pairs(parameter, profile)
+    _refuse_bad_values(source, pairs)
+    done = publishing.execute(source, output or Path("artifacts") / source.name, pairs)
+    result = artifacts.check(done.artifacts_folder)
+    if result.passed:
+        _show_leaderboard(done.artifacts_folder)
+    console.print(f"\nnotebook   {done.output}\nartifacts  {done.artifacts_folder}\ncheck      {result}")
+    if not result.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def check(folder: Annotated[Path, typer.Argument(help="Folder of artifacts.")]) -> None:
+    """Check a folder of artifacts by its content; exit 1 and name what is wrong."""
+    from frostline import artifacts
+
+    result = artifacts.check(folder)
+    for problem in result.problems:
+        print(problem, file=sys.stderr)
+    if not result.passed:
+        raise typer.Exit(1)
+    print(f"{folder}: {result}")
+
+
+@app.command()
+def publish(
+    notebook: Annotated[str, typer.Argument(help="Name of a notebook in notebooks/, or a path.")],
+    profile: Profile = "quickstart",
+    parameter: Parameters = None,
+) -> None:
+    """Execute a tutorial, check its artifacts, place it in the book and build the book."""
+    from frostline import publishing
+
+    source = publishing.find_notebook(notebook)
+    pairs = _pairs(parameter, profile)
+    _refuse_bad_values(source, pairs)
+    done = publishing.publish(source, pairs, output=Path("artifacts") / source.name)
+    console.print("Building the book ...")
+    site = publishing.build_book()
+    _show_leaderboard(done.artifacts_folder)
+    page = site / "published" / f"{source.stem}.html"
+    console.print(f"\nnotebook   {done.output}\nartifacts  {done.artifacts_folder}\npage       {page}")
+
+
+@app.command()
+def book() -> None:
+    """Build the book from the tutorials that were published before."""
+    from frostline import publishing
+
+    console.print(f"site       {publishing.build_book() / 'index.html'}")
+
+
+@app.command()
+def embed(
+    source: Annotated[Path, typer.Argument(metavar="IN.h5ad", help="Cells; X holds counts or log-values.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="OUT.npy, or OUT.h5ad with obsm['X_scGPT'].")],
+    checkpoint: Annotated[str, typer.Option(help="Name or folder of a checkpoint.")] = "mini",
+    seed: Annotated[int, typer.Option(help="Of the draws among tied bins.")] = 0,
+    max_length: Annotated[int, typer.Option(help="Longest sequence, <cls> included.")] = 1200,
+) -> None:
+    """Embed cells with a frozen encoder."""
+    import numpy as np
+    from rich.progress import Progress
+
+    from frostline.datasets import read_h5ad
+    from frostline.embedding import embed as embed_cells
+
+    if output.suffix not in {".npy", ".h5ad"}:
+        raise FrostlineError(f"-o {output}: the name must end in .npy or .h5ad")
+    adata = read_h5ad(source)
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("embedding", total=1.0)
+        embedding = embed_cells(
+            adata,
+            checkpoint=checkpoint,
+            seed=seed,
+            max_length=max_length,
+            progress=lambda fraction, message: bar.update(task, completed=fraction, description=message),
+        )
+        bar.update(task, completed=1.0)
+    partial = output.with_name(f".{output.stem}.partial{output.suffix}")
+    if output.suffix == ".npy":
+        np.save(partial, embedding)
+    else:
+        adata.obsm["X_scGPT"] = embedding
+        adata.write_h5ad(partial)
+    partial.replace(output)
+    print(f"{output}: {embedding.shape[0]:,} cells x {embedding.shape[1]}")
+
+
+checkpoints_app = typer.Typer(no_args_is_help=True, help="The checkpoints that frostline knows.")
+app.add_typer(checkpoints_app, name="checkpoints")
+
+
+@checkpoints_app.command("list")
+def list_checkpoints() -> None:
+    """List the checkpoints."""
+    from frostline.checkpoints import CHECKPOINTS
+
+    for spec in CHECKPOINTS.values():
+        print(f"{spec.name}: {spec.description}")
+
+
+@checkpoints_app.command("path")
+def checkpoint_path(name: str) -> None:
+    """Print the folder of a checkpoint."""
+    from frostline.checkpoints import load_checkpoint
+
+    print(load_checkpoint(name).folder)

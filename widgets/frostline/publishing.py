@@ -1,0 +1,318 @@
+"""papermill run -> checked artifacts -> page in the book. Knows no panel and no strategy.
+
+A notebook is executed under a temporary name and moved into place on success; a page is placed only when
+the artifacts of its run pass their check.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from frostline import artifacts
+from frostline.errors import ArtifactError, FrostlineError, unknown
+
+PUBLISHED = Path("book") / "published"
+SITE = Path("build") / "site"
+MODE = "static executed tutorial"
+TIMEOUT = 3_600
+"""Seconds that one cell may take."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One variable of a notebook's parameters cell."""
+
+    name: str
+    kind: str
+    """str, int, float, bool or list[str]."""
+    default: Any
+    help: str
+
+    def parse(self, text: str) -> Any:
+        """Turn text of the command line into a value of the annotated type.
+
+        Raises
+        ------
+        FrostlineError
+            The text is no such value.
+
+        Examples
+        --------
+        >>> Parameter("SEED", "int", 42, "").parse("7")
+        7
+        >>> Parameter("STRATEGIES", "list[str]", [], "").parse("head, lora")
+        ['head', 'lora']
+        """
+        try:
+            if self.kind == "bool":
+                return {"true": True, "false": False}[text.lower()]
+            if self.kind == "list[str]":
+                return [part.strip() for part in text.split(",") if part.strip()]
+            return {"str": str, "int": int, "float": float}[self.kind](text)
+        except (ValueError, KeyError):
+            raise FrostlineError(f"parameter {self.name} is of type {self.kind}; got {text!r}") from None
+
+
+def find_notebook(name: str | Path) -> Path:
+    """Find a tutorial by name (in notebooks/) or path.
+
+    Raises
+    ------
+    FrostlineError
+        There is none; lists those that there are.
+    """
+    for path in (Path(name), Path("notebooks") / f"{name}.ipynb"):
+        if path.suffix == ".ipynb" and path.is_file():
+            return path
+    known = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
+    raise unknown("notebook", str(name), known or ["none in notebooks/ here"], remedy="A path to an .ipynb works too")
+
+
+def notebook_parameters(notebook: Path) -> dict[str, Parameter]:
+    """Read the parameters of a notebook from its cell tagged `parameters`.
+
+    Raises
+    ------
+    FrostlineError
+        The file is no notebook, or has no such cell.
+    """
+    import papermill
+
+    _read(notebook)
+    found = {
+        name: Parameter(
+            name, spec["inferred_type_name"] or "str", _literal(spec["default"]), (spec["help"] or "").strip()
+        )
+        for name, spec in papermill.inspect_notebook(str(notebook)).items()
+    }
+    if not found:
+        raise FrostlineError(f"{notebook} has no cell tagged 'parameters' with assignments")
+    return found
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _read(path: Path) -> Any:
+    import nbformat
+
+    try:
+        return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    except Exception as error:  # nbformat, json and validation have errors of their own
+        raise FrostlineError(f"{path} cannot be read as a notebook: {error}") from error
+
+
+def typed_parameters(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Hold parameters to a notebook's own; text is parsed by the annotated type.
+
+    Raises
+    ------
+    FrostlineError
+        A name is unknown (papermill itself would only log that), or text is no value of the type.
+    """
+    known = notebook_parameters(notebook)
+    for name in given:
+        if name not in known:
+            raise unknown("parameter", name, known, remedy=f"They are declared in {notebook}")
+    return {name: known[name].parse(value) if isinstance(value, str) else value for name, value in given.items()}
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One notebook that ran to its end."""
+
+    notebook: Path
+    """Source."""
+    output: Path
+    """Executed notebook."""
+    parameters: dict[str, Any]
+    """All of them, defaults included."""
+    started: datetime
+    seconds: float
+
+    @property
+    def artifacts_folder(self) -> Path:
+        """Where the notebook put its artifacts."""
+        return Path(str(self.parameters["OUTPUT_DIR"]))
+
+
+def execute(
+    notebook: Path, output: Path, parameters: Mapping[str, Any] | None = None, *, show_progress: bool = True
+) -> Execution:
+    """Execute a notebook through papermill, in the current folder.
+
+    Parameters
+    ----------
+    notebook
+        Source; not changed.
+    output
+        The executed notebook, replaced only on success. After a failure the notebook as far as it came is
+        beside it, under the name *.failed.ipynb.
+    parameters
+        Values, or text that the annotations of the parameters cell turn into values.
+
+    Raises
+    ------
+    FrostlineError
+        An unknown parameter (before anything runs), or a cell that raised.
+    """
+    import papermill
+
+    typed = typed_parameters(notebook, parameters or {})
+    values = {name: spec.default for name, spec in notebook_parameters(notebook).items()} | typed
+    output.parent.mkdir(parents=True, exist_ok=True)
+    running = output.with_name(f".{output.stem}.{os.getpid()}.running.ipynb")
+    failed = output.with_name(f"{output.stem}.failed.ipynb")
+    started, clock = datetime.now(UTC), time.perf_counter()
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(running),
+            typed,
+            progress_bar=show_progress,
+            execution_timeout=TIMEOUT,
+            log_output=False,
+        )
+        _finish(running, output)
+    except papermill.exceptions.PapermillExecutionError as error:
+        os.replace(running, failed)
+        raise FrostlineError(
+            f"{notebook.name} failed in cell {error.exec_count}: {error.ename}: {error.evalue} (see {failed})"
+        ) from error
+    finally:
+        running.unlink(missing_ok=True)
+    failed.unlink(missing_ok=True)
+    return Execution(notebook, output, values, started, time.perf_counter() - clock)
+
+
+def _finish(running: Path, output: Path) -> None:
+    """Refuse error outputs that papermill let pass, name the real output, move into place."""
+    import nbformat
+
+    executed = _read(running)
+    for number, cell in enumerate(executed.cells):
+        for item in cell.get("outputs", ()):
+            if item["output_type"] == "error":
+                raise FrostlineError(f"cell {number} holds an error output: {item['ename']}: {item['evalue']}")
+    executed.metadata["papermill"]["output_path"] = output.name
+    executed.metadata["papermill"]["input_path"] = Path(executed.metadata["papermill"]["input_path"]).name
+    nbformat.write(executed, running)  # type: ignore[no-untyped-call]
+    os.replace(running, output)
+
+
+def publish(
+    notebook: Path, parameters: Mapping[str, Any] | None = None, *, output: Path, show_progress: bool = True
+) -> Execution:
+    """Execute a notebook, check its artifacts, and place the page under book/published.
+
+    Raises
+    ------
+    FrostlineError
+        The notebook failed.
+    ArtifactError
+        The artifacts fail their check; whatever was published before stays.
+    """
+    execution = execute(notebook, output, parameters, show_progress=show_progress)
+    place(execution)
+    return execution
+
+
+def place(execution: Execution) -> None:
+    """Put an executed notebook, its run manifest and its artifacts into the book.
+
+    Raises
+    ------
+    ArtifactError
+        The artifacts fail their check, or are not of this run.
+    """
+    folder, name = execution.artifacts_folder, execution.notebook.stem
+    result = artifacts.check(folder)
+    if not result.passed:
+        raise ArtifactError(f"{folder} {result}; nothing was published")
+    manifest = json.loads((folder / artifacts.MANIFEST).read_text(encoding="utf-8"))
+    if datetime.fromisoformat(manifest["ended"]) < execution.started.replace(microsecond=0):
+        raise ArtifactError(f"{folder} holds artifacts of an earlier run; nothing was published")
+    PUBLISHED.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".placing-", dir=PUBLISHED))
+    try:
+        shutil.copytree(folder, staging / name)
+        shutil.copyfile(execution.output, staging / f"{name}.ipynb")
+        content = _run_manifest(execution, result, manifest, staging)
+        (staging / f"{name}.run.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        shutil.rmtree(PUBLISHED / name, ignore_errors=True)
+        for item in (name, f"{name}.ipynb", f"{name}.run.json"):
+            os.replace(staging / item, PUBLISHED / item)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _run_manifest(
+    execution: Execution, result: artifacts.CheckResult, manifest: Mapping[str, Any], staging: Path
+) -> dict[str, Any]:
+    """What the status box of the page says, and the hashes that hold the page to it."""
+    name = execution.notebook.stem
+    files = {file.name: artifacts.sha256(file) for file in sorted((staging / name).iterdir())}
+    return {
+        "tutorial": name,
+        "source_notebook": execution.notebook.as_posix(),
+        "source_sha256": artifacts.sha256(execution.notebook),
+        "executed_sha256": artifacts.sha256(staging / f"{name}.ipynb"),
+        "mode": MODE,
+        "profile": execution.parameters["PROFILE"],
+        "parameters": execution.parameters,
+        "dataset": manifest["dataset"]["name"],
+        "checkpoint": manifest["checkpoint"]["name"],
+        "seed": manifest["seed"],
+        "started": execution.started.isoformat(timespec="seconds"),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(execution.seconds, 1),
+        "artifact_check": {"result": "passed", "files": result.files, "numbers": result.numbers},
+        "artifacts": files,
+        "versions": manifest["versions"],
+    }
+
+
+def build_book() -> Path:
+    """Build the book with all warnings as errors.
+
+    Returns
+    -------
+    Path
+        The site's folder.
+
+    Raises
+    ------
+    FrostlineError
+        jupyter-book is not installed, no tutorial is published here, or the build failed.
+    """
+    if not list(PUBLISHED.glob("*.run.json")):
+        raise FrostlineError(f"{PUBLISHED} holds no executed tutorial; run: frostline publish cell_type_annotation")
+    program = Path(sys.executable).with_name("jupyter-book")
+    if not program.is_file():
+        raise FrostlineError("jupyter-book is not installed; pip install 'frostline[book]'")
+    options = ["--config", "_config.yml", "--path-output", str(SITE), "-W", "-n", "--keep-going", "--all"]
+    outcome = subprocess.run([program, "build", "book", *options], capture_output=True, text=True, check=False)
+    if outcome.returncode:
+        raise FrostlineError("the book was not built:\n" + _last_lines(outcome.stdout + outcome.stderr))
+    return SITE / "_build" / "html"
+
+
+def _last_lines(text: str, n: int = 30) -> str:
+    lines: Sequence[str] = [line for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[-n:])

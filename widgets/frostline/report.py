@@ -1,0 +1,176 @@
+"""Tables, figures and report.md, drawn from a Comparison."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from frostline.comparison import Comparison
+from frostline.errors import FrostlineError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette without its yellow, which is too light on white; safe for colour-blind eyes
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "P", "X", "v")
+DPI = 150
+
+
+def markdown_table(table: pd.DataFrame) -> str:
+    """Pipe table of a frame of text."""
+    rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def umap_figure(comparison: Comparison, strategy: str) -> Figure:
+    """UMAP of the test cells of the first repeat, in the representation that a strategy classifies from.
+
+    Colour and marker show the true class, a black ring a wrong prediction.
+
+    Raises
+    ------
+    FrostlineError
+        The record has no map: there were fewer than five test cells.
+    """
+    from matplotlib.figure import Figure
+
+    record = comparison.of(strategy)[0]
+    if record.umap is None:
+        raise FrostlineError(f"no UMAP of {strategy!r}: {len(record.cells)} test cells are too few")
+    labels = np.array(record.labels)
+    wrong = labels != np.array(record.predicted)
+    figure = Figure(figsize=(8.0, 4.6), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    size = float(np.clip(8_000 / len(labels), 3, 36))
+    for i, name in enumerate(comparison.classes):
+        points = record.umap[labels == name]
+        axes.scatter(
+            points[:, 0],
+            points[:, 1],
+            s=size,
+            c=COLOURS[i % len(COLOURS)],
+            marker=MARKERS[(i + i // len(COLOURS)) % len(MARKERS)],
+            linewidths=0,
+            alpha=0.85,
+            label=f"{name} ({len(points)})",
+            rasterized=len(labels) > 5_000,
+        )
+    rings = record.umap[wrong]
+    axes.scatter(
+        rings[:, 0],
+        rings[:, 1],
+        s=size * 2.6,
+        facecolors="none",
+        edgecolors="black",
+        linewidths=0.8,
+        label=f"wrongly predicted ({int(wrong.sum())})",
+    )
+    axes.set(xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
+    axes.set_title(f"{strategy}: {len(labels)} test cells of {record.dataset}", loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
+    return figure
+
+
+def confusion_figure(comparison: Comparison, strategy: str) -> Figure:
+    """Confusion matrix: counts in the cells, shade by share of the true class."""
+    from matplotlib.figure import Figure
+
+    counts = comparison.confusion(strategy)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
+    n = len(counts)
+    figure = Figure(figsize=(3.6 + 0.46 * n, 2.6 + 0.40 * n), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(counts.shape):
+        if counts[row, column]:
+            colour = "white" if shares[row, column] > 0.55 else "black"
+            axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", color=colour, fontsize=8)
+    axes.set_xticks(range(n), comparison.classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
+    axes.set_yticks(range(n), comparison.classes, fontsize=8)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    repeats = f", {len(comparison.repeats)} repeats" if len(comparison.repeats) > 1 else ""
+    axes.set_title(f"{strategy}: {counts.sum()} test cells{repeats}", loc="left", fontsize=11)
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.7)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """Figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def image_html(figure: Figure, alt: str) -> str:
+    """Figure as an HTML image with an alternative text."""
+    import base64
+    import html
+
+    data = base64.b64encode(png(figure)).decode()
+    return f'<img alt="{html.escape(alt, quote=True)}" style="max-width:100%" src="data:image/png;base64,{data}">'
+
+
+def reading(comparison: Comparison) -> str:
+    """Say in words what the leaderboard shows, and how sure one may be.
+
+    Returns
+    -------
+    str
+        Two or three sentences.
+    """
+    table = comparison.leaderboard()
+    best = table.iloc[0]
+    record = comparison.of(str(best["strategy"]))[0]
+    n, p = len(record.cells), float(best["accuracy"])
+    half = 1.96 * math.sqrt(p * (1 - p) / n)
+    text = f"Highest macro-F1: {best['strategy']} ({best['macro_f1']:.4f})"
+    if len(table) > 1:
+        second = table.iloc[1]
+        text += f", then {second['strategy']} ({second['macro_f1']:.4f})"
+    return (
+        f"{text}. With {n} test cells an accuracy of {p:.4f} is uncertain by about {half:.4f} either way "
+        "(95 %, binomial): smaller differences between strategies may be chance, and then the cheaper one is the "
+        "better choice."
+    )
+
+
+def report_markdown(comparison: Comparison) -> str:
+    """report.md: what was compared, on what, the leaderboard, what to know before believing it."""
+    record = comparison.records[0]
+    sizes = record.sizes
+    lines = [
+        f"# Cell type annotation of {record.dataset}",
+        "",
+        f"Label column `{record.label_key}`, {len(record.classes)} classes. Profile `{record.profile}`, "
+        f"seed {record.seed}, {len(comparison.repeats)} repeat(s). Stratified random split: {sizes['train']} training, "
+        f"{sizes['validation']} validation and {sizes['test']} test cells, the same for every strategy; "
+        f"{sizes['genes']} genes.",
+        "",
+        "## Leaderboard",
+        "",
+        markdown_table(comparison.table()),
+        "",
+        "Sorted by macro-F1 (mean F1 over the classes that have a test cell), then accuracy. Silhouette: of the "
+        "true classes of the test cells in the representation that the strategy classifies from. Seconds: loading, "
+        "embedding, fitting and predicting, as if the strategy had been run alone. NA: undefined.",
+        "",
+        "## Reading it",
+        "",
+        reading(comparison),
+    ]
+    if comparison.notes:
+        lines += ["", "## Know before believing", "", *[f"- {note}" for note in comparison.notes]]
+    checkpoints = sorted({str(r.parameters["checkpoint"]) for r in comparison.records if "checkpoint" in r.parameters})
+    if "mini" in checkpoints:
+        lines += [
+            "",
+            "The checkpoint `mini` is a small model for demonstration, not the official scGPT weights.",
+        ]
+    return "\n".join(lines) + "\n"
