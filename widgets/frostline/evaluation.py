@@ -137,7 +137,7 @@ def _all_classes(
 
 
 def umap_of(embedding: NDArray[np.float64], *, seed: int) -> NDArray[np.float64] | None:
-    """Two-dimensional UMAP (McInnes et al. 2018), seeded; None for fewer than five cells.
+    """Two-dimensional UMAP (McInnes et al. 2018), seeded; None for fewer than five cells or one dimension.
 
     Parameters
     ----------
@@ -151,17 +151,11 @@ def umap_of(embedding: NDArray[np.float64], *, seed: int) -> NDArray[np.float64]
     ndarray or None
         (n_cells, 2)
     """
-    if len(embedding) < MIN_CELLS_FOR_UMAP:
+    if len(embedding) < MIN_CELLS_FOR_UMAP or embedding.shape[1] < 2:
         return None
     from umap import UMAP
 
     neighbours = min(15, len(embedding) - 1)
-    # random starting points: the spectral start falls apart on few or disconnected cells
-    mapper = UMAP(
-        n_neighbors=neighbours,
-        random_state=seed,
-        n_jobs=1,
-        init="pca" if embedding.shape[1] > 2 else "random",
-    )
+    mapper = UMAP(n_neighbors=neighbours, min_dist=0.5, random_state=seed, n_jobs=1, init="pca")
     coordinates: NDArray[np.float64] = np.asarray(mapper.fit_transform(embedding), dtype=np.float64)
     return coordinates

@@ -40,7 +40,7 @@ class GeneMatch:
     def __str__(self) -> str:
         text = f"{self.n_matched:,} of {len(self.names):,} genes are in the vocabulary"
         if self.unmatched:
-            text += f"; not in it, for example: {', '.join(self.unmatched[:5])}"
+            text += f"\nnot in it, for example: {', '.join(self.unmatched[:5])}"
         return text
 
 

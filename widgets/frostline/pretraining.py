@@ -1,0 +1,620 @@
+"""How the `mini` checkpoint is made: pre-train a small scGPT-architecture encoder on unlabelled counts.
+
+From random subsets of a cell's genes the `<cls>` state has to tell the cell's principal components, the
+bins of other genes of the cell (the official MVC objective), and which other subset came from the same
+cell. Gene embeddings start from co-expression and the first layer starts as an average of them, so that
+`<cls>` states differ between cells before the first step; from an ordinary start a post-norm encoder of
+this size gives nearly the same state to every cell for hundreds of steps.
+
+Every batch is a pure function of the seed and the step, so a run that was stopped goes on as if it had not
+been. Import this module where it is used: it needs torch.
+
+Sources: Cui et al., Nature Methods 2024 (10.1038/s41592-024-02201-0) for the architecture and MVC; van den
+Oord et al. 2018 (arXiv:1807.03748) for InfoNCE.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from frostline.checkpoints import SPECIAL_TOKENS, save_checkpoint
+from frostline.errors import Cancelled, DatasetError, FrostlineError
+from frostline.model import Encoder, EncoderConfig
+from frostline.monitor import Monitor
+from frostline.tokens import N_BINS, Tokens, tokenize
+
+VALUE_SCALE = 10.0
+"""Bins are divided by this in training; afterwards the value encoder's first layer takes it over."""
+LOSSES = ("loss", "components", "mvc", "contrast")
+STATE_FILE = "pretraining_state.pt"
+
+_N_SPECIAL = len(SPECIAL_TOKENS)  # gene ids follow the special tokens
+_PAD, _CLS = SPECIAL_TOKENS.index("<pad>"), SPECIAL_TOKENS.index("<cls>")
+_MEAN_OF, _LAST = 10, 100  # steps a row of history.csv stands for; steps whose mean is the final loss
+
+
+@dataclass(frozen=True)
+class PretrainSettings:
+    """Hyper-parameters of a pre-training run, the seed and the number of steps aside.
+
+    Examples
+    --------
+    >>> PretrainSettings(d_model=64).d_hid
+    256
+    """
+
+    d_model: int = 128
+    """Width of the encoder; also the number of singular vectors the gene embeddings start from."""
+    n_layers: int = 4
+    """Transformer layers."""
+    n_heads: int = 4
+    """Attention heads."""
+    d_hid: int = 256
+    """Feed-forward width."""
+    dropout: float = 0.0
+    """Dropout while pre-training; the random gene subsets already regularise."""
+    min_fraction: float = 0.01
+    """A gene enters the vocabulary when at least this fraction of the cells of one set express it."""
+    n_components: int = 64
+    """Principal components of the pooled log-normalised cells to be told from `<cls>`."""
+    subset_sizes: tuple[int, ...] = (48, 96, 160)
+    """Genes a cell shows in one step; one of these sizes is drawn per step."""
+    batch_cells: int = 64
+    """Cells a step, each seen as two gene subsets."""
+    mvc_genes: int = 32
+    """Expressed genes, and as many random measured ones, whose bins are told from `<cls>`."""
+    mvc_weight: float = 0.5
+    """Weight of the mean squared error of bins / 50."""
+    contrast_weight: float = 0.3
+    """Weight of InfoNCE between the two subsets."""
+    temperature: float = 0.1
+    """Of InfoNCE, over cosine similarities."""
+    learning_rate: float = 2e-4
+    """Peak learning rate of AdamW; 1e-3 lets a post-norm encoder collapse."""
+    embedding_rate: float = 0.3
+    """Learning rate of the gene embeddings as a fraction of `learning_rate`."""
+    weight_decay: float = 0.01
+    """Of AdamW, on every parameter."""
+    warmup: int = 100
+    """Steps over which the learning rate rises from zero; it falls as a cosine to the last step."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+
+    def __post_init__(self) -> None:
+        if self.d_model % self.n_heads:
+            raise FrostlineError(f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}")
+        if not self.subset_sizes or min(self.subset_sizes) < 1:
+            raise FrostlineError(f"subset_sizes must hold positive numbers of genes, got {self.subset_sizes}")
+        if self.batch_cells < 2:
+            raise FrostlineError("batch_cells must be at least 2: InfoNCE compares cells with one another")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What a finished run left in its folder."""
+
+    folder: Path
+    n_cells: int
+    n_genes: int
+    steps: int
+    losses: Mapping[str, float]
+    """Means over the last 100 steps: the total, components, mvc, contrast."""
+
+
+def pretrain(
+    corpus: Sequence[Path],
+    output: Path,
+    *,
+    seed: int = 0,
+    steps: int = 1460,
+    settings: PretrainSettings | None = None,
+    save_every: int = 100,
+    monitor: Monitor | None = None,
+) -> Pretrained:
+    """Pre-train an encoder and write it as a checkpoint in the official layout.
+
+    The same files, settings, steps and seed give the same weights on one machine with one number of
+    threads, whether or not the run was interrupted.
+
+    Parameters
+    ----------
+    corpus
+        .h5ad files of counts (cells x genes, gene symbols as var_names); labels are not read.
+    output
+        Folder for the checkpoint, history.csv and MODEL_CARD.md. A run that was stopped leaves its state
+        there and goes on from it; a finished one is returned as it is.
+    seed, steps
+        Of all draws; optimiser steps of `settings.batch_cells` cells.
+    settings
+        The remaining hyper-parameters; the defaults made `mini`.
+    save_every
+        Steps between two saved states.
+    monitor
+        Told of every step, and asked whether to stop.
+
+    Raises
+    ------
+    DatasetError
+        A file is missing, unreadable or holds no counts, or there are too few cells or genes.
+    FrostlineError
+        The folder holds a run of another corpus, seed, number of steps or settings.
+    Cancelled
+        The monitor said so; the state is saved, and the same call goes on from there.
+    """
+    if steps < 1 or save_every < 1:
+        raise FrostlineError(f"steps and save_every must be at least 1, got {steps} and {save_every}")
+    monitor = monitor or Monitor()
+    run = _Run(read_corpus(corpus), seed, steps, settings or PretrainSettings())
+    finished = _finished(output, run.plan)
+    if finished:
+        return finished
+    output.mkdir(parents=True, exist_ok=True)
+    run.start(output / STATE_FILE)
+    while run.step < steps:
+        try:
+            monitor.step(run.step / steps, run.message())
+        except Cancelled:
+            run.save(output / STATE_FILE)
+            raise
+        run.advance()
+        if run.step % save_every == 0 or run.step == steps:
+            run.save(output / STATE_FILE)
+    return run.finish(output)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Unlabelled cells of several sets, on the union of their genes."""
+
+    counts: sparse.csr_matrix
+    """(n_cells, n_genes)"""
+    genes: tuple[str, ...]
+    """(n_genes,) sorted symbols; gene g has the vocabulary id g + 3."""
+    set_of_cell: NDArray[np.int64]
+    """(n_cells,) which file a cell came from."""
+    measured: tuple[NDArray[np.int64], ...]
+    """Per file the genes it has a column for, as indices."""
+    files: tuple[dict[str, Any], ...]
+    """Per file its name, sha256 and number of cells."""
+
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """Token -> id: the special tokens, then the genes."""
+        return {token: i for i, token in enumerate((*SPECIAL_TOKENS, *self.genes))}
+
+    def log_normalised(self) -> sparse.csr_matrix:
+        """(n_cells, n_genes) log1p of counts per ten thousand."""
+        totals = np.asarray(self.counts.sum(axis=1)).ravel()
+        scale = np.repeat(1e4 / totals, np.diff(self.counts.indptr))
+        values = np.log1p(self.counts.data * scale).astype(np.float32)
+        return sparse.csr_matrix((values, self.counts.indices, self.counts.indptr), shape=self.counts.shape)
+
+    def tokens(self, seed: int) -> Tokens:
+        """Bins of every cell on all its genes; values that admit several bins are drawn per seed."""
+        ids = np.arange(len(self.genes), dtype=np.int32) + np.int32(_N_SPECIAL)
+        return tokenize(self.counts, ids, seed=seed, max_length=len(ids) + 1)
+
+    def frequent(self, min_fraction: float) -> Corpus:
+        """Keep the genes that at least this fraction of the cells of one set express."""
+        keep = np.zeros(len(self.genes), dtype=bool)
+        for i, file in enumerate(self.files):
+            keep |= self.counts[self.set_of_cell == i].getnnz(axis=0) >= min_fraction * file["cells"]
+        new = np.cumsum(keep) - 1
+        measured = tuple(new[genes[keep[genes]]] for genes in self.measured)
+        genes = tuple(self.genes[i] for i in np.flatnonzero(keep))
+        return Corpus(self.counts[:, keep], genes, self.set_of_cell, measured, self.files)
+
+
+def read_corpus(paths: Sequence[Path]) -> Corpus:
+    """Read sets of counts and pool them.
+
+    Raises
+    ------
+    DatasetError
+        A file is missing, given twice or unreadable, or holds something other than counts of named genes.
+    """
+    sets = [_read_counts(Path(path)) for path in paths]
+    if not sets:
+        raise DatasetError("the corpus is empty: give at least one .h5ad file of counts")
+    files = tuple(
+        {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "cells": matrix.shape[0]}
+        for path, (matrix, _) in zip(map(Path, paths), sets, strict=True)
+    )
+    if len({file["sha256"] for file in files}) < len(files):
+        raise DatasetError("the corpus holds the same file more than once")
+    genes = tuple(sorted({name for _, names in sets for name in names}))
+    place = {name: i for i, name in enumerate(genes)}
+    columns = [np.array([place[name] for name in names]) for _, names in sets]
+    parts = []
+    for (matrix, _), target in zip(sets, columns, strict=True):
+        shape = (matrix.shape[0], len(genes))
+        parts.append(sparse.csr_matrix((matrix.data, target[matrix.indices], matrix.indptr), shape=shape))
+    counts = sparse.csr_matrix(sparse.vstack(parts))
+    counts.sort_indices()
+    set_of_cell = np.repeat(np.arange(len(files)), [file["cells"] for file in files])
+    return Corpus(counts, genes, set_of_cell, tuple(np.sort(target) for target in columns), files)
+
+
+def _read_counts(path: Path) -> tuple[sparse.csr_matrix, list[str]]:
+    import anndata
+
+    if not path.is_file():
+        raise DatasetError(f"{path} does not exist; the corpus is a list of .h5ad files of counts")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # repeated names are refused below
+            adata = anndata.read_h5ad(path)
+    except Exception as error:  # truncated files fail in many ways; the remedy is the same
+        raise DatasetError(f"{path} cannot be read as .h5ad (incomplete file?): {error}") from error
+    if adata.X is None or 0 in adata.shape:
+        raise DatasetError(f"{path} holds no expression values (X is empty)")
+    matrix = sparse.csr_matrix(adata.X).astype(np.float32)
+    matrix.eliminate_zeros()
+    _check_counts(matrix, path)
+    if not adata.var_names.is_unique:
+        twice = ", ".join(map(str, adata.var_names[adata.var_names.duplicated()][:3]))
+        raise DatasetError(f"{path}: genes occur more than once ({twice}); try adata.var_names_make_unique()")
+    return matrix, [str(name) for name in adata.var_names]
+
+
+def _check_counts(matrix: sparse.csr_matrix, path: Path) -> None:
+    values = matrix.data
+    bad = values[~np.isfinite(values) | (values < 0) | (values != np.floor(values))]
+    if len(bad):
+        raise DatasetError(
+            f"{path}: pre-training needs counts in X (whole numbers, none negative or missing); seen: {bad[0]:g}"
+        )
+    empty = np.flatnonzero(matrix.getnnz(axis=1) == 0)
+    if len(empty):
+        raise DatasetError(
+            f"{path}: {len(empty)} cell(s) have no counts, the first in row {empty[0]}; "
+            "leave them out, for example with scanpy.pp.filter_cells(adata, min_genes=200)"
+        )
+
+
+def principal_components(corpus: Corpus, n_components: int, seed: int) -> NDArray[np.float32]:
+    """(n_cells, n_components) scores: unit variance times singular value ^ 0.25, mean square 1 in all.
+
+    The exponent lets the leading components count for more without drowning the others.
+    """
+    from sklearn.decomposition import PCA
+
+    pca = PCA(n_components, svd_solver="arpack", random_state=seed)
+    scores = pca.fit_transform(corpus.log_normalised()) / pca.singular_values_**0.75
+    return np.asarray(scores / np.sqrt(np.mean(scores**2)), dtype=np.float32)
+
+
+def gene_vectors(corpus: Corpus, width: int, seed: int) -> NDArray[np.float32]:
+    """(n_genes, width) co-expression embeddings, centred by how often a gene is expressed.
+
+    Without the centring every cell's average of them is nearly the same vector.
+    """
+    from sklearn.decomposition import TruncatedSVD
+
+    matrix = corpus.log_normalised()
+    svd = TruncatedSVD(width, random_state=seed).fit(matrix)
+    vectors = svd.components_.T * np.sqrt(svd.singular_values_)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-12
+    frequency = matrix.getnnz(axis=0) / matrix.nnz
+    return np.asarray(vectors - frequency @ vectors, dtype=np.float32)
+
+
+def build_encoder(corpus: Corpus, settings: PretrainSettings, seed: int) -> Encoder:
+    """Build the encoder whose `<cls>` states differ between cells before the first step."""
+    d = settings.d_model
+    config = EncoderConfig(
+        n_tokens=len(corpus.genes) + _N_SPECIAL,
+        d_model=d,
+        n_heads=settings.n_heads,
+        d_hid=settings.d_hid,
+        n_layers=settings.n_layers,
+        dropout=settings.dropout,
+        pad_id=_PAD,
+        cls_id=_CLS,
+    )
+    model = Encoder(config)
+    first = model.get_submodule("transformer_encoder.layers.0.self_attn")
+    weights = dict(first.named_parameters())
+    with torch.no_grad():
+        table = model.encoder.embedding.weight
+        table[:_N_SPECIAL] = 0.0
+        table[_N_SPECIAL:] = torch.from_numpy(gene_vectors(corpus, d, seed))
+        model.value_encoder.norm.weight.fill_(0.3)
+        weights["v_proj.weight"].copy_(torch.eye(d))
+        weights["out_proj.weight"].copy_(8 * torch.eye(d))
+        weights["q_proj.weight"].mul_(0.3)
+        weights["k_proj.weight"].mul_(0.3)
+    return model
+
+
+def fold_values(model: Encoder) -> None:
+    """Make an encoder that was trained on bins / 10 take bins: (W / 10) x + b = W (x / 10) + b; in place."""
+    with torch.no_grad():
+        model.value_encoder.linear1.weight.div_(VALUE_SCALE)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Two gene subsets of each of B cells, and what `<cls>` has to tell about them."""
+
+    ids: Tensor
+    """(2 B, S) vocabulary ids with `<cls>` in front; the second subsets after the first."""
+    values: Tensor
+    """(2 B, S) bins; -2 at `<cls>` and at padding."""
+    components: Tensor
+    """(B, n_components)"""
+    genes: Tensor
+    """(B, G) vocabulary ids of the genes whose bins are asked for."""
+    bins: Tensor
+    """(B, G) their bins / 50, 0 where not expressed."""
+
+
+def draw_subset(
+    tokens: Tokens, size: int, length: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(n, length) ids and bins of `<cls>` and up to `size` random genes of each of n cells, padded.
+
+    Examples
+    --------
+    >>> cell = Tokens(np.array([7], np.int32), np.array([50], np.uint8), np.array([0, 1]))
+    >>> ids, values = draw_subset(cell, 1, 3, np.random.default_rng(0))
+    >>> ids.tolist(), values.tolist()
+    ([[1, 7, 0]], [[-2.0, 50.0, -2.0]])
+    """
+    rows = np.repeat(np.arange(len(tokens)), tokens.lengths)
+    order = np.argsort(rows + rng.random(len(rows)))  # shuffles inside each cell
+    rank = np.arange(len(rows)) - tokens.offsets[rows]
+    keep = rank < size
+    rows, rank, order = rows[keep], rank[keep], order[keep]
+    ids = np.full((len(tokens), length), _PAD, dtype=np.int64)
+    values = np.full((len(tokens), length), -2.0, dtype=np.float32)
+    ids[:, 0] = _CLS
+    ids[rows, 1 + rank] = tokens.gene_ids[order]
+    values[rows, 1 + rank] = tokens.bins[order]
+    return ids, values
+
+
+def _heads(settings: PretrainSettings) -> nn.ModuleDict:
+    """Build what reads the objectives from `<cls>`; thrown away after pre-training."""
+    d = settings.d_model
+    w = nn.Linear(d, d, bias=False)
+    parts = {"components": nn.Linear(d, settings.n_components), "gene2query": nn.Linear(d, d), "w": w}
+    nn.init.zeros_(w.weight)
+    return nn.ModuleDict(parts)
+
+
+def batch_losses(model: Encoder, heads: nn.ModuleDict, batch: Batch, settings: PretrainSettings) -> list[Tensor]:
+    """Return the total loss, and its parts: components, mvc, contrast."""
+    cls = model.cls_states(batch.ids, batch.values / VALUE_SCALE)  # (2 B, d)
+    a, b = cls.chunk(2)
+    components = F.mse_loss(heads["components"](cls), batch.components.repeat(2, 1))
+
+    queries = torch.sigmoid(heads["gene2query"](model.encoder(batch.genes)))  # (B, G, d)
+    predicted = heads["w"](torch.stack([a, b], dim=1)) @ queries.transpose(1, 2)  # (B, 2, G)
+    mvc = F.mse_loss(predicted, batch.bins[:, None].expand_as(predicted))
+
+    similarity = F.normalize(a, dim=1) @ F.normalize(b, dim=1).T / settings.temperature  # (B, B)
+    own = torch.arange(len(a))
+    contrast = (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2
+    total = components + settings.mvc_weight * mvc + settings.contrast_weight * contrast
+    return [total, components, mvc, contrast]
+
+
+class _Run:
+    """One run: what decides its weights, and, once started, its state."""
+
+    def __init__(self, corpus: Corpus, seed: int, steps: int, settings: PretrainSettings) -> None:
+        self.corpus = corpus.frequent(settings.min_fraction)
+        self.seed, self.steps, self.settings = seed, steps, settings
+        plan = {"corpus": corpus.files, "seed": seed, "steps": steps, "settings": asdict(settings)}
+        self.plan: dict[str, Any] = json.loads(json.dumps(plan))
+        self.step = 0
+        self.history: list[list[float]] = []  # LOSSES of each step
+        wanted = max(settings.d_model, settings.n_components)
+        if min(self.corpus.counts.shape) <= wanted:
+            raise DatasetError(
+                f"the corpus has {self.corpus.counts.shape[0]} cells and {len(self.corpus.genes)} frequent "
+                f"genes; both must exceed {wanted} (the larger of d_model and n_components)"
+            )
+
+    def start(self, state: Path) -> None:
+        """Initialise everything, or go on from a saved state."""
+        settings = self.settings
+        saved = _load_state(state, self.plan) if state.is_file() else None
+        self.components = principal_components(self.corpus, settings.n_components, self.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.model = build_encoder(self.corpus, settings, self.seed).train()
+            self.heads = _heads(settings)
+            self.noise = torch.get_rng_state()  # of dropout
+        table = self.model.encoder.embedding.weight
+        rest = [p for p in [*self.model.parameters(), *self.heads.parameters()] if p is not table]
+        groups = [{"params": [table], "scale": settings.embedding_rate}, {"params": rest, "scale": 1.0}]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+        self._epoch = -1
+        if saved:
+            self.model.load_state_dict(saved["model"])
+            self.heads.load_state_dict(saved["heads"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.step, self.history, self.noise = saved["step"], saved["history"], saved["noise"]
+
+    def message(self) -> str:
+        """Say where the run is, in a few words."""
+        text = f"step {self.step:,} of {self.steps:,}"
+        return text + (f", loss {self.history[-1][0]:.3f}" if self.history else "")
+
+    def advance(self) -> None:
+        """Do one step."""
+        rate = self.settings.learning_rate * _schedule(self.step, self.steps, self.settings.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self.noise)
+            losses = batch_losses(self.model, self.heads, self.batch(self.step), self.settings)
+            self.noise = torch.get_rng_state()
+        if not torch.isfinite(losses[0]):
+            raise FrostlineError(f"the loss is not finite at step {self.step}; lower the learning rate")
+        self.optimizer.zero_grad()
+        losses[0].backward()  # type: ignore[no-untyped-call]
+        parameters = [*self.model.parameters(), *self.heads.parameters()]
+        nn.utils.clip_grad_norm_(parameters, self.settings.clip)
+        self.optimizer.step()
+        self.history.append([float(loss.detach()) for loss in losses])
+        self.step += 1
+
+    def batch(self, step: int) -> Batch:
+        """Draw the batch of a step: a pure function of the seed and the step."""
+        n_cells = len(self.components)
+        n = min(self.settings.batch_cells, n_cells)
+        epoch, place = divmod(step, n_cells // n)
+        if epoch != self._epoch:  # values that admit several bins get others in every epoch
+            self._epoch = epoch
+            self._order = np.random.default_rng([self.seed, epoch]).permutation(n_cells)
+            self._tokens = self.corpus.tokens(seed=self.seed + epoch)
+        cells = self._order[place * n : (place + 1) * n]
+        tokens = self._tokens.take(cells)
+        rng = np.random.default_rng([self.seed, epoch, place])
+        size = int(rng.choice(self.settings.subset_sizes))
+        length = 1 + min(size, int(tokens.lengths.max()))
+        subsets = [draw_subset(tokens, size, length, rng) for _ in range(2)]
+        asked = self._questions(cells, tokens, rng)
+        ids, values = (np.concatenate(parts) for parts in zip(*subsets, strict=True))
+        return Batch(*map(torch.from_numpy, (ids, values, self.components[cells], *asked)))
+
+    def _questions(
+        self, cells: NDArray[np.int64], tokens: Tokens, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Genes to ask for, expressed ones and random measured ones, and their bins / 50."""
+        n = self.settings.mvc_genes
+        place = (rng.random((len(cells), n)) * tokens.lengths[:, None]).astype(np.int64)
+        expressed = tokens.gene_ids[tokens.offsets[:-1, None] + place]
+        measured = [rng.choice(self.corpus.measured[s], n) for s in self.corpus.set_of_cell[cells]]
+        genes = np.concatenate([expressed, np.stack(measured) + _N_SPECIAL], axis=1).astype(np.int64)
+        dense = np.zeros((len(cells), len(self.corpus.genes) + _N_SPECIAL), dtype=np.float32)
+        dense[np.repeat(np.arange(len(cells)), tokens.lengths), tokens.gene_ids] = tokens.bins
+        return genes, np.take_along_axis(dense, genes, axis=1) / np.float32(N_BINS - 1)
+
+    def save(self, path: Path) -> None:
+        """Write the state under a temporary name, then move it into place."""
+        parts = {name: getattr(self, name).state_dict() for name in ("model", "heads", "optimizer")}
+        rest = {"step": self.step, "history": self.history, "noise": self.noise}
+        temporary = path.with_name(path.name + ".tmp")
+        torch.save({"plan": json.dumps(self.plan), **parts, **rest}, temporary)
+        os.replace(temporary, path)
+
+    def finish(self, folder: Path) -> Pretrained:
+        """Write the checkpoint, its history and its card; remove the state."""
+        last = np.mean(self.history[-_LAST:], axis=0)
+        losses = {name: round(float(value), 4) for name, value in zip(LOSSES, last, strict=True)}
+        fold_values(self.model)
+        extra = {**self.plan, "objective": _objective(self.settings), "final_losses": losses}
+        save_checkpoint(folder, self.model, self.corpus.vocabulary, extra=extra)
+        _write_history(self.history, folder / "history.csv")
+        (folder / "MODEL_CARD.md").write_text(_card(self, losses), encoding="utf-8")
+        (folder / STATE_FILE).unlink()
+        return Pretrained(folder, len(self.components), len(self.corpus.genes), self.steps, losses)
+
+
+def _schedule(step: int, steps: int, warmup: int) -> float:
+    """Fraction of the peak learning rate: linear warm-up times a cosine that ends at zero."""
+    return min(1.0, (step + 1) / max(warmup, 1)) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def _load_state(path: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        state = torch.load(path, weights_only=True)
+        found = json.loads(state["plan"])
+    except Exception as error:  # torch has many exceptions for a damaged file
+        raise FrostlineError(f"{path} cannot be read; remove it to start anew: {error}") from error
+    _check_plan(found, plan, path.parent)
+    return dict(state)
+
+
+def _check_plan(found: Mapping[str, Any], plan: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to go on with, or to overwrite, a run of another plan."""
+    old, new = ({**part, **part.get("settings", {})} for part in (found, plan))
+    names = [name for name in new if name != "settings" and old.get(name) != new[name]]
+    if names:
+        seen = [n if n == "corpus" else f"{n} ({old.get(n)} there, {new[n]} here)" for n in names]
+        raise FrostlineError(
+            f"{folder} holds a pre-training run that differs in {', '.join(seen)}; "
+            "choose another folder, or repeat that run's arguments to go on with it"
+        )
+
+
+def _finished(folder: Path, plan: Mapping[str, Any]) -> Pretrained | None:
+    """Return the run that was completed in this folder before, if any."""
+    if not (folder / "args.json").is_file() or (folder / STATE_FILE).is_file():
+        return None
+    args = json.loads((folder / "args.json").read_text(encoding="utf-8"))
+    _check_plan(args, plan, folder)
+    n_genes = len(json.loads((folder / "vocab.json").read_text(encoding="utf-8"))) - _N_SPECIAL
+    n_cells = sum(file["cells"] for file in args["corpus"])
+    return Pretrained(folder, n_cells, n_genes, args["steps"], args["final_losses"])
+
+
+def _objective(settings: PretrainSettings) -> str:
+    return (
+        f"mean squared error of {settings.n_components} principal components of the cell from <cls>, "
+        f"+ {settings.mvc_weight:g} x MVC, + {settings.contrast_weight:g} x InfoNCE between two random gene "
+        "subsets of the cell"
+    )
+
+
+def _write_history(history: Sequence[Sequence[float]], path: Path) -> None:
+    """One row for every ten steps: the last of them, and the means of the losses."""
+    chunks = [history[start : start + _MEAN_OF] for start in range(0, len(history), _MEAN_OF)]
+    steps = np.cumsum([len(chunk) for chunk in chunks])
+    rows = np.column_stack([steps, [np.mean(chunk, axis=0) for chunk in chunks]])
+    header = ",".join(("step", *LOSSES))
+    np.savetxt(path, rows, fmt=["%d", *["%.5f"] * len(LOSSES)], delimiter=",", header=header, comments="")
+
+
+def _card(run: _Run, losses: Mapping[str, float]) -> str:
+    settings = run.settings
+    files = "\n".join(f"| {f['file']} | {f['cells']:,} | `{f['sha256']}` |" for f in run.corpus.files)
+    n_parameters = sum(parameter.numel() for parameter in run.model.parameters())
+    first = np.mean(run.history[:_MEAN_OF], axis=0)
+    curve = "\n".join(f"| {n} | {a:.3f} | {losses[n]:.3f} |" for n, a in zip(LOSSES, first, strict=True))
+    return f"""# Model card
+
+A small encoder in the scGPT architecture, pre-trained by frostline **for demonstration**. These are not the
+official scGPT weights, and its results say nothing about what those can do.
+
+- {n_parameters:,} parameters: {settings.d_model} wide, {settings.n_layers} layers, {settings.n_heads} heads,
+  feed-forward {settings.d_hid}; {len(run.corpus.genes):,} genes in the vocabulary (those that at least
+  {settings.min_fraction:.0%} of the cells of one set express).
+- Objective: {_objective(settings)}. A step shows {" or ".join(map(str, settings.subset_sizes))} genes a cell.
+- {run.steps:,} steps of {settings.batch_cells} cells, AdamW at {settings.learning_rate:g}, seed {run.seed}.
+
+## Corpus
+
+{len(run.components):,} unlabelled cells; the cells themselves are not shipped.
+
+| file | cells | sha256 |
+|---|---|---|
+{files}
+
+## Curve
+
+Means over the first {_MEAN_OF} and the last {_LAST} steps; the whole curve is in history.csv.
+
+| loss | first | last |
+|---|---|---|
+{curve}
+"""
