@@ -7,6 +7,7 @@ values - and are all accepted.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from frostline.model import Encoder, EncoderConfig
 
 WEIGHTS = ("model.safetensors", "best_model.pt")
+RECORD = "sha256.json"
 IGNORED = ("decoder.", "mvc_decoder.", "flag_encoder.", "cls_decoder.")
 """Tensors of pre-training and classification heads: not part of the encoder."""
 SPECIAL_TOKENS = ("<pad>", "<cls>", "<eoc>")
@@ -33,11 +35,28 @@ class CheckpointSpec:
 
     name: str
     description: str
-    folder: Path
+    megabytes: int
+    """Size of the weights."""
+    folder: Path | None = None
+    """Where it is, for one that is installed with the package."""
+    drive_folder: str | None = None
+    """Id of its Google Drive folder, for one that is downloaded."""
     overlaps: Mapping[str, str] = field(default_factory=dict)
     """Data set -> what must be said of results on it, since pre-training may have seen its like."""
 
+    @property
+    def source(self) -> str:
+        """Where it comes from."""
+        if self.drive_folder is None:
+            return "installed with frostline"
+        return f"https://drive.google.com/drive/folders/{self.drive_folder}"
 
+
+def _official(name: str, description: str, drive_folder: str) -> CheckpointSpec:
+    return CheckpointSpec(name, f"official scGPT, {description}", 205, drive_folder=drive_folder)
+
+
+# The official model zoo as listed in scGPT's README; one size, since all share architecture and vocabulary.
 CHECKPOINTS = {
     spec.name: spec
     for spec in (
@@ -45,9 +64,22 @@ CHECKPOINTS = {
             "mini",
             "a small scGPT-architecture encoder for demonstration, pre-trained by frostline on 8,656 blood "
             "cells; not the official weights",
-            Path(__file__).parent / "data" / "mini",
-            {"pbmc68k-reduced": "The checkpoint mini was pre-trained on other cells of the same donor."},
+            7,
+            folder=Path(__file__).parent / "data" / "mini",
+            overlaps={"pbmc68k-reduced": "The checkpoint mini was pre-trained on other cells of the same donor."},
         ),
+        _official("whole-human", "33 million normal human cells (recommended)", "1oWh_-ZRdhtoGQ2Fw24HP41FgLoomVo-y"),
+        _official(
+            "continual-pretrained",
+            "whole-human, continued with cell type labels for zero-shot embeddings",
+            "1_GROJTzXiAV8HB4imruOTk6PEGuNOcgB",
+        ),
+        _official("brain", "13.2 million brain cells", "1vf1ijfQSk7rGdDGpBntR5bi5g6gNt-Gx"),
+        _official("blood", "10.3 million blood and bone marrow cells", "1kkug5C7NjvXIwQGGaGoqXTk_Lb_pDrBU"),
+        _official("heart", "1.8 million heart cells", "1GcgXrd7apn6y4Ze_iSCncskX3UsWPY2r"),
+        _official("lung", "2.1 million lung cells", "16A1DJ30PT6bodt4bWLa4hpS7gbWZQFBG"),
+        _official("kidney", "814 thousand kidney cells", "1S-1AR65DF120kNFpEbWCvRHPhpkGK3kK"),
+        _official("pan-cancer", "5.7 million cells of various cancers", "13QzLHilYUd0v3HTwa_9n4G4yEF-hdkqa"),
     )
 }
 
@@ -82,11 +114,14 @@ class Checkpoint:
         CheckpointError
             A tensor of the encoder is missing, has another shape, or is not one of scGPT's.
         """
+        import torch
+
         from frostline.model import Encoder
 
-        model = Encoder(self.config)
+        with torch.device("meta"):  # shapes without storage: the tensors of the file are taken as they are
+            model = Encoder(self.config)
         state, report = match_tensors(_read_weights(_weights_file(self.folder)), model)
-        model.load_state_dict(state, strict=True)
+        model.load_state_dict(state, strict=True, assign=True)
         model.load_report = report  # type: ignore[assignment]
         return model.eval()
 
@@ -111,28 +146,80 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
     >>> load_checkpoint("mini").config.d_model
     128
     """
-    folder = _find(name)
+    folder = find_folder(name)
     missing = [file for file in ("args.json", "vocab.json") if not (folder / file).is_file()]
     if missing:
         raise CheckpointError(f"checkpoint folder {folder} lacks {', '.join(missing)}")
+    files = [folder / "args.json", folder / "vocab.json", _weights_file(folder)]
+    stamp = tuple((file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    return _open(str(name), folder, stamp)
+
+
+@functools.lru_cache(maxsize=4)
+def _open(name: str, folder: Path, _stamp: tuple[tuple[int, int], ...]) -> Checkpoint:
+    """Read a folder; again only when a file of it has changed."""
     vocabulary = _read_vocabulary(folder / "vocab.json")
     config = _read_config(folder / "args.json", vocabulary)
-    digest = hashlib.sha256(_weights_file(folder).read_bytes()).hexdigest()
-    return Checkpoint(str(name), folder, config, vocabulary, digest)
+    weights = _weights_file(folder)
+    digest = file_sha256(weights)
+    recorded = read_record(folder).get(weights.name)
+    if recorded is not None and recorded != digest:
+        raise CheckpointError(
+            f"{weights} is not what was downloaded (its sha256 differs); repair it with: "
+            f"frostline checkpoints download {name}"
+        )
+    return Checkpoint(name, folder, config, vocabulary, digest)
 
 
-def _find(name: str | Path) -> Path:
-    if str(name) in CHECKPOINTS:
-        return CHECKPOINTS[str(name)].folder
-    if Path(name).is_dir():
-        return Path(name)
-    error = unknown(
-        "checkpoint",
-        str(name),
-        CHECKPOINTS,
-        remedy="A folder with args.json, vocab.json and weights works too",
-    )
-    raise CheckpointError(str(error))
+def find_folder(name: str | Path) -> Path:
+    """Return the folder of a checkpoint, by name or as given.
+
+    Raises
+    ------
+    CheckpointError
+        The name is unknown, or has not been downloaded.
+    """
+    spec = CHECKPOINTS.get(str(name))
+    if spec is None:
+        if Path(name).is_dir():
+            return Path(name)
+        error = unknown(
+            "checkpoint",
+            str(name),
+            CHECKPOINTS,
+            remedy="A folder with args.json, vocab.json and weights works too",
+        )
+        raise CheckpointError(str(error))
+    folder = spec.folder or cache_folder() / spec.name
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"checkpoint {spec.name!r} is not downloaded ({spec.megabytes} MB): run "
+            f"frostline checkpoints download {spec.name}. Without a network, fetch the folder {spec.source} "
+            "elsewhere and pass its path, or use 'mini'"
+        )
+    return folder
+
+
+def cache_folder() -> Path:
+    """Return the folder of downloaded checkpoints: $FROSTLINE_CACHE/checkpoints, or the user's cache."""
+    import os
+
+    import platformdirs
+
+    base = os.environ.get("FROSTLINE_CACHE") or platformdirs.user_cache_dir("frostline")
+    return Path(base) / "checkpoints"
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_record(folder: Path) -> dict[str, str]:
+    """Return the sha256 of each file as recorded when it was downloaded; empty for other folders."""
+    path = folder / RECORD
+    return {str(name): str(value) for name, value in _read_json(path).items()} if path.is_file() else {}
 
 
 def _weights_file(folder: Path) -> Path:
@@ -200,11 +287,11 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         import torch
 
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # each reader has exceptions of its own; the remedy is the same
         raise CheckpointError(f"{path} cannot be read as a weights file: {error}") from error
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path} must hold a plain state dict, not {type(state).__name__}")
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise CheckpointError(f"{path} must hold a plain state dict of tensors, not {type(state).__name__}")
     return state
 
 
@@ -235,11 +322,13 @@ def match_tensors(state: Mapping[str, Tensor], model: Encoder) -> tuple[dict[str
         for name, tensor in found.items()
         if tuple(tensor.shape) != wanted[name]
     ]
-    problems = {"missing": missing, "unexpected": unexpected, "mis-shaped": misshapen}
+    broken = [name for name, tensor in found.items() if not bool(tensor.isfinite().all())]
+    problems = {"missing": missing, "unexpected": unexpected, "mis-shaped": misshapen, "not finite": broken}
     if any(problems.values()):
         lines = [f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names]
         raise CheckpointError("the weights do not match the encoder; " + "; ".join(lines))
-    return found, LoadReport(tuple(matched), tuple(ignored))
+    state32 = {name: tensor.float() for name, tensor in found.items()}  # the same tensor when it is float32
+    return state32, LoadReport(tuple(matched), tuple(ignored))
 
 
 def _split_projection(key: str, tensor: Tensor) -> dict[str, Tensor]:

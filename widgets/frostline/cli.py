@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import Progress, TaskID
 
 from frostline import __version__
 from frostline.errors import Cancelled, FrostlineError
@@ -144,7 +147,6 @@ def embed(
 ) -> None:
     """Embed cells with a frozen encoder."""
     import numpy as np
-    from rich.progress import Progress
 
     from frostline.datasets import read_h5ad
     from frostline.embedding import embed as embed_cells
@@ -152,14 +154,9 @@ def embed(
     if output.suffix not in {".npy", ".h5ad"}:
         raise FrostlineError(f"-o {output}: the name must end in .npy or .h5ad")
     adata = read_h5ad(source)
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("embedding", total=1.0)
+    with _progress_bar() as (bar, task):
         embedding = embed_cells(
-            adata,
-            checkpoint=checkpoint,
-            seed=seed,
-            max_length=max_length,
-            progress=lambda fraction, message: bar.update(task, completed=fraction, description=message),
+            adata, checkpoint=checkpoint, seed=seed, max_length=max_length, progress=_advance(bar, task)
         )
         bar.update(task, completed=1.0)
     partial = output.with_name(f".{output.stem}.partial{output.suffix}")
@@ -172,22 +169,76 @@ def embed(
     print(f"{output}: {embedding.shape[0]:,} cells x {embedding.shape[1]}")
 
 
+@app.command()
+def pretrain(
+    corpus: Annotated[list[Path], typer.Argument(metavar="CORPUS.h5ad...", help="Counts of unlabelled cells.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new checkpoint.")],
+    seed: Annotated[int, typer.Option(help="Of initial weights, subsets and batches.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1460,
+) -> None:
+    """Pre-train a small encoder on unlabelled cells; interrupted, the same command goes on."""
+    from frostline.monitor import Monitor
+    from frostline.pretraining import pretrain as pretrain_encoder
+
+    with _progress_bar() as (bar, task):
+        done = pretrain_encoder(corpus, output, seed=seed, steps=steps, monitor=Monitor(progress=_advance(bar, task)))
+    print(f"{done.folder}: {done.n_cells:,} cells, {done.n_genes:,} genes, {done.steps:,} steps")
+
+
+@contextmanager
+def _progress_bar() -> Iterator[tuple[Progress, TaskID]]:
+    with Progress(console=Console(stderr=True)) as bar:
+        yield bar, bar.add_task("starting", total=1.0)
+
+
+def _advance(bar: Progress, task: TaskID) -> Callable[[float, str], None]:
+    return lambda fraction, message: bar.update(task, completed=fraction, description=message)
+
+
 checkpoints_app = typer.Typer(no_args_is_help=True, help="The checkpoints that frostline knows.")
 app.add_typer(checkpoints_app, name="checkpoints")
 
 
 @checkpoints_app.command("list")
 def list_checkpoints() -> None:
-    """List the checkpoints."""
-    from frostline.checkpoints import CHECKPOINTS
+    """List the checkpoints: name, whether it is here, size, what it is, where it comes from."""
+    from frostline.checkpoints import CHECKPOINTS, cache_folder
 
     for spec in CHECKPOINTS.values():
-        print(f"{spec.name}: {spec.description}")
+        here = spec.folder is not None or (cache_folder() / spec.name).is_dir()
+        print(f"{spec.name}  [{'here' if here else 'not downloaded'}, {spec.megabytes} MB]")
+        print(f"    {spec.description}\n    {spec.source}")
+
+
+@checkpoints_app.command()
+def download(name: str) -> None:
+    """Download a checkpoint into the cache; interrupted, the same command goes on."""
+    from frostline.downloads import download as fetch
+    from frostline.monitor import Monitor
+
+    with _progress_bar() as (bar, task):
+        folder = fetch(name, monitor=Monitor(progress=_advance(bar, task)))
+        bar.update(task, completed=1.0, description=name)
+    print(folder)
+
+
+@checkpoints_app.command()
+def verify(name: Annotated[str, typer.Argument(help="Name or folder.")]) -> None:
+    """Compare a checkpoint with the sha256 recorded at its download, and load it strictly."""
+    from frostline.checkpoints import load_checkpoint
+    from frostline.downloads import verify as damages
+
+    problems = damages(name)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if problems:
+        raise typer.Exit(1)
+    print(f"{name}: {load_checkpoint(name).encoder().load_report}")
 
 
 @checkpoints_app.command("path")
-def checkpoint_path(name: str) -> None:
+def checkpoint_path(name: Annotated[str, typer.Argument(help="Name or folder.")]) -> None:
     """Print the folder of a checkpoint."""
-    from frostline.checkpoints import load_checkpoint
+    from frostline.checkpoints import find_folder
 
-    print(load_checkpoint(name).folder)
+    print(find_folder(name))
