@@ -14,9 +14,10 @@ from scipy import sparse
 
 from frostline import pretraining
 from frostline.checkpoints import load_checkpoint
+from frostline.corpus import read_corpus
 from frostline.errors import Cancelled, DatasetError, FrostlineError
 from frostline.monitor import Monitor
-from frostline.pretraining import PretrainSettings, pretrain, read_corpus
+from frostline.pretraining import PretrainSettings, pretrain
 
 N_GENES = 120
 SMALL = PretrainSettings(

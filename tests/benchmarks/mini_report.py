@@ -28,10 +28,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from frostline.checkpoints import Checkpoint, load_checkpoint
+from frostline.corpus import Corpus, read_corpus
 from frostline.embedding import encode, normalise
 from frostline.genes import match_genes
 from frostline.model import Encoder
-from frostline.pretraining import Corpus, read_corpus
 from frostline.tokens import tokenize
 
 COLUMNS = {
@@ -60,7 +60,8 @@ SOURCES = {
 
 LIMITS = """\
 - pbmc68k-reduced comes from the same donor as two of the pre-training sets (other cells), and the donors of
-  the Kang test set may be in the interferon-beta set (other cells). No test cell was used in pre-training.
+  the Kang test set may be in the interferon-beta set (other cells). No test cell was used in pre-training:
+  no count profile occurs in both.
 - The labels of pbmc3k, pbmc68k-reduced and Kang derive from expression (clustering or correlation with
   sorted cells), which favours methods close to PCA.
 - One seed of pre-training; how much another seed would change is not known.
@@ -244,7 +245,7 @@ def write_card(checkpoint: Checkpoint, rows: list[dict], n_random: int) -> None:
     sections = [
         MARK,
         "## Where the cells come from",
-        sources(checkpoint) + "\n\nThe cells themselves are not shipped.",
+        sources(checkpoint),
         "## Results on cells never used in pre-training",
         table(rows, n_random),
         "## Where PCA is better",

@@ -393,4 +393,5 @@ def save_checkpoint(
     }
     (folder / "args.json").write_text(json.dumps(args, indent=1) + "\n", encoding="utf-8")
     (folder / "vocab.json").write_text(json.dumps(dict(vocabulary), indent=0) + "\n", encoding="utf-8")
-    save_file(official_state(model), folder / "model.safetensors")
+    save_file(official_state(model), folder / WEIGHTS[0])
+    (folder / WEIGHTS[0]).chmod(0o644)  # safetensors writes for the owner alone

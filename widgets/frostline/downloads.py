@@ -185,3 +185,4 @@ def _convert(spec: CheckpointSpec, partial: Path) -> None:
         shutil.rmtree(partial)  # resuming a wrong file would not mend it
         raise CheckpointError(f"what was downloaded as {spec.name!r} is no usable checkpoint: {error}") from error
     save_file(official_state(encoder), partial / WEIGHTS[0])
+    (partial / WEIGHTS[0]).chmod(0o644)  # safetensors writes for the owner alone

@@ -1,0 +1,128 @@
+"""The unlabelled cells that an encoder is pre-trained on: counts of several sets, pooled."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from frostline.checkpoints import SPECIAL_TOKENS
+from frostline.errors import DatasetError
+from frostline.tokens import Tokens, tokenize
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Unlabelled cells of several sets, on the union of their genes."""
+
+    counts: sparse.csr_matrix
+    """(n_cells, n_genes)"""
+    genes: tuple[str, ...]
+    """(n_genes,) sorted symbols; gene g has the vocabulary id g + 3: the special tokens come first."""
+    set_of_cell: NDArray[np.int64]
+    """(n_cells,) which file a cell came from."""
+    measured: tuple[NDArray[np.int64], ...]
+    """Per file the genes it has a column for, as indices."""
+    files: tuple[dict[str, Any], ...]
+    """Per file its name, sha256 and number of cells."""
+
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """Token -> id: the special tokens, then the genes."""
+        return {token: i for i, token in enumerate((*SPECIAL_TOKENS, *self.genes))}
+
+    def log_normalised(self) -> sparse.csr_matrix:
+        """(n_cells, n_genes) log1p of counts per ten thousand."""
+        totals = np.asarray(self.counts.sum(axis=1)).ravel()
+        scale = np.repeat(1e4 / totals, np.diff(self.counts.indptr))
+        values = np.log1p(self.counts.data * scale).astype(np.float32)
+        return sparse.csr_matrix((values, self.counts.indices, self.counts.indptr), shape=self.counts.shape)
+
+    def tokens(self, seed: int) -> Tokens:
+        """Bins of every cell on all its genes; values that admit several bins are drawn per seed."""
+        ids = np.arange(len(self.genes), dtype=np.int32) + np.int32(len(SPECIAL_TOKENS))
+        return tokenize(self.counts, ids, seed=seed, max_length=len(ids) + 1)
+
+    def frequent(self, min_fraction: float) -> Corpus:
+        """Keep the genes that at least this fraction of the cells of one set express."""
+        keep = np.zeros(len(self.genes), dtype=bool)
+        for i, file in enumerate(self.files):
+            keep |= self.counts[self.set_of_cell == i].getnnz(axis=0) >= min_fraction * file["cells"]
+        new = np.cumsum(keep) - 1
+        measured = tuple(new[genes[keep[genes]]] for genes in self.measured)
+        genes = tuple(self.genes[i] for i in np.flatnonzero(keep))
+        return Corpus(self.counts[:, keep], genes, self.set_of_cell, measured, self.files)
+
+
+def read_corpus(paths: Sequence[Path]) -> Corpus:
+    """Read sets of counts and pool them.
+
+    Raises
+    ------
+    DatasetError
+        A file is missing, given twice or unreadable, or holds something other than counts of named genes.
+    """
+    sets = [_read_counts(Path(path)) for path in paths]
+    if not sets:
+        raise DatasetError("the corpus is empty: give at least one .h5ad file of counts")
+    files = tuple(
+        {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "cells": matrix.shape[0]}
+        for path, (matrix, _) in zip(map(Path, paths), sets, strict=True)
+    )
+    if len({file["sha256"] for file in files}) < len(files):
+        raise DatasetError("the corpus holds the same file more than once")
+    genes = tuple(sorted({name for _, names in sets for name in names}))
+    place = {name: i for i, name in enumerate(genes)}
+    columns = [np.array([place[name] for name in names]) for _, names in sets]
+    parts = []
+    for (matrix, _), target in zip(sets, columns, strict=True):
+        shape = (matrix.shape[0], len(genes))
+        parts.append(sparse.csr_matrix((matrix.data, target[matrix.indices], matrix.indptr), shape=shape))
+    counts = sparse.csr_matrix(sparse.vstack(parts))
+    counts.sort_indices()
+    set_of_cell = np.repeat(np.arange(len(files)), [file["cells"] for file in files])
+    return Corpus(counts, genes, set_of_cell, tuple(np.sort(target) for target in columns), files)
+
+
+def _read_counts(path: Path) -> tuple[sparse.csr_matrix, list[str]]:
+    import anndata
+
+    if not path.is_file():
+        raise DatasetError(f"{path} does not exist; the corpus is a list of .h5ad files of counts")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # repeated names are refused below
+            adata = anndata.read_h5ad(path)
+    except Exception as error:  # truncated files fail in many ways; the remedy is the same
+        raise DatasetError(f"{path} cannot be read as .h5ad (incomplete file?): {error}") from error
+    if adata.X is None or 0 in adata.shape:
+        raise DatasetError(f"{path} holds no expression values (X is empty)")
+    matrix = sparse.csr_matrix(adata.X).astype(np.float32)
+    matrix.eliminate_zeros()
+    _check_counts(matrix, path)
+    if not adata.var_names.is_unique:
+        twice = ", ".join(map(str, adata.var_names[adata.var_names.duplicated()][:3]))
+        raise DatasetError(f"{path}: genes occur more than once ({twice}); try adata.var_names_make_unique()")
+    return matrix, [str(name) for name in adata.var_names]
+
+
+def _check_counts(matrix: sparse.csr_matrix, path: Path) -> None:
+    values = matrix.data
+    bad = values[~np.isfinite(values) | (values < 0) | (values != np.floor(values))]
+    if len(bad):
+        raise DatasetError(
+            f"{path}: pre-training needs counts in X (whole numbers, none negative or missing); seen: {bad[0]:g}"
+        )
+    empty = np.flatnonzero(matrix.getnnz(axis=1) == 0)
+    if len(empty):
+        raise DatasetError(
+            f"{path}: {len(empty)} cell(s) have no counts, the first in row {empty[0]}; "
+            "leave them out, for example with scanpy.pp.filter_cells(adata, min_genes=200)"
+        )
