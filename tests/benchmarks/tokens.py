@@ -1,6 +1,6 @@
 """Cells tokenised in a second, on one core, at 250 expressed genes a cell.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/tokens.py
+OMP_NUM_THREADS=1 python tests/benchmarks/tokens.py
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from frostline import report
 from frostline.comparison import HEADINGS, METRICS, Comparison
@@ -92,10 +93,10 @@ def begin(settings: RunSettings, tutorial: str) -> Run:
     folder = Path(settings.output_dir).resolve()
     if folder.exists() and not folder.is_dir():
         raise ArtifactError(f"OUTPUT_DIR {folder} is a file; name a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+    if folder.is_dir() and any(folder.iterdir()) and _manifest_problems(folder / MANIFEST):
         raise ArtifactError(
-            f"OUTPUT_DIR {folder} holds files but no {MANIFEST}: it is no folder of artifacts, and a run would "
-            "replace it; name another one"
+            f"OUTPUT_DIR {folder} holds files but no {MANIFEST} of a run: it is no folder of artifacts, and would be "
+            "replaced; name another one"
         )
     return Run(settings, folder, tutorial, datetime.now(UTC), _notebook_sha256(f"{tutorial}.ipynb"))
 
@@ -141,13 +142,20 @@ def save(run: Run, comparison: Comparison, dataset: Dataset) -> Path:
 
 
 def _replace(folder: Path, staging: Path) -> None:
-    if folder.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-        os.replace(folder, old / folder.name)
+    """Put the new folder in the place of the old one; the old one comes back when that fails."""
+    if not folder.exists():
         os.replace(staging, folder)
-        shutil.rmtree(old)
-    else:
-        os.replace(staging, folder)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    try:
+        os.replace(folder, aside / folder.name)
+        try:
+            os.replace(staging, folder)
+        except BaseException:
+            (aside / folder.name).rename(folder)
+            raise
+    finally:
+        shutil.rmtree(aside)
 
 
 def _write_files(folder: Path, comparison: Comparison) -> None:
@@ -236,13 +244,18 @@ def check(folder: str | Path) -> CheckResult:
         With one sentence for everything that is wrong, naming the file.
     """
     folder, result = Path(folder), CheckResult()
-    manifest = _read_manifest(folder, result)
-    if manifest is None:
+    problems = _manifest_problems(folder / MANIFEST)
+    result.problems += [f"{MANIFEST}: {problem}" for problem in problems]
+    if problems:
         return result
+    result.files += 1
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     expected = set(declared(manifest["strategies"]))
     present = {file.name for file in folder.iterdir()} - {MANIFEST}
     result.problems += [f"{name}: missing" for name in sorted(expected - present)]
     result.problems += [f"{name}: unexpected, no artifact of this run" for name in sorted(present - expected)]
+    result.problems += [f"{name}: is no file" for name in sorted(expected & present) if not (folder / name).is_file()]
+    present = {name for name in present if (folder / name).is_file()}
     for name in sorted(expected & present):
         result.files += 1
         recorded = manifest["files"].get(name, {}).get("sha256")
@@ -256,36 +269,36 @@ def check(folder: str | Path) -> CheckResult:
     return result
 
 
-def _read_manifest(folder: Path, result: CheckResult) -> dict[str, Any] | None:
-    path = folder / MANIFEST
+class _File(BaseModel):
+    sha256: str
+
+
+class _Manifest(BaseModel):
+    """What the check reads of a manifest."""
+
+    tutorial: str
+    started: AwareDatetime
+    ended: AwareDatetime
+    parameters: dict[str, Any]
+    seed: int
+    strategies: list[str]
+    repeats: list[int]
+    dataset: dict[str, Any]
+    versions: dict[str, str]
+    files: dict[str, _File]
+
+
+def _manifest_problems(path: Path) -> list[str]:
     if not path.is_file():
-        result.problems.append(f"{MANIFEST}: missing in {folder}")
-        return None
-    result.files += 1
-    wanted = {
-        "tutorial",
-        "started",
-        "ended",
-        "parameters",
-        "seed",
-        "strategies",
-        "repeats",
-        "dataset",
-        "versions",
-        "files",
-    }
+        return [f"missing in {path.parent}"]
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        absent = wanted - set(manifest)
-    except (ValueError, TypeError) as error:
-        result.problems.append(f"{MANIFEST}: no JSON object ({error})")
-        return None
-    if absent:
-        result.problems.append(f"{MANIFEST}: lacks {', '.join(sorted(absent))}")
-        return None
-    if datetime.fromisoformat(manifest["ended"]) < datetime.fromisoformat(manifest["started"]):
-        result.problems.append(f"{MANIFEST}: the run ended before it started")
-    return dict(manifest)
+        manifest = _Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        return [
+            f"lacks {e['loc'][0]}" if e["type"] == "missing" else f"{'.'.join(map(str, e['loc'])) or 'is'} {e['msg']}"
+            for e in error.errors()
+        ]
+    return ["the run ended before it started"] if manifest.ended < manifest.started else []
 
 
 def _picture_problems(path: Path) -> list[str]:
@@ -319,6 +332,7 @@ def _check_numbers(folder: Path, manifest: dict[str, Any], present: set[str], re
     if problems:
         return
     truth = recompute(predictions)
+    _check_words(folder, truth, result)
     for name, reader in (
         ("strategy_metrics.csv", _metrics_rows),
         ("report.csv", _report_rows),
@@ -338,7 +352,10 @@ def _prediction_problems(predictions: pd.DataFrame, manifest: dict[str, Any]) ->
         return [f"columns are {list(predictions.columns[:5])}, not {columns}"]
     probabilities = predictions.iloc[:, 5:]
     classes = np.array([str(name).removeprefix("p_") for name in probabilities.columns])
-    values = probabilities.to_numpy(dtype=float)
+    try:
+        values = probabilities.to_numpy(dtype=float)
+    except ValueError as error:
+        return [f"a probability is no number ({error})"]
     problems = []
     if not len(predictions):
         return ["is empty"]
@@ -365,7 +382,7 @@ def recompute(predictions: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Indexed by (strategy, repeat), columns accuracy and macro_f1. Written with plain counts, apart from
+        Indexed by (strategy, repeat), columns accuracy, macro_f1 and n_test. Written with plain counts, apart from
         the code that computed the numbers in the first place.
     """
     import pandas as pd
@@ -377,7 +394,11 @@ def recompute(predictions: pd.DataFrame) -> pd.DataFrame:
         for name in np.unique(label):
             hits = int(((label == name) & (predicted == name)).sum())
             f1.append(2 * hits / int((label == name).sum() + (predicted == name).sum()))
-        rows[key] = {"accuracy": float((label == predicted).mean()), "macro_f1": float(np.mean(f1))}
+        rows[key] = {
+            "accuracy": float((label == predicted).mean()),
+            "macro_f1": float(np.mean(f1)),
+            "n_test": float(len(part)),
+        }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["strategy", "repeat"])
 
 
@@ -385,11 +406,35 @@ Rows = list[tuple[str, int | None, dict[str, float], float]]
 """(strategy, repeat or None for the mean, the numbers stated, their rounding) of each row of a table."""
 
 
+def _check_words(folder: Path, truth: pd.DataFrame, result: CheckResult) -> None:
+    """Hold the sentences of report.md to the numbers that the predictions give."""
+    path = folder / "report.md"
+    if not path.is_file():
+        return
+    board = truth.groupby(level="strategy").mean().reset_index()
+    said = {report.reading_of(order, int(truth["n_test"].iloc[0])) for order in _orders(board)}
+    if not said & set(path.read_text(encoding="utf-8", errors="replace").splitlines()):
+        result.problems.append(f"report.md: its reading is not what the predictions give: {min(said)}")
+
+
+def _orders(board: pd.DataFrame) -> list[pd.DataFrame]:
+    """First two rows of the leaderboard in every order that its scores allow, since ties have no order."""
+    from itertools import permutations
+
+    scores = list(zip(board["macro_f1"], board["accuracy"], strict=True))
+    wanted = sorted(scores, reverse=True)[:2]
+    pairs = permutations(range(len(board)), len(wanted))
+    return [board.iloc[list(pair)] for pair in pairs if [scores[i] for i in pair] == wanted]
+
+
 def _metrics_rows(path: Path) -> Rows:
     import pandas as pd
 
     table = pd.read_csv(path)
-    return [(str(row["strategy"]), int(row["repeat"]), _stated(row), 1e-9) for _, row in table.iterrows()]
+    return [
+        (str(row["strategy"]), int(row["repeat"]), {**_stated(row), "n_test": float(row["n_test"])}, 1e-9)
+        for _, row in table.iterrows()
+    ]
 
 
 def _report_rows(path: Path) -> Rows:

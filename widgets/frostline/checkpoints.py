@@ -13,7 +13,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, ValidationError
 
 from frostline.errors import CheckpointError, unknown
 
@@ -251,31 +253,46 @@ def _read_vocabulary(path: Path) -> dict[str, int]:
     return vocabulary
 
 
+class _Args(BaseModel):
+    """What args.json must say; it holds much more that only pre-training needs."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    embsize: PositiveInt
+    nheads: PositiveInt
+    d_hid: PositiveInt
+    nlayers: PositiveInt
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    pad_token: str
+    pad_value: FiniteFloat
+    input_emb_style: Literal["continuous"] = "continuous"
+
+
 def _read_config(path: Path, vocabulary: Mapping[str, int]) -> EncoderConfig:
     from frostline.model import EncoderConfig
 
-    args = _read_json(path)
-    wanted = ("embsize", "nheads", "d_hid", "nlayers", "dropout", "pad_token", "pad_value")
-    absent = [key for key in wanted if key not in args]
-    if absent:
-        raise CheckpointError(f"{path} lacks {', '.join(absent)}")
-    if args["pad_token"] not in vocabulary:
-        raise CheckpointError(f"{path}: pad_token {args['pad_token']!r} is not in vocab.json")
-    if args.get("input_emb_style", "continuous") != "continuous":
-        raise CheckpointError(f"{path}: input_emb_style {args['input_emb_style']!r}; only 'continuous' is known")
+    try:
+        args = _Args.model_validate(_read_json(path))
+    except ValidationError as error:
+        absent = [str(e["loc"][0]) for e in error.errors() if e["type"] == "missing"]
+        wrong = [f"{e['loc'][0]} {e['input']!r}: {e['msg']}" for e in error.errors() if e["type"] != "missing"]
+        lacks = [f"lacks {', '.join(absent)}"] if absent else []
+        raise CheckpointError(f"{path} " + "; ".join([*lacks, *wrong])) from None
+    if args.pad_token not in vocabulary:
+        raise CheckpointError(f"{path}: pad_token {args.pad_token!r} is not in vocab.json")
     try:
         return EncoderConfig(
             n_tokens=len(vocabulary),
-            d_model=int(args["embsize"]),
-            n_heads=int(args["nheads"]),
-            d_hid=int(args["d_hid"]),
-            n_layers=int(args["nlayers"]),
-            dropout=float(args["dropout"]),
-            pad_id=vocabulary[args["pad_token"]],
+            d_model=args.embsize,
+            n_heads=args.nheads,
+            d_hid=args.d_hid,
+            n_layers=args.nlayers,
+            dropout=args.dropout,
+            pad_id=vocabulary[args.pad_token],
             cls_id=vocabulary["<cls>"],
-            pad_value=float(args["pad_value"]),
+            pad_value=args.pad_value,
         )
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
 
 
@@ -290,8 +307,11 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # each reader has exceptions of its own; the remedy is the same
         raise CheckpointError(f"{path} cannot be read as a weights file: {error}") from error
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise CheckpointError(f"{path} must hold a plain state dict of tensors, not {type(state).__name__}")
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} must hold a plain state dict, not {type(state).__name__}")
+    others = [str(k) for k, value in state.items() if not (isinstance(k, str) and isinstance(value, torch.Tensor))]
+    if others:
+        raise CheckpointError(f"{path} must hold tensors only, a plain state dict; no tensor: {', '.join(others[:5])}")
     return state
 
 
@@ -322,8 +342,10 @@ def match_tensors(state: Mapping[str, Tensor], model: Encoder) -> tuple[dict[str
         for name, tensor in found.items()
         if tuple(tensor.shape) != wanted[name]
     ]
-    broken = [name for name, tensor in found.items() if not bool(tensor.isfinite().all())]
-    problems = {"missing": missing, "unexpected": unexpected, "mis-shaped": misshapen, "not finite": broken}
+    broken = [
+        name for name, tensor in found.items() if not (tensor.is_floating_point() and bool(tensor.isfinite().all()))
+    ]
+    problems = {"missing": missing, "unexpected": unexpected, "mis-shaped": misshapen, "not finite numbers": broken}
     if any(problems.values()):
         lines = [f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names]
         raise CheckpointError("the weights do not match the encoder; " + "; ".join(lines))
@@ -336,8 +358,8 @@ def _split_projection(key: str, tensor: Tensor) -> dict[str, Tensor]:
     name = key.replace("self_attn._impl.", "self_attn.").replace("self_attn.Wqkv.", "self_attn.in_proj_")
     if "self_attn.in_proj_" not in name:
         return {name: tensor}
-    if tensor.shape[0] % 3:
-        return {name: tensor}
+    if not tensor.ndim or tensor.shape[0] % 3:
+        return {key: tensor}
     return {
         name.replace("in_proj_", f"{letter}_proj."): part for letter, part in zip("qkv", tensor.chunk(3), strict=True)
     }

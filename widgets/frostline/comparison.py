@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.errors import FrostlineError
+from frostline.errors import FrostlineError, unknown
 from frostline.records import Record
 
 if TYPE_CHECKING:
@@ -58,8 +58,16 @@ class Comparison:
         return tuple(dict.fromkeys(note for record in self.records for note in record.notes))
 
     def of(self, strategy: str) -> tuple[Record, ...]:
-        """Records of one strategy, by repeat."""
+        """Records of one strategy, by repeat.
+
+        Raises
+        ------
+        FrostlineError
+            The strategy is not in this comparison; lists those that are.
+        """
         found = [record for record in self.records if record.strategy == strategy]
+        if not found:
+            raise unknown("strategy", strategy, self.strategies)
         return tuple(sorted(found, key=lambda record: record.repeat))
 
     def leaderboard(self) -> pd.DataFrame:

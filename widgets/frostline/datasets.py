@@ -196,12 +196,12 @@ def load_dataset(
     labels = _labels(adata, label_key)
     if group_key is not None:
         _column(adata, group_key, "group")
-    for kind, names in (("cell", adata.obs_names), ("gene", adata.var_names)):
+    raw_matrix, genes = _values(adata, layer)
+    for kind, names in (("cell", adata.obs_names), ("gene", genes)):
         if not names.is_unique:
             remedy = "adata.obs_names_make_unique()" if kind == "cell" else "adata.var_names_make_unique()"
             repeated = names[names.duplicated()][0]
             raise DatasetError(f"{kind} names are not unique, for example {repeated!r}; call {remedy} first")
-    raw_matrix, genes = _values(adata, layer)
     matrix, values = _log_normalise(raw_matrix, genes, adata.obs_names)
     assert label_key is not None  # _labels raised otherwise
     return Dataset(
@@ -261,7 +261,7 @@ def _labels(adata: AnnData, label_key: str | None) -> NDArray[np.str_]:
     labels: NDArray[np.str_] = column.astype(str).to_numpy(dtype=str)
     classes = np.unique(labels)
     if len(classes) < 2:
-        seen = f"only {classes[0]!r}" if len(classes) else "no cell at all"
+        seen = f"only {str(classes[0])!r}" if len(classes) else "no cell at all"
         raise DatasetError(f"label column {label_key!r} has {seen}; a comparison needs two classes or more")
     if len(classes) > max(50, len(labels) // 3):
         raise DatasetError(

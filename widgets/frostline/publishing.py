@@ -181,14 +181,15 @@ def execute(
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     started, clock = datetime.now(UTC), time.perf_counter()
     try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(running),
-            typed,
-            progress_bar=show_progress,
-            execution_timeout=TIMEOUT,
-            log_output=False,
-        )
+        with tempfile.TemporaryDirectory(prefix="frostline-", ignore_cleanup_errors=True) as sockets:
+            papermill.execute_notebook(
+                str(notebook),
+                str(running),
+                typed,
+                progress_bar=show_progress,
+                execution_timeout=TIMEOUT,
+                config=_kernel_config(sockets),
+            )
         _finish(running, output)
     except papermill.exceptions.PapermillExecutionError as error:
         os.replace(running, failed)
@@ -199,6 +200,15 @@ def execute(
         running.unlink(missing_ok=True)
     failed.unlink(missing_ok=True)
     return Execution(notebook, output, values, started, time.perf_counter() - clock)
+
+
+def _kernel_config(sockets: str) -> Any:
+    """Talk to the kernel over sockets in a folder of its own, so that kernels started at once never share a port."""
+    from traitlets.config import Config
+
+    if sys.platform == "win32":
+        return Config()
+    return Config({"KernelManager": {"transport": "ipc", "ip": str(Path(sockets) / "kernel")}})
 
 
 def _finish(running: Path, output: Path) -> None:

@@ -27,6 +27,16 @@ def markdown_table(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
+def _shown(name: str) -> str:
+    """Class name as a figure can show it: matplotlib hides names with a leading underscore from legends."""
+    return f" {name}" if name.startswith("_") else name
+
+
+def _room(comparison: Comparison) -> float:
+    """Inches that the longest class name needs."""
+    return 0.07 * max(len(name) for name in comparison.classes)
+
+
 def umap_figure(comparison: Comparison, strategy: str) -> Figure:
     """UMAP of the test cells of the first repeat, in the representation that a strategy classifies from.
 
@@ -44,7 +54,7 @@ def umap_figure(comparison: Comparison, strategy: str) -> Figure:
         raise FrostlineError(f"no UMAP of {strategy!r}: {len(record.cells)} test cells are too few")
     labels = np.array(record.labels)
     wrong = labels != np.array(record.predicted)
-    figure = Figure(figsize=(8.0, 4.6), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(6.2 + _room(comparison), 4.6), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     size = float(np.clip(8_000 / len(labels), 3, 36))
     for i, name in enumerate(comparison.classes):
@@ -57,7 +67,7 @@ def umap_figure(comparison: Comparison, strategy: str) -> Figure:
             marker=MARKERS[(i + i // len(COLOURS)) % len(MARKERS)],
             linewidths=0,
             alpha=0.85,
-            label=f"{name} ({len(points)})",
+            label=f"{_shown(name)} ({len(points)})",
             rasterized=len(labels) > 5_000,
         )
     rings = record.umap[wrong]
@@ -84,16 +94,20 @@ def confusion_figure(comparison: Comparison, strategy: str) -> Figure:
     counts = comparison.confusion(strategy)
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
-    n = len(counts)
-    figure = Figure(figsize=(3.6 + 0.46 * n, 2.6 + 0.40 * n), dpi=DPI, layout="constrained")
+    n, names = len(counts), [_shown(name) for name in comparison.classes]
+    figure = Figure(
+        figsize=(2.0 + 0.46 * n + _room(comparison), 1.2 + 0.40 * n + 0.7 * _room(comparison)),
+        dpi=DPI,
+        layout="constrained",
+    )
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(counts.shape):
         if counts[row, column]:
             colour = "white" if shares[row, column] > 0.55 else "black"
             axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(n), comparison.classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
-    axes.set_yticks(range(n), comparison.classes, fontsize=8)
+    axes.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
+    axes.set_yticks(range(n), names, fontsize=8)
     axes.set(xlabel="predicted class", ylabel="true class")
     repeats = f", {len(comparison.repeats)} repeats" if len(comparison.repeats) > 1 else ""
     axes.set_title(f"{strategy}: {counts.sum()} test cells{repeats}", loc="left", fontsize=11)
@@ -125,17 +139,33 @@ def reading(comparison: Comparison) -> str:
     str
         Two or three sentences.
     """
-    table = comparison.leaderboard()
-    best = table.iloc[0]
-    record = comparison.of(str(best["strategy"]))[0]
-    n, p = len(record.cells), float(best["accuracy"])
-    half = 1.96 * math.sqrt(p * (1 - p) / n)
+    return reading_of(comparison.leaderboard(), len(comparison.records[0].cells))
+
+
+def reading_of(board: pd.DataFrame, n_test: int) -> str:
+    """Write the sentences of `reading` from the leaderboard's first rows alone.
+
+    Parameters
+    ----------
+    board
+        Columns strategy, accuracy and macro_f1, best first.
+    n_test
+        Test cells of one repeat.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> reading_of(pd.DataFrame({"strategy": ["head"], "accuracy": [0.5], "macro_f1": [0.4]}), 100)[:32]
+    'Highest macro-F1: head (0.4000).'
+    """
+    best = board.iloc[0]
+    p = float(best["accuracy"])
+    half = 1.96 * math.sqrt(p * (1 - p) / n_test)
     text = f"Highest macro-F1: {best['strategy']} ({best['macro_f1']:.4f})"
-    if len(table) > 1:
-        second = table.iloc[1]
-        text += f", then {second['strategy']} ({second['macro_f1']:.4f})"
+    if len(board) > 1:
+        text += f", then {board.iloc[1]['strategy']} ({board.iloc[1]['macro_f1']:.4f})"
     return (
-        f"{text}. With {n} test cells an accuracy of {p:.4f} is uncertain by about {half:.4f} either way "
+        f"{text}. With {n_test} test cells an accuracy of {p:.4f} is uncertain by about {half:.4f} either way "
         "(95 %, binomial): smaller differences between strategies may be chance, and then the cheaper one is the "
         "better choice."
     )

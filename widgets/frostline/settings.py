@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from types import NoneType
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -11,6 +13,9 @@ from frostline.checkpoints import load_checkpoint
 from frostline.errors import FrostlineError
 from frostline.profiles import get_profile
 from frostline.strategies import build
+
+VALUES = (str, int, float, list, tuple, dict, set, Path, NoneType)
+"""What a notebook's upper-case variable must hold to be taken for a parameter, right or wrong."""
 
 
 class RunSettings(BaseModel):
@@ -94,9 +99,7 @@ class RunSettings(BaseModel):
         given: dict[str, Any] = {
             name.lower(): value
             for name, value in names.items()
-            if name.isupper()
-            and not name.startswith("_")
-            and isinstance(value, str | int | float | list | tuple | dict)
+            if name.isupper() and not name.startswith("_") and isinstance(value, VALUES)
         }
         try:
             return cls(**given)

@@ -118,7 +118,7 @@ def split(dataset: Dataset, *, seed: int = 42, profile: str | Profile = "quickst
     if len(members) < 2:
         raise DatasetError(
             f"label column {dataset.label_key!r} has {len(members)} class(es) of at least {MIN_CELLS} cells; "
-            f"two are needed (seen: {dict(dataset.summary()['cells'])})"
+            f"two are needed (seen: {dataset.summary()['cells'].to_dict()})"
         )
     sizes = _stratified_sizes({name: len(rows) for name, rows in members.items()}, profile.max_cells)
     parts: dict[str, list[NDArray[np.int64]]] = {"train": [], "validation": [], "test": []}
@@ -157,7 +157,10 @@ def _in_order(cells: NDArray[np.str_], parts: list[NDArray[np.int64]]) -> NDArra
 
 
 def _stratified_sizes(counts: Mapping[str, int], max_cells: int) -> dict[str, int]:
-    """Cells to keep of each class: proportional, whole, at least MIN_CELLS; largest remainders first."""
+    """Cells to keep of each class: proportional, whole, at least MIN_CELLS; largest remainders first.
+
+    They sum to max_cells, unless MIN_CELLS of every class is more than that already.
+    """
     total = sum(counts.values())
     if total <= max_cells:
         return dict(counts)
@@ -166,6 +169,8 @@ def _stratified_sizes(counts: Mapping[str, int], max_cells: int) -> dict[str, in
     by_remainder = sorted(counts, key=lambda name: (int(exact[name]) - exact[name], name))
     for name in by_remainder[: max(0, max_cells - sum(sizes.values()))]:
         sizes[name] = min(counts[name], sizes[name] + 1)
+    while sum(sizes.values()) > max_cells and max(sizes.values()) > MIN_CELLS:
+        sizes[max(sizes, key=lambda name: sizes[name])] -= 1  # what the small classes got too much
     return sizes
 
 

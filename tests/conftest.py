@@ -1,0 +1,152 @@
+"""Fixtures of all tests: the golden files, a small data set, a small encoder, records made by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+# Small matrices only lose time to a second thread. Must be said before torch and numba are imported; numba, which
+# scanpy and UMAP start, would otherwise set the number of threads of torch to that of all cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
+
+settings.register_profile("frostline", deadline=None, derandomize=True, max_examples=50, database=None)
+settings.load_profile("frostline")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _empty_cache(tmp_path_factory):
+    """No test reads or writes the checkpoints that a user has downloaded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FROSTLINE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder of what the official code computed."""
+    return Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def pbmc():
+    """The registered data set that needs no network; not to be changed."""
+    from frostline.datasets import load_dataset
+
+    return load_dataset("pbmc68k-reduced")
+
+
+@pytest.fixture(scope="session")
+def tiny_profile():
+    """Sizes that train in a second or two."""
+    from frostline.profiles import Profile
+
+    return Profile(
+        "tiny",
+        max_cells=160,
+        max_genes=120,
+        batch_size=16,
+        head_epochs=6,
+        lora_epochs=2,
+        head_lr=5e-3,
+        lora_lr=5e-3,
+        repeats=1,
+    )
+
+
+@pytest.fixture(scope="session")
+def cut(pbmc, tiny_profile):
+    """A split of a few cells and genes."""
+    from frostline.splits import split
+
+    return split(pbmc, seed=3, profile=tiny_profile)
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(pbmc, tmp_path_factory) -> Path:
+    """Folder of an encoder with random weights that knows the genes of the data set."""
+    import torch
+
+    from frostline.checkpoints import SPECIAL_TOKENS, save_checkpoint
+    from frostline.model import Encoder, EncoderConfig
+
+    vocabulary = {name: i for i, name in enumerate((*SPECIAL_TOKENS, *pbmc.genes))}
+    config = EncoderConfig(len(vocabulary), d_model=32, n_heads=4, d_hid=48, n_layers=2, dropout=0.1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = Encoder(config)
+    folder = tmp_path_factory.mktemp("checkpoint") / "small"
+    save_checkpoint(folder, encoder, vocabulary)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fresh():
+    """Copy a data set with changed fields and without what strategies have computed on it."""
+
+    def copy(dataset, **changes):
+        return dataclasses.replace(dataset, **{"cache": {}, **changes})
+
+    return copy
+
+
+@pytest.fixture
+def instant_umap(monkeypatch):
+    """Two columns of the embedding in place of a UMAP, which takes seconds to compile."""
+    import frostline.evaluation
+
+    def first_two_columns(embedding, *, seed):
+        return np.array(embedding[:, :2]) if len(embedding) >= frostline.evaluation.MIN_CELLS_FOR_UMAP else None
+
+    monkeypatch.setattr(frostline.evaluation, "umap_of", first_two_columns)
+
+
+@pytest.fixture(scope="session")
+def make_record():
+    """Build a record without training: 40 test cells of three classes, predictions from a seeded stream."""
+    from frostline.metrics import accuracy, macro_f1
+    from frostline.records import Cost, Record
+
+    classes = ("B cell", "NK", "T cell")
+
+    def build(strategy="head", *, repeat=0, skill=2.0, n=40, **changes):
+        truth = np.random.default_rng(repeat)
+        labels = truth.choice(classes, size=n)
+        cells = tuple(f"cell-{repeat}-{i:03d}" for i in range(n))
+        noise = np.random.default_rng([repeat, *strategy.encode()])
+        logits = noise.normal(size=(n, 3)) + skill * (labels[:, None] == np.array(classes))
+        probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        predicted = np.array(classes)[probabilities.argmax(axis=1)]
+        content = {
+            "strategy": strategy,
+            "parameters": {},
+            "dataset": "hand-made",
+            "label_key": "cell_type",
+            "profile": "quickstart",
+            "seed": 42,
+            "repeat": repeat,
+            "fingerprint": f"split-{repeat}",
+            "test_fingerprint": f"test-{repeat}",
+            "sizes": {"train": 90, "validation": 30, "test": n, "genes": 500},
+            "classes": classes,
+            "cells": cells,
+            "labels": tuple(labels.tolist()),
+            "probabilities": probabilities,
+            "metrics": {
+                "accuracy": accuracy(labels, predicted),
+                "macro_f1": macro_f1(labels, predicted),
+                "silhouette": 0.125,
+            },
+            "cost": Cost({"load": 0.5, "embed": 1.0, "fit": 2.0, "predict": 0.25}, 1234, 56789),
+            "umap": noise.normal(size=(n, 2)),
+            "history": ({"epoch": 1, "train_loss": 0.7},),
+            "notes": ("Made by hand.",),
+        }
+        return Record(**{**content, **changes})
+
+    return build

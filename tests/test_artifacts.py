@@ -1,0 +1,563 @@
+"""What a run leaves behind is checked by its content, and replaced whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from frostline import artifacts, report
+from frostline.artifacts import begin, check, declared, save, sha256
+from frostline.comparison import compare
+from frostline.errors import ArtifactError
+from frostline.settings import RunSettings
+
+TUTORIAL = "cell_type_annotation"
+NAMES = ("pca_logistic", "frozen_probe", "head", "lora")
+TABLES = ("report.csv", "strategy_metrics.csv", "report.md")
+PICTURES = ("frozen_embedding_umap.png", "lora_embedding_umap.png", "best_strategy_confusion_matrix.png")
+FILES = {*TABLES, *PICTURES, "predictions.parquet", "manifest.json"}
+
+
+@pytest.fixture(scope="module")
+def comparison(make_record):
+    """Four strategies of decreasing skill on two splits."""
+    skills = dict(zip(NAMES, (1.0, 2.5, 4.0, 1.5), strict=True))
+    return compare([make_record(name, repeat=repeat, skill=skills[name]) for repeat in (0, 1) for name in NAMES])
+
+
+@pytest.fixture(scope="module")
+def settings_for(small_checkpoint):
+    return lambda folder, **changes: RunSettings(checkpoint=str(small_checkpoint), output_dir=str(folder), **changes)
+
+
+@pytest.fixture(scope="module")
+def saved(comparison, settings_for, pbmc, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "artifacts"
+    return save(begin(settings_for(folder), TUTORIAL), comparison, pbmc)
+
+
+@pytest.fixture
+def folder(saved, tmp_path) -> Path:
+    """A copy of the saved artifacts that may be damaged."""
+    return Path(shutil.copytree(saved, tmp_path / "artifacts"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def edit_manifest(folder: Path, **changes) -> None:
+    content = json.loads((folder / "manifest.json").read_text())
+    content = {key: value for key, value in {**content, **changes}.items() if value is not ...}
+    (folder / "manifest.json").write_text(json.dumps(content))
+
+
+def cover_up(folder: Path) -> None:
+    """Write the hashes of the files as they are now into the manifest."""
+    files = {path.name: {"sha256": sha256(path)} for path in folder.iterdir() if path.name != "manifest.json"}
+    edit_manifest(folder, files=files)
+
+
+def edit_csv(path: Path, change) -> None:
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    change(table).to_csv(path, index=False)
+
+
+def edit_predictions(folder: Path, change) -> None:
+    path = folder / "predictions.parquet"
+    change(pd.read_parquet(path)).to_parquet(path, index=False)
+
+
+def refused(folder: Path, name: str, message: str = "") -> str:
+    """The check fails and names the file; returns what it says."""
+    result = check(folder)
+    assert not result.passed
+    said = [problem for problem in result.problems if problem.startswith(f"{name}: ")]
+    assert said, result.problems
+    assert any(message in problem for problem in said), said
+    assert str(result).startswith("failed: ")
+    assert name in str(result)
+    return " ".join(said)
+
+
+class TestWhatIsWritten:
+    def test_the_files_are_exactly_those_declared(self, saved):
+        assert {path.name for path in saved.iterdir()} == FILES
+        assert set(declared(NAMES)) | {"manifest.json"} == FILES
+
+    def test_the_check_passes_and_counts_files_and_numbers(self, saved):
+        result = check(saved)
+        assert result.problems == []
+        assert result.files == 8
+        assert result.numbers >= 2 * (2 * 4 + 4 + 4)  # two metrics, in rows of three tables
+        assert str(result) == f"passed: 8 files opened, {result.numbers} numbers recomputed"
+        assert check(str(saved)) == result
+
+    def test_tables_and_predictions_are_those_of_the_comparison(self, saved, comparison):
+        pd.testing.assert_frame_equal(pd.read_parquet(saved / "predictions.parquet"), comparison.predictions())
+        board = pd.read_csv(saved / "report.csv")
+        assert board["strategy"].tolist() == comparison.leaderboard()["strategy"].tolist()
+        np.testing.assert_array_equal(board["macro_f1"], comparison.leaderboard()["macro_f1"].astype(float))
+        assert len(pd.read_csv(saved / "strategy_metrics.csv")) == 8
+        assert (saved / "report.md").read_text() == report.report_markdown(comparison)
+
+    def test_the_manifest_tells_where_everything_came_from(self, saved, pbmc, settings_for, small_checkpoint):
+        manifest = json.loads((saved / "manifest.json").read_text())
+        assert manifest["tutorial"] == TUTORIAL
+        assert manifest["parameters"] == settings_for(saved).model_dump()
+        assert manifest["seed"] == 42
+        assert manifest["dataset"]["sha256"] == pbmc.fingerprint()
+        assert manifest["checkpoint"]["weights_sha256"] == sha256(small_checkpoint / "model.safetensors")
+        assert manifest["splits"] == {"0": "split-0", "1": "split-1"}
+        assert {"python", "torch", "frostline"} <= set(manifest["versions"])
+        assert set(manifest["files"]) == FILES - {"manifest.json"}
+        for name, facts in manifest["files"].items():
+            assert facts == {"sha256": sha256(saved / name), "bytes": (saved / name).stat().st_size}
+        started, ended = (datetime.fromisoformat(manifest[key]) for key in ("started", "ended"))
+        assert started.tzinfo == ended.tzinfo == UTC
+        assert started <= ended
+
+    def test_the_hash_of_the_notebook_is_recorded_where_the_kernel_runs(self, monkeypatch, tmp_path, settings_for):
+        monkeypatch.chdir(tmp_path)
+        assert begin(settings_for("out"), TUTORIAL).notebook_sha256 is None
+        (tmp_path / f"{TUTORIAL}.ipynb").write_text("{}")
+        assert begin(settings_for("out"), TUTORIAL).notebook_sha256 == sha256(tmp_path / f"{TUTORIAL}.ipynb")
+
+    def test_undefined_numbers_are_na(self, make_record, settings_for, pbmc, tmp_path):
+        record = make_record("pca_logistic")
+        record = make_record("pca_logistic", metrics={**record.metrics, "silhouette": None})
+        folder = save(begin(settings_for(tmp_path / "out"), TUTORIAL), compare([record]), pbmc)
+        for name in ("report.csv", "strategy_metrics.csv"):
+            assert pd.read_csv(folder / name, dtype=str, keep_default_na=False)["silhouette"].tolist() == ["NA"]
+        assert check(folder).passed
+
+    @pytest.mark.parametrize(
+        ("names", "pictures"),
+        [
+            (["pca_logistic"], set()),
+            (["lora"], {"lora_embedding_umap.png"}),
+            (["head"], {"frozen_embedding_umap.png"}),
+            (["frozen_probe", "pca_logistic"], {"frozen_embedding_umap.png"}),
+        ],
+    )
+    def test_a_run_of_fewer_strategies_leaves_fewer_pictures(
+        self, make_record, settings_for, pbmc, tmp_path, names, pictures
+    ):
+        comparison = compare([make_record(name) for name in names])
+        folder = save(begin(settings_for(tmp_path / "out"), TUTORIAL), comparison, pbmc)
+        assert {path.name for path in folder.iterdir()} == FILES - set(PICTURES[:2]) | pictures
+        assert check(folder).passed
+
+
+class TestDamage:
+    """Every damage is found, and the file is named."""
+
+    @pytest.mark.parametrize("name", sorted(FILES))
+    def test_a_missing_file(self, folder, name):
+        (folder / name).unlink()
+        refused(folder, name, "missing")
+
+    @pytest.mark.parametrize("name", sorted(FILES))
+    def test_an_empty_file(self, folder, name):
+        (folder / name).write_bytes(b"")
+        refused(folder, name)
+
+    @pytest.mark.parametrize("name", sorted(FILES))
+    def test_a_truncated_file(self, folder, name):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2])
+        refused(folder, name)
+
+    @pytest.mark.parametrize("name", sorted(FILES - {"manifest.json"}))
+    def test_one_changed_byte(self, folder, name):
+        content = bytearray((folder / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / name).write_bytes(bytes(content))
+        refused(folder, name, "altered since the run")
+
+    @pytest.mark.parametrize("name", ["notes.txt", "extra.png", ".hidden"])
+    def test_an_extra_file(self, folder, name):
+        (folder / name).write_text("left behind")
+        refused(folder, name, "unexpected")
+
+    def test_an_extra_folder(self, folder):
+        (folder / "more").mkdir()
+        refused(folder, "more", "unexpected")
+
+    def test_a_folder_in_the_place_of_a_file(self, folder):
+        (folder / "report.csv").unlink()
+        (folder / "report.csv").mkdir()
+        refused(folder, "report.csv")
+
+    def test_a_folder_that_is_not_there(self, tmp_path):
+        refused(tmp_path / "nowhere", "manifest.json", "missing")
+
+    def test_all_damage_is_said_at_once(self, folder):
+        (folder / "report.md").unlink()
+        (folder / "lora_embedding_umap.png").write_bytes(b"")
+        (folder / "extra").write_text("")
+        said = " ".join(check(folder).problems)
+        assert all(name in said for name in ("report.md: ", "lora_embedding_umap.png: ", "extra: "))
+
+
+class TestForgery:
+    """The content is wrong, but the manifest has been brought into line with it."""
+
+    @pytest.mark.parametrize("name", ["report.csv", "strategy_metrics.csv"])
+    @pytest.mark.parametrize("key", ["accuracy", "macro_f1"])
+    @pytest.mark.parametrize("row", [0, -1])
+    def test_an_edited_number_in_a_table(self, folder, name, key, row):
+        def edit(table):
+            table.loc[table.index[row], key] = str(float(table[key].iloc[row]) + 0.001)
+            return table
+
+        edit_csv(folder / name, edit)
+        cover_up(folder)
+        assert "the predictions give" in refused(folder, name, f"{key} of ")
+
+    @pytest.mark.parametrize("value", ["NA", "", "high"])
+    @pytest.mark.parametrize("name", ["report.csv", "strategy_metrics.csv"])
+    def test_a_number_taken_out_of_a_table(self, folder, name, value):
+        edit_csv(folder / name, lambda table: table.assign(macro_f1=value))
+        cover_up(folder)
+        refused(folder, name)
+
+    def test_an_edited_number_of_test_cells(self, folder):
+        edit_csv(folder / "strategy_metrics.csv", lambda table: table.assign(n_test="400"))
+        cover_up(folder)
+        refused(folder, "strategy_metrics.csv", "n_test")
+
+    @pytest.mark.parametrize("column", ["Accuracy", "Macro-F1"])
+    def test_an_edited_number_in_the_leaderboard_of_the_report(self, folder, comparison, column):
+        value = comparison.table()[column].iloc[1]
+        path, other = folder / "report.md", f"{float(value) + 0.0002:.4f}"
+        rows = path.read_text().splitlines()
+        where = next(i for i, line in enumerate(rows) if line.startswith(f"| {comparison.table()['Strategy'].iloc[1]}"))
+        rows[where] = rows[where].replace(f"| {value} |", f"| {other} |", 1)
+        path.write_text("\n".join(rows) + "\n")
+        cover_up(folder)
+        refused(folder, "report.md", f"is given as {float(other)}")
+
+    @pytest.mark.parametrize("what", ["best macro-F1", "second macro-F1", "accuracy", "name of the best"])
+    def test_an_edited_number_in_the_words_of_the_report(self, folder, comparison, what):
+        board, path = comparison.leaderboard(), folder / "report.md"
+        best, second = (board.iloc[i] for i in (0, 1))
+        stated = {
+            "best macro-F1": f"({best['macro_f1']:.4f})",
+            "second macro-F1": f"({second['macro_f1']:.4f})",
+            "accuracy": f"an accuracy of {best['accuracy']:.4f}",
+            "name of the best": f"Highest macro-F1: {best['strategy']}",
+        }[what]
+        forged = {
+            "best macro-F1": "(0.9999)",
+            "second macro-F1": "(0.1111)",
+            "accuracy": "an accuracy of 0.9999",
+            "name of the best": "Highest macro-F1: pca_logistic",
+        }[what]
+        assert path.read_text().count(stated) == 1
+        path.write_text(path.read_text().replace(stated, forged))
+        cover_up(folder)
+        refused(folder, "report.md")
+
+    @pytest.mark.parametrize("name", ["report.csv", "report.md"])
+    def test_swapped_rows(self, folder, name):
+        lines = (folder / name).read_text().splitlines()
+        first = next(i for i, line in enumerate(lines) if line.startswith(("| head", "head,")))
+        lines[first], lines[first + 1] = lines[first + 1], lines[first]
+        (folder / name).write_text("\n".join(lines) + "\n")
+        cover_up(folder)
+        refused(folder, name, "not sorted by macro-F1")
+
+    @pytest.mark.parametrize("name", ["report.csv", "strategy_metrics.csv"])
+    @pytest.mark.parametrize("how", ["a row less", "a row twice", "another strategy"])
+    def test_rows_that_are_not_those_of_the_run(self, folder, name, how):
+        changes = {
+            "a row less": lambda table: table.iloc[1:],
+            "a row twice": lambda table: pd.concat([table, table.iloc[:1]]),
+            "another strategy": lambda table: table.assign(strategy=["magic", *table["strategy"][1:]]),
+        }
+        edit_csv(folder / name, changes[how])
+        cover_up(folder)
+        refused(folder, name, "not exactly the strategies and repeats")
+
+    def test_a_report_without_its_leaderboard(self, folder):
+        text = (folder / "report.md").read_text()
+        (folder / "report.md").write_text("\n".join(x for x in text.splitlines() if not x.startswith("|")))
+        cover_up(folder)
+        refused(folder, "report.md", "no leaderboard")
+
+    def test_a_table_without_a_column(self, folder):
+        edit_csv(folder / "report.csv", lambda table: table.drop(columns="macro_f1"))
+        cover_up(folder)
+        refused(folder, "report.csv")
+
+    @pytest.mark.parametrize("name", PICTURES)
+    @pytest.mark.parametrize(("size", "message"), [((900, 600), "is blank"), ((20, 20), "is only 20 x 20 pixels")])
+    def test_a_blank_or_tiny_picture(self, folder, name, size, message):
+        Image.new("RGB", size, "white").save(folder / name)
+        cover_up(folder)
+        refused(folder, name, message)
+
+    @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.98])
+    def test_a_truncated_picture(self, folder, share):
+        path = folder / "lora_embedding_umap.png"
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+        cover_up(folder)
+        refused(folder, path.name, "no readable picture")
+
+    def test_a_picture_of_another_kind(self, folder):
+        path = folder / "lora_embedding_umap.png"
+        with Image.open(path) as image:
+            image.convert("RGB").save(path, format="JPEG")
+        cover_up(folder)
+        refused(folder, path.name, "is JPEG, not PNG")
+
+
+class TestForgedPredictions:
+    """Predictions were altered, and the manifest brought into line."""
+
+    def test_a_prediction_that_its_probabilities_do_not_give(self, folder):
+        def edit(table):
+            table.loc[3, "predicted"] = next(c for c in ("B cell", "NK") if c != table.loc[3, "predicted"])
+            return table
+
+        edit_predictions(folder, edit)
+        refused(folder, "predictions.parquet", "altered since the run")
+        cover_up(folder)
+        refused(folder, "predictions.parquet", "a predicted class is not the most probable one")
+
+    @pytest.mark.parametrize("value", [0.9, -0.1, np.nan, np.inf])
+    def test_probabilities_that_do_not_sum_to_one(self, folder, value):
+        def edit(table):
+            table.loc[5, "p_NK"] = value
+            return table
+
+        edit_predictions(folder, edit)
+        cover_up(folder)
+        refused(folder, "predictions.parquet", "probabilities are not all finite")
+
+    def test_a_changed_label_changes_the_numbers(self, folder):
+        def edit(table):  # of one cell, for all strategies alike
+            cell = table.loc[0, "cell"]
+            here = table["cell"] == cell
+            table.loc[here, "label"] = next(c for c in ("B cell", "NK") if c != table.loc[0, "label"])
+            return table
+
+        edit_predictions(folder, edit)
+        cover_up(folder)
+        refused(folder, "strategy_metrics.csv", "the predictions give")
+
+    def test_a_label_changed_for_one_strategy_only(self, folder):
+        def edit(table):
+            table.loc[0, "label"] = next(c for c in ("B cell", "NK") if c != table.loc[0, "label"])
+            return table
+
+        edit_predictions(folder, edit)
+        cover_up(folder)
+        refused(folder, "predictions.parquet", "not tested on the same cells and labels")
+
+    def test_a_dropped_row(self, folder):
+        edit_predictions(folder, lambda table: table.drop(index=7))
+        refused(folder, "predictions.parquet", "altered since the run")
+        cover_up(folder)
+        refused(folder, "predictions.parquet", "not tested on the same cells and labels")
+
+    def test_a_cell_dropped_for_every_strategy(self, folder):
+        edit_predictions(folder, lambda table: table[table["cell"] != table.loc[0, "cell"]])
+        cover_up(folder)
+        refused(folder, "strategy_metrics.csv")
+
+    def test_every_cell_twice_under_another_name(self, folder):
+        """The scores survive; the number of test cells that the tables state does not."""
+        edit_predictions(
+            folder, lambda table: pd.concat([table, table.assign(cell="copy of " + table["cell"])], ignore_index=True)
+        )
+        cover_up(folder)
+        refused(folder, "strategy_metrics.csv", "n_test")
+
+    def test_a_cell_twice(self, folder):
+        def double(table):
+            again = table[table["cell"] == table.loc[0, "cell"]]
+            return pd.concat([table, again], ignore_index=True)
+
+        edit_predictions(folder, double)
+        cover_up(folder)
+        refused(folder, "predictions.parquet", "a cell appears twice")
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda table: table[table["strategy"] != "lora"], "strategies are"),
+            (lambda table: table[table["repeat"] != 1], "repeats are"),
+            (lambda table: table.rename(columns={"label": "truth"}), "columns are"),
+            (lambda table: table.iloc[:0], "is empty"),
+            (lambda table: table.iloc[:, :5], ""),
+            (lambda table: table.assign(p_NK="high"), ""),
+        ],
+        ids=["strategy", "repeat", "column", "empty", "no probabilities", "words"],
+    )
+    def test_tables_of_another_shape(self, folder, change, message):
+        edit_predictions(folder, change)
+        cover_up(folder)
+        refused(folder, "predictions.parquet", message)
+
+    @pytest.mark.parametrize("content", [b"", b"PAR1 no more PAR1", b"cell,label\n"])
+    def test_a_file_that_is_no_parquet(self, folder, content):
+        (folder / "predictions.parquet").write_bytes(content)
+        cover_up(folder)
+        refused(folder, "predictions.parquet", "cannot be read")
+
+
+class TestManifest:
+    @pytest.mark.parametrize("content", ["", "{", "[]", "3", "null", '"text"', "\udcff"])
+    def test_what_is_no_json_object(self, folder, content):
+        (folder / "manifest.json").write_text(content, errors="surrogateescape")
+        refused(folder, "manifest.json")
+
+    @pytest.mark.parametrize(
+        "key",
+        ["tutorial", "started", "ended", "parameters", "seed", "strategies", "repeats", "dataset", "versions", "files"],
+    )
+    def test_a_lacking_entry_is_named(self, folder, key):
+        edit_manifest(folder, **{key: ...})
+        refused(folder, "manifest.json", f"lacks {key}")
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"started": "yesterday"},
+            {"ended": None},
+            {"ended": "2026-01-01T10:00:00"},
+            {"strategies": 4},
+            {"strategies": None},
+            {"strategies": [["head"]]},
+            {"repeats": 2},
+            {"files": []},
+            {"files": None},
+            {"files": {"report.md": "hash"}},
+        ],
+        ids=str,
+    )
+    def test_an_entry_of_another_kind_is_a_problem_and_no_crash(self, folder, changes):
+        edit_manifest(folder, **changes)
+        result = check(folder)
+        assert not result.passed
+        assert "manifest.json" in str(result) or "altered" in str(result)
+
+    def test_an_end_before_the_start(self, folder):
+        edit_manifest(folder, started="2030-01-02T00:00:00+00:00", ended="2030-01-01T00:00:00+00:00")
+        refused(folder, "manifest.json", "ended before it started")
+
+    def test_a_strategy_more_or_less_than_was_run(self, folder):
+        edit_manifest(folder, strategies=["pca_logistic", "head"])
+        assert "lora_embedding_umap.png: unexpected" in refused(folder, "lora_embedding_umap.png")
+
+
+class TestReplacing:
+    @pytest.fixture
+    def earlier(self, folder) -> dict[str, bytes]:
+        return contents(folder)
+
+    def test_a_later_run_replaces_everything(self, folder, settings_for, make_record, pbmc):
+        (folder / "left over.txt").write_text("from somewhere")
+        comparison = compare([make_record("pca_logistic")])
+        assert save(begin(settings_for(folder), TUTORIAL), comparison, pbmc) == folder
+        assert {path.name for path in folder.iterdir()} == FILES - set(PICTURES[:2])
+        assert check(folder).passed
+        assert [path.name for path in folder.parent.iterdir()] == ["artifacts"]
+
+    def test_the_folder_can_be_read_by_others(self, saved):
+        assert saved.stat().st_mode & 0o777 == 0o755
+
+    def test_folders_above_are_made(self, settings_for, comparison, pbmc, tmp_path):
+        folder = tmp_path / "a" / "b" / "c"
+        assert check(save(begin(settings_for(folder), TUTORIAL), comparison, pbmc)).passed
+
+    @pytest.mark.parametrize("where", ["png", "report_markdown", "umap_figure"])
+    @pytest.mark.parametrize("error", [OSError("no space left"), KeyboardInterrupt()], ids=["disk", "interrupt"])
+    def test_a_failure_while_writing_leaves_earlier_artifacts_as_they_were(
+        self, folder, earlier, settings_for, comparison, pbmc, monkeypatch, where, error
+    ):
+        def fail(*_args):
+            raise error
+
+        monkeypatch.setattr(report, where, fail)
+        with pytest.raises(type(error)):
+            save(begin(settings_for(folder), TUTORIAL), comparison, pbmc)
+        assert contents(folder) == earlier
+        assert [path.name for path in folder.parent.iterdir()] == ["artifacts"]
+
+    def test_a_failing_check_of_what_was_written_leaves_earlier_artifacts_as_they_were(
+        self, folder, earlier, settings_for, comparison, pbmc, monkeypatch
+    ):
+        monkeypatch.setattr(report, "png", lambda _figure: b"no picture")
+        with pytest.raises(ArtifactError, match=r"fail their own check: .*\.png: "):
+            save(begin(settings_for(folder), TUTORIAL), comparison, pbmc)
+        assert contents(folder) == earlier
+        assert [path.name for path in folder.parent.iterdir()] == ["artifacts"]
+
+    def test_a_first_run_that_fails_leaves_nothing(self, settings_for, comparison, pbmc, monkeypatch, tmp_path):
+        monkeypatch.setattr(report, "png", lambda _figure: b"no picture")
+        with pytest.raises(ArtifactError):
+            save(begin(settings_for(tmp_path / "out"), TUTORIAL), comparison, pbmc)
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("failing", [1, 2])
+    def test_a_failure_while_moving_leaves_earlier_artifacts_as_they_were(
+        self, folder, earlier, settings_for, comparison, pbmc, monkeypatch, failing
+    ):
+        original, calls = os.replace, []
+
+        def replace(source, target):
+            calls.append(target)
+            if len(calls) == failing:
+                raise PermissionError("the folder is in use")
+            original(source, target)
+
+        monkeypatch.setattr(artifacts.os, "replace", replace)
+        with pytest.raises(PermissionError):
+            save(begin(settings_for(folder), TUTORIAL), comparison, pbmc)
+        assert contents(folder) == earlier
+        assert [path.name for path in folder.parent.iterdir()] == ["artifacts"]
+
+    def test_metrics_that_the_predictions_do_not_give_are_never_saved(
+        self, folder, earlier, settings_for, make_record, pbmc
+    ):
+        record = make_record("head")
+        flattering = make_record("head", metrics={**record.metrics, "accuracy": 0.99})
+        with pytest.raises(ArtifactError, match=r"accuracy of head is given as 0\.99"):
+            save(begin(settings_for(folder), TUTORIAL), compare([flattering]), pbmc)
+        assert contents(folder) == earlier
+
+
+class TestBegin:
+    def test_a_folder_of_something_else_is_refused_and_left_alone(self, settings_for, tmp_path):
+        (tmp_path / "thesis.docx").write_text("three years")
+        with pytest.raises(ArtifactError, match=r"OUTPUT_DIR .* holds files but no manifest\.json"):
+            begin(settings_for(tmp_path), TUTORIAL)
+        assert contents(tmp_path) == {"thesis.docx": b"three years"}
+
+    def test_a_file_is_refused(self, settings_for, tmp_path):
+        (tmp_path / "out").write_text("")
+        with pytest.raises(ArtifactError, match=r"OUTPUT_DIR .*out is a file; name a folder"):
+            begin(settings_for(tmp_path / "out"), TUTORIAL)
+
+    def test_a_new_an_empty_and_an_earlier_folder_are_taken(self, settings_for, folder, tmp_path):
+        (tmp_path / "empty").mkdir()
+        for taken in (tmp_path / "new", tmp_path / "empty", folder):
+            assert begin(settings_for(taken), TUTORIAL).folder == taken.resolve()
+        assert not (tmp_path / "new").exists()
+
+    def test_a_project_that_has_a_manifest_of_its_own_is_refused(self, settings_for, tmp_path):
+        (tmp_path / "manifest.json").write_text('{"name": "web app", "icons": []}')
+        (tmp_path / "index.html").write_text("<html>")
+        with pytest.raises(ArtifactError, match="OUTPUT_DIR"):
+            begin(settings_for(tmp_path), TUTORIAL)

@@ -1,0 +1,184 @@
+"""Evaluation: a record that holds what happened, checked before it starts, stoppable while it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import frostline
+from frostline.errors import Cancelled, CheckpointError, DatasetError
+from frostline.evaluation import MIN_CELLS_FOR_UMAP, evaluate, evaluate_all, umap_of
+from frostline.metrics import accuracy, macro_f1, silhouette
+from frostline.records import Record
+from frostline.splits import split
+from frostline.strategies import FrozenProbe, HeadTuning, PcaLogistic
+
+
+@pytest.fixture
+def probe(small_checkpoint):
+    return FrozenProbe(checkpoint=str(small_checkpoint))
+
+
+@pytest.fixture
+def head(small_checkpoint):
+    return HeadTuning(checkpoint=str(small_checkpoint), epochs=3)
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """Names of the strategies that were fitted, in order."""
+    seen: list[str] = []
+    for kind in (PcaLogistic, FrozenProbe, HeadTuning):
+        original = kind.fit
+
+        def fit(self, *args, original=original, **kwargs):
+            seen.append(self.name)
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(kind, "fit", fit)
+    return seen
+
+
+@pytest.mark.usefixtures("instant_umap")
+class TestRecord:
+    @pytest.fixture
+    def record(self, head, pbmc, cut) -> Record:
+        return evaluate(head, pbmc, cut)
+
+    def test_it_holds_the_test_cells_and_their_true_labels(self, record, pbmc, cut):
+        assert record.cells == tuple(pbmc.cells[cut.test])
+        assert record.labels == tuple(pbmc.labels[cut.test])
+        assert record.sizes == cut.sizes
+        assert (record.fingerprint, record.test_fingerprint) == (cut.fingerprint, cut.test_fingerprint)
+        assert (record.seed, record.repeat, record.profile) == (cut.seed, cut.repeat, "tiny")
+        assert (record.dataset, record.label_key) == ("pbmc68k-reduced", "bulk_labels")
+
+    def test_its_metrics_are_those_of_its_predictions(self, record):
+        assert record.metrics["accuracy"] == accuracy(record.labels, record.predicted)
+        assert record.metrics["macro_f1"] == macro_f1(record.labels, record.predicted)
+
+    def test_its_predictions_are_those_of_the_strategy_fitted_alone(self, record, head, pbmc, cut):
+        fitted = dataclasses.replace(head).fit(pbmc, cut)
+        np.testing.assert_array_equal(record.probabilities, fitted.predict_proba(pbmc, cut.test))
+        expected = silhouette(fitted.embed(pbmc, cut.test).astype(np.float64), record.labels)
+        assert record.metrics["silhouette"] == pytest.approx(expected)
+        assert record.history == fitted.history_
+        assert record.cost.trainable_parameters == fitted.cost().trainable_parameters
+
+    def test_it_can_be_written_and_read(self, record):
+        assert Record.from_json(record.to_json()) == record
+
+    def test_it_carries_what_a_reader_must_know(self, record, pbmc, cut):
+        assert set(pbmc.notes) | set(cut.notes) <= set(record.notes)
+
+    def test_the_same_seed_gives_the_same_record_apart_from_the_seconds(self, record, head, pbmc, cut, fresh):
+        again = evaluate(head, fresh(pbmc), cut)
+        assert dataclasses.replace(again, cost=record.cost) == record
+
+
+@pytest.mark.usefixtures("instant_umap")
+class TestProgress:
+    def test_it_rises_from_zero_to_one(self, head, pbmc, cut, fresh):
+        heard = []
+        evaluate(head, fresh(pbmc), cut, progress=lambda fraction, message: heard.append((fraction, message)))
+        fractions = [fraction for fraction, _ in heard]
+        assert fractions == sorted(fractions)
+        assert (fractions[0], fractions[-1]) == (0.0, 1.0)
+        assert all(message for _, message in heard)
+
+    def test_over_several_strategies_it_rises_from_zero_to_one_and_names_them(self, head, probe, pbmc, cut, fresh):
+        heard = []
+        again = split(pbmc, seed=3, profile=cut.profile, repeat=1)
+        list(evaluate_all([probe, head], fresh(pbmc), [cut, again], progress=lambda *said: heard.append(said)))
+        fractions = [fraction for fraction, _ in heard]
+        assert fractions == sorted(fractions)
+        assert (fractions[0], fractions[-1]) == (0.0, 1.0)
+        assert heard[-1][1].startswith("head, repeat 2 of 2: ")
+
+    @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+    def test_it_can_be_cancelled_at_any_step(self, head, pbmc, cut, fresh, share):
+        steps = []
+        evaluate(head, fresh(pbmc), cut, progress=lambda *said: steps.append(said))
+        asked, stop = iter(range(10_000)), int(share * (len(steps) - 1))
+        with pytest.raises(Cancelled):
+            evaluate(head, fresh(pbmc), cut, cancelled=lambda: next(asked) >= stop)
+        assert head.classes_ == ()
+
+    def test_records_that_were_finished_before_the_cancel_are_kept(self, head, pbmc, cut):
+        kept: list[Record] = []
+
+        def keep_all():
+            for record in evaluate_all([PcaLogistic(), head], pbmc, [cut], cancelled=lambda: bool(kept)):
+                kept.append(record)
+
+        with pytest.raises(Cancelled):
+            keep_all()
+        assert [record.strategy for record in kept] == ["pca_logistic"]
+
+
+@pytest.mark.usefixtures("instant_umap")
+class TestChecks:
+    def test_records_come_split_by_split_in_the_order_of_the_strategies(self, head, pbmc, cut, tiny_profile):
+        again = split(pbmc, seed=3, profile=tiny_profile, repeat=1)
+        records = list(evaluate_all([head, PcaLogistic()], pbmc, [cut, again]))
+        assert [(r.strategy, r.repeat) for r in records] == [
+            ("head", 0),
+            ("pca_logistic", 0),
+            ("head", 1),
+            ("pca_logistic", 1),
+        ]
+        assert records[0].test_fingerprint == records[1].test_fingerprint != records[2].test_fingerprint
+
+    def test_every_strategy_checks_every_split_before_the_first_one_trains(self, fits, head, pbmc, cut):
+        broken = dataclasses.replace(head, checkpoint="nothing")
+        with pytest.raises(CheckpointError, match="unknown checkpoint 'nothing'"):
+            list(evaluate_all([PcaLogistic(), broken], pbmc, [cut]))
+        assert fits == []
+
+    def test_a_cell_without_known_genes_is_refused_before_training(self, fits, probe, pbmc, cut, fresh):
+        matrix = pbmc.matrix.tolil(copy=True)
+        matrix[cut.test[0]] = 0
+        with pytest.raises(DatasetError, match=pbmc.cells[cut.test[0]]):
+            evaluate(probe, fresh(pbmc, matrix=matrix.tocsr()), cut)
+        assert fits == []
+
+    def test_no_strategies_give_no_records(self, pbmc, cut):
+        assert list(evaluate_all([], pbmc, [cut])) == []
+
+    def test_the_verbs_are_at_the_top_of_the_package(self):
+        assert frostline.evaluate is evaluate
+        assert frostline.evaluate_all is evaluate_all
+
+
+class TestUmap:
+    """The only tests that compute a UMAP."""
+
+    def test_the_same_seed_gives_the_same_map_and_another_seed_another(self):
+        embedding = np.random.default_rng(0).normal(size=(30, 6))
+        one, again, other = (umap_of(embedding, seed=seed) for seed in (1, 1, 2))
+        assert (one.shape, one.dtype) == ((30, 2), np.float64)
+        assert np.isfinite(one).all()
+        np.testing.assert_array_equal(one, again)
+        assert not np.array_equal(one, other)
+
+    @pytest.mark.parametrize("n_cells", [MIN_CELLS_FOR_UMAP, MIN_CELLS_FOR_UMAP + 2])
+    @pytest.mark.parametrize("width", [2, 4])
+    def test_few_cells_and_narrow_embeddings_have_a_map(self, n_cells, width):
+        found = umap_of(np.random.default_rng(0).normal(size=(n_cells, width)), seed=0)
+        assert found.shape == (n_cells, 2)
+        assert np.isfinite(found).all()
+
+    def test_equal_cells_do_no_harm(self):
+        embedding = np.tile(np.arange(4.0), (12, 1))
+        embedding[:3] += 1
+        assert np.isfinite(umap_of(embedding, seed=0)).all()
+
+    def test_fewer_than_five_cells_or_one_dimension_have_none(self):
+        assert umap_of(np.zeros((MIN_CELLS_FOR_UMAP - 1, 3)), seed=0) is None
+        assert umap_of(np.arange(20.0)[:, None], seed=0) is None
+
+    def test_a_record_of_few_test_cells_has_no_map(self, pbmc, cut):
+        few = dataclasses.replace(cut, test=cut.test[: MIN_CELLS_FOR_UMAP - 1])
+        assert evaluate(PcaLogistic(), pbmc, few).umap is None

@@ -1,0 +1,110 @@
+"""The parameters of a run are checked before any work, whoever names them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from frostline.errors import FrostlineError
+from frostline.settings import RunSettings
+
+CORRECT = {
+    "PROFILE": "full",
+    "DATASET": "cells.h5ad",
+    "LABEL_KEY": "kind",
+    "LAYER": "umi",
+    "STRATEGIES": ["lora", "pca_logistic"],
+    "SEED": 7,
+    "OUTPUT_DIR": "somewhere",
+}
+
+
+def test_the_defaults_are_those_of_a_run_without_a_network():
+    settings = RunSettings()
+    assert (settings.profile, settings.dataset, settings.checkpoint) == ("quickstart", "pbmc68k-reduced", "mini")
+    assert settings.strategies == ["pca_logistic", "frozen_probe", "head", "lora"]
+    assert settings.output_dir == "artifacts/scgpt_cell_type_annotation"
+
+
+def test_upper_case_variables_of_a_notebook_are_read(small_checkpoint):
+    settings = RunSettings.from_notebook({**CORRECT, "CHECKPOINT": str(small_checkpoint)})
+    assert settings.model_dump() == {
+        **{name.lower(): value for name, value in CORRECT.items()},
+        "checkpoint": str(small_checkpoint),
+    }
+
+
+def test_strategies_may_be_one_text_as_a_command_line_gives_them():
+    assert RunSettings.from_notebook({"STRATEGIES": "head, lora"}).strategies == ["head", "lora"]
+
+
+def test_everything_else_in_a_notebook_is_passed_over():
+    import frostline
+
+    names = {
+        "frostline": frostline,
+        "Path": Path,
+        "In": ["..."],
+        "Out": {},
+        "_": 3,
+        "__name__": "__main__",
+        "_PRIVATE": 1,
+        "seed": "lower case",
+        "Seed": "mixed case",
+        "RUN": RunSettings(),
+    }
+    assert RunSettings.from_notebook(names) == RunSettings()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"PROFILE": "fast"}, r"PROFILE: unknown profile 'fast'; known: full, quickstart"),
+        ({"CHECKPOINT": "whole-mouse"}, r"CHECKPOINT: unknown checkpoint 'whole-mouse'; known: .*mini"),
+        ({"STRATEGIES": ["magic"]}, r"STRATEGIES: unknown strategy 'magic'; known: pca_logistic, frozen_probe"),
+        ({"STRATEGIES": []}, r"STRATEGIES: name each strategy once, at least one"),
+        ({"STRATEGIES": ["head", "head"]}, r"STRATEGIES: name each strategy once"),
+        ({"STRATEGIES": "head,magic"}, r"STRATEGIES: unknown strategy 'magic'"),
+        ({"STRATEGIES": ""}, r"STRATEGIES: unknown strategy ''"),
+        ({"STRATEGIES": 3}, r"STRATEGIES: .*list.*got 3"),
+        ({"STRATEGIES": [1]}, r"STRATEGIES\.0: .*string.*got 1"),
+        ({"SEED": "7"}, r"SEED: .*integer.*got '7'"),
+        ({"SEED": 7.5}, r"SEED: .*integer.*got 7\.5"),
+        ({"SEED": True}, r"SEED: .*integer.*got True"),
+        ({"SEED": -1}, r"SEED: .*greater than or equal to 0.*got -1"),
+        ({"SEED": 2**32}, r"SEED: .*less than 4294967296"),
+        ({"DATASET": 3}, r"DATASET: .*string.*got 3"),
+        ({"OUTPUT_DIR": " "}, r"OUTPUT_DIR: name a folder"),
+        ({"EPOCHS": 3}, r"EPOCHS: unknown parameter"),
+        ({"PROFIL": "full"}, r"PROFIL: unknown parameter"),
+    ],
+)
+def test_a_wrong_parameter_is_named_with_the_value_and_the_known_ones(names, message):
+    with pytest.raises(FrostlineError, match=message) as caught:
+        RunSettings.from_notebook(names)
+    assert re.search(r"The parameters are: PROFILE, DATASET, LABEL_KEY, .*SEED, OUTPUT_DIR", str(caught.value))
+
+
+def test_all_wrong_parameters_are_listed_at_once():
+    with pytest.raises(FrostlineError, match=r"(?s)PROFILE: .*SEED: .*EPOCHS: "):
+        RunSettings.from_notebook({"PROFILE": "fast", "SEED": -1, "EPOCHS": 3})
+
+
+@pytest.mark.parametrize("value", [None, Path("folder"), {"a"}], ids=repr)
+@pytest.mark.parametrize("name", ["CHECKPOINT", "SEED", "OUTPUT_DIR"])
+def test_a_parameter_of_a_wrong_type_is_never_passed_over_in_silence(name, value):
+    with pytest.raises(FrostlineError, match=rf"{name}: "):
+        RunSettings.from_notebook({name: value})
+
+
+def test_settings_cannot_be_changed_afterwards():
+    with pytest.raises(ValidationError, match="frozen"):
+        RunSettings().seed = 3
+
+
+def test_unknown_fields_are_refused_in_python_too():
+    with pytest.raises(ValueError, match="epochs"):
+        RunSettings(epochs=3)

@@ -1,0 +1,187 @@
+"""The training loop: seeded, early-stopped, cancellable, and honest about gradients."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from frostline.errors import Cancelled, FrostlineError
+from frostline.monitor import Monitor
+from frostline.training import TrainingPlan, train_classifier
+
+N, N_CLASSES = 60, 3
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """Features and class numbers of three well separated classes."""
+    rng = np.random.default_rng(0)
+    targets = {part: rng.integers(0, N_CLASSES, n) for part, n in (("train", N), ("validation", 20))}
+    centres = rng.normal(size=(N_CLASSES, 5)).astype(np.float32)
+    noise = {part: rng.normal(size=(len(t), 5)).astype(np.float32) for part, t in targets.items()}
+    return {part: torch.from_numpy(2 * centres[t] + noise[part]) for part, t in targets.items()}, targets
+
+
+def network(seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, N_CLASSES))
+
+
+def plan(**changes) -> TrainingPlan:
+    return TrainingPlan(**{"epochs": 12, "batch_size": 16, "learning_rate": 1e-2, "seed": 3, **changes})
+
+
+def train(module, problem, training_plan, **options):
+    features, targets = problem
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # of dropout
+        return train_classifier(
+            module, lambda part, rows: module(features[part][torch.from_numpy(rows)]), targets, training_plan, **options
+        )
+
+
+def state(module) -> list[np.ndarray]:
+    return [parameter.detach().numpy().copy() for parameter in module.parameters()]
+
+
+def test_the_loss_falls_and_the_history_has_one_entry_an_epoch(problem):
+    history = train(network(), problem, plan())
+    assert [entry["epoch"] for entry in history] == list(range(1, 13))
+    assert history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
+    assert set(history[0]) == {"epoch", "train_loss", "validation_loss", "validation_accuracy"}
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_other_ones(problem):
+    modules = [network() for _ in range(3)]
+    histories = [train(module, problem, plan(seed=seed)) for module, seed in zip(modules, (3, 3, 4), strict=True)]
+    assert histories[0] == histories[1] != histories[2]
+    for one, again in zip(state(modules[0]), state(modules[1]), strict=True):
+        np.testing.assert_array_equal(one, again)
+
+
+def test_the_weights_of_the_lowest_validation_loss_are_kept(problem):
+    features, targets = problem
+    module = network()
+    history = train(module, problem, plan(epochs=40, learning_rate=0.1, patience=40))
+    losses = [entry["validation_loss"] for entry in history]
+    assert np.argmin(losses) < len(losses) - 1  # it got worse afterwards
+    with torch.inference_mode():
+        kept = nn.functional.cross_entropy(module(features["validation"]), torch.from_numpy(targets["validation"]))
+    assert not module.training
+    assert kept.item() == pytest.approx(min(losses), rel=1e-6)
+
+
+def test_training_stops_after_patience_epochs_without_improvement(problem):
+    history = train(network(), problem, plan(epochs=200, learning_rate=0.1, patience=3))
+    losses = [entry["validation_loss"] for entry in history]
+    assert len(history) < 200
+    assert len(losses) - 1 - int(np.argmin(losses)) == 3
+
+
+def test_the_recorded_losses_are_those_of_all_cells_whatever_the_batch_size(problem):
+    """A learning rate of zero: every epoch measures the same network, without dropout the same loss."""
+    features, targets = problem
+    module = network()
+    module[2].p = 0.0
+    with torch.inference_mode():
+        scores = {part: module.eval()(x) for part, x in features.items()}
+    expected = {
+        part: nn.functional.cross_entropy(scores[part], torch.from_numpy(targets[part])).item() for part in scores
+    }
+    hits = (scores["validation"].argmax(1).numpy() == targets["validation"]).mean()
+    for batch_size in (7, 16, 1_000):
+        entry = train(module, problem, plan(epochs=1, batch_size=batch_size, learning_rate=0.0))[0]
+        assert entry["train_loss"] == pytest.approx(expected["train"], rel=1e-5)
+        assert entry["validation_loss"] == pytest.approx(expected["validation"], rel=1e-5)
+        assert entry["validation_accuracy"] == pytest.approx(hits)
+
+
+@pytest.mark.parametrize("lengths", [None, np.random.default_rng(1).integers(1, 90, N)])
+def test_an_epoch_trains_on_every_cell_once(problem, lengths):
+    features, targets = problem
+    module, seen = network(), []
+
+    def logits(part, rows):
+        if part == "train":
+            seen.append(rows)
+        return module(features[part][torch.from_numpy(rows)])
+
+    train_classifier(module, logits, targets, plan(epochs=2), lengths=lengths)
+    per_epoch = len(seen) // 2
+    for epoch in (seen[:per_epoch], seen[per_epoch:]):
+        assert sorted(np.concatenate(epoch)) == list(range(N))
+        assert max(len(rows) for rows in epoch) == 16
+    assert not np.array_equal(np.concatenate(seen[:per_epoch]), np.concatenate(seen[per_epoch:]))
+    if lengths is not None:
+        spread = np.mean([np.ptp(lengths[rows]) for rows in seen])
+        assert spread < 0.5 * np.ptp(lengths)
+
+
+def test_validation_cells_are_not_trained_on(problem):
+    features, targets = problem
+    one, other = network(), network()
+    flipped = {**targets, "validation": (targets["validation"] + 1) % N_CLASSES}
+    train(one, problem, plan(epochs=1))
+    train(other, (features, flipped), plan(epochs=1))
+    for a, b in zip(state(one), state(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_frozen_parameters_stay_as_they_were(problem):
+    module = network()
+    module[0].requires_grad_(False)
+    before = copy.deepcopy(state(module))
+    train(module, problem, plan())
+    after = state(module)
+    for i, name in enumerate(("first weight", "first bias", "last weight", "last bias")):
+        assert np.array_equal(before[i], after[i]) == name.startswith("first"), name
+
+
+def test_a_trainable_tensor_that_no_gradient_reaches_is_named(problem):
+    module = network()
+    module.register_parameter("idle", nn.Parameter(torch.zeros(3)))
+    features, targets = problem
+    with pytest.raises(FrostlineError, match="no gradient reaches: idle"):
+        train_classifier(module, lambda part, rows: nn.Sequential(*list(module))(features[part][rows]), targets, plan())
+
+
+def test_a_loss_that_is_not_finite_is_an_error(problem):
+    features, targets = problem
+    features = {**features, "train": features["train"] * float("inf")}
+    with pytest.raises(FrostlineError, match="the training loss became nan; try a smaller learning rate"):
+        train(network(), (features, targets), plan())
+
+
+@pytest.mark.parametrize("after", [0, 1, 9])
+def test_training_can_be_stopped_between_any_two_steps(problem, after):
+    asked = iter(range(1_000))
+    with pytest.raises(Cancelled, match="epoch"):
+        train(network(), problem, plan(), monitor=Monitor(cancelled=lambda: next(asked) >= after))
+
+
+def test_progress_rises_from_zero_towards_one(problem):
+    heard = []
+    train(
+        network(),
+        problem,
+        plan(patience=99),
+        monitor=Monitor(lambda fraction, message: heard.append((fraction, message))),
+    )
+    fractions = [fraction for fraction, _ in heard]
+    assert fractions == sorted(fractions)
+    assert (fractions[0], len(fractions)) == (0.0, 12 * 4)
+    assert fractions[-1] < 1
+    assert heard[0][1] == "epoch 1 of at most 12"
+
+
+def test_the_gradient_is_clipped(problem):
+    """With a tiny clip plain AdamW still moves, but the gradients left behind have at most that norm."""
+    module = network()
+    train(module, problem, plan(clip=1e-3))
+    total = torch.sqrt(sum(p.grad.pow(2).sum() for p in module.parameters()))
+    assert total.item() <= 1e-3 * (1 + 1e-4)
