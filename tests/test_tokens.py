@@ -262,6 +262,13 @@ class TestSeed:
         assert abs(correlation.mean()) < 0.01
         assert np.abs(correlation).max() < 0.75
 
+    def test_draws_of_different_genes_of_a_cell_are_unrelated(self):
+        matrix = sparse.csr_matrix(np.full((1, 40), 2.0, dtype=np.float32))
+        bins = np.array([tokenize(matrix, ids_of(matrix), seed=seed).bins for seed in range(600)], dtype=float)
+        correlation = np.corrcoef(bins.T)[np.triu_indices(40, 1)]
+        assert abs(correlation.mean()) < 0.01
+        assert np.abs(correlation).max() < 0.25
+
 
 @pytest.fixture(scope="module")
 def matrix():

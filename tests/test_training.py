@@ -122,6 +122,18 @@ def test_an_epoch_trains_on_every_cell_once(problem, lengths):
         assert spread < 0.5 * np.ptp(lengths)
 
 
+def test_dropout_acts_on_training_cells_in_every_epoch_and_never_on_validation_cells(problem):
+    features, targets = problem
+    module, seen = network(), []
+
+    def logits(part, rows):
+        seen.append((part, module.training))
+        return module(features[part][torch.from_numpy(rows)])
+
+    train_classifier(module, logits, targets, plan(epochs=3))
+    assert set(seen) == {("train", True), ("validation", False)}
+
+
 def test_validation_cells_are_not_trained_on(problem):
     features, targets = problem
     one, other = network(), network()

@@ -220,6 +220,8 @@ def embed(
     """
     from scipy import sparse
 
+    if adata.X is None:
+        raise DatasetError("this AnnData has no X; put the values to embed there")
     opened = load_checkpoint(checkpoint)
     match = match_genes(list(adata.var_names), opened.vocabulary)
     matrix = sparse.csr_matrix(adata.X, dtype=np.float32)

@@ -50,7 +50,7 @@ def evaluate(
     >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
     >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
     >>> record.sizes["test"]
-    174
+    176
     """
     monitor = Monitor(**{k: v for k, v in {"progress": progress, "cancelled": cancelled}.items() if v is not None})  # type: ignore[arg-type]
     strategy.check(dataset, split)

@@ -87,7 +87,14 @@ class Record:
 
         Examples
         --------
-        >>> Record.from_json(record.to_json()) == record  # doctest: +SKIP
+        >>> cost = Cost({"fit": 0.5}, 3, 3)
+        >>> names = {"dataset": "d", "label_key": "l", "profile": "p", "fingerprint": "f", "test_fingerprint": "t"}
+        >>> cells = {"classes": ("B", "T"), "cells": ("c1",), "labels": ("B",)}
+        >>> record = Record(
+        ...     "head", {}, seed=1, repeat=0, sizes={}, probabilities=np.array([[0.75, 0.25]]), metrics={}, cost=cost,
+        ...     **names, **cells
+        ... )
+        >>> Record.from_json(record.to_json()) == record
         True
         """
         content = dict(vars(self))

@@ -107,7 +107,7 @@ def split(dataset: Dataset, *, seed: int = 42, profile: str | Profile = "quickst
     --------
     >>> from frostline.datasets import load_dataset
     >>> split(load_dataset("pbmc68k-reduced"), seed=42).sizes
-    {'train': 422, 'validation': 104, 'test': 174, 'genes': 765}
+    {'train': 420, 'validation': 104, 'test': 176, 'genes': 765}
     """
     if isinstance(profile, str):
         profile = get_profile(profile)

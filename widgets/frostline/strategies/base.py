@@ -169,7 +169,9 @@ class LinearProbe:
             if loss < best_loss:
                 best_loss, best_model = loss, model
         assert best_model is not None  # a log loss of clipped probabilities is finite
-        return cls(scaler.mean_, scaler.scale_, best_model.coef_, best_model.intercept_, float(best_model.C))
+        # row-major, as a saved copy is: the memory order decides the last bit of a matrix product
+        coefficients = np.ascontiguousarray(best_model.coef_)
+        return cls(scaler.mean_, scaler.scale_, coefficients, best_model.intercept_, float(best_model.C))
 
     def predict_proba(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         """Softmax of the decision function; for two classes its logistic form."""
@@ -200,7 +202,7 @@ class LinearProbe:
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Rebuild what `arrays` returned."""
         fields = {key: arrays[key] for key in ("mean", "scale", "coefficients", "intercepts")}
-        return cls(**fields, c=float(arrays["c"]))
+        return cls(**fields, c=float(arrays["c"].item()))
 
 
 def probe_parameters(n_features: int, n_classes: int) -> int:

@@ -66,6 +66,7 @@ class FrozenProbe(EncoderStrategy):
 
     def embed(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.floating]:
         """(n_cells, d) L2-normalised frozen `<cls>` states."""
+        self._must_be_fitted()
         return _normalised(self._frozen(dataset, cells)[0])
 
     def predict_proba(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -79,6 +80,7 @@ class FrozenProbe(EncoderStrategy):
 
     def cost(self) -> Cost:
         """The probe is trainable, the encoder is not."""
+        self._must_be_fitted()
         trainable = self.probe_.n_parameters
         return Cost(dict(self.seconds_), trainable, trainable + self.encoder_parameters_)
 

@@ -100,6 +100,7 @@ class HeadTuning(EncoderStrategy):
         """(n_cells, d) L2-normalised frozen `<cls>` states."""
         from frostline.embedding import normalise
 
+        self._must_be_fitted()
         return normalise(self._frozen(dataset, cells)[0])
 
     def predict_proba(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -113,6 +114,7 @@ class HeadTuning(EncoderStrategy):
 
     def cost(self) -> Cost:
         """The head is trainable, the encoder is not."""
+        self._must_be_fitted()
         trainable = sum(p.numel() for p in self.head_.parameters())
         return Cost(dict(self.seconds_), trainable, trainable + self.encoder_parameters_)
 

@@ -180,6 +180,7 @@ class Lora(EncoderStrategy):
 
     def predict_proba(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float64]:
         """(n_cells, n_classes) probabilities."""
+        self._must_be_fitted()
         started = time.perf_counter()
         probabilities = head_probabilities(self._head, self._states(dataset, cells))
         self.seconds_["predict"] = time.perf_counter() - started
@@ -187,6 +188,7 @@ class Lora(EncoderStrategy):
 
     def cost(self) -> Cost:
         """Adapters and head are trainable, the encoder below them is not."""
+        self._must_be_fitted()
         trainable = sum(p.numel() for p in self.module_.parameters() if p.requires_grad)
         return Cost(dict(self.seconds_), trainable, trainable + self.encoder_parameters_)
 

@@ -68,8 +68,8 @@ class PcaLogistic(Strategy):
         train = dataset.expression(split.train, self.genes_).toarray()
         # the full solver has no randomness of its own
         pca = PCA(self._components(split), svd_solver="full").fit(train)
-        self._learn(pca_mean=pca.mean_, components=pca.components_)
-        features = {part: self.embed(dataset, getattr(split, part)) for part in ("train", "validation")}
+        self._learn(pca_mean=pca.mean_, components=np.ascontiguousarray(pca.components_))
+        features = {part: self._project(dataset, getattr(split, part)) for part in ("train", "validation")}
         labels = {part: dataset.labels[getattr(split, part)] for part in ("train", "validation")}
         probe = LinearProbe.fit(features, labels, monitor.part(0.2, 1.0))
         self._learn(probe=probe, classes=tuple(np.unique(labels["train"]).tolist()))
@@ -78,6 +78,10 @@ class PcaLogistic(Strategy):
 
     def embed(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.floating]:
         """(n_cells, n_components) principal components."""
+        self._must_be_fitted()
+        return self._project(dataset, cells)
+
+    def _project(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.floating]:
         values = dataset.expression(cells, self.genes_).toarray()
         projected: NDArray[np.floating] = (values - self.pca_mean_) @ self.components_.T
         return projected
@@ -86,12 +90,13 @@ class PcaLogistic(Strategy):
         """(n_cells, n_classes) probabilities."""
         self._must_be_fitted()
         started = time.perf_counter()
-        probabilities = self.probe_.predict_proba(self.embed(dataset, cells))
+        probabilities = self.probe_.predict_proba(self._project(dataset, cells))
         self.seconds_["predict"] = time.perf_counter() - started
         return probabilities
 
     def cost(self) -> Cost:
         """Coefficients are trainable; loadings and means are fitted without labels."""
+        self._must_be_fitted()
         trainable = self.probe_.n_parameters
         unsupervised = self.components_.size + self.pca_mean_.size
         return Cost(dict(self.seconds_), trainable, trainable + unsupervised)
@@ -119,4 +124,6 @@ def _highly_variable(dataset: Dataset, split: Split, n_hvg: int) -> tuple[str, .
     train = train[:, np.asarray((train.X > 0).sum(axis=0)).ravel() > 0].copy()
     found = sc.pp.highly_variable_genes(train, n_top_genes=min(n_hvg, train.n_vars), inplace=False)
     chosen = set(train.var_names[found["highly_variable"].to_numpy()])
+    others = [gene for gene in split.genes if gene not in chosen]
+    chosen |= set(others[: n_hvg - len(chosen)])  # genes that no training cell expresses fill up the list
     return tuple(gene for gene in split.genes if gene in chosen)
