@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help quickstart test lint lab book browser bench clean
+.PHONY: help quickstart test lint lab book browser bench mini-report clean
 
 help:
 	@echo "make quickstart  run the tutorial on real cells, check it, build the book"
@@ -13,6 +13,7 @@ help:
 	@echo "make book        build the book from the tutorials that were run"
 	@echo "make browser     install the Chromium that the browser tests drive"
 	@echo "make bench       speed, measured side by side"
+	@echo "make mini-report LABELLED=folder CORPUS='a.h5ad b.h5ad'  mini's model card"
 	@echo "make clean       remove what the other targets made, the environment too"
 
 # Installed again only when the requirements change.
@@ -38,8 +39,9 @@ book: $(VENV)/installed
 lab: $(VENV)/installed
 	$(BIN)/jupyter lab notebooks/cell_type_annotation.ipynb
 
+# Two workers of one thread each: torch's threads of two workers would fight for the same cores.
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -55,6 +57,10 @@ browser:
 
 bench: $(VENV)/installed-test
 	$(BIN)/python tests/benchmarks/tokens.py
+
+# The numbers of mini's model card, from data that is not shipped: see the card for its sources.
+mini-report: $(VENV)/installed-test
+	$(BIN)/python tests/benchmarks/mini_report.py --checkpoint mini --labelled $(LABELLED) --corpus $(CORPUS) --card
 
 clean:
 	rm -rf $(VENV) build artifacts book/published dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -17,7 +17,7 @@ def scores(accuracy, macro_f1, silhouette=0.1) -> dict:
 
 class TestRefusals:
     def test_different_test_cells(self, make_record):
-        with pytest.raises(FrostlineError, match=r"repeat 0 are of different test cells or labels \(head, lora\)"):
+        with pytest.raises(FrostlineError, match=r"different test cells, labels or classes: head, lora"):
             compare([make_record("head"), make_record("lora", test_fingerprint="other")])
 
     def test_a_strategy_twice(self, make_record):

@@ -13,7 +13,7 @@ from torch import nn
 import frostline
 from frostline.checkpoints import load_checkpoint, match_tensors
 from frostline.embedding import encode, normalise, pad_tokens
-from frostline.model import ClsDecoder, Encoder, EncoderConfig, Head, pad_batch
+from frostline.model import ClsDecoder, Encoder, EncoderConfig, Head
 from frostline.tokens import Tokens
 
 NAMINGS = {
@@ -252,16 +252,6 @@ def test_dropout_acts_in_training_and_not_in_inference(golden, cells):
         assert torch.equal(encoder.cls_states(*batch), encoder.cls_states(*batch))
         encoder.train()
         assert not torch.equal(encoder.cls_states(*batch), encoder.cls_states(*batch))
-
-
-def test_one_padding_function_gives_what_the_other_gives(encoder, cells):
-    """`pad_batch` takes lists of tensors, `pad_tokens` ragged arrays."""
-    spans = [slice(a, b) for a, b in zip(cells.offsets, cells.offsets[1:], strict=False)]
-    gene_ids = [torch.from_numpy(cells.gene_ids[span]) for span in spans]
-    bins = [torch.from_numpy(cells.bins[span]) for span in spans]
-    for one, other in zip(pad_batch(gene_ids, bins, encoder.config), pad_tokens(cells, encoder.config), strict=True):
-        assert one.dtype == other.dtype
-        assert torch.equal(one, other)
 
 
 def test_the_cls_token_stands_first_with_the_pad_value(encoder, cells):

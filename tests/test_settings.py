@@ -13,7 +13,7 @@ from frostline.settings import RunSettings
 
 CORRECT = {
     "PROFILE": "full",
-    "DATASET": "cells.h5ad",
+    "DATASET": "pbmc3k",
     "LABEL_KEY": "kind",
     "LAYER": "umi",
     "STRATEGIES": ["lora", "pca_logistic"],

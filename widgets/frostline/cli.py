@@ -153,6 +153,8 @@ def embed(
 
     if output.suffix not in {".npy", ".h5ad"}:
         raise FrostlineError(f"-o {output}: the name must end in .npy or .h5ad")
+    if not output.parent.is_dir():
+        raise FrostlineError(f"-o {output}: there is no folder {output.parent}")
     adata = read_h5ad(source)
     with _progress_bar() as (bar, task):
         embedding = embed_cells(

@@ -192,10 +192,10 @@ def compare(records: Sequence[Record]) -> Comparison:
     if len({frozenset(found) for found in repeats.values()}) > 1:
         raise FrostlineError(f"strategies were evaluated on different repeats: {repeats}")
     for repeat in {r for _, r in seen}:
-        ground = {record.test_fingerprint: record.strategy for record in records if record.repeat == repeat}
+        ground = {(r.test_fingerprint, r.classes): r.strategy for r in records if r.repeat == repeat}
         if len(ground) > 1:
             raise FrostlineError(
-                f"records of repeat {repeat} are of different test cells or labels ({', '.join(ground.values())}); "
-                "only records of the same split can be compared"
+                f"records of repeat {repeat} are of different test cells, labels or classes: "
+                f"{', '.join(ground.values())}; only records of the same split can be compared"
             )
     return Comparison(tuple(records))

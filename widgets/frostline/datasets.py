@@ -217,11 +217,25 @@ def _open(source: str | Path | AnnData) -> tuple[AnnData, DatasetSpec | None, st
     if str(source) in DATASETS:
         spec = DATASETS[str(source)]
         return spec.load(), spec, spec.name
+    refuse_unknown_source(source)
+    return read_h5ad(Path(source)), None, Path(source).stem
+
+
+def refuse_unknown_source(source: str | Path) -> None:
+    """Refuse what is neither a registered name nor a file, without reading anything.
+
+    Raises
+    ------
+    DatasetError
+        Lists the registered names, or says that there is no such file.
+    """
     path = Path(source)
-    if path.suffix != ".h5ad" and not path.exists():
-        error = unknown("data set", str(source), DATASETS, remedy="The path of an .h5ad file works too")
-        raise DatasetError(str(error))
-    return read_h5ad(path), None, path.stem
+    if str(source) in DATASETS or path.is_file():
+        return
+    if path.suffix == ".h5ad":
+        raise DatasetError(f"there is no file {path}")
+    error = unknown("data set", str(source), DATASETS, remedy="The path of an .h5ad file works too")
+    raise DatasetError(str(error))
 
 
 def read_h5ad(path: Path) -> AnnData:

@@ -155,7 +155,7 @@ def frozen_states(
         (n_cells, d) float32 states, and the seconds that computing them took, now or earlier.
     """
     gene_list = hashlib.sha256("\n".join(genes).encode()).hexdigest()
-    key = ("frozen_states", checkpoint.weights_sha256, gene_list, seed, max_length)
+    key = ("frozen_states", checkpoint.weights_sha256, checkpoint.config, gene_list, seed, max_length)
     if key not in dataset.cache:
         dataset.cache[key] = _Shared(
             np.empty((len(dataset), checkpoint.config.d_model), np.float32),

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -213,15 +212,3 @@ class Head(nn.Module):
         """(B, d) un-normalised `<cls>` states -> (B, n_classes) logits."""
         out: Tensor = self.linear(self.dropout(self.norm(x)))
         return out
-
-
-def pad_batch(gene_ids: list[Tensor], bins: list[Tensor], config: EncoderConfig) -> tuple[Tensor, Tensor]:
-    """Put `<cls>` (value -2) in front and pad to the longest cell: (B, S) ids int64, (B, S) values float32."""
-    longest = 1 + max(len(ids) for ids in gene_ids)
-    ids = torch.full((len(gene_ids), longest), config.pad_id, dtype=torch.int64)
-    values = torch.full((len(gene_ids), longest), config.pad_value, dtype=torch.float32)
-    ids[:, 0] = config.cls_id
-    for row, (cell_ids, cell_bins) in enumerate(zip(gene_ids, bins, strict=True)):
-        ids[row, 1 : 1 + len(cell_ids)] = cell_ids
-        values[row, 1 : 1 + len(cell_bins)] = cell_bins
-    return ids, values

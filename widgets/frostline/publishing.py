@@ -26,6 +26,7 @@ from frostline.errors import ArtifactError, FrostlineError, unknown
 PUBLISHED = Path("book") / "published"
 SITE = Path("build") / "site"
 MODE = "static executed tutorial"
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 TIMEOUT = 3_600
 """Seconds that one cell may take."""
 
@@ -91,15 +92,17 @@ def notebook_parameters(notebook: Path) -> dict[str, Parameter]:
     import papermill
 
     _read(notebook)
-    found = {
-        name: Parameter(
-            name, spec["inferred_type_name"] or "str", _literal(spec["default"]), (spec["help"] or "").strip()
-        )
-        for name, spec in papermill.inspect_notebook(str(notebook)).items()
-    }
+    found = {name: _parameter(name, spec) for name, spec in papermill.inspect_notebook(str(notebook)).items()}
     if not found:
         raise FrostlineError(f"{notebook} has no cell tagged 'parameters' with assignments")
     return found
+
+
+def _parameter(name: str, spec: Mapping[str, Any]) -> Parameter:
+    default, kind = _literal(spec["default"]), spec["inferred_type_name"]
+    if kind in (None, "", "None"):  # no annotation: the type of the default
+        kind = "list[str]" if isinstance(default, list) else type(default).__name__
+    return Parameter(name, kind, default, (spec["help"] or "").strip())
 
 
 def _literal(text: str) -> Any:
@@ -173,6 +176,7 @@ def execute(
         An unknown parameter (before anything runs), or a cell that raised.
     """
     import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     typed = typed_parameters(notebook, parameters or {})
     values = {name: spec.default for name, spec in notebook_parameters(notebook).items()} | typed
@@ -191,11 +195,9 @@ def execute(
                 config=_kernel_config(sockets),
             )
         _finish(running, output)
-    except papermill.exceptions.PapermillExecutionError as error:
+    except (papermill.exceptions.PapermillExecutionError, DeadKernelError, CellTimeoutError, FrostlineError) as error:
         os.replace(running, failed)
-        raise FrostlineError(
-            f"{notebook.name} failed in cell {error.exec_count}: {error.ename}: {error.evalue} (see {failed})"
-        ) from error
+        raise FrostlineError(f"{notebook.name} failed {_said(error)} (see {failed})") from error
     finally:
         running.unlink(missing_ok=True)
     failed.unlink(missing_ok=True)
@@ -211,15 +213,24 @@ def _kernel_config(sockets: str) -> Any:
     return Config({"KernelManager": {"transport": "ipc", "ip": str(Path(sockets) / "kernel")}})
 
 
+def _said(error: Exception) -> str:
+    """What went wrong, in a line."""
+    if hasattr(error, "ename"):
+        return f"in cell {error.exec_count}: {error.ename}: {error.evalue}"  # type: ignore[attr-defined]
+    return "with " + " ".join(str(error).split("\n")[0].split())
+
+
 def _finish(running: Path, output: Path) -> None:
     """Refuse error outputs that papermill let pass, name the real output, move into place."""
     import nbformat
 
     executed = _read(running)
-    for number, cell in enumerate(executed.cells):
-        for item in cell.get("outputs", ()):
-            if item["output_type"] == "error":
-                raise FrostlineError(f"cell {number} holds an error output: {item['ename']}: {item['evalue']}")
+    outputs = [item for cell in executed.cells for item in cell.get("outputs", ())]
+    for model in executed.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {}).values():
+        outputs += model["state"].get("outputs", ())  # of Output widgets
+    for item in outputs:
+        if item["output_type"] == "error":
+            raise FrostlineError(f"an error output: {item['ename']}: {item['evalue']}")
     executed.metadata["papermill"]["output_path"] = output.name
     executed.metadata["papermill"]["input_path"] = Path(executed.metadata["papermill"]["input_path"]).name
     nbformat.write(executed, running)  # type: ignore[no-untyped-call]
@@ -234,10 +245,16 @@ def publish(
     Raises
     ------
     FrostlineError
-        The notebook failed.
+        The notebook failed, or a parameter is an absolute path.
     ArtifactError
         The artifacts fail their check; whatever was published before stays.
     """
+    for name, value in typed_parameters(notebook, parameters or {}).items():
+        if isinstance(value, str) and Path(value).is_absolute():
+            raise FrostlineError(
+                f"parameter {name} names a folder of this machine, {value}, which the page would show; "
+                "give it relative to the current folder"
+            )
     execution = execute(notebook, output, parameters, show_progress=show_progress)
     place(execution)
     return execution

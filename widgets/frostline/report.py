@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.comparison import Comparison
-from frostline.errors import FrostlineError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,18 +39,16 @@ def _room(comparison: Comparison) -> float:
 def umap_figure(comparison: Comparison, strategy: str) -> Figure:
     """UMAP of the test cells of the first repeat, in the representation that a strategy classifies from.
 
-    Colour and marker show the true class, a black ring a wrong prediction.
-
-    Raises
-    ------
-    FrostlineError
-        The record has no map: there were fewer than five test cells.
+    Colour and marker show the true class, a black ring a wrong prediction. Where the record has no map,
+    since fewer than five cells tested, the figure says so.
     """
     from matplotlib.figure import Figure
 
     record = comparison.of(strategy)[0]
     if record.umap is None:
-        raise FrostlineError(f"no UMAP of {strategy!r}: {len(record.cells)} test cells are too few")
+        figure = Figure(figsize=(6.2, 2.0), dpi=DPI)
+        figure.text(0.5, 0.5, f"{strategy}: NA, {len(record.cells)} test cells are too few for a UMAP", ha="center")
+        return figure
     labels = np.array(record.labels)
     wrong = labels != np.array(record.predicted)
     figure = Figure(figsize=(6.2 + _room(comparison), 4.6), dpi=DPI, layout="constrained")

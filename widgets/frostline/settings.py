@@ -10,6 +10,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from frostline.checkpoints import load_checkpoint
+from frostline.datasets import refuse_unknown_source
 from frostline.errors import FrostlineError
 from frostline.profiles import get_profile
 from frostline.strategies import build
@@ -56,6 +57,12 @@ class RunSettings(BaseModel):
     @classmethod
     def _known_checkpoint(cls, value: str) -> str:
         load_checkpoint(value)
+        return value
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_dataset(cls, value: str) -> str:
+        refuse_unknown_source(value)
         return value
 
     @field_validator("strategies", mode="before")

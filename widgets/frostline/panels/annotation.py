@@ -21,6 +21,7 @@ from frostline.records import Record
 from frostline.splits import split
 from frostline.strategies import STRATEGIES, build
 
+TICK = "Tick at least one strategy to run."
 WIDE = widgets.Layout(width="auto")
 
 
@@ -105,7 +106,7 @@ class AnnotationPanel(widgets.VBox):  # type: ignore[misc]
             options=list(PROFILES), value=profile, description="Profile", tooltip="How many cells, how long to train"
         )
         self._seed = widgets.BoundedIntText(
-            value=seed, min=0, max=2**31 - 1, description="Seed", tooltip="Of the split and of all training"
+            value=seed, min=0, max=2**32 - 1, description="Seed", tooltip="Of the split and of all training"
         )
         self._boxes = {
             name: widgets.Checkbox(value=name in chosen, indent=False, layout=WIDE, tooltip=f"Trains {kind.trains}")
@@ -150,8 +151,8 @@ class AnnotationPanel(widgets.VBox):  # type: ignore[misc]
             "A run is under way" if running else "Evaluate the ticked strategies" if self.chosen else "Tick a strategy"
         )
         if not running and not self.chosen:
-            self._say("Tick at least one strategy to run.")
-        elif self.state == "idle":
+            self._say(TICK)
+        elif self.state == "idle" or TICK in self._status.value:
             self._say("Ready.")
 
     def _say(self, message: str) -> None:
@@ -197,6 +198,8 @@ class AnnotationPanel(widgets.VBox):  # type: ignore[misc]
 
     def _start(self) -> None:
         """Run from the button: whatever goes wrong is shown, since nobody would see a traceback."""
+        if self.state == "running":  # a second click, sent before the browser had learnt of the first
+            return
         try:
             self.run()
         except FrostlineError as error:
@@ -273,7 +276,7 @@ class AnnotationPanel(widgets.VBox):  # type: ignore[misc]
         self.set_trait("comparison", comparison)
         parts = [comparison._repr_html_(), f"<p>{html.escape(report.reading(comparison))}</p>"]
         shown = [name for name in ("frozen_probe", "lora") if name in comparison.strategies]
-        for name in [n for n in shown if comparison.of(n)[0].umap is not None]:
+        for name in shown:
             alt = f"UMAP of the test cells in the representation of {name}, coloured by true class"
             parts.append(report.image_html(report.umap_figure(comparison, name), alt))
         alt = f"Confusion matrix of {comparison.best} on the test cells"

@@ -31,6 +31,10 @@ class EncoderStrategy(Strategy):
     """Longest sequence of genes, `<cls>` included."""
 
     opened_: Checkpoint = learned(None)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "checkpoint", str(self.checkpoint))  # a Path could not be saved
+
     encoder_parameters_: int = learned(0)
 
     def check(self, dataset: Dataset, split: Split) -> None:

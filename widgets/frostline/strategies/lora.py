@@ -68,6 +68,7 @@ class Lora(EncoderStrategy):
     module_: nn.ModuleDict = learned()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         wrong = [target for target in self.targets if target not in TARGETS]
         if wrong or not self.targets:
             raise FrostlineError(f"LoRA targets {wrong or 'none'}; known: {', '.join(TARGETS)}")

@@ -1,0 +1,140 @@
+"""Fixtures of the way from a command to a page: kernels of their own, artifacts without training."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import anndata
+import nbformat
+import numpy as np
+import pytest
+from scipy import sparse
+
+ROOT = Path(__file__).parents[2]
+
+# The browser's finder and the rules of the book are no package, and --import-mode=importlib adds no path.
+sys.path[:0] = [str(ROOT / "book" / "_ext"), str(ROOT / "tests" / "book")]
+
+KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
+UMAP_STAND_IN = '''
+class UMAP:
+    """Two columns of what it is given: the real one compiles for many seconds in every new kernel."""
+
+    def __init__(self, **settings):
+        pass
+
+    def fit_transform(self, values):
+        return values[:, :2]
+'''
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_jupyter_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep kernels and servers away from the Jupyter and IPython folders of whoever runs the tests."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR"):
+            patch.setenv(f"JUPYTER_{name}", str(folder / name.lower()))
+        patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def quick_umap_in_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Kernels started meanwhile import a stand-in for umap-learn."""
+    folder = tmp_path_factory.mktemp("stand_in")
+    (folder / "umap.py").write_text(UMAP_STAND_IN)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture(scope="session")
+def write_notebook():
+    """Write a notebook of a title, a parameters cell and further code cells."""
+
+    def write(path: Path, parameters: str, *cells: str) -> Path:
+        notebook = nbformat.v4.new_notebook(metadata={"kernelspec": KERNELSPEC})
+        first = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
+        others = [nbformat.v4.new_code_cell(cell) for cell in cells]
+        notebook.cells = [nbformat.v4.new_markdown_cell("# A small tutorial"), first, *others]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, path)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def counts_file(pbmc, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labelled cells as a stranger brings them: an .h5ad with counts in X and labels in the column `kind`."""
+    known = pbmc.adata
+    shares = np.expm1(known.raw.X.toarray()) / 1e4
+    counts = np.rint(shares * known.obs["n_counts"].to_numpy()[:, None]).astype(np.float32)
+    adata = anndata.AnnData(sparse.csr_matrix(counts), var=known.raw.var[[]].copy())
+    adata.obs_names = [f"{name}-mine" for name in known.obs_names]
+    adata.obs["kind"] = known.obs["bulk_labels"].astype(str).to_numpy()
+    path = tmp_path_factory.mktemp("counts") / "mine.h5ad"
+    adata.write_h5ad(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def three_kinds(pbmc):
+    """A data set of 150 cells of three classes and 120 genes, on which everything trains in a second."""
+    from frostline.datasets import load_dataset
+
+    adata = pbmc.adata.raw.to_adata()
+    adata.obs = pbmc.adata.obs[["bulk_labels"]].astype(str)
+    kinds = adata.obs["bulk_labels"].value_counts().index[:3]
+    rows = np.concatenate([np.flatnonzero(adata.obs["bulk_labels"] == kind)[:50] for kind in kinds])
+    expressed = np.argsort(-np.asarray(adata.X.sum(axis=0)).ravel())[:120]
+    return load_dataset(adata[rows][:, expressed].copy(), "bulk_labels", name="three kinds")
+
+
+@pytest.fixture
+def save_artifacts(make_record, three_kinds):
+    """Write the artifacts of a run that never trained, through the package's own `save`."""
+    from frostline import artifacts
+    from frostline.comparison import compare
+    from frostline.settings import RunSettings
+
+    def save(folder: Path, strategies: tuple[str, ...] = ("pca_logistic", "head"), **changes) -> Path:
+        settings = RunSettings(output_dir=str(folder))
+        run = artifacts.begin(settings, tutorial="tiny")
+        comparison = compare([make_record(name, **changes) for name in strategies])
+        return artifacts.save(run, comparison, three_kinds)
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def bytes_of():
+    """All files below a folder, by name: what must not change when something is refused."""
+
+    def read(folder: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def edit_json():
+    """Change a JSON file through a function that is given its content."""
+
+    def edit(path: Path, change) -> None:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        change(content)
+        path.write_text(json.dumps(content), encoding="utf-8")
+
+    return edit

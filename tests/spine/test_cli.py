@@ -1,0 +1,366 @@
+"""The command line: what it prints, how it exits, and that bad input costs one line and no time."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import anndata
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+import frostline
+from frostline import artifacts, cli
+from frostline.checkpoints import CHECKPOINTS
+
+PARAMETERS = 'PROFILE: str = "quickstart"\nSEED: int = 42\nOUTPUT_DIR: str = "artifacts/tiny"'
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Call the command line in this process."""
+
+    def call(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["frostline", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return Said(int(end.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, root) -> Path:
+    """The current folder, with a copy of the tutorial in notebooks/."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    source = root / "notebooks" / "cell_type_annotation.ipynb"
+    (tmp_path / "notebooks" / source.name).write_bytes(source.read_bytes())
+    return tmp_path
+
+
+@pytest.fixture
+def no_kernel(monkeypatch):
+    """Fail as soon as a notebook would be executed."""
+    monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("a kernel was started"))
+
+
+@pytest.fixture
+def few_cells(counts_file, tmp_path) -> Path:
+    """An .h5ad file of twelve cells."""
+    path = tmp_path / "few.h5ad"
+    anndata.read_h5ad(counts_file)[:12].copy().write_h5ad(path)
+    return path
+
+
+def one_line(said: Said) -> str:
+    """The only line on stderr, of an error that is the input's; a progress bar may stand above it."""
+    lines = [line for line in said.err.splitlines() if "-:--:--" not in line]
+    assert (said.code, said.out, len(lines)) == (1, "", 1)
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_version(call):
+    assert call("--version") == (0, f"{frostline.__version__}\n", "")
+
+
+def test_help_names_every_command(call):
+    said = call("--help")
+    assert said.code == 0
+    for command in ("run", "check", "publish", "book", "embed", "checkpoints"):
+        assert re.search(rf"\b{command}\b", said.out)
+
+
+def test_without_a_command_the_help_is_shown(call):
+    said = call()
+    assert "Usage: " in said.out + said.err
+    assert "checkpoints" in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["brew"], ["run"], ["check"], ["embed", "in.h5ad"], ["run", "x", "--speed", "9"]]
+)
+def test_wrong_usage_is_told_without_a_traceback(call, arguments):
+    said = call(*arguments)
+    assert said.code == 2
+    assert "Usage: " in said.err
+    assert "Traceback" not in said.err
+
+
+# ---- check
+
+
+def test_check_of_good_artifacts(call, save_artifacts, tmp_path):
+    folder = save_artifacts(tmp_path / "good")
+    result = artifacts.check(folder)
+    assert (result.passed, result.files, result.numbers >= 12) == (True, 7, True)
+    assert call("check", folder) == (0, f"{folder}: {result}\n", "")
+
+
+def edit_number(file: str, old: str = "0.", new: str = "0.0"):
+    def edit(folder: Path) -> None:
+        text = (folder / file).read_text()
+        assert old in text
+        (folder / file).write_text(text.replace(old, new, 1))
+
+    return edit
+
+
+def truncate(file: str):
+    return lambda folder: (folder / file).write_bytes((folder / file).read_bytes()[:200])
+
+
+@pytest.mark.parametrize(
+    ("alter", "named"),
+    [
+        (edit_number("report.csv"), "report.csv"),
+        (edit_number("report.md"), "report.md"),
+        (edit_number("strategy_metrics.csv"), "strategy_metrics.csv"),
+        (truncate("predictions.parquet"), "predictions.parquet"),
+        (truncate("best_strategy_confusion_matrix.png"), "best_strategy_confusion_matrix.png"),
+        (truncate("manifest.json"), "manifest.json"),
+        (lambda folder: (folder / "report.md").unlink(), "report.md"),
+        (lambda folder: (folder / "manifest.json").unlink(), "manifest.json"),
+        (lambda folder: (folder / "thoughts.txt").write_text("mine"), "thoughts.txt"),
+        (lambda folder: (folder / "report.csv").write_bytes(b""), "report.csv"),
+    ],
+)
+def test_check_names_the_altered_file(call, save_artifacts, tmp_path, alter, named):
+    folder = save_artifacts(tmp_path / "altered")
+    alter(folder)
+    said = call("check", folder)
+    assert (said.code, said.out) == (1, "")
+    assert all(line.startswith(f"{named}: ") for line in said.err.splitlines())
+    assert said.err
+
+
+def test_check_catches_a_number_edited_together_with_its_hash(call, save_artifacts, tmp_path, edit_json):
+    folder = save_artifacts(tmp_path / "altered")
+    table = pd.read_csv(folder / "report.csv")
+    table.loc[1, "accuracy"] = 0.875
+    table.to_csv(folder / "report.csv", index=False)
+    digest = artifacts.sha256(folder / "report.csv")
+    edit_json(folder / "manifest.json", lambda m: m["files"]["report.csv"].update(sha256=digest))
+    said = call("check", folder)
+    assert said.code == 1
+    assert said.err.startswith(
+        f"report.csv: accuracy of {table['strategy'][1]} is given as 0.875, the predictions give"
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ended": "yesterday"},
+        {"ended": None},
+        {"files": []},
+        {"files": {"report.md": "abc"}},
+        {"strategies": 3},
+        {"strategies": None},
+        {"repeats": None},
+    ],
+)
+def test_check_of_a_manifest_of_wrong_types_names_it(call, save_artifacts, tmp_path, edit_json, change):
+    folder = save_artifacts(tmp_path / "altered")
+    edit_json(folder / "manifest.json", lambda manifest: manifest.update(change))
+    said = call("check", folder)
+    assert said.code == 1
+    assert re.match(r"(manifest\.json|report\.md): ", said.err)
+
+
+def test_check_of_a_folder_in_the_place_of_a_file_names_it(call, save_artifacts, tmp_path):
+    folder = save_artifacts(tmp_path / "altered")
+    (folder / "report.md").unlink()
+    (folder / "report.md").mkdir()
+    said = call("check", folder)
+    assert (said.code, said.err.startswith("report.md: ")) == (1, True)
+
+
+def test_check_of_a_folder_that_does_not_exist(call, tmp_path):
+    said = call("check", tmp_path / "nowhere")
+    assert said.code == 1
+    assert said.err.startswith("manifest.json: missing in ")
+
+
+# ---- run and publish
+
+
+BAD = {
+    "profile": (["--profile", "fast"], "PROFILE: unknown profile 'fast'; known: full, quickstart"),
+    "profile as parameter": (["-p", "PROFILE=fast"], "PROFILE: unknown profile 'fast'"),
+    "parameter": (["-p", "TYPO=1"], "unknown parameter 'TYPO'; known: PROFILE, DATASET"),
+    "lower-case parameter": (["-p", "seed=1"], "unknown parameter 'seed'; known: PROFILE, DATASET"),
+    "no value": (["-p", "SEED"], "-p 'SEED' is not KEY=VALUE"),
+    "seed": (["-p", "SEED=seven"], "parameter SEED is of type int; got 'seven'"),
+    "negative seed": (["-p", "SEED=-1"], "SEED: "),
+    "strategy": (["-p", "STRATEGIES=head,lara"], "STRATEGIES: unknown strategy 'lara'; known: pca_logistic"),
+    "no strategy": (["-p", "STRATEGIES="], "STRATEGIES: name each strategy once, at least one"),
+    "checkpoint": (["-p", "CHECKPOINT=maxi"], "CHECKPOINT: unknown checkpoint 'maxi'; known: mini"),
+    "data set": (["-p", "DATASET=pbmc4k"], "unknown data set 'pbmc4k'; known: pbmc68k-reduced, pbmc3k"),
+    "file": (["-p", "DATASET=gone.h5ad"], "there is no file gone.h5ad"),
+}
+
+
+@pytest.mark.parametrize("command", ["run", "publish"])
+@pytest.mark.parametrize("kind", BAD)
+def test_unknown_value_is_refused_in_one_line_before_a_kernel_starts(call, project, no_kernel, bytes_of, command, kind):
+    arguments, said = BAD[kind]
+    before = bytes_of(project)
+    assert said in one_line(call(command, "cell_type_annotation", *arguments))
+    assert bytes_of(project) == before
+
+
+def test_unknown_notebook_is_refused_with_those_that_there_are(call, project):
+    said = one_line(call("run", "cell_type_anotation"))
+    assert "unknown notebook 'cell_type_anotation'; known: cell_type_annotation" in said
+
+
+def test_notebook_that_fails_is_told_in_one_line(call, project, write_notebook, monkeypatch):
+    write_notebook(Path("notebooks/tiny.ipynb"), PARAMETERS, "raise ValueError('no cells in the file')")
+    said = call("run", "tiny")
+    assert said.code == 1
+    assert said.err.splitlines()[-1].startswith("error: tiny.ipynb failed in cell")
+    assert "ValueError: no cells in the file (see artifacts/tiny.failed.ipynb)" in said.err
+    assert "Traceback" not in said.err
+
+
+def copy_of(folder: Path) -> str:
+    return f"import shutil\nshutil.copytree({str(folder)!r}, OUTPUT_DIR)"
+
+
+def test_run_prints_the_leaderboard_and_where_things_are(call, project, write_notebook, save_artifacts):
+    prepared = save_artifacts(project / "prepared")
+    write_notebook(Path("notebooks/tiny.ipynb"), PARAMETERS, copy_of(prepared))
+    said = call("run", "tiny", "-p", "OUTPUT_DIR=mine", "-o", "executed/out.ipynb")
+    assert said.code == 0
+    lines = [line.split() for line in said.out.splitlines() if line]
+    order = pd.read_csv("mine/report.csv")["strategy"]
+    assert [line[0] for line in lines[:4]] == ["Leaderboard", "strategy", *order]
+    assert lines[-3:-1] == [["notebook", "executed/out.ipynb"], ["artifacts", "mine"]]
+    assert " ".join(lines[-1]) == f"check {artifacts.check('mine')}"
+    assert (project / "executed" / "out.ipynb").is_file()
+
+
+def test_run_fails_when_the_artifacts_fail_their_check(call, project, write_notebook, save_artifacts):
+    prepared = save_artifacts(project / "prepared")
+    (prepared / "report.md").unlink()
+    write_notebook(Path("notebooks/tiny.ipynb"), PARAMETERS, copy_of(prepared))
+    said = call("run", "tiny")
+    assert said.code == 1
+    assert "failed: report.md: missing" in said.out
+    assert "Leaderboard" not in said.out
+
+
+def test_notebook_may_be_given_as_a_path(call, project, write_notebook, save_artifacts):
+    prepared = save_artifacts(project / "prepared")
+    write_notebook(project / "elsewhere" / "tiny.ipynb", PARAMETERS, copy_of(prepared))
+    assert call("run", "elsewhere/tiny.ipynb").code == 0
+    assert nbformat.read("artifacts/tiny.ipynb", 4).metadata["papermill"]["parameters"]["PROFILE"] == "quickstart"
+
+
+def test_book_without_a_tutorial_says_what_to_do(call, project):
+    assert "run: frostline publish cell_type_annotation" in one_line(call("book"))
+
+
+# ---- embed
+
+
+def test_embed_writes_what_the_function_returns(call, few_cells, small_checkpoint, tmp_path):
+    expected = frostline.embed(anndata.read_h5ad(few_cells), checkpoint=small_checkpoint, seed=5)
+    options = ["--checkpoint", small_checkpoint, "--seed", 5]
+    assert call("embed", few_cells, "-o", tmp_path / "out.npy", *options).code == 0
+    said = call("embed", few_cells, "-o", tmp_path / "out.h5ad", *options)
+    assert said.out == f"{tmp_path / 'out.h5ad'}: 12 cells x 32\n"
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected)
+    written, read = anndata.read_h5ad(tmp_path / "out.h5ad"), anndata.read_h5ad(few_cells)
+    np.testing.assert_array_equal(written.obsm["X_scGPT"], expected)
+    assert written.obs.equals(read.obs)
+    assert (written.X != read.X).nnz == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"few.h5ad", "out.npy", "out.h5ad"}
+
+
+def test_embed_uses_mini_when_no_checkpoint_is_named(call, few_cells, tmp_path):
+    assert call("embed", few_cells, "-o", tmp_path / "out.npy").code == 0
+    expected = frostline.embed(anndata.read_h5ad(few_cells), checkpoint="mini")
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["gone.h5ad", "-o", "out.npy"], "there is no file gone.h5ad"),
+        (["few.h5ad", "-o", "out.csv"], "-o out.csv: the name must end in .npy or .h5ad"),
+        (["few.h5ad", "-o", "out.npy", "--checkpoint", "maxi"], "unknown checkpoint 'maxi'"),
+        (["truncated.h5ad", "-o", "out.npy"], "truncated.h5ad cannot be read as .h5ad (truncated"),
+        (["negative.h5ad", "-o", "out.npy"], "counts or log-normalised values are needed"),
+        (["ensembl.h5ad", "-o", "out.npy"], "They look like Ensembl ids"),
+        (["few.h5ad", "-o", "nowhere/out.npy"], "nowhere"),
+    ],
+)
+def test_embed_refuses_bad_input_in_one_line(call, few_cells, monkeypatch, tmp_path, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    Path("truncated.h5ad").write_bytes(few_cells.read_bytes()[:5000])
+    adata = anndata.read_h5ad(few_cells)
+    adata.X.data[0] = -1
+    adata.write_h5ad("negative.h5ad")
+    adata.X.data[0] = 1
+    adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+    adata.write_h5ad("ensembl.h5ad")
+    assert said in one_line(call("embed", *arguments))
+    assert not list(tmp_path.glob("*out*"))
+
+
+# ---- checkpoints
+
+
+def test_checkpoints_are_listed_with_what_they_are(call):
+    said = call("checkpoints", "list")
+    assert said.code == 0
+    for spec in CHECKPOINTS.values():
+        assert spec.name in said.out
+        assert spec.description in said.out
+    assert "not the official weights" in said.out
+
+
+def test_path_of_a_checkpoint(call):
+    folder = Path(call("checkpoints", "path", "mini").out.strip())
+    assert {"args.json", "vocab.json", "model.safetensors", "MODEL_CARD.md"} <= {p.name for p in folder.iterdir()}
+    assert "unknown checkpoint 'maxi'" in one_line(call("checkpoints", "path", "maxi"))
+
+
+# ---- as an installed program
+
+
+def frostline_program(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name("frostline")
+    return subprocess.run([program, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_program_is_installed(tmp_path):
+    done = frostline_program("--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{frostline.__version__}\n", "")
+
+
+def test_program_tells_an_error_in_one_line(project):
+    done = frostline_program("run", "cell_type_annotation", "-p", "TYPO=1", cwd=project)
+    assert "unknown parameter 'TYPO'" in one_line(Said(done.returncode, done.stdout, done.stderr))
+
+
+def test_program_checks_without_the_packages_that_train(save_artifacts, tmp_path):
+    folder = save_artifacts(tmp_path / "altered")
+    (folder / "report.csv").write_text("strategy,accuracy,macro_f1\n")
+    done = frostline_program("check", str(folder), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert all(line.startswith("report.csv: ") for line in done.stderr.splitlines())

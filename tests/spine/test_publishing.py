@@ -1,0 +1,381 @@
+"""From a notebook to its place in the book: parameters, execution, and what is refused on the way."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+import run_checks
+
+from frostline import artifacts, publishing
+from frostline.errors import ArtifactError, FrostlineError
+from frostline.publishing import Execution, execute, place, publish, typed_parameters
+from frostline.records import save_records
+
+PARAMETERS = """\
+PROFILE: str = "quickstart"  # how much of the data
+SEED: int = 42  # of the run
+SHARE: float = 0.5  # of the cells
+QUICK: bool = True  # or thorough
+STRATEGIES: list[str] = ["pca_logistic", "head"]  # what to compare
+OUTPUT_DIR: str = "artifacts/tiny"  # where the artifacts go
+PLAIN = 3
+"""
+SAVE_RECORDS = """\
+from pathlib import Path
+
+import anndata
+import numpy as np
+
+import frostline
+from frostline import artifacts
+from frostline.comparison import compare
+from frostline.records import load_records
+
+settings = frostline.RunSettings(seed=SEED, output_dir=OUTPUT_DIR)
+run = artifacts.begin(settings, tutorial="tiny")
+adata = anndata.AnnData(np.eye(8, dtype=np.float32))
+adata.obs["cell_type"] = ["B cell", "T cell"] * 4
+dataset = frostline.load_dataset(adata, "cell_type")
+comparison = compare(load_records(Path("records.jsonl")))
+comparison
+"""
+SAVE_ARTIFACTS = """\
+folder = artifacts.save(run, comparison, dataset)
+print(OUTPUT_DIR, artifacts.check(folder))
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty project, the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tiny(here, write_notebook):
+    """Write notebooks/tiny.ipynb with further cells."""
+
+    def write(*cells: str, parameters: str = PARAMETERS) -> Path:
+        return write_notebook(Path("notebooks/tiny.ipynb"), parameters, *cells)
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, write_notebook, make_record) -> tuple[Path, Execution]:
+    """A project whose notebook was really executed and placed; not to be changed."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        save_records([make_record("pca_logistic"), make_record("head")], Path("records.jsonl"))
+        notebook = write_notebook(Path("notebooks/tiny.ipynb"), PARAMETERS, SAVE_RECORDS, SAVE_ARTIFACTS)
+        done = publish(notebook, {"SEED": "7"}, output=Path("executed/tiny.ipynb"), show_progress=False)
+    return folder, done
+
+
+@pytest.fixture
+def finished(here, tiny, save_artifacts):
+    """An execution that left artifacts in the current project, made without a kernel."""
+
+    def finish(**changes) -> Execution:
+        notebook = tiny("print(1)")
+        started = publishing.datetime.now(publishing.UTC)
+        save_artifacts(Path("artifacts/tiny"), **changes)
+        output = Path("executed/tiny.ipynb")
+        output.parent.mkdir(exist_ok=True)
+        executed = nbformat.read(notebook, 4)
+        executed.metadata["language_info"] = {"name": "python"}
+        executed.cells[1].execution_count, executed.cells[2].execution_count = 1, 2
+        nbformat.write(executed, output)
+        values = {"PROFILE": "quickstart", "SEED": 42, "OUTPUT_DIR": "artifacts/tiny"}
+        return Execution(notebook, output, values, started, 1.5)
+
+    return finish
+
+
+# ---- parameters
+
+
+def test_parameters_carry_their_types_defaults_and_help(tiny):
+    found = publishing.notebook_parameters(tiny())
+    assert list(found) == ["PROFILE", "SEED", "SHARE", "QUICK", "STRATEGIES", "OUTPUT_DIR", "PLAIN"]
+    assert (found["SEED"].kind, found["SEED"].default, found["SEED"].help) == ("int", 42, "of the run")
+    assert found["STRATEGIES"].default == ["pca_logistic", "head"]
+    assert found["QUICK"].default is True
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("SEED", "007", 7),
+        ("SEED", "-1", -1),
+        ("SHARE", "1e-3", 1e-3),
+        ("QUICK", "false", False),
+        ("QUICK", "True", True),
+        ("PROFILE", "007", "007"),
+        ("PROFILE", "true", "true"),
+        ("PROFILE", "", ""),
+        ("STRATEGIES", "head", ["head"]),
+        ("STRATEGIES", "head, lora", ["head", "lora"]),
+    ],
+)
+def test_text_becomes_a_value_of_the_annotated_type(tiny, name, text, value):
+    typed = typed_parameters(tiny(), {name: text})[name]
+    assert (typed, type(typed)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kind"),
+    [("SEED", "seven", "int"), ("SEED", "7.5", "int"), ("SHARE", "half", "float"), ("QUICK", "maybe", "bool")],
+)
+def test_text_that_is_no_value_of_the_type_is_refused(tiny, name, text, kind):
+    with pytest.raises(FrostlineError, match=f"^parameter {name} is of type {kind}; got '{text}'$"):
+        typed_parameters(tiny(), {name: text})
+
+
+def test_parameter_without_annotation_has_the_type_of_its_default(tiny):
+    assert typed_parameters(tiny(), {"PLAIN": "5"}) == {"PLAIN": 5}
+
+
+def test_values_that_are_no_text_are_handed_on(tiny):
+    assert typed_parameters(tiny(), {"STRATEGIES": ["lora"], "SEED": 3}) == {"STRATEGIES": ["lora"], "SEED": 3}
+
+
+@pytest.mark.parametrize("name", ["TYPO", "seed", "Seed", ""])
+def test_unknown_parameter_is_refused_with_the_known_ones(tiny, name):
+    with pytest.raises(FrostlineError, match=f"unknown parameter '{name}'; known: PROFILE, SEED, .*tiny.ipynb"):
+        typed_parameters(tiny(), {name: "1"})
+
+
+def test_notebook_without_parameters_cell_is_refused(here):
+    nbformat.write(nbformat.v4.new_notebook(), here / "bare.ipynb")
+    with pytest.raises(FrostlineError, match="no cell tagged 'parameters'"):
+        typed_parameters(Path("bare.ipynb"), {})
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"cells": 3}'])
+def test_file_that_is_no_notebook_is_refused(here, content):
+    (here / "broken.ipynb").write_text(content)
+    with pytest.raises(FrostlineError, match=r"broken\.ipynb cannot be read as a notebook"):
+        typed_parameters(Path("broken.ipynb"), {})
+
+
+def test_notebook_is_found_by_name_and_by_path(tiny):
+    tiny()
+    assert publishing.find_notebook("tiny") == publishing.find_notebook("notebooks/tiny.ipynb")
+    with pytest.raises(FrostlineError, match="unknown notebook 'huge'; known: tiny"):
+        publishing.find_notebook("huge")
+
+
+# ---- execution
+
+
+def test_execution_knows_what_ran_and_leaves_nothing_else(project):
+    folder, done = project
+    assert done.parameters["SEED"] == 7
+    assert done.parameters["PROFILE"] == "quickstart"
+    assert done.artifacts_folder == Path("artifacts/tiny")
+    assert done.seconds > 0
+    assert [path.name for path in (folder / "executed").iterdir()] == ["tiny.ipynb"]
+    assert [path.name for path in (folder / "artifacts").iterdir()] == ["tiny"]
+    assert json.loads((folder / "artifacts" / "tiny" / "manifest.json").read_text())["seed"] == 7
+
+
+def test_source_notebook_is_not_touched(project):
+    folder, _ = project
+    source = nbformat.read(folder / "notebooks" / "tiny.ipynb", 4)
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in source.cells)
+    assert "papermill" not in source.metadata
+
+
+def test_executed_notebook_names_itself_and_no_folder_of_the_machine(project):
+    folder, _ = project
+    executed = nbformat.read(folder / "executed" / "tiny.ipynb", 4)
+    assert executed.metadata["papermill"]["output_path"] == "tiny.ipynb"
+    assert executed.metadata["papermill"]["input_path"] == "tiny.ipynb"
+    assert str(folder) not in (folder / "executed" / "tiny.ipynb").read_text()
+
+
+def test_unknown_parameter_is_refused_before_a_kernel_starts(tiny, bytes_of, here, monkeypatch):
+    notebook = tiny()
+    before = bytes_of(here)
+    monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("a kernel was started"))
+    with pytest.raises(FrostlineError, match="unknown parameter 'TYPO'"):
+        execute(notebook, Path("executed/tiny.ipynb"), {"TYPO": 1})
+    assert bytes_of(here) == before
+
+
+FAILURES = {
+    "cell that raises": ("1 / 0", "ZeroDivisionError: division by zero"),
+    "kernel that dies": ("import os; os._exit(1)", "kernel died"),
+    "cell that leaves early": ("raise SystemExit(0)", "SystemExit"),
+    "error inside a widget": (
+        "import ipywidgets\nout = ipywidgets.Output()\ndisplay(out)\nwith out:\n    raise KeyError('hidden')",
+        "hidden",
+    ),
+    "cell without end": ("import time; time.sleep(60)", "second"),
+}
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_failure_is_told_and_keeps_the_earlier_output(tiny, here, monkeypatch, kind):
+    code, said = FAILURES[kind]
+    # nbclient now and then overlooks a reply while it serves an Output widget, and finds it when the time is over
+    monkeypatch.setattr(publishing, "TIMEOUT", 4 if kind == "cell without end" else 20)
+    notebook = tiny("print('reached')", code)
+    output = Path("executed/tiny.ipynb")
+    output.parent.mkdir()
+    output.write_text("an earlier output")
+    with pytest.raises(FrostlineError, match=f"(?is)tiny.ipynb.*{said}.*tiny.failed.ipynb"):
+        execute(notebook, output, show_progress=False)
+    assert output.read_text() == "an earlier output"
+    assert sorted(path.name for path in output.parent.iterdir()) == ["tiny.failed.ipynb", "tiny.ipynb"]
+    assert "reached" in output.with_name("tiny.failed.ipynb").read_text()
+
+
+def test_next_success_removes_what_a_failure_left(tiny, here):
+    output = Path("executed/tiny.ipynb")
+    output.parent.mkdir()
+    output.with_name("tiny.failed.ipynb").write_text("left by a failure")
+    execute(tiny("print(SEED + 1)"), output, {"SEED": "41"}, show_progress=False)
+    assert [path.name for path in output.parent.iterdir()] == ["tiny.ipynb"]
+    assert nbformat.read(output, 4).cells[-1].outputs[0]["text"] == "42\n"
+
+
+def test_fractions_and_lists_reach_the_notebook_as_such(tiny, here):
+    output = Path("tiny.out.ipynb")
+    values = {"SHARE": "0.25", "STRATEGIES": "lora,head", "QUICK": "false", "PROFILE": "007"}
+    execute(tiny("print([SHARE, STRATEGIES, QUICK, PROFILE])"), output, values, show_progress=False)
+    assert nbformat.read(output, 4).cells[-1].outputs[0]["text"] == "[0.25, ['lora', 'head'], False, '007']\n"
+
+
+# ---- placing in the book
+
+
+def test_published_page_meets_the_rules_of_the_book(project):
+    folder, _ = project
+    published = folder / "book" / "published"
+    assert run_checks.find_problems(published, "tiny", folder) == []
+    assert sorted(path.name for path in published.iterdir()) == ["tiny", "tiny.ipynb", "tiny.run.json"]
+
+
+def test_published_files_are_those_of_the_run(project, bytes_of):
+    folder, done = project
+    published = folder / "book" / "published"
+    manifest = json.loads((published / "tiny.run.json").read_text())
+    assert bytes_of(published / "tiny") == bytes_of(folder / "artifacts" / "tiny")
+    assert (published / "tiny.ipynb").read_bytes() == (folder / done.output).read_bytes()
+    assert manifest["executed_sha256"] == artifacts.sha256(published / "tiny.ipynb")
+    assert manifest["source_sha256"] == artifacts.sha256(folder / "notebooks" / "tiny.ipynb")
+    assert manifest["artifacts"] == {p.name: artifacts.sha256(p) for p in sorted((published / "tiny").iterdir())}
+
+
+def test_run_manifest_says_what_the_status_box_shows(project):
+    folder, done = project
+    manifest = json.loads((folder / "book" / "published" / "tiny.run.json").read_text())
+    assert manifest["source_notebook"] == "notebooks/tiny.ipynb"
+    assert (manifest["mode"], manifest["profile"], manifest["seed"]) == ("static executed tutorial", "quickstart", 7)
+    assert manifest["parameters"] == done.parameters
+    result = artifacts.check(folder / "artifacts" / "tiny")
+    assert manifest["artifact_check"] == {"result": "passed", "files": 7, "numbers": result.numbers}
+    assert result.numbers >= 12  # two strategies, two metrics, three tables
+    assert manifest["started"] <= manifest["ended"]
+    assert manifest["started"].endswith("+00:00")
+
+
+def test_page_without_a_kernel_is_placed_too(finished, here):
+    place(finished())
+    assert run_checks.find_problems(here / "book" / "published", "tiny", here) == []
+
+
+def test_new_page_replaces_the_earlier_one_whole(finished, here):
+    place(finished(strategies=("frozen_probe", "head")))
+    published = here / "book" / "published"
+    assert (published / "tiny" / "frozen_embedding_umap.png").is_file()
+    (published / "tiny" / "left_over.png").write_bytes(b"of an earlier version")
+    place(finished(strategies=("pca_logistic",)))
+    assert not (published / "tiny" / "frozen_embedding_umap.png").exists()
+    assert run_checks.find_problems(published, "tiny", here) == []
+    assert sorted(path.name for path in published.iterdir()) == ["tiny", "tiny.ipynb", "tiny.run.json"]
+
+
+def alter(folder: Path) -> None:
+    report = folder / "report.csv"
+    report.write_text(report.read_text().replace("0.", "0.9", 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (alter, "report.csv: altered"),
+        (lambda folder: (folder / "report.md").unlink(), "report.md: missing"),
+        (lambda folder: (folder / "notes.txt").write_text("mine"), "notes.txt: unexpected"),
+        (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json: "),
+    ],
+    ids=["altered", "missing", "unexpected", "unreadable"],
+)
+def test_artifacts_that_fail_their_check_are_not_published(finished, here, bytes_of, change, said):
+    place(finished())
+    before = bytes_of(here / "book")
+    execution = finished()
+    change(here / "artifacts" / "tiny")
+    with pytest.raises(ArtifactError, match=f"{said}.*nothing was published"):
+        place(execution)
+    assert bytes_of(here / "book") == before
+
+
+def test_missing_artifacts_are_not_published(finished, here):
+    execution = finished()
+    (here / "artifacts" / "tiny").rename(here / "elsewhere")
+    with pytest.raises(ArtifactError, match=r"manifest\.json: missing"):
+        place(execution)
+    assert not (here / "book").exists()
+
+
+def test_artifacts_of_an_earlier_run_are_not_published(finished, here, bytes_of, edit_json):
+    place(finished())
+    before = bytes_of(here / "book")
+    execution = finished()
+    times = {"started": "2020-01-01T00:00:00+00:00", "ended": "2020-01-01T00:00:01+00:00"}
+    edit_json(here / "artifacts" / "tiny" / "manifest.json", lambda manifest: manifest.update(times))
+    with pytest.raises(ArtifactError, match="artifacts of an earlier run; nothing was published"):
+        place(execution)
+    assert bytes_of(here / "book") == before
+
+
+def test_failed_notebook_is_not_published(tiny, here, bytes_of, finished):
+    place(finished())
+    before = bytes_of(here / "book")
+    with pytest.raises(FrostlineError, match="ZeroDivisionError"):
+        publish(tiny("1 / 0"), output=Path("executed/tiny.ipynb"), show_progress=False)
+    assert bytes_of(here / "book") == before
+
+
+def test_notebook_that_leaves_no_artifacts_is_not_published(tiny, here):
+    with pytest.raises(ArtifactError, match=r"manifest\.json: missing"):
+        publish(tiny("print(1)"), output=Path("executed/tiny.ipynb"), show_progress=False)
+    assert not (here / "book").exists()
+
+
+@pytest.mark.parametrize("name", ["OUTPUT_DIR", "PROFILE"])
+def test_page_that_would_name_a_folder_of_the_machine_is_refused_before_a_kernel_starts(tiny, here, monkeypatch, name):
+    notebook = tiny()
+    monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("a kernel was started"))
+    with pytest.raises(FrostlineError, match=f"{name}.*{here}"):
+        publish(notebook, {name: str(here / "mine")}, output=Path("executed/tiny.ipynb"))
+
+
+def test_book_is_not_built_without_a_published_tutorial(here):
+    with pytest.raises(FrostlineError, match="holds no executed tutorial; run: frostline publish"):
+        publishing.build_book()
+
+
+def test_execution_time_is_measured(tiny):
+    started = time.perf_counter()
+    done = execute(tiny("import time; time.sleep(0.5)"), Path("out.ipynb"), show_progress=False)
+    assert 0.5 < done.seconds < time.perf_counter() - started + 1

@@ -1,0 +1,78 @@
+"""The wheel: the package with its checkpoint and licence, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import frostline
+
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def wheel(root, tmp_path_factory) -> Path:
+    """The wheel, built offline with the build backend of the test environment."""
+    folder = tmp_path_factory.mktemp("wheel")
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", folder, root]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def names(wheel) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def test_wheel_is_pure_python_and_of_this_version(wheel):
+    assert wheel.name == f"frostline-{frostline.__version__}-py3-none-any.whl"
+
+
+def test_wheel_holds_every_module(names, root):
+    package = root / "widgets"
+    modules = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
+    assert modules <= names
+
+
+def test_wheel_holds_mini_and_the_licence(names):
+    mini = {f"frostline/data/mini/{n}" for n in ("args.json", "vocab.json", "model.safetensors", "MODEL_CARD.md")}
+    assert mini <= names
+    assert f"frostline-{frostline.__version__}.dist-info/licenses/LICENSE" in names
+
+
+def test_wheel_holds_nothing_but_the_package(names):
+    assert {name.split("/")[0] for name in names} == {"frostline", f"frostline-{frostline.__version__}.dist-info"}
+    assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".ipynb"))]
+
+
+def test_wheel_is_small(wheel):
+    assert wheel.stat().st_size < 12 * MEGABYTE
+
+
+def test_command_is_declared(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        entry = archive.read(f"frostline-{frostline.__version__}.dist-info/entry_points.txt").decode()
+    assert "frostline = frostline.cli:main" in entry
+
+
+def test_package_works_from_the_wheel_alone(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    code = "import frostline; print(frostline.__file__); print(frostline.load_checkpoint('mini').encoder().load_report)"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    file, report = done.stdout.splitlines()
+    assert Path(file).is_relative_to(tmp_path / "site")
+    assert "encoder tensors matched" in report
