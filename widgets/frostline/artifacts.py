@@ -334,7 +334,8 @@ def _check_numbers(folder: Path, manifest: dict[str, Any], present: set[str], re
     if problems:
         return
     truth = recompute(predictions)
-    _check_words(folder, truth, result)
+    if {"report.md", "report.csv"} <= present:
+        _check_words(folder, predictions, result)
     for name, reader in (
         ("strategy_metrics.csv", _metrics_rows),
         ("report.csv", _report_rows),
@@ -408,25 +409,21 @@ Rows = list[tuple[str, int | None, dict[str, float], float]]
 """(strategy, repeat or None for the mean, the numbers stated, their rounding) of each row of a table."""
 
 
-def _check_words(folder: Path, truth: pd.DataFrame, result: CheckResult) -> None:
-    """Hold the sentences of report.md to the numbers that the predictions give."""
-    path = folder / "report.md"
-    if not path.is_file():
-        return
-    board = truth.groupby(level="strategy").mean().reset_index()
-    said = {report.reading_of(order, int(truth["n_test"].iloc[0])) for order in _orders(board)}
-    if not said & set(path.read_text(encoding="utf-8", errors="replace").splitlines()):
-        result.problems.append(f"report.md: its reading is not what the predictions give: {min(said)}")
+def _check_words(folder: Path, predictions: pd.DataFrame, result: CheckResult) -> None:
+    """Hold the paragraph of report.md to the leaderboard beside it and to the predictions."""
+    import pandas as pd
 
-
-def _orders(board: pd.DataFrame) -> list[pd.DataFrame]:
-    """First two rows of the leaderboard in every order that its scores allow, since ties have no order."""
-    from itertools import permutations
-
-    scores = list(zip(board["macro_f1"], board["accuracy"], strict=True))
-    wanted = sorted(scores, reverse=True)[:2]
-    pairs = permutations(range(len(board)), len(wanted))
-    return [board.iloc[list(pair)] for pair in pairs if [scores[i] for i in pair] == wanted]
+    first = predictions[predictions["repeat"] == predictions["repeat"].min()]
+    parts = {str(name): part for name, part in first.groupby("strategy", sort=False)}
+    labels = next(iter(parts.values()))["label"].tolist()
+    predicted = {name: part["predicted"].tolist() for name, part in parts.items()}
+    try:
+        board = pd.read_csv(folder / "report.csv")
+        wanted = report.reading_of(board, labels, predicted, predictions["repeat"].nunique())
+        if wanted not in (folder / "report.md").read_text(encoding="utf-8").splitlines():
+            result.problems.append(f"report.md: its reading is not what report.csv and the predictions give: {wanted}")
+    except (ValueError, KeyError, OSError, TypeError) as error:
+        result.problems.append(f"report.md: its reading cannot be held against report.csv ({error})")
 
 
 def _metrics_rows(path: Path) -> Rows:

@@ -135,6 +135,7 @@ class Encoder(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> config = EncoderConfig(n_tokens=10, d_model=8, n_heads=2, d_hid=16, n_layers=2, pad_id=0, cls_id=1)
     >>> encoder = Encoder(config).eval()
     >>> encoder.cls_states(torch.tensor([[1, 5, 6]]), torch.tensor([[-2.0, 3.0, 50.0]])).shape

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from frostline.comparison import Comparison
+from frostline.significance import CONFIDENCE, PairedTest, against
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,42 +130,73 @@ def image_html(figure: Figure, alt: str) -> str:
 
 
 def reading(comparison: Comparison) -> str:
-    """Say in words what the leaderboard shows, and how sure one may be.
+    """Say in words what the leaderboard shows, how sure one may be, and what to take.
 
     Returns
     -------
     str
-        Two or three sentences.
+        One paragraph: the best macro-F1 with its interval, the paired tests against it, a verdict.
     """
-    return reading_of(comparison.leaderboard(), len(comparison.records[0].cells))
+    first = [record for record in comparison.records if record.repeat == comparison.repeats[0]]
+    predictions = {record.strategy: record.predicted for record in first}
+    return reading_of(comparison.leaderboard(), first[0].labels, predictions, len(comparison.repeats))
 
 
-def reading_of(board: pd.DataFrame, n_test: int) -> str:
-    """Write the sentences of `reading` from the leaderboard's first rows alone.
+def reading_of(
+    board: pd.DataFrame, labels: Sequence[str], predictions: Mapping[str, Sequence[str]], n_repeats: int
+) -> str:
+    """Write the paragraph of `reading` from the leaderboard and the predictions of the first repeat.
 
     Parameters
     ----------
     board
-        Columns strategy, accuracy and macro_f1, best first.
-    n_test
-        Test cells of one repeat.
+        Columns strategy, macro_f1, seconds and trainable_parameters, best first.
+    labels, predictions
+        True classes of the test cells, and by strategy the predicted ones.
+    n_repeats
+        How many repeats the means of the leaderboard are of.
 
     Examples
     --------
     >>> import pandas as pd
-    >>> reading_of(pd.DataFrame({"strategy": ["head"], "accuracy": [0.5], "macro_f1": [0.4]}), 100)[:32]
-    'Highest macro-F1: head (0.4000).'
+    >>> row = {"strategy": ["head"], "macro_f1": [1.0], "seconds": [2.0], "trainable_parameters": [10]}
+    >>> reading_of(pd.DataFrame(row), ["B", "T"], {"head": ["B", "T"]}, 1)[:31]
+    'Highest macro-F1: head, 1.0000.'
     """
-    best = board.iloc[0]
-    p = float(best["accuracy"])
-    half = 1.96 * math.sqrt(p * (1 - p) / n_test)
-    text = f"Highest macro-F1: {best['strategy']} ({best['macro_f1']:.4f})"
-    if len(board) > 1:
-        text += f", then {board.iloc[1]['strategy']} ({board.iloc[1]['macro_f1']:.4f})"
+    best = str(board["strategy"].iloc[0])
+    interval, tests = against(best, labels, predictions)
+    where = f"the {len(labels)} test cells" + (" of the first repeat" if n_repeats > 1 else "")
+    text = (
+        f"Highest macro-F1: {best}, {board['macro_f1'].iloc[0]:.4f}. On {where} its 95 % interval is "
+        f"{interval.low:.3f} to {interval.high:.3f}"
+    )
+    if not tests:
+        return text + " (bootstrap over cells)."
+    found = []
+    for name, test in tests.items():
+        span = f"{test.interval.low:+.3f} to {test.interval.high:+.3f}"
+        found.append(f"{name} {test.difference:+.4f} ({span}, p {_p(test.p)})")
     return (
-        f"{text}. With {n_test} test cells an accuracy of {p:.4f} is uncertain by about {half:.4f} either way "
-        "(95 %, binomial): smaller differences between strategies may be chance, and then the cheaper one is the "
-        "better choice."
+        f"{text}, and it leads the others by: {'; '.join(found)} (paired bootstrap over cells, p adjusted by Holm). "
+        f"{_verdict(best, board, tests)}"
+    )
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+
+
+def _verdict(best: str, board: pd.DataFrame, tests: Mapping[str, PairedTest]) -> str:
+    """What to take: the cheapest of the strategies that the test cannot tell from the best."""
+    equals = [name for name, test in tests.items() if test.p >= 1 - CONFIDENCE]
+    if not equals:
+        return f"{best} is detectably better than every other on these cells."
+    costs = board.set_index("strategy")
+    cheapest = min([best, *equals], key=lambda name: float(costs.loc[name, "seconds"]))
+    seconds, parameters = costs.loc[cheapest, "seconds"], costs.loc[cheapest, "trainable_parameters"]
+    return (
+        f"No detectable difference between {best} and {', '.join(equals)}: take the cheapest of them, "
+        f"{cheapest} ({seconds:.1f} s, {parameters:,} trained parameters)."
     )
 
 

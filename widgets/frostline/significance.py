@@ -5,14 +5,17 @@ All tests are paired, because all strategies predict the same test cells. Resamp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.metrics import macro_f1
+
 RESAMPLES = 2_000
 CONFIDENCE = 0.95
+BLOCK = 200  # samples at a time, to bound the memory
 
 
 @dataclass(frozen=True)
@@ -25,16 +28,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two strategies on the same cells."""
+    """Two strategies on the same cells; p adjusted for the comparisons made along with it."""
 
     difference: float
     """Macro-F1 of the first minus macro-F1 of the second."""
     interval: Interval
     """Of the difference."""
-    p_macro_f1: float
+    p: float
     """Two-sided, from the paired bootstrap."""
-    p_accuracy: float
-    """McNemar's exact test."""
 
 
 def bootstrap_macro_f1(
@@ -68,15 +69,19 @@ def bootstrap_macro_f1(
     classes = np.unique(truth)
     is_class = truth[:, None] == classes  # (n_cells, n_classes)
     rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(truth), np.full(len(truth), 1 / len(truth)), size=resamples).astype(np.float64)
-    support = weights @ is_class  # (resamples, n_classes)
     scores = np.empty((len(predictions), resamples))
-    for i, predicted in enumerate(predictions):
-        said = np.asarray(predicted)[:, None] == classes
-        hits = weights @ (is_class & said)
-        # where a class is in the sample the denominator is positive; elsewhere F1 does not exist
-        f1 = np.divide(2 * hits, support + weights @ said, out=np.full_like(hits, np.nan), where=support > 0)
-        scores[i] = np.nanmean(f1, axis=1)
+    said = [np.asarray(predicted)[:, None] == classes for predicted in predictions]
+    for start in range(0, resamples, BLOCK):
+        block = slice(start, min(start + BLOCK, resamples))
+        drawn = rng.multinomial(len(truth), np.full(len(truth), 1 / len(truth)), size=block.stop - start)
+        weights = drawn.astype(np.float64)  # how often each cell is in each sample
+        support = weights @ is_class  # (block, n_classes)
+        for i, claimed in enumerate(said):
+            hits = weights @ (is_class & claimed)
+            total = support + weights @ claimed
+            # where a class is in the sample the denominator is positive; elsewhere F1 does not exist
+            f1 = np.divide(2 * hits, total, out=np.full_like(hits, np.nan), where=support > 0)
+            scores[i, block] = np.nanmean(f1, axis=1)
     return scores
 
 
@@ -107,26 +112,6 @@ def two_sided_p(differences: NDArray[np.float64]) -> float:
     return min(1.0, 2 * (min(below, above) + 1) / (n + 1))
 
 
-def mcnemar_exact(labels: Sequence[str], first: Sequence[str], second: Sequence[str]) -> float:
-    """Return the p-value of McNemar's exact test: do two strategies err on equally many cells (McNemar 1947).
-
-    Only the cells count that exactly one of the two predicts right; 1 when there is none.
-
-    Examples
-    --------
-    >>> mcnemar_exact(["B"] * 5, ["B"] * 5, ["T"] * 5)
-    0.0625
-    """
-    from scipy.stats import binomtest
-
-    truth = np.asarray(labels)
-    right, also = np.asarray(first) == truth, np.asarray(second) == truth
-    only_first, only_second = int((right & ~also).sum()), int((also & ~right).sum())
-    if only_first + only_second == 0:
-        return 1.0
-    return float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values for the number of comparisons (Holm 1979), in the order given.
 
@@ -143,27 +128,52 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in adjusted]
 
 
-def paired_test(
-    labels: Sequence[str], first: Sequence[str], second: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
-) -> PairedTest:
-    """Compare two strategies on the same cells: macro-F1 by paired bootstrap, accuracy by McNemar.
+def against(
+    best: str, labels: Sequence[str], predictions: Mapping[str, Sequence[str]], *, seed: int = 0
+) -> tuple[Interval, dict[str, PairedTest]]:
+    """Compare one strategy with each of the others on the same cells.
+
+    Parameters
+    ----------
+    best
+        Name of the strategy that the others are held against.
+    labels
+        (n_cells,) true classes.
+    predictions
+        Predicted classes by strategy, all of the same cells in the same order.
+    seed
+        Of the bootstrap samples, which are the same for all strategies.
+
+    Returns
+    -------
+    tuple
+        The interval of the macro-F1 of `best`, and by name the tests of the others against it, their
+        p-values adjusted for the number of them (Holm).
 
     Examples
     --------
-    >>> same = paired_test(["B", "T"], ["B", "T"], ["B", "T"], resamples=20)
-    >>> same.difference, same.p_macro_f1, same.p_accuracy
-    (0.0, 1.0, 1.0)
+    >>> interval, tests = against("x", ["B", "T"] * 20, {"x": ["B", "T"] * 20, "y": ["B"] * 40})
+    >>> interval, round(tests["y"].difference, 4), tests["y"].p < 0.01
+    (Interval(low=1.0, high=1.0), 0.6667, True)
     """
-    from frostline.metrics import macro_f1
+    others = [name for name in predictions if name != best]
+    scores = bootstrap_macro_f1(labels, [predictions[name] for name in (best, *others)], seed=seed)
+    differences = [scores[0] - scores[i + 1] for i in range(len(others))]
+    observed = [_macro_f1(labels, predictions[name]) for name in (best, *others)]
+    adjusted = holm([two_sided_p(difference) for difference in differences])
+    tests = {
+        name: PairedTest(
+            difference=observed[0] - observed[i + 1],
+            interval=percentile_interval(differences[i]),
+            p=adjusted[i],
+        )
+        for i, name in enumerate(others)
+    }
+    return percentile_interval(scores[0]), tests
 
-    scores = bootstrap_macro_f1(labels, [first, second], resamples=resamples, seed=seed)
-    differences = scores[0] - scores[1]
-    one, other = macro_f1(labels, first), macro_f1(labels, second)
-    if one is None or other is None:
+
+def _macro_f1(labels: Sequence[str], predicted: Sequence[str]) -> float:
+    score = macro_f1(labels, predicted)
+    if score is None:
         raise ValueError("there is no cell to compare on")
-    return PairedTest(
-        difference=one - other,
-        interval=percentile_interval(differences),
-        p_macro_f1=two_sided_p(differences),
-        p_accuracy=mcnemar_exact(labels, first, second),
-    )
+    return score
