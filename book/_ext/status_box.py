@@ -83,8 +83,7 @@ def render_box(manifest: dict[str, Any]) -> str:
     files = [(f"{name}/{file}", file) for file in sorted(manifest["artifacts"])]
     files += [(f"{name}.ipynb", "executed notebook"), (f"{name}.run.json", "manifest of the run")]
     entries = "".join(
-        f'<div><dt>{label}</dt><dd data-field="{key}">{value}</dd></div>\n'
-        for key, label, value in rows(manifest)
+        f'<div><dt>{label}</dt><dd data-field="{key}">{value}</dd></div>\n' for key, label, value in rows(manifest)
     )
     items = "".join(f"<li>{link(href, text)}</li>\n" for href, text in files)
     return (
