@@ -1,18 +1,21 @@
 """What a small pre-trained encoder is worth: frozen embeddings against a random encoder and PCA.
 
-    python tests/benchmarks/mini_report.py --checkpoint FOLDER [--labelled FOLDER] [--corpus FILE ...]
+    python tests/benchmarks/mini_report.py --checkpoint FOLDER ... --labelled FOLDER --corpus FILE ... [--card]
 
-writes mini_report.json and mini_report.md; with --card also into the checkpoint's MODEL_CARD.md. One and the
-same probe reads every representation: logistic regression on standardised features, C = 0.1, untuned.
+takes one checkpoint for every pre-training seed, the shipped one first, and writes mini_report.json and
+mini_report.md; with --card also the MODEL_CARD.md of the first. One and the same probe reads every
+representation: logistic regression on standardised features, C = 0.1, untuned. What mini_report.json holds
+of the same inputs is not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anndata
@@ -34,12 +37,6 @@ from frostline.genes import match_genes
 from frostline.model import Encoder
 from frostline.tokens import tokenize
 
-COLUMNS = {
-    "frozen": "frozen",
-    "random": "random encoder",
-    "corpus_pca": "PCA of the corpus",
-    "pca": "PCA + LR",
-}
 MARK = "<!-- written by tests/benchmarks/mini_report.py -->"
 
 SOURCES = {
@@ -64,7 +61,8 @@ LIMITS = """\
   no count profile occurs in both.
 - The labels of pbmc3k, pbmc68k-reduced and Kang derive from expression (clustering or correlation with
   sorted cells), which favours methods close to PCA.
-- One seed of pre-training; how much another seed would change is not known.
+- The recipe was found by comparing several on these same tests, so the numbers flatter it somewhat. Seed 0 is
+  shipped because it is the first, not because of its scores.
 - The corpus is blood from three studies. Outside blood this encoder is out of its depth.
 - It makes every step of a tutorial runnable, quickly and offline. To judge scGPT, take its
   official weights."""
@@ -85,6 +83,8 @@ class Task:
     """Training and test rows."""
     pooled: bool = False
     """One macro-F1 over the predictions of all cuts, where single test sets lack classes."""
+    blood: bool = True
+    """Whether it counts for the bar."""
 
 
 def half_splits(labels: NDArray[np.str_]) -> list[tuple[NDArray[np.integer], NDArray[np.integer]]]:
@@ -96,10 +96,8 @@ def log_normalise(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     return sparse.csr_matrix(sparse.diags(1e4 / totals) @ counts).log1p()
 
 
-def tasks(labelled: Path | None) -> Iterator[Task]:
+def tasks(labelled: Path) -> Iterator[Task]:
     yield from pbmc68k()
-    if labelled is None:
-        return
     pbmc3k = anndata.read_h5ad(labelled / "pbmc3k_seurat.h5ad")
     labels = pbmc3k.obs["cell_type"].astype(str).to_numpy()
     yield from_counts("pbmc3k, half for training, 3 splits", pbmc3k, labels, half_splits(labels))
@@ -118,7 +116,8 @@ def tasks(labelled: Path | None) -> Iterator[Task]:
     donor = pancreas.obs["donor"].astype(str).to_numpy()
     cuts = [(np.flatnonzero(donor != d), np.flatnonzero(donor == d)) for d in np.unique(donor)]
     labels = pancreas.obs["cell_type"].astype(str).to_numpy()
-    yield from_counts("pancreas, donors left out one by one", pancreas, labels, cuts, pooled=True)
+    task = from_counts("pancreas, donors left out one by one", pancreas, labels, cuts)
+    yield replace(task, pooled=True, blood=False)
 
 
 def pbmc68k() -> Iterator[Task]:
@@ -133,9 +132,9 @@ def pbmc68k() -> Iterator[Task]:
     yield Task(name, logged, logged, list(adata.raw.var_names), labels, half_splits(labels))
 
 
-def from_counts(name, adata, labels, cuts, *, pooled=False) -> Task:
+def from_counts(name, adata, labels, cuts) -> Task:
     counts = sparse.csr_matrix(adata.X).astype(np.float32)
-    return Task(name, counts, log_normalise(counts), list(adata.var_names), labels, cuts, pooled)
+    return Task(name, counts, log_normalise(counts), list(adata.var_names), labels, cuts)
 
 
 def probe(task: Task, features) -> tuple[float, float]:
@@ -178,107 +177,217 @@ def random_encoder(checkpoint: Checkpoint, seed: int) -> Encoder:
     return Encoder(checkpoint.config).eval()
 
 
-def measure(task: Task, checkpoint: Checkpoint, corpus: Corpus | None, n_random: int) -> dict:
+def arguments_of(checkpoint: Checkpoint) -> dict:
+    return json.loads((checkpoint.folder / "args.json").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    task: Task
+    frozen: list[float]
+    """Per pre-training seed."""
+    random: tuple[float, float]
+    """Mean and standard deviation."""
+    corpus_pca: float
+    pca: float
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.frozen))
+
+
+class Scores:
+    """Macro-F1 by representation and task, kept in a file so that nothing is measured twice."""
+
+    def __init__(self, path: Path, inputs: str) -> None:
+        """`inputs` stands for all that the scores depend on besides the weights."""
+        self.path, self.inputs = path, inputs
+        old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        self.values: dict[str, dict[str, list[float]]] = old["scores"] if old.get("inputs") == inputs else {}
+
+    def add(self, representation: str, task: Task, score: Callable[[], list[float]]) -> list[float]:
+        """Return mean and standard deviation, measured now or earlier."""
+        row = self.values.setdefault(representation, {})
+        if task.name not in row:
+            row[task.name] = score()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            content = {"inputs": self.inputs, "scores": self.values}
+            self.path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        print(f"{task.name}; {representation[:24]}: {row[task.name][0]:.4f}", flush=True)
+        return row[task.name]
+
+
+def frozen_score(task: Task, encoder: Encoder, checkpoint: Checkpoint) -> list[float]:
+    x = embeddings(task, encoder, checkpoint)
+    return list(probe(task, lambda _train: x))
+
+
+def random_score(task: Task, checkpoint: Checkpoint, n: int) -> list[float]:
+    """Mean and standard deviation over random encoders."""
+    drawn = [frozen_score(task, random_encoder(checkpoint, seed), checkpoint)[0] for seed in range(n)]
+    return [float(np.mean(drawn)), float(np.std(drawn, ddof=1)) if n > 1 else 0.0]
+
+
+def corpus_score(task: Task, corpus: Corpus) -> list[float]:
+    x = corpus_components(task, corpus)
+    return list(probe(task, lambda _train: x))
+
+
+def measure(task: Task, checkpoints: list[Checkpoint], corpus: Corpus, n_random: int, scores: Scores) -> Row:
     """Macro-F1 of every representation on one task."""
-    row = {"task": task.name, "cells": len(task.labels), "classes": len(set(task.labels))}
-    row["genes"] = str(match_genes(task.genes, checkpoint.vocabulary)).split(";")[0]
-    x = embeddings(task, checkpoint.encoder(), checkpoint)
-    row["frozen"], row["frozen_sd"] = probe(task, lambda _: x)
-    drawn = []
-    for seed in range(n_random):
-        z = embeddings(task, random_encoder(checkpoint, seed), checkpoint)
-        drawn.append(probe(task, lambda _, z=z: z)[0])
-    row["random"], row["random_sd"] = float(np.mean(drawn)), float(np.std(drawn))
-    if corpus:
-        c = corpus_components(task, corpus)
-        row["corpus_pca"], row["corpus_pca_sd"] = probe(task, lambda _: c)
-    row["pca"], row["pca_sd"] = probe(task, lambda train: own_components(task, train))
-    return row
+    first = checkpoints[0]
+    frozen = [
+        scores.add(each.weights_sha256, task, lambda c=each: frozen_score(task, c.encoder(), c))[0]
+        for each in checkpoints
+    ]
+    drawn = scores.add(f"{n_random} random", task, lambda: random_score(task, first, n_random))
+    fitted = scores.add("corpus PCA", task, lambda: corpus_score(task, corpus))
+    own = scores.add("PCA", task, lambda: list(probe(task, lambda train: own_components(task, train))))
+    return Row(task, frozen, (drawn[0], drawn[1]), fitted[0], own[0])
 
 
-def cell(row: dict, column: str) -> str:
-    if column not in row:
-        return "-"
-    spread = row[f"{column}_sd"]
-    return f"{row[column]:.3f}" + (f" ± {spread:.3f}" if spread else "")
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation (n - 1)."""
+    text = f"{np.mean(values):.3f}"
+    return text + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
 
 
-def table(rows: list[dict], n_random: int) -> str:
-    lines = [f"| macro-F1 | cells | {' | '.join(COLUMNS.values())} |", "|---" * (2 + len(COLUMNS)) + "|"]
+def table(rows: list[Row], seeds: list[int], n_random: int) -> str:
+    names = ["frozen", *(f"seed {seed}" for seed in seeds), "random encoder", "PCA of the corpus", "PCA + LR"]
+    lines = [f"| macro-F1 | cells | {' | '.join(names)} |", "|---" * (2 + len(names)) + "|"]
     for row in rows:
-        lines.append(f"| {row['task']} | {row['cells']:,} | {' | '.join(cell(row, c) for c in COLUMNS)} |")
+        numbers = [f"**{spread(row.frozen)}**", *(f"{value:.3f}" for value in row.frozen)]
+        numbers += [f"{row.random[0]:.3f} ± {row.random[1]:.3f}", f"{row.corpus_pca:.3f}", f"{row.pca:.3f}"]
+        lines.append(f"| {row.task.name} | {len(row.task.labels):,} | {' | '.join(numbers)} |")
     return "\n".join(
         [
             *lines,
             "",
             "Probe: logistic regression on standardised features, C = 0.1, untuned. *frozen*: L2-normalised",
-            f"`<cls>` states; *random encoder*: the same, never trained ({n_random} drawn, ± their standard",
-            "deviation); *PCA of the corpus*: 50 components fitted on the pre-training cells;",
-            "*PCA + LR*: up to 50 components fitted on the training cells. Other ±: standard deviation over",
-            "splits. Pancreas: one macro-F1 over the predictions for all left-out donors.",
+            f"`<cls>` states, mean ± standard deviation over pre-training seeds ({len(seeds)}); seed {seeds[0]} is the",
+            f"one that is shipped. *random encoder*: the same, never trained ({n_random} drawn);",
+            "*PCA of the corpus*: 50 components fitted on the pre-training cells; *PCA + LR*: up to 50 components",
+            "fitted on the training cells. Each number is a mean over the splits named. Pancreas: one macro-F1 over",
+            "the predictions for all left-out donors.",
         ]
     )
 
 
-def verdicts(rows: list[dict]) -> str:
+def bar(rows: list[Row]) -> str:
+    """Say line by line whether the bar holds for the mean over seeds."""
+    lines = ["| test | PCA of the corpus | PCA + LR - 0.02 | random + 0.10 |", "|---|---|---|---|"]
+    for row in rows:
+        if row.task.blood:
+            limits = (row.corpus_pca, row.pca - 0.02, row.random[0] + 0.10)
+            cells = [f"{'met' if row.mean >= x else '**missed**'} ({row.mean - x:+.3f})" for x in limits]
+            lines.append(f"| {row.task.name} | {' | '.join(cells)} |")
+    intro = (
+        "On blood the frozen embedding is to reach each of these, as the mean over the pre-training seeds that\n"
+        f"were measured ({len(rows[0].frozen)}); in brackets, the distance to the limit."
+    )
+    return "\n".join([intro, "", *lines])
+
+
+def verdicts(rows: list[Row]) -> str:
     """Say test by test where a PCA is better."""
     lines = []
     for row in rows:
-        better = [f"{COLUMNS[c]} ({row[c]:.3f})" for c in ("corpus_pca", "pca") if row.get(c, 0) > row["frozen"]]
+        pairs = (("PCA of the corpus", row.corpus_pca), ("PCA + LR", row.pca))
+        better = [f"{name} ({value:.3f})" for name, value in pairs if value > row.mean]
         if better:
-            lines.append(f"- {row['task']}: {' and '.join(better)} against {row['frozen']:.3f} frozen.")
+            lines.append(f"- {row.task.name}: {' and '.join(better)} against {row.mean:.3f} frozen.")
     return "\n".join(lines) or "- On none of the tests above."
 
 
+def limits(seeds: list[int]) -> str:
+    if len(seeds) == 1:
+        return "- One seed of pre-training; how much another seed would change is not known.\n" + LIMITS
+    if len(seeds) == 2:
+        return "- Two seeds of pre-training: their spread is a rough guess.\n" + LIMITS
+    return LIMITS
+
+
 def sources(checkpoint: Checkpoint) -> str:
-    files = json.loads((checkpoint.folder / "args.json").read_text(encoding="utf-8"))["corpus"]
     lines = ["| file | cells | from | licence of the repository |", "|---|---|---|---|"]
-    for file in files:
+    for file in arguments_of(checkpoint)["corpus"]:
         origin, licence = SOURCES.get(file["file"], ("not stated", "not stated"))
         lines.append(f"| {file['file']} | {file['cells']:,} | {origin} | {licence} |")
     return "\n".join(lines)
 
 
-def write_card(checkpoint: Checkpoint, rows: list[dict], n_random: int) -> None:
-    path = checkpoint.folder / "MODEL_CARD.md"
-    card = path.read_text(encoding="utf-8").split(MARK)[0].rstrip()
-    sections = [
-        MARK,
+def curve(checkpoints: list[Checkpoint], seeds: list[int]) -> str:
+    """Total loss of every seed along the run."""
+    columns = [np.genfromtxt(c.folder / "history.csv", delimiter=",", names=True) for c in checkpoints]
+    steps, width = columns[0]["step"].astype(int), 10  # rows, of ten steps each
+    lines = [f"| step | {' | '.join(f'seed {seed}' for seed in seeds)} |", "|---" * (1 + len(seeds)) + "|"]
+    for end in np.unique(np.linspace(width, len(steps), 6).astype(int)):
+        losses = [f"{column['loss'][end - width : end].mean():.3f}" for column in columns]
+        lines.append(f"| {steps[end - 1]:,} | {' | '.join(losses)} |")
+    return "\n".join(["Total loss, means over the 100 steps that end there.", "", *lines])
+
+
+def sections(checkpoints: list[Checkpoint], rows: list[Row], seeds: list[int], n_random: int) -> str:
+    parts = [
         "## Where the cells come from",
-        sources(checkpoint),
+        sources(checkpoints[0]),
+        "## Loss by pre-training seed",
+        curve(checkpoints, seeds),
         "## Results on cells never used in pre-training",
-        table(rows, n_random),
+        table(rows, seeds, n_random),
+        "## The bar",
+        bar(rows),
         "## Where PCA is better",
         verdicts(rows),
         "## Limits",
-        LIMITS,
+        limits(seeds),
     ]
-    path.write_text("\n\n".join([card, *sections]) + "\n", encoding="utf-8")
+    return "\n\n".join(parts) + "\n"
+
+
+def check_seeds(checkpoints: list[Checkpoint]) -> list[int]:
+    """Return the seeds of checkpoints that differ in nothing else."""
+    recipes = [arguments_of(checkpoint) for checkpoint in checkpoints]
+    for checkpoint, args in zip(checkpoints, recipes, strict=True):
+        differing = [n for n in ("corpus", "steps", "settings") if args[n] != recipes[0][n]]
+        if differing:
+            raise SystemExit(f"{checkpoint.folder} differs from {checkpoints[0].folder} in {', '.join(differing)}")
+    seeds = [int(args["seed"]) for args in recipes]
+    if len(set(seeds)) < len(seeds):
+        raise SystemExit(f"one checkpoint for every seed, please; these have the seeds {seeds}")
+    return seeds
+
+
+def inputs(options: argparse.Namespace, checkpoint: Checkpoint) -> str:
+    """Fingerprint of the data sets and of what the encoders share."""
+    files = [*options.corpus, *sorted(options.labelled.glob("*.h5ad"))]
+    parts = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
+    text = json.dumps([parts, repr(checkpoint.config), dict(checkpoint.vocabulary)])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--checkpoint", default="mini", help="name or folder")
-    parser.add_argument("--labelled", type=Path, help="folder of the labelled .h5ad files")
-    parser.add_argument("--corpus", type=Path, nargs="*", default=[], help="the pre-training .h5ad files")
-    parser.add_argument("--random", type=int, default=1, help="random encoders to average")
+    parser.add_argument("--checkpoint", nargs="+", default=["mini"], help="name or folder, one for every seed")
+    parser.add_argument("--labelled", type=Path, required=True, help="folder of the labelled .h5ad files")
+    parser.add_argument("--corpus", type=Path, nargs="+", required=True, help="the pre-training .h5ad files")
+    parser.add_argument("--random", type=int, default=3, help="random encoders to average")
     parser.add_argument("--output", type=Path, default=Path("artifacts/mini_report"))
-    parser.add_argument("--card", action="store_true", help="write the results into MODEL_CARD.md too")
+    parser.add_argument("--card", action="store_true", help="write the results into the first MODEL_CARD.md too")
     options = parser.parse_args()
 
-    checkpoint = load_checkpoint(options.checkpoint)
-    corpus = read_corpus(options.corpus).frequent(0.01) if options.corpus else None
-    rows = []
-    for task in tasks(options.labelled):
-        rows.append(measure(task, checkpoint, corpus, options.random))
-        print(rows[-1]["task"], *(f"{COLUMNS[c]} {cell(rows[-1], c)}" for c in COLUMNS), sep="; ", flush=True)
-    options.output.mkdir(parents=True, exist_ok=True)
-    report = {"weights_sha256": checkpoint.weights_sha256, "random_encoders": options.random, "rows": rows}
-    (options.output / "mini_report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    text = table(rows, options.random) + "\n\nWhere PCA is better:\n\n" + verdicts(rows) + "\n\n" + LIMITS + "\n"
-    (options.output / "mini_report.md").write_text(text, encoding="utf-8")
+    checkpoints = [load_checkpoint(name) for name in options.checkpoint]
+    seeds = check_seeds(checkpoints)
+    scores = Scores(options.output / "mini_report.json", inputs(options, checkpoints[0]))
+    corpus = read_corpus(options.corpus).frequent(arguments_of(checkpoints[0])["settings"]["min_fraction"])
+    rows = [measure(task, checkpoints, corpus, options.random, scores) for task in tasks(options.labelled)]
+    text = sections(checkpoints, rows, seeds, options.random)
+    (options.output / "mini_report.md").write_text("# What mini is worth\n\n" + text, encoding="utf-8")
     if options.card:
-        write_card(checkpoint, rows, options.random)
+        path = checkpoints[0].folder / "MODEL_CARD.md"
+        card = path.read_text(encoding="utf-8").split(MARK)[0].rstrip()
+        path.write_text(f"{card}\n\n{MARK}\n\n{text}", encoding="utf-8")
 
 
 if __name__ == "__main__":

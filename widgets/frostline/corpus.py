@@ -1,4 +1,8 @@
-"""The unlabelled cells that an encoder is pre-trained on: counts of several sets, pooled."""
+"""The unlabelled cells that an encoder is pre-trained on: counts of several sets, pooled.
+
+Also what is computed from them before training (principal components, co-expression of genes), and the
+random gene subsets that a training step shows.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,9 @@ from scipy import sparse
 from frostline.checkpoints import SPECIAL_TOKENS
 from frostline.errors import DatasetError
 from frostline.tokens import Tokens, tokenize
+
+N_SPECIAL = len(SPECIAL_TOKENS)  # gene ids follow the special tokens
+PAD, CLS = SPECIAL_TOKENS.index("<pad>"), SPECIAL_TOKENS.index("<cls>")
 
 
 @dataclass(frozen=True)
@@ -126,3 +133,55 @@ def _check_counts(matrix: sparse.csr_matrix, path: Path) -> None:
             f"{path}: {len(empty)} cell(s) have no counts, the first in row {empty[0]}; "
             "leave them out, for example with scanpy.pp.filter_cells(adata, min_genes=200)"
         )
+
+
+def principal_components(corpus: Corpus, n_components: int, seed: int) -> NDArray[np.float32]:
+    """(n_cells, n_components) scores: unit variance times singular value ^ 0.25, mean square 1 in all.
+
+    The exponent lets the leading components count for more without drowning the others.
+    """
+    from sklearn.decomposition import PCA
+
+    pca = PCA(n_components, svd_solver="arpack", random_state=seed)
+    scores = pca.fit_transform(corpus.log_normalised()) / pca.singular_values_**0.75
+    return np.asarray(scores / np.sqrt(np.mean(scores**2)), dtype=np.float32)
+
+
+def gene_vectors(corpus: Corpus, width: int, seed: int) -> NDArray[np.float32]:
+    """(n_genes, width) co-expression embeddings, centred by how often a gene is expressed.
+
+    Without the centring every cell's average of them is nearly the same vector.
+    """
+    from sklearn.decomposition import TruncatedSVD
+
+    matrix = corpus.log_normalised()
+    svd = TruncatedSVD(width, random_state=seed).fit(matrix)
+    vectors = svd.components_.T * np.sqrt(svd.singular_values_)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-12
+    frequency = matrix.getnnz(axis=0) / matrix.nnz
+    return np.asarray(vectors - frequency @ vectors, dtype=np.float32)
+
+
+def draw_subset(
+    tokens: Tokens, size: int, length: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(n, length) ids and bins of `<cls>` and up to `size` random genes of each of n cells, padded.
+
+    Examples
+    --------
+    >>> cell = Tokens(np.array([7], np.int32), np.array([50], np.uint8), np.array([0, 1]))
+    >>> ids, values = draw_subset(cell, 1, 3, np.random.default_rng(0))
+    >>> ids.tolist(), values.tolist()
+    ([[1, 7, 0]], [[-2.0, 50.0, -2.0]])
+    """
+    rows = np.repeat(np.arange(len(tokens)), tokens.lengths)
+    order = np.argsort(rows + rng.random(len(rows)))  # shuffles inside each cell
+    rank = np.arange(len(rows)) - tokens.offsets[rows]
+    keep = rank < size
+    rows, rank, order = rows[keep], rank[keep], order[keep]
+    ids = np.full((len(tokens), length), PAD, dtype=np.int64)
+    values = np.full((len(tokens), length), -2.0, dtype=np.float32)
+    ids[:, 0] = CLS
+    ids[rows, 1 + rank] = tokens.gene_ids[order]
+    values[rows, 1 + rank] = tokens.bins[order]
+    return ids, values

@@ -29,8 +29,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from frostline.checkpoints import SPECIAL_TOKENS, save_checkpoint
-from frostline.corpus import Corpus, read_corpus
+from frostline.checkpoints import save_checkpoint
+from frostline.corpus import (
+    CLS,
+    N_SPECIAL,
+    PAD,
+    Corpus,
+    draw_subset,
+    gene_vectors,
+    principal_components,
+    read_corpus,
+)
 from frostline.errors import Cancelled, DatasetError, FrostlineError
 from frostline.model import Encoder, EncoderConfig
 from frostline.monitor import Monitor
@@ -41,8 +50,6 @@ VALUE_SCALE = 10.0
 LOSSES = ("loss", "components", "mvc", "contrast")
 STATE_FILE = "pretraining_state.pt"
 
-_N_SPECIAL = len(SPECIAL_TOKENS)  # gene ids follow the special tokens
-_PAD, _CLS = SPECIAL_TOKENS.index("<pad>"), SPECIAL_TOKENS.index("<cls>")
 _MEAN_OF, _LAST = 10, 100  # steps a row of history.csv stands for; steps whose mean is the final loss
 
 
@@ -175,53 +182,26 @@ def pretrain(
     return run.finish(output)
 
 
-def principal_components(corpus: Corpus, n_components: int, seed: int) -> NDArray[np.float32]:
-    """(n_cells, n_components) scores: unit variance times singular value ^ 0.25, mean square 1 in all.
-
-    The exponent lets the leading components count for more without drowning the others.
-    """
-    from sklearn.decomposition import PCA
-
-    pca = PCA(n_components, svd_solver="arpack", random_state=seed)
-    scores = pca.fit_transform(corpus.log_normalised()) / pca.singular_values_**0.75
-    return np.asarray(scores / np.sqrt(np.mean(scores**2)), dtype=np.float32)
-
-
-def gene_vectors(corpus: Corpus, width: int, seed: int) -> NDArray[np.float32]:
-    """(n_genes, width) co-expression embeddings, centred by how often a gene is expressed.
-
-    Without the centring every cell's average of them is nearly the same vector.
-    """
-    from sklearn.decomposition import TruncatedSVD
-
-    matrix = corpus.log_normalised()
-    svd = TruncatedSVD(width, random_state=seed).fit(matrix)
-    vectors = svd.components_.T * np.sqrt(svd.singular_values_)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-12
-    frequency = matrix.getnnz(axis=0) / matrix.nnz
-    return np.asarray(vectors - frequency @ vectors, dtype=np.float32)
-
-
 def build_encoder(corpus: Corpus, settings: PretrainSettings, seed: int) -> Encoder:
     """Build the encoder whose `<cls>` states differ between cells before the first step."""
     d = settings.d_model
     config = EncoderConfig(
-        n_tokens=len(corpus.genes) + _N_SPECIAL,
+        n_tokens=len(corpus.genes) + N_SPECIAL,
         d_model=d,
         n_heads=settings.n_heads,
         d_hid=settings.d_hid,
         n_layers=settings.n_layers,
         dropout=settings.dropout,
-        pad_id=_PAD,
-        cls_id=_CLS,
+        pad_id=PAD,
+        cls_id=CLS,
     )
     model = Encoder(config)
     first = model.get_submodule("transformer_encoder.layers.0.self_attn")
     weights = dict(first.named_parameters())
     with torch.no_grad():
         table = model.encoder.embedding.weight
-        table[:_N_SPECIAL] = 0.0
-        table[_N_SPECIAL:] = torch.from_numpy(gene_vectors(corpus, d, seed))
+        table[:N_SPECIAL] = 0.0
+        table[N_SPECIAL:] = torch.from_numpy(gene_vectors(corpus, d, seed))
         model.value_encoder.norm.weight.fill_(0.3)
         weights["v_proj.weight"].copy_(torch.eye(d))
         weights["out_proj.weight"].copy_(8 * torch.eye(d))
@@ -250,31 +230,6 @@ class Batch:
     """(B, G) vocabulary ids of the genes whose bins are asked for."""
     bins: Tensor
     """(B, G) their bins / 50, 0 where not expressed."""
-
-
-def draw_subset(
-    tokens: Tokens, size: int, length: int, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(n, length) ids and bins of `<cls>` and up to `size` random genes of each of n cells, padded.
-
-    Examples
-    --------
-    >>> cell = Tokens(np.array([7], np.int32), np.array([50], np.uint8), np.array([0, 1]))
-    >>> ids, values = draw_subset(cell, 1, 3, np.random.default_rng(0))
-    >>> ids.tolist(), values.tolist()
-    ([[1, 7, 0]], [[-2.0, 50.0, -2.0]])
-    """
-    rows = np.repeat(np.arange(len(tokens)), tokens.lengths)
-    order = np.argsort(rows + rng.random(len(rows)))  # shuffles inside each cell
-    rank = np.arange(len(rows)) - tokens.offsets[rows]
-    keep = rank < size
-    rows, rank, order = rows[keep], rank[keep], order[keep]
-    ids = np.full((len(tokens), length), _PAD, dtype=np.int64)
-    values = np.full((len(tokens), length), -2.0, dtype=np.float32)
-    ids[:, 0] = _CLS
-    ids[rows, 1 + rank] = tokens.gene_ids[order]
-    values[rows, 1 + rank] = tokens.bins[order]
-    return ids, values
 
 
 def _heads(settings: PretrainSettings) -> nn.ModuleDict:
@@ -392,8 +347,8 @@ class _Run:
         place = (rng.random((len(cells), n)) * tokens.lengths[:, None]).astype(np.int64)
         expressed = tokens.gene_ids[tokens.offsets[:-1, None] + place]
         measured = [rng.choice(self.corpus.measured[s], n) for s in self.corpus.set_of_cell[cells]]
-        genes = np.concatenate([expressed, np.stack(measured) + _N_SPECIAL], axis=1).astype(np.int64)
-        dense = np.zeros((len(cells), len(self.corpus.genes) + _N_SPECIAL), dtype=np.float32)
+        genes = np.concatenate([expressed, np.stack(measured) + N_SPECIAL], axis=1).astype(np.int64)
+        dense = np.zeros((len(cells), len(self.corpus.genes) + N_SPECIAL), dtype=np.float32)
         dense[np.repeat(np.arange(len(cells)), tokens.lengths), tokens.gene_ids] = tokens.bins
         return genes, np.take_along_axis(dense, genes, axis=1) / np.float32(N_BINS - 1)
 
@@ -451,7 +406,7 @@ def _finished(folder: Path, plan: Mapping[str, Any]) -> Pretrained | None:
         return None
     args = json.loads((folder / "args.json").read_text(encoding="utf-8"))
     _check_plan(args, plan, folder)
-    n_genes = len(json.loads((folder / "vocab.json").read_text(encoding="utf-8"))) - _N_SPECIAL
+    n_genes = len(json.loads((folder / "vocab.json").read_text(encoding="utf-8"))) - N_SPECIAL
     n_cells = sum(file["cells"] for file in args["corpus"])
     return Pretrained(folder, n_cells, n_genes, args["steps"], args["final_losses"])
 
@@ -489,6 +444,11 @@ official scGPT weights, and its results say nothing about what those can do.
   {settings.min_fraction:.0%} of the cells of one set express).
 - Objective: {_objective(settings)}. A step shows {" or ".join(map(str, settings.subset_sizes))} genes a cell.
 - {run.steps:,} steps of {settings.batch_cells} cells, AdamW at {settings.learning_rate:g}, seed {run.seed}.
+- Layout: that of the released checkpoints, the weights as safetensors. The official code reads
+  best_model.pt, which `torch.save(safetensors.torch.load_file("model.safetensors"), "best_model.pt")` makes.
+  For a model without flash-attn it renames Wqkv to in_proj_; it takes over every tensor that matches in name
+  and shape, with a log line for each, and leaves the decoders, which are not in this file, at their random
+  initial values.
 
 ## Corpus
 
