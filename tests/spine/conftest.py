@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -120,10 +121,14 @@ def save_artifacts(make_record, three_kinds):
 
 @pytest.fixture(scope="session")
 def bytes_of():
-    """All files below a folder, by name: what must not change when something is refused."""
+    """Hashes of all files below a folder, by name: what must not change when something is refused.
 
-    def read(folder: Path) -> dict[str, bytes]:
-        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    Hashes, since pytest takes minutes to explain how two pictures differ.
+    """
+
+    def read(folder: Path) -> dict[str, str]:
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
     return read
 

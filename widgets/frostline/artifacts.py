@@ -422,7 +422,7 @@ def _check_words(folder: Path, predictions: pd.DataFrame, result: CheckResult) -
         wanted = report.reading_of(board, labels, predicted, predictions["repeat"].nunique())
         if wanted not in (folder / "report.md").read_text(encoding="utf-8").splitlines():
             result.problems.append(f"report.md: its reading is not what report.csv and the predictions give: {wanted}")
-    except (ValueError, KeyError, OSError, TypeError) as error:
+    except (ValueError, LookupError, OSError, TypeError) as error:
         result.problems.append(f"report.md: its reading cannot be held against report.csv ({error})")
 
 

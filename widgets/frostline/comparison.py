@@ -15,6 +15,10 @@ from frostline.records import Record
 if TYPE_CHECKING:
     import pandas as pd
 
+TABLE_STYLE = (
+    ".frostline-leaderboard :is(th, td) {text-align: right !important; padding: 0.3em 0.8em; white-space: nowrap} "
+    ".frostline-leaderboard :is(th, td):first-child {text-align: left !important}"
+)
 METRICS = ("accuracy", "macro_f1", "silhouette")
 HEADINGS = {
     "strategy": "Strategy",
@@ -155,7 +159,8 @@ class Comparison:
         return f"Comparison of {', '.join(self.strategies)}\n{self.table().to_string(index=False)}"
 
     def _repr_html_(self) -> str:
-        return str(self.table().to_html(index=False, border=0, classes="frostline-leaderboard"))
+        table = self.table().to_html(index=False, border=0, classes="frostline-leaderboard")
+        return f'<div style="overflow-x:auto"><style>{TABLE_STYLE}</style>{table}</div>'
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

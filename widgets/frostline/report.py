@@ -177,8 +177,8 @@ def reading_of(
         span = f"{test.interval.low:+.3f} to {test.interval.high:+.3f}"
         found.append(f"{name} {test.difference:+.4f} ({span}, p {_p(test.p)})")
     return (
-        f"{text}, and it leads the others by: {'; '.join(found)} (paired bootstrap over cells, p adjusted by Holm). "
-        f"{_verdict(best, board, tests)}"
+        f"{_verdict(best, board, tests)} {text}, and it leads the others by: {'; '.join(found)} (paired bootstrap "
+        "over cells, p adjusted by Holm)."
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ast
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any, Self
@@ -108,12 +109,24 @@ class RunSettings(BaseModel):
             for name, value in names.items()
             if name.isupper() and not name.startswith("_") and isinstance(value, VALUES)
         }
+        # a lower-case name among papermill's would be a variable like any other, and go unnoticed
+        lines = [f"{name}: unknown parameter" for name in _injected(names.get("In", ())) if not name.isupper()]
+        settings = None
         try:
-            return cls(**given)
+            settings = cls(**given)
         except ValidationError as error:
-            lines = [f"{'.'.join(map(str, e['loc'])).upper()}: {_plain(e)}" for e in error.errors()]
+            lines += [f"{'.'.join(map(str, e['loc'])).upper()}: {_plain(e)}" for e in error.errors()]
+        if settings is None or lines:
             known = ", ".join(name.upper() for name in cls.model_fields)
-            raise FrostlineError("; ".join(lines) + f". The parameters are: {known}") from None
+            raise FrostlineError("; ".join(lines) + f". The parameters are: {known}")
+        return settings
+
+
+def _injected(sources: Sequence[str]) -> list[str]:
+    """Names that papermill's injected cell assigns, by the kernel's record of what it was given to run."""
+    cells = [ast.parse(source) for source in sources if source.startswith("# Parameters\n")]
+    assigned = [node for cell in cells for node in cell.body if isinstance(node, ast.Assign)]
+    return [target.id for node in assigned for target in node.targets if isinstance(target, ast.Name)]
 
 
 def _plain(error: Any) -> str:

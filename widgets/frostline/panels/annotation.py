@@ -123,7 +123,7 @@ class AnnotationPanel(widgets.VBox):  # type: ignore[misc]
         data = self.dataset
         text = f"{data.name}: {len(data):,} cells x {len(data.genes):,} genes, labels in {data.label_key}"
         self._heading = widgets.HTML(f"<strong>{html.escape(text)}</strong>")
-        self._progress = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout=widgets.Layout(width="100%"))
+        self._progress = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout=WIDE)
         self._status = widgets.HTML()
         self._alert = widgets.HTML()
         self._results = widgets.VBox([])
@@ -186,7 +186,8 @@ class AnnotationPanel(widgets.VBox):  # type: ignore[misc]
         self.set_trait("error", None)
         self.set_trait("comparison", None)
         self.set_trait("records", ())
-        self._alert.value, self._results.children = "", ()
+        self._alert.value = ""
+        self._show([])
         self._progress.bar_style, self._progress.value = "info", 0.0
         self.set_trait("state", "running")
         if not wait:
@@ -281,7 +282,15 @@ class AnnotationPanel(widgets.VBox):  # type: ignore[misc]
             parts.append(report.image_html(report.umap_figure(comparison, name), alt))
         alt = f"Confusion matrix of {comparison.best} on the test cells"
         parts.append(report.image_html(report.confusion_figure(comparison, comparison.best), alt))
-        self._results.children = tuple(widgets.HTML(part) for part in parts)
+        self._show(parts)
+
+    def _show(self, parts: Sequence[str]) -> None:
+        """Show pieces of HTML, in the widgets that are there already: closed ones would stay in a saved notebook."""
+        shown = list(self._results.children)
+        shown += [widgets.HTML() for _ in parts[len(shown) :]]
+        for child, part in zip(shown, [*parts, *[""] * len(shown)], strict=False):
+            child.value = part
+        self._results.children = tuple(shown)
 
 
 def _complete(records: Sequence[Record]) -> list[Record]:
