@@ -19,7 +19,11 @@ def test_scores_are_those_of_scikit_learn_on_the_same_samples():
     rng = np.random.default_rng(3)
     labels, predicted = draw(rng, 30, 0.6)
     found = bootstrap_macro_f1(labels, [predicted], resamples=40, seed=11)[0]
-    counts = np.random.default_rng(11).multinomial(30, np.full(30, 1 / 30), size=40)
+    counts = np.empty((40, 30), dtype=int)
+    classes = np.unique(labels)
+    for name, stream in zip(classes, np.random.default_rng(11).spawn(len(classes)), strict=True):
+        rows = np.flatnonzero(labels == name)
+        counts[:, rows] = stream.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=40)
     for score, times in zip(found, counts, strict=True):
         truth, said = np.repeat(labels, times), np.repeat(predicted, times)
         expected = f1_score(truth, said, labels=np.unique(truth), average="macro", zero_division=0.0)
@@ -109,6 +113,14 @@ def test_holm_never_lowers_a_p_and_keeps_their_order(values):
     assert all(value <= after <= 1 for value, after in zip(values, adjusted, strict=True))
     order = np.argsort(values, kind="stable")
     assert (np.diff(np.array(adjusted)[order]) >= 0).all()
+
+
+def test_every_class_keeps_its_cells_in_every_sample():
+    """One cell of a class that is always right: its F1 never vanishes from the mean."""
+    labels = ["rare"] + ["B"] * 20
+    scores = bootstrap_macro_f1(labels, [["rare"] + ["B"] * 20, ["B"] * 21], resamples=200)
+    assert (scores[0] == 1).all()
+    assert scores[1] == pytest.approx(np.full(200, 20 / 41))
 
 
 def test_the_seed_decides_the_samples():

@@ -1,6 +1,7 @@
 """How sure the numbers are: bootstrap intervals, and paired tests between strategies on the same cells.
 
-All tests are paired, because all strategies predict the same test cells. Resampling is over cells.
+All tests are paired, because all strategies predict the same test cells. Resampling is over cells, within each
+true class: a stratified split fixes how many cells of each class are tested, and so do the samples.
 """
 
 from __future__ import annotations
@@ -50,14 +51,14 @@ def bootstrap_macro_f1(
     predictions
         One sequence of n_cells predicted classes for each strategy.
     resamples
-        Bootstrap samples, each n_cells drawn with replacement; the same for every strategy.
+        Bootstrap samples, cells drawn with replacement within each true class; the same for every strategy.
     seed
         Of the samples.
 
     Returns
     -------
     ndarray
-        (n_strategies, resamples). In a sample, the mean runs over the classes that it holds.
+        (n_strategies, resamples)
 
     Examples
     --------
@@ -68,20 +69,20 @@ def bootstrap_macro_f1(
     truth = np.asarray(labels)
     classes = np.unique(truth)
     is_class = truth[:, None] == classes  # (n_cells, n_classes)
-    rng = np.random.default_rng(seed)
+    support = is_class.sum(axis=0)  # (n_classes,), the same in every sample
+    members = [np.flatnonzero(column) for column in is_class.T]
+    streams = np.random.default_rng(seed).spawn(len(classes))  # one a class: blocks do not change what is drawn
     scores = np.empty((len(predictions), resamples))
     said = [np.asarray(predicted)[:, None] == classes for predicted in predictions]
     for start in range(0, resamples, BLOCK):
         block = slice(start, min(start + BLOCK, resamples))
-        drawn = rng.multinomial(len(truth), np.full(len(truth), 1 / len(truth)), size=block.stop - start)
-        weights = drawn.astype(np.float64)  # how often each cell is in each sample
-        support = weights @ is_class  # (block, n_classes)
+        weights = np.empty((block.stop - start, len(truth)))  # how often each cell is in each sample
+        for rows, stream in zip(members, streams, strict=True):
+            weights[:, rows] = stream.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=len(weights))
         for i, claimed in enumerate(said):
             hits = weights @ (is_class & claimed)
             total = support + weights @ claimed
-            # where a class is in the sample the denominator is positive; elsewhere F1 does not exist
-            f1 = np.divide(2 * hits, total, out=np.full_like(hits, np.nan), where=support > 0)
-            scores[i, block] = np.nanmean(f1, axis=1)
+            scores[i, block] = (2 * hits / total).mean(axis=1)
     return scores
 
 
