@@ -319,7 +319,9 @@ def _log_normalise(matrix: Any, genes: Any, cells: Any) -> tuple[sparse.csr_matr
     csr = sparse.csr_matrix(matrix, dtype=np.float32, copy=True)
     csr.eliminate_zeros()
     csr.sort_indices()
-    _refuse_bad_values(csr, genes, cells)
+    refuse_bad_values(csr, genes, cells)
+    if not csr.nnz:
+        raise DatasetError("every value is zero")
     if np.array_equal(csr.data, np.rint(csr.data)):
         kind = "counts"
     elif csr.data.max() <= MAX_LOG_VALUE:
@@ -332,7 +334,14 @@ def _log_normalise(matrix: Any, genes: Any, cells: Any) -> tuple[sparse.csr_matr
     return csr, kind
 
 
-def _refuse_bad_values(csr: sparse.csr_matrix, genes: Any, cells: Any) -> None:
+def refuse_bad_values(csr: sparse.csr_matrix, genes: Any, cells: Any) -> None:
+    """Refuse values that are missing, infinite or negative; names the first cell and gene.
+
+    Raises
+    ------
+    DatasetError
+        There is such a value.
+    """
     bad = np.flatnonzero(~np.isfinite(csr.data) | (csr.data < 0))
     if len(bad):
         cell = cells[np.searchsorted(csr.indptr, bad[0], side="right") - 1]
@@ -341,5 +350,3 @@ def _refuse_bad_values(csr: sparse.csr_matrix, genes: Any, cells: Any) -> None:
             f"{len(bad):,} values are missing, infinite or negative, the first is {csr.data[bad[0]]} in cell "
             f"{cell!r}, gene {gene!r}; counts or log-normalised values are needed"
         )
-    if not csr.nnz:
-        raise DatasetError("every value is zero")

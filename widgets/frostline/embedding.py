@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from frostline.checkpoints import Checkpoint, load_checkpoint
-from frostline.datasets import Dataset
+from frostline.datasets import Dataset, refuse_bad_values
 from frostline.errors import DatasetError
 from frostline.genes import GeneMatch, match_genes
 from frostline.model import Encoder, EncoderConfig
@@ -225,14 +225,7 @@ def embed(
     opened = load_checkpoint(checkpoint)
     match = match_genes(list(adata.var_names), opened.vocabulary)
     matrix = sparse.csr_matrix(adata.X, dtype=np.float32)
-    bad = np.flatnonzero(~np.isfinite(matrix.data) | (matrix.data < 0))
-    if len(bad):
-        cell = adata.obs_names[np.searchsorted(matrix.indptr, bad[0], side="right") - 1]
-        raise DatasetError(
-            f"{len(bad):,} values of X are missing, infinite or negative, the first is {matrix.data[bad[0]]} in "
-            f"cell {cell!r}, gene {adata.var_names[matrix.indices[bad[0]]]!r}; counts or log-normalised values "
-            "are needed"
-        )
+    refuse_bad_values(matrix, adata.var_names, adata.obs_names)
     _refuse_empty_cells(matrix, match, np.asarray(adata.obs_names, dtype=str))
     tokens = tokenize(matrix, match.ids, seed=seed, max_length=max_length)
     monitor = Monitor(progress) if callable(progress) else None

@@ -111,15 +111,7 @@ def split(dataset: Dataset, *, seed: int = 42, profile: str | Profile = "quickst
     """
     if isinstance(profile, str):
         profile = get_profile(profile)
-    order = _seeded_order(dataset.cells, f"{seed}/{repeat}")
-    members = {name: order[dataset.labels[order] == name] for name in np.unique(dataset.labels)}
-    left_out = {str(name): len(rows) for name, rows in members.items() if len(rows) < MIN_CELLS}
-    members = {str(name): rows for name, rows in members.items() if len(rows) >= MIN_CELLS}
-    if len(members) < 2:
-        raise DatasetError(
-            f"label column {dataset.label_key!r} has {len(members)} class(es) of at least {MIN_CELLS} cells; "
-            f"two are needed (seen: {dataset.summary()['cells'].to_dict()})"
-        )
+    members, left_out = _classes(dataset, f"{seed}/{repeat}")
     sizes = _stratified_sizes({name: len(rows) for name, rows in members.items()}, profile.max_cells)
     parts: dict[str, list[NDArray[np.int64]]] = {"train": [], "validation": [], "test": []}
     for name, rows in members.items():
@@ -143,6 +135,20 @@ def split(dataset: Dataset, *, seed: int = 42, profile: str | Profile = "quickst
         test_fingerprint=_fingerprint(dataset, test),
         left_out=left_out,
     )
+
+
+def _classes(dataset: Dataset, salt: str) -> tuple[dict[str, NDArray[np.int64]], dict[str, int]]:
+    """Rows of every class in seeded order, and the classes that are too small with their cells."""
+    order = _seeded_order(dataset.cells, salt)
+    members = {name: order[dataset.labels[order] == name] for name in np.unique(dataset.labels)}
+    left_out = {str(name): len(rows) for name, rows in members.items() if len(rows) < MIN_CELLS}
+    members = {str(name): rows for name, rows in members.items() if len(rows) >= MIN_CELLS}
+    if len(members) < 2:
+        raise DatasetError(
+            f"label column {dataset.label_key!r} has {len(members)} class(es) of at least {MIN_CELLS} cells; "
+            f"two are needed (seen: {dataset.summary()['cells'].to_dict()})"
+        )
+    return members, left_out
 
 
 def _seeded_order(cells: NDArray[np.str_], salt: str) -> NDArray[np.int64]:
