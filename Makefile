@@ -37,7 +37,7 @@ book: $(VENV)/installed
 	$(BIN)/frostline book
 
 lab: $(VENV)/installed
-	$(BIN)/jupyter lab notebooks/cell_type_annotation.ipynb
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/cell_type_annotation.ipynb
 
 # Two workers of one thread each: torch's threads of two workers would fight for the same cores.
 # Where Chromium cannot be installed, the tests that drive it fail and say so; the others still run.

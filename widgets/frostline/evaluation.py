@@ -55,15 +55,21 @@ def evaluate(
     monitor = Monitor(**{k: v for k, v in {"progress": progress, "cancelled": cancelled}.items() if v is not None})  # type: ignore[arg-type]
     strategy.check(dataset, split)
     fitted = dataclasses.replace(strategy).fit(dataset, split, monitor.part(0.0, 0.85))
-    monitor.step(0.85, "predicting test cells")
+    monitor.step(0.85, "predicting and mapping test cells")
+    record = _record(fitted, dataset, split)
+    monitor.step(1.0, "done")
+    return record
+
+
+def _record(fitted: Strategy, dataset: Dataset, split: Split) -> Record:
+    """Predict the test cells with a fitted strategy, score and map them."""
     probabilities = _all_classes(fitted.predict_proba(dataset, split.test), fitted.classes_, split.classes)
     embedding = np.asarray(fitted.embed(dataset, split.test), dtype=np.float64)
     labels = dataset.labels[split.test].tolist()
     predicted = [split.classes[i] for i in probabilities.argmax(axis=1)]
-    monitor.step(0.9, "UMAP of test cells")
-    record = Record(
-        strategy=strategy.name,
-        parameters=strategy.parameters,
+    return Record(
+        strategy=fitted.name,
+        parameters=fitted.parameters,
         dataset=dataset.name,
         label_key=dataset.label_key,
         profile=split.profile.name,
@@ -84,10 +90,8 @@ def evaluate(
         cost=fitted.cost(),
         umap=umap_of(embedding, seed=split.training_seed),
         history=fitted.history_,
-        notes=(*dataset.notes, *split.notes, *strategy.notes(dataset)),
+        notes=(*dataset.notes, *split.notes, *fitted.notes(dataset)),
     )
-    monitor.step(1.0, "done")
-    return record
 
 
 def evaluate_all(

@@ -76,29 +76,33 @@ def train_classifier(
     best, best_state, since_best = float("inf"), _snapshot(trainable), 0
     for epoch in range(plan.epochs):
         module.train()
-        losses = []
+        total = 0.0
         batches = list(_batches(len(targets["train"]), plan.batch_size, rng, lengths))
         for i, rows in enumerate(batches):
             monitor.step((epoch + i / len(batches)) / plan.epochs, f"epoch {epoch + 1} of at most {plan.epochs}")
             loss = F.cross_entropy(logits("train", rows), torch.from_numpy(targets["train"][rows]))
-            losses.append(_descend(loss, optimiser, trainable, plan.clip) * len(rows))
+            total += _descend(loss, optimiser, trainable, plan.clip) * len(rows)
         entry = _validate(module, logits, targets["validation"], plan.batch_size)
-        history.append({"epoch": epoch + 1, "train_loss": sum(losses) / len(targets["train"]), **entry})
+        history.append({"epoch": epoch + 1, "train_loss": total / len(targets["train"]), **entry})
         if entry["validation_loss"] < best:
             best, best_state, since_best = entry["validation_loss"], _snapshot(trainable), 0
         else:
             since_best += 1
         if since_best >= plan.patience:
             break
-    with torch.no_grad():
-        for name, parameter in trainable.items():
-            parameter.copy_(best_state[name])
+    _restore(trainable, best_state)
     module.eval()
     return tuple(history)
 
 
 def _snapshot(trainable: dict[str, nn.Parameter]) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in trainable.items()}
+
+
+def _restore(trainable: dict[str, nn.Parameter], state: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in trainable.items():
+            parameter.copy_(state[name])
 
 
 def _descend(loss: Tensor, optimiser: torch.optim.Optimizer, trainable: dict[str, nn.Parameter], clip: float) -> float:
