@@ -62,9 +62,9 @@ def test_what_json_cannot_hold_is_named(make_record):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"probabilities": np.ones((39, 3)) / 3}, r"probabilities are \(39, 3\), not \(40, 3\)"),
+        ({"probabilities": np.ones((39, 3)) / 3}, r"test probabilities are \(39, 3\), not \(40, 3\)"),
         ({"probabilities": np.ones((40, 2)) / 2}, r"probabilities are \(40, 2\), not \(40, 3\)"),
-        ({"labels": ("B cell",) * 39}, "39 labels for 40 cells"),
+        ({"labels": ("B cell",) * 39}, "39 labels for 40 test cells"),
     ],
 )
 def test_parts_that_do_not_fit_together_are_refused(make_record, changes, message):

@@ -6,13 +6,47 @@ Tables, figures, reports and panels are drawn from records; nothing recomputes a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+SEVERITIES = ("error", "warning", "note")
+_ARRAYS = ("probabilities", "umap", "validation_probabilities", "distances")
+_TUPLES = (
+    "classes",
+    "cells",
+    "labels",
+    "history",
+    "notes",
+    "groups",
+    "untrained",
+    "validation_cells",
+    "validation_labels",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a named check found about a data set, a split or a checkpoint."""
+
+    code: str
+    """Name of the check, such as `shared-group`."""
+    severity: str
+    """`error`, `warning` or `note`."""
+    title: str
+    """What was found, in one line."""
+    explanation: str
+    """Why it matters to a reader of the results."""
+    remedy: str
+    """What to do about it."""
+
+    def __post_init__(self) -> None:
+        if self.severity not in SEVERITIES:
+            raise ValueError(f"severity {self.severity!r} is none of {', '.join(SEVERITIES)}")
 
 
 @dataclass(frozen=True)
@@ -28,6 +62,10 @@ class Cost:
     """Numbers that the labels decide: weights, and the coefficients of a probe."""
     total_parameters: int
     """Trainable ones and those of the encoder."""
+    peak_memory: int | None = None
+    """Bytes above what was in use before the strategy began; None where it cannot be measured."""
+    saved_bytes: int | None = None
+    """Bytes that the fitted strategy takes on disk."""
 
     @property
     def total_seconds(self) -> float:
@@ -69,13 +107,42 @@ class Record:
     """One entry an epoch, for strategies that train."""
     notes: tuple[str, ...] = field(default=())
     """What a reader must know before believing the numbers."""
+    split_kind: str = "stratified"
+    """`stratified`, `group` or `cross`."""
+    group_key: str | None = None
+    """Column of the groups (donors, batches, studies); None without groups."""
+    groups: tuple[str, ...] | None = None
+    """Group of each test cell; None without groups."""
+    untrained: tuple[str, ...] = ()
+    """Classes that have test cells and no training cell: every strategy errs on them."""
+    validation_cells: tuple[str, ...] = ()
+    """Ids of the validation cells."""
+    validation_labels: tuple[str, ...] = ()
+    """Their true labels."""
+    validation_probabilities: NDArray[np.float64] | None = None
+    """(n_validation, n_classes), rows sum to 1; temperature and thresholds are chosen on them."""
+    findings: tuple[Finding, ...] = ()
+    """What the checks of data set, split and checkpoint found before the training."""
+    budget: int | None = None
+    """Labelled cells per class that fitting was allowed, validation included; None for all."""
+    unseen: str | None = None
+    """Class that was withheld from fitting to measure how its cells stand out; None for none."""
+    distances: NDArray[np.float64] | None = None
+    """(n_test,) distance of each test cell to the training cells in the strategy's representation."""
 
     def __post_init__(self) -> None:
-        shape = (len(self.cells), len(self.classes))
-        if self.probabilities.shape != shape:
-            raise ValueError(f"probabilities are {self.probabilities.shape}, not {shape}")
-        if len(self.labels) != len(self.cells):
-            raise ValueError(f"{len(self.labels)} labels for {len(self.cells)} cells")
+        _refuse_misfit("test", self.cells, self.labels, self.classes, self.probabilities)
+        if self.validation_probabilities is not None:
+            _refuse_misfit(
+                "validation",
+                self.validation_cells,
+                self.validation_labels,
+                self.classes,
+                self.validation_probabilities,
+            )
+        for name, values in (("groups", self.groups), ("distances", self.distances)):
+            if values is not None and len(values) != len(self.cells):
+                raise ValueError(f"{len(values)} {name} for {len(self.cells)} cells")
 
     @property
     def predicted(self) -> tuple[str, ...]:
@@ -98,26 +165,38 @@ class Record:
         True
         """
         content = dict(vars(self))
-        content["probabilities"] = self.probabilities.tolist()
-        content["umap"] = None if self.umap is None else self.umap.tolist()
+        for key in _ARRAYS:
+            content[key] = None if content[key] is None else content[key].tolist()
         content["cost"] = dict(vars(self.cost))
+        content["findings"] = [dict(vars(finding)) for finding in self.findings]
         return json.dumps(content, allow_nan=False, default=_plain)
 
     @classmethod
     def from_json(cls, text: str) -> Record:
         """Read what `to_json` wrote."""
         content = json.loads(text)
-        content["probabilities"] = np.array(content["probabilities"], dtype=np.float64)
-        content["umap"] = None if content["umap"] is None else np.array(content["umap"], dtype=np.float64)
+        for key in _ARRAYS:
+            content[key] = None if content[key] is None else np.array(content[key], dtype=np.float64)
         content["cost"] = Cost(**content["cost"])
-        for key in ("classes", "cells", "labels", "history", "notes"):
-            content[key] = tuple(content[key])
+        content["findings"] = tuple(Finding(**finding) for finding in content["findings"])
+        for key in _TUPLES:
+            content[key] = None if content[key] is None else tuple(content[key])
         return cls(**content)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Record) and self.to_json() == other.to_json()
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _refuse_misfit(
+    part: str, cells: Sequence[str], labels: Sequence[str], classes: Sequence[str], found: NDArray[np.float64]
+) -> None:
+    shape = (len(cells), len(classes))
+    if found.shape != shape:
+        raise ValueError(f"{part} probabilities are {found.shape}, not {shape}")
+    if len(labels) != len(cells):
+        raise ValueError(f"{len(labels)} labels for {len(cells)} {part} cells")
 
 
 def _plain(value: object) -> object:
