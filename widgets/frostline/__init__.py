@@ -30,6 +30,7 @@ _HOMES = {
     "embed": "embedding",
     "evaluate": "evaluation",
     "evaluate_all": "evaluation",
+    "join_datasets": "datasets",
     "load_checkpoint": "checkpoints",
     "load_dataset": "datasets",
     "profile_table": "profiles",
@@ -50,6 +51,7 @@ __all__ = [
     "evaluate",
     "evaluate_all",
     "genes",
+    "join_datasets",
     "load_checkpoint",
     "load_dataset",
     "panels",
@@ -63,7 +65,7 @@ if TYPE_CHECKING:
     from frostline import artifacts, embedding, genes, panels, report, strategies
     from frostline.checkpoints import load_checkpoint
     from frostline.comparison import Comparison, compare
-    from frostline.datasets import Dataset, load_dataset
+    from frostline.datasets import Dataset, join_datasets, load_dataset
     from frostline.embedding import embed
     from frostline.evaluation import evaluate, evaluate_all
     from frostline.profiles import profile_table
