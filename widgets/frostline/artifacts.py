@@ -166,8 +166,9 @@ def _write_files(folder: Path, comparison: Comparison) -> None:
     archive.write(folder, comparison)
     for name, text in audits.text_files(comparison).items():
         (folder / name).write_bytes(text.encode())
+    source = sha256(folder / archive.PREDICTIONS)
     for name, figure in _pictures(comparison).items():
-        (folder / name).write_bytes(figures.png(figure))
+        (folder / name).write_bytes(figures.png(figure, Title=name, Source=source))
 
 
 def _pictures(comparison: Comparison) -> dict[str, Figure]:
@@ -329,7 +330,7 @@ def _picture_problems(path: Path) -> list[str]:
         with Image.open(io.BytesIO(path.read_bytes())) as image:
             image.load()
             size, colours = image.size, image.convert("RGB").getcolors(maxcolors=1_000_000)
-            kind = image.format
+            kind, facts = image.format, image.info
     except (OSError, SyntaxError, ValueError) as error:
         return [f"is no readable picture ({error})"]
     problems = [] if kind == "PNG" else [f"is {kind}, not PNG"]
@@ -337,4 +338,9 @@ def _picture_problems(path: Path) -> list[str]:
         problems.append(f"is only {size[0]} x {size[1]} pixels")
     if colours is not None and len(colours) < 2:
         problems.append("is blank")
+    if facts.get("Title") != path.name:
+        problems.append(f"says that it is {facts.get('Title', 'nothing')}")
+    predictions = path.with_name(archive.PREDICTIONS)
+    if predictions.is_file() and facts.get("Source") != sha256(predictions):
+        problems.append("was drawn from other predictions")
     return problems

@@ -153,6 +153,10 @@ class Comparison:
 
         A mean is NA when one of its values is undefined.
         """
+        return self._leaderboard.copy()
+
+    @cached_property
+    def _leaderboard(self) -> pd.DataFrame:
         import pandas as pd
 
         keys = [key for key in METRICS if any(key in record.metrics for record in self.records)]
@@ -205,6 +209,10 @@ class Comparison:
 
     def class_metrics(self) -> pd.DataFrame:
         """One row a strategy, repeat and class: support, precision, recall, F1, AUROC; NA where undefined."""
+        return self._class_metrics.copy()
+
+    @cached_property
+    def _class_metrics(self) -> pd.DataFrame:
         import pandas as pd
 
         parts = []

@@ -134,7 +134,7 @@ def interval_figure(comparison: Comparison) -> Figure:
 
     board = comparison.leaderboard()
     names = [str(name) for name in board["strategy"]]
-    figure = Figure(figsize=(6.2, 0.9 + 0.34 * len(names)), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(6.2, 1.4 + 0.32 * len(names)), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     for i, (_, row) in enumerate(board.iterrows()):
         low, high = row["macro_f1_low"], row["macro_f1_high"]
@@ -302,10 +302,10 @@ def _finish(axes: Axes) -> None:
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
 
 
-def png(figure: Figure) -> bytes:
-    """Figure as PNG."""
+def png(figure: Figure, **facts: str) -> bytes:
+    """Figure as PNG that carries facts about itself, such as Title and Source, as text."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", metadata=facts)
     return buffer.getvalue()
 
 

@@ -179,16 +179,20 @@ def class_auroc(
 def separation(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float | None:
     """AUROC of scores that should be larger for the positive cells; None when there is one kind of cell only.
 
+    From the ranks (Mann and Whitney 1947), which is what scikit-learn gives, without its many checks of a call.
+
     Examples
     --------
     >>> separation(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
     0.75
     """
-    from sklearn.metrics import roc_auc_score
+    from scipy.stats import rankdata
 
-    if positive.all() or not positive.any():
+    n = int(positive.sum())
+    if not 0 < n < len(positive):
         return None
-    return float(roc_auc_score(positive, scores))
+    above = rankdata(scores)[positive].sum() - n * (n + 1) / 2  # pairs won, ties by half
+    return float(above / (n * (len(positive) - n)))
 
 
 def false_positive_rate(
