@@ -184,7 +184,10 @@ def _draw_reliability(axes: Axes, comparison: Comparison, name: str) -> None:
     for label, parts, look in (("as predicted", raw, style(0)), ("temperature-scaled", scaled, style(4))):
         found = calibration.reliability(np.concatenate(parts), truth)
         full = found.cells > 0
-        axes.plot(found.confidence[full], found.accuracy[full], markersize=4, linewidth=1.2, label=label, **look)
+        points = found.confidence[full], found.accuracy[full]
+        axes.plot(*points, linewidth=0.9, alpha=0.6, color=look["color"])
+        sizes = 6 + 90 * found.cells[full] / found.cells.sum()  # a point of few cells says little
+        axes.scatter(*points, s=sizes, color=look["color"], marker=look["marker"], linewidths=0, label=label)
     axes.set_title(name, fontsize=9, loc="left")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
     axes.tick_params(labelsize=8)
