@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
 MAX_LOG_VALUE = 20.0  # log1p of counts per ten thousand stays below 9.3, of counts per million below 13.9
 
+PEOPLE_WORDS = ("donor", "patient", "individual", "subject")
 GROUP_WORDS = (
-    *("donor", "patient", "individual", "subject", "origident", "sample", "library", "replicate", "batch", "lane"),
-    *("study", "dataset", "chemistry", "chem", "technology", "tech", "protocol", "assay", "platform"),
+    *PEOPLE_WORDS,
+    *("origident", "sample", "library", "replicate", "batch", "lane", "study", "dataset"),
+    *("chemistry", "chem", "technology", "tech", "protocol", "assay", "platform"),
 )
 """Words in the names of obs columns that hold groups; what tells people apart comes first."""
 _ABBREVIATED = ("chem", "tech", "lane")  # these only as whole words, the others also as in donorID or samples
@@ -47,6 +49,8 @@ class DatasetSpec:
     group_key: str | None = None
     notes: tuple[str, ...] = ()
     """What must be said wherever results on it are shown."""
+    derived_labels: bool = False
+    """Whether the labels were derived from expression, as a note says."""
 
 
 def _pbmc68k_reduced() -> AnnData:
@@ -85,6 +89,7 @@ DATASETS = {
                 "The labels were given by correlation with purified populations' expression, "
                 "which favours methods close to PCA.",
             ),
+            derived_labels=True,
         ),
         DatasetSpec(
             "pbmc3k",
@@ -93,6 +98,7 @@ DATASETS = {
             layer="raw",
             description="2,638 blood cells x 13,714 genes (10x), 8 cell types; downloaded by scanpy",
             notes=("The labels are clusters of the same matrix, which favours methods close to PCA.",),
+            derived_labels=True,
         ),
         DatasetSpec(
             "pancreas",
@@ -256,31 +262,37 @@ def load_dataset(
     )
 
 
-def group_columns(adata: AnnData) -> tuple[str, ...]:
+def group_columns(adata: AnnData, words: Sequence[str] = GROUP_WORDS) -> tuple[str, ...]:
     """Find the columns of obs that look like donors, samples, batches, studies or technologies.
 
-    By name (`GROUP_WORDS`), with at least two groups and two cells a group on average. Those that tell people
-    apart come first.
+    By name, with at least two groups and two cells a group on average, in the order of the words: those that tell
+    people apart come first.
+
+    Parameters
+    ----------
+    adata
+        Its obs is looked at.
+    words
+        What to look for in names, such as `PEOPLE_WORDS`.
 
     Examples
     --------
     >>> group_columns(load_dataset("pancreas").adata)
     ('donor',)
     """
-    places = {str(name): _group_place(str(name)) for name in adata.obs.columns}
+    places = {str(name): _group_place(str(name), words) for name in adata.obs.columns}
     found = [name for name, place in places.items() if place is not None and _holds_groups(adata.obs[name])]
     return tuple(sorted(found, key=lambda name: (places[name], found.index(name))))
 
 
-def _group_place(name: str) -> int | None:
-    """Place in GROUP_WORDS of the first of them that is in a column's name; None for other columns."""
-    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
-    if _MEASURES.intersection(words):
+def _group_place(name: str, words: Sequence[str]) -> int | None:
+    """Place of the first of the words that is in a column's name; None for other columns."""
+    parts = [part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+    if _MEASURES.intersection(parts):
         return None
-    for place, known in enumerate(GROUP_WORDS):
-        if known in (*words, "".join(words)):
-            return place
-        if known not in _ABBREVIATED and any(word.startswith(known) for word in words):
+    for place, word in enumerate(words):
+        begins = word not in _ABBREVIATED and any(part.startswith(word) for part in parts)
+        if begins or word in (*parts, "".join(parts)):
             return place
     return None
 
@@ -328,6 +340,7 @@ def join_datasets(train: Dataset, test: Dataset, *, name: str | None = None) -> 
     _refuse_foreign_labels(train, test, sets)
     pair = list(zip(sets, (train, test), strict=True))
     matrix = sparse.vstack([data.expression(np.arange(len(data)), genes) for data in (train, test)], format="csr")
+    matrix.sort_indices()
     adata = AnnData(matrix, obs=_joined_obs(train, test, sets), obsm=_joined_obsm(train, test))
     adata.var_names = list(genes)
     kept = f"{len(genes):,} genes that both sets have ({len(train.genes):,} and {len(test.genes):,})"
