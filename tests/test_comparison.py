@@ -310,6 +310,14 @@ class TestFindings:
         assert "calm" not in repr(comparison)
         assert comparison.verdict in repr(comparison)
 
+    def test_a_check_that_warned_in_every_repeat_stands_there_once(self, make_record):
+        records = [
+            make_record(repeat=i, findings=(Finding("few", "warning", f"{i} cells", "It matters.", "Test more."),))
+            for i in (3, 4)
+        ]
+        assert len(compare(records).findings) == 2
+        assert [line for line in repr(compare(records)).splitlines() if "warning" in line] == ["warning: 3 cells"]
+
     def test_an_unknown_severity_is_refused(self):
         with pytest.raises(ValueError, match="severity 'fatal' is none of error, warning, note"):
             finding("x", "fatal")

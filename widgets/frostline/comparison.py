@@ -347,7 +347,9 @@ class Comparison:
         return "\n".join([f"Comparison of {', '.join(self.strategies)}", table, self.verdict, *self._warnings()])
 
     def _warnings(self) -> list[str]:
-        return [f"{f.severity}: {f.title}" for f in self.findings if f.severity != "note"]
+        """One line for each check that warned; repeats of other cells may warn in other numbers."""
+        first = {f.code: f for f in reversed(self.findings) if f.severity != "note"}
+        return [f"{f.severity}: {f.title}" for f in self.findings if first.get(f.code) is f]
 
     def _repr_html_(self) -> str:
         table = self.table().to_html(index=False, border=0, classes="frostline-leaderboard")
