@@ -53,7 +53,7 @@ LAYERS = (
     "cli",
 )
 """Each module may import only modules above it."""
-FOUNDATIONS = {"strategies": ("base", "encoder", "head")}
+FOUNDATIONS = {"strategies": ("base", "selection", "probe", "components", "encoder", "head", "tuning")}
 """Modules of a folder that its other modules may import, each only those above it."""
 HEAVY = {"torch", "scanpy", "anndata", "peft", "transformers", "ipywidgets", "sklearn", "umap", "pandas", "matplotlib"}
 
