@@ -69,7 +69,7 @@ def evaluate(
             part: _all_classes(fitted.predict_proba(dataset, cells), fitted.classes_, split.classes)
             for part, cells in _predicted_cells(split).items()
         }
-    cost = dataclasses.replace(fitted.cost(), peak_memory=_larger(peak.bytes, fitted.embed_peak_))
+    cost = dataclasses.replace(fitted.cost(), peak_memory=_larger(peak.bytes, getattr(fitted, "embed_peak_", None)))
     record = _record(fitted, dataset, split, predicted, cost, findings)
     monitor.step(1.0, "done")
     return record
