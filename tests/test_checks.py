@@ -16,7 +16,7 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
 from frostline.checkpoints import CORPUS_GENES, find_folder
-from frostline.checks import BARCODES, CHECKS, UNLIKE, check, rare_shares
+from frostline.checks import BARCODES, CHECKS, UNLIKE, _corpus_genes, check, rare_shares
 from frostline.corpus import read_corpus
 from frostline.datasets import Dataset, join_datasets, load_dataset
 from frostline.errors import CheckpointError
@@ -77,6 +77,11 @@ def test_findings_are_sorted_by_severity_and_explain_themselves():
         assert not finding.title.endswith(".")
         assert finding.explanation.endswith(".")
         assert finding.remedy.endswith(".")
+
+
+def test_a_warning_comes_before_the_note_of_an_earlier_check(pbmc):
+    codes = [finding.code for finding in check(pbmc, split(pbmc), "mini")]
+    assert codes == ["few-test-cells", "seen-in-pretraining", "labels-from-clusters", "genes-chosen-on-all-cells"]
 
 
 def test_each_check_is_one_entry():
@@ -550,6 +555,10 @@ class TestCorpusGenes:
         table = pd.read_csv(tmp_path / CORPUS_GENES, index_col="gene")
         assert table["percent_of_cells"].to_dict() == {"A": 75.0, "B": 100.0, "C": 75.0, "D,E": 50.0}
         np.testing.assert_allclose(table["mean_cpm"], 1e6 * statistics.share, rtol=0.05)
+
+    def test_a_gene_may_be_called_na(self, tmp_path):
+        (tmp_path / CORPUS_GENES).write_text("gene,percent_of_cells,mean_cpm\nNA,1.0,2\nB2M,99.0,3\n")
+        assert list(_corpus_genes(tmp_path).index) == ["NA", "B2M"]
 
     def test_the_shipped_file_is_that_of_minis_corpus(self, corpus_genes):
         """The vocabulary holds the genes that at least 1 % of the cells of one set express."""
