@@ -50,6 +50,7 @@ from frostline.strategies import (
     PcaLogistic,
     ProbeObsm,
 )
+from frostline.strategies.adapters import TARGETS
 from frostline.strategies.encoder import EncoderStrategy
 from frostline.strategies.probe import LinearProbe, probe_parameters
 from frostline.strategies.selection import choose, inner_folds
@@ -964,6 +965,11 @@ class TestIa3:
         assert shapes == {"k_proj": (32, 1), "v_proj": (32, 1), "linear2": (1, 48)}
         assert len(factors) == 3 * 2
         assert all((p == 1).all() for p in factors.values())
+
+    @pytest.mark.parametrize("targets", [("linear1",), ("linear2", "out_proj"), TARGETS])
+    def test_every_target_has_one_factor_a_channel(self, build, pbmc, cut, fresh, targets):
+        strategy = dataclasses.replace(build("ia3"), targets=targets, epochs=1).fit(fresh(pbmc), cut)
+        assert strategy.planned_parameters(cut) == strategy.cost().trainable_parameters
 
     def test_a_factor_on_a_value_is_a_factor_on_weights_and_bias(self, fitted_once, pbmc, cut, small_checkpoint):
         """The same as an encoder whose own weights were multiplied: factors take part as they should."""

@@ -31,6 +31,7 @@ class Adapters(EncoderTuning):
 
     method: ClassVar[str]
     """lora, dora or ia3."""
+    libraries: ClassVar[tuple[str, ...]] = ("peft",)
 
     targets: tuple[str, ...] = FEED_FORWARD
     """Layers of each block: linear1, linear2 (feed-forward), q_proj, k_proj, v_proj, out_proj (attention)."""

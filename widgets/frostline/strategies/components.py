@@ -25,7 +25,7 @@ class OnComponents(Strategy):
     """
 
     on_embedding: ClassVar[bool] = True
-    libraries: ClassVar[tuple[str, ...]] = ("scanpy", "sklearn.decomposition", "sklearn.linear_model")
+    libraries: ClassVar[tuple[str, ...]] = ("sklearn.decomposition",)
 
     n_hvg: int = 2000
     """Highly variable genes kept; all genes of the split when there are fewer."""
@@ -40,6 +40,12 @@ class OnComponents(Strategy):
     def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
         """Build it; neither profile nor checkpoint matters to it."""
         return cls()
+
+    def check(self, dataset: Dataset, split: Split) -> None:
+        """Import scanpy, too, where genes are to be chosen."""
+        super().check(dataset, split)
+        if len(split.genes) > self.n_hvg:
+            import scanpy  # noqa: F401
 
     def _planned_components(self, split: Split) -> int:
         return min(self.n_components, len(split.train) - 1, min(self.n_hvg, len(split.genes)) - 1)

@@ -18,6 +18,9 @@ from frostline.splits import Split
 from frostline.strategies.base import Strategy, learned
 from frostline.tokens import MAX_LENGTH
 
+_tried: set[str] = set()
+"""Weights that have encoded a cell in this process."""
+
 
 @dataclass(frozen=True)
 class EncoderStrategy(Strategy):
@@ -48,7 +51,9 @@ class EncoderStrategy(Strategy):
         cells = np.concatenate([split.train, split.validation, split.test])
         tokens = tokenize_cells(dataset, cells, split.genes, opened, seed=self.token_seed)
         # of one cell: what torch sets up at its first use is not charged to the strategy that happens to be first
-        encode(opened.encoder(), tokens.take(np.arange(1)))
+        if opened.weights_sha256 not in _tried:
+            encode(opened.encoder(), tokens.take(np.arange(1)))
+            _tried.add(opened.weights_sha256)
 
     def notes(self, dataset: Dataset) -> tuple[str, ...]:
         """What pre-training may have seen of the data set."""

@@ -36,6 +36,7 @@ class PcaKnn(OnComponents):
     name: ClassVar[str] = "pca_knn"
     title: ClassVar[str] = "PCA + k nearest neighbours"
     trains: ClassVar[str] = "nothing but k: training cells vote for their neighbours; no foundation model"
+    libraries: ClassVar[tuple[str, ...]] = ("sklearn.neighbors",)
 
     GRID: ClassVar[tuple[int, ...]] = (30, 15, 5)
     FOLDS: ClassVar[int] = 5
