@@ -34,7 +34,7 @@ class GenesLogistic(Strategy):
     Examples
     --------
     >>> GenesLogistic().budget
-    'C of 0.03, 0.1, 0.3, 1, 3, 10, 30, 100 by 3-fold cross-validation on training cells'
+    'C of 0.03, 0.1, 0.3, 1, 3, 10, 30, 100 by cross-validation on training cells, at most 3 folds'
     """
 
     name: ClassVar[str] = "genes_logistic"

@@ -30,7 +30,7 @@ class PcaKnn(OnComponents):
     Examples
     --------
     >>> PcaKnn().budget
-    'k of 30, 15, 5 by 5-fold cross-validation on training cells'
+    'k of 30, 15, 5 by cross-validation on training cells, at most 5 folds'
     """
 
     name: ClassVar[str] = "pca_knn"

@@ -113,6 +113,7 @@ def cross_validated(name: str, grid: Sequence[float], n_folds: int) -> str:
     Examples
     --------
     >>> cross_validated("k", (30, 15, 5), 5)
-    'k of 30, 15, 5 by 5-fold cross-validation on training cells'
+    'k of 30, 15, 5 by cross-validation on training cells, at most 5 folds'
     """
-    return f"{name} of {', '.join(f'{value:g}' for value in grid)} by {n_folds}-fold cross-validation on training cells"
+    values = ", ".join(f"{value:g}" for value in grid)
+    return f"{name} of {values} by cross-validation on training cells, at most {n_folds} folds"
