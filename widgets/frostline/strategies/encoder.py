@@ -58,7 +58,8 @@ class EncoderStrategy(Strategy):
     def notes(self, dataset: Dataset) -> tuple[str, ...]:
         """What pre-training may have seen of the data set."""
         spec = CHECKPOINTS.get(self.checkpoint)
-        return (spec.overlaps[dataset.name],) if spec and dataset.name in spec.overlaps else ()
+        names = dataset.sets or (dataset.name,)
+        return tuple(spec.overlaps[name] for name in names if spec and name in spec.overlaps)
 
     def _open(self) -> Checkpoint:
         """Open the checkpoint once, and count what it costs."""
