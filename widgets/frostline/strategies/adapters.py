@@ -51,6 +51,7 @@ class Adapters(EncoderTuning):
             batch_size=profile.batch_size,
             learning_rate=profile.lora_lr,
             max_length=profile.tuning_length,
+            min_steps=profile.min_steps,
         )
 
     @abstractmethod

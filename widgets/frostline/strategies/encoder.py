@@ -116,6 +116,6 @@ def class_numbers(labels: NDArray[np.str_], classes: tuple[str, ...]) -> NDArray
     return np.array([position[label] for label in labels], dtype=np.int64)
 
 
-def early_stopping(epochs: int) -> str:
+def early_stopping(epochs: int, min_steps: int) -> str:
     """Say how long training may go on."""
-    return f"at most {epochs} epochs, stopped early on the validation loss"
+    return f"at most {epochs} epochs (or {min_steps} steps, if more), stopped early on the validation loss"

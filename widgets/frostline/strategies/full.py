@@ -50,6 +50,7 @@ class FullTuning(EncoderTuning):
             batch_size=profile.batch_size,
             learning_rate=profile.full_lr,
             max_length=profile.tuning_length,
+            min_steps=profile.min_steps,
         )
 
     def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
