@@ -40,13 +40,20 @@ LAYERS = (
     "report",
     "annotation",
     "artifacts",
+    "book",
     "panels",
+    "notebooks",
+    "tutorials",
     "publishing",
+    "starting",
     "cluster",
     "cli",
 )
 """Each module may import only modules above it."""
-FOUNDATIONS = {"strategies": ("base", "encoder", "head")}
+FOUNDATIONS = {
+    "strategies": ("base", "encoder", "head"),
+    "book": ("inputs", "run_checks", "states", "status_box"),
+}
 """Modules of a folder that its other modules may import, each only those above it."""
 HEAVY = {"torch", "scanpy", "anndata", "peft", "transformers", "ipywidgets", "sklearn", "umap", "pandas", "matplotlib"}
 

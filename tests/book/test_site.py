@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
-from published_project import NAME, ROOT, SOURCE, build_book
+from published_project import NAME, ROOT, SOURCE, UNRUN, build_book
 from site_crawler import find_broken
 
-VENDORED = ROOT / "book" / "_vendor" / "html-manager"
+VENDORED = ROOT / "widgets" / "frostline" / "book" / "vendor" / "html-manager"
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,9 @@ def test_everything_on_the_site_resolves_inside_it(site: Path) -> None:
     assert find_broken(site) == []
 
 
-def test_every_page_of_the_table_of_contents_is_there(site: Path) -> None:
+def test_every_page_of_the_table_of_contents_is_there(built: Path, site: Path) -> None:
     pages = {p.relative_to(site).as_posix() for p in site.rglob("*.html") if "_static" not in p.parts}
-    toc = (ROOT / "book" / "_toc.yml").read_text()
+    toc = (built / "book" / "_toc.yml").read_text()
     listed = re.findall(r"(?:root|file): (\S+)", toc)
     assert "index" in listed
     assert pages == {f"{name}.html" for name in [*listed, "genindex", "search"]}
@@ -46,6 +46,7 @@ def test_box_stands_once_under_the_title(page: BeautifulSoup) -> None:
 def test_files_beside_the_page_are_those_of_the_run(built: Path, site: Path) -> None:
     published = built / "book" / "published"
     files = [SOURCE, *(f"book/published/{p.relative_to(published)}" for p in published.rglob("*.*"))]
+    files = [file for file in files if not file.endswith(f"{UNRUN}.md")]
     assert len(files) == 7
     for file in files:
         assert (site / file.removeprefix("book/")).read_bytes() == (built / file).read_bytes()
@@ -61,14 +62,43 @@ def test_nothing_of_thebe_or_a_math_renderer(page: BeautifulSoup) -> None:
     assert "mathjax" not in scripts
 
 
-def test_stale_page_is_not_built(copied: Path) -> None:
-    source = json.loads((copied / SOURCE).read_text())
-    source["cells"][0]["source"] = "# Another title"
-    (copied / SOURCE).write_text(json.dumps(source))
+def edit_title(source: Path) -> None:
+    notebook = json.loads(source.read_text())
+    notebook["cells"][0]["source"] = "# Another title"
+    source.write_text(json.dumps(notebook))
+
+
+def test_altered_page_is_not_built(copied: Path) -> None:
+    (copied / "book" / "published" / NAME / "report.csv").write_text("strategy,accuracy\npca_logistic,0.9\n")
     done = build_book(copied)
+    assert done.returncode != 0
+    assert f"published/{NAME}/report.csv: altered: its sha256 is not the one of the run" in done.stdout
+    assert list(copied.glob("build/site/_build/html/**/*.html")) == []
+
+
+def test_stale_page_is_not_released(copied: Path) -> None:
+    edit_title(copied / SOURCE)
+    done = build_book(copied, release=True)
     assert done.returncode != 0
     assert f"{SOURCE}: stale: the source notebook has changed since; run it again" in done.stdout
     assert list(copied.glob("build/site/_build/html/**/*.html")) == []
+
+
+def test_stale_and_unrun_pages_are_drafts(copied: Path) -> None:
+    """One build for both: a tutorial whose source was edited, and one that is declared and was never run."""
+    edit_title(copied / SOURCE)
+    done = build_book(copied)
+    assert done.returncode == 0, done.stdout[-6000:]
+    site = copied / "build" / "site" / "_build" / "html"
+    page = BeautifulSoup((site / "published" / f"{NAME}.html").read_bytes(), "html.parser")
+    assert page.select_one(".frostline-status .frostline-draft").get_text().startswith("Draft.")
+    status = BeautifulSoup((site / "status.html").read_bytes(), "html.parser")
+    rows = {row["data-tutorial"]: row.get_text(" ") for row in status.select("tbody tr[data-tutorial]")}
+    assert "stale: the source notebook has changed since" in rows[NAME]
+    assert "not run" in rows[UNRUN]
+    stub = BeautifulSoup((site / "published" / f"{UNRUN}.html").read_bytes(), "html.parser")
+    assert "It has not been run yet" in stub.select_one(".frostline-draft").get_text()
+    assert find_broken(site) == []
 
 
 def test_page_that_fetches_from_another_host_is_not_built(copied: Path) -> None:
