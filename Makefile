@@ -58,7 +58,7 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb
+	$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb widgets/frostline/book/template/notebooks/*.ipynb
 
 browser:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \

@@ -22,7 +22,7 @@ from sphinx.util.docutils import SphinxDirective
 from frostline.book.states import FOLDER, State
 from frostline.book.status_box import current_states, link, time_element
 
-HEADINGS = ("Tutorial", "Artifact check", "Last run (UTC)", "Mode and profile", "Made from", "frostline")
+HEADINGS = ("Tutorial", "Artifact check", "Last run (UTC)", "Mode, profile", "Made from", "Version")
 
 
 def render_table(states: list[State], *, up: str = "") -> str:
@@ -47,13 +47,14 @@ def render_table(states: list[State], *, up: str = "") -> str:
 
 def _cells(state: State, up: str) -> str:
     manifest = state.manifest
-    page = f'<a href="{up}{FOLDER}/{escape(state.name)}.html">{escape(state.name)}</a>'
+    shown = escape(state.name).replace("_", "_<wbr>")
+    page = f'<a href="{up}{FOLDER}/{escape(state.name)}.html">{shown}</a>'
     draft = ' <span class="frostline-mark">draft</span>' if state.is_draft else ""
     check = f'<td data-field="artifact_check">{escape(state.check)}</td>'
     if not manifest:
         ended = time_element(state.failure["ended"]) if state.failure.get("ended") else "never"
         return f'<th scope="row">{page}{draft}</th>{check}<td>{ended}</td>' + "<td>-</td>" * 3
-    source = link(f"{up}{manifest['source_notebook']}", manifest["source_notebook"])
+    source = link(f"{up}{manifest['source_notebook']}", "source notebook")
     made_from = {"data set": manifest["dataset"], "checkpoint": manifest["checkpoint"], "seed": manifest["seed"]}
     return (
         f'<th scope="row">{page}{draft}<br>{source}</th>{check}'
