@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 from published_project import NAME, ROOT, SOURCE, UNRUN, build_book
-from site_crawler import find_broken
+from site_crawler import crawl, find_broken
 
 VENDORED = ROOT / "widgets" / "frostline" / "book" / "vendor" / "html-manager"
 
@@ -26,7 +26,24 @@ def copied(built: Path, tmp_path: Path) -> Path:
 
 
 def test_everything_on_the_site_resolves_inside_it(site: Path) -> None:
-    assert find_broken(site) == []
+    """Over HTTP: links, anchors, assets, and a text for every image; and every page can be reached."""
+    found = crawl(site)
+    assert found.problems == []
+    reached = {found.short(page) for page in found.pages}
+    there = {p.relative_to(site).as_posix() for p in site.rglob("*.html") if "_static" not in p.parts}
+    assert there - reached <= {"genindex.html", "search.html", "py-modindex.html"}
+
+
+def test_crawler_would_notice(tmp_path: Path) -> None:
+    body = '<a href="gone.html">x</a><a href="#gone">x</a><img src="gone.png"><script src="https://a.example/a.js">'
+    (tmp_path / "index.html").write_text(f"<html><body>{body}</script></body></html>")
+    assert [problem.split(": ", 2)[1] for problem in find_broken(tmp_path)] == [
+        "dead link",
+        "image without alt",
+        "dead link",
+        "asset of another host",
+        "dead anchor",
+    ]
 
 
 def test_every_page_of_the_table_of_contents_is_there(built: Path, site: Path) -> None:
@@ -34,7 +51,7 @@ def test_every_page_of_the_table_of_contents_is_there(built: Path, site: Path) -
     toc = (built / "book" / "_toc.yml").read_text()
     listed = re.findall(r"(?:root|file): (\S+)", toc)
     assert "index" in listed
-    assert pages == {f"{name}.html" for name in [*listed, "genindex", "search"]}
+    assert pages == {f"{name}.html" for name in [*listed, "genindex", "py-modindex", "search"]}
 
 
 def test_box_stands_once_under_the_title(page: BeautifulSoup) -> None:

@@ -172,7 +172,7 @@ def execute(
         Source; not changed.
     output
         The executed notebook, replaced only on success. After a failure the notebook as far as it came is
-        beside it, under the name *.failed.ipynb.
+        beside it, under the name `NAME.failed.ipynb`.
     parameters
         Values, or text that the annotations of the parameters cell turn into values.
     show_progress
