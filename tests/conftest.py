@@ -109,19 +109,23 @@ def instant_umap(monkeypatch):
 @pytest.fixture(scope="session")
 def make_record():
     """Build a record without training: 40 test cells of three classes, predictions from a seeded stream."""
-    from frostline.metrics import accuracy, macro_f1
+    from frostline.metrics import chosen_metrics, prediction_metrics
     from frostline.records import Cost, Record
 
     classes = ("B cell", "NK", "T cell")
 
+    def predict(noise, labels, skill):
+        logits = noise.normal(size=(len(labels), 3)) + skill * (labels[:, None] == np.array(classes))
+        return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
     def build(strategy="head", *, repeat=0, skill=2.0, n=40, **changes):
         truth = np.random.default_rng(repeat)
         labels = truth.choice(classes, size=n)
+        known = truth.choice(classes, size=30)
         cells = tuple(f"cell-{repeat}-{i:03d}" for i in range(n))
         noise = np.random.default_rng([repeat, *strategy.encode()])
-        logits = noise.normal(size=(n, 3)) + skill * (labels[:, None] == np.array(classes))
-        probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-        predicted = np.array(classes)[probabilities.argmax(axis=1)]
+        probabilities = predict(noise, labels, skill)
+        validation = predict(noise, known, skill)
         content = {
             "strategy": strategy,
             "parameters": {},
@@ -138,11 +142,15 @@ def make_record():
             "labels": tuple(labels.tolist()),
             "probabilities": probabilities,
             "metrics": {
-                "accuracy": accuracy(labels, predicted),
-                "macro_f1": macro_f1(labels, predicted),
+                **prediction_metrics(labels, probabilities, classes),
+                **chosen_metrics(labels, probabilities, known, validation, classes),
                 "silhouette": 0.125,
+                "knn_purity": 0.75,
             },
-            "cost": Cost({"load": 0.5, "embed": 1.0, "fit": 2.0, "predict": 0.25}, 1234, 56789),
+            "cost": Cost({"load": 0.5, "embed": 1.0, "fit": 2.0, "predict": 0.25}, 1234, 56789, 3 * 2**20, 4096),
+            "validation_cells": tuple(f"known-{repeat}-{i:03d}" for i in range(30)),
+            "validation_labels": tuple(known.tolist()),
+            "validation_probabilities": validation,
             "umap": noise.normal(size=(n, 2)),
             "history": ({"epoch": 1, "train_loss": 0.7},),
             "notes": ("Made by hand.",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -14,24 +15,42 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from frostline import artifacts, report
+from frostline import archive, artifacts, audits, figures, report
 from frostline.artifacts import begin, check, declared, save, sha256
 from frostline.comparison import compare
 from frostline.errors import ArtifactError
+from frostline.metrics import prediction_metrics
 from frostline.settings import RunSettings
 
 TUTORIAL = "cell_type_annotation"
 NAMES = ("pca_logistic", "frozen_probe", "head", "lora")
-TABLES = ("report.csv", "strategy_metrics.csv", "report.md")
-PICTURES = ("frozen_embedding_umap.png", "lora_embedding_umap.png", "best_strategy_confusion_matrix.png")
-FILES = {*TABLES, *PICTURES, "predictions.parquet", "manifest.json"}
+TABLES = ("report.csv", "strategy_metrics.csv", "class_metrics.csv", "paired_tests.csv", "report.md")
+MAPS = ("frozen_embedding_umap.png", "lora_embedding_umap.png")
+PICTURES = (
+    *MAPS,
+    "best_strategy_confusion_matrix.png",
+    "macro_f1_intervals.png",
+    "reliability.png",
+    "risk_coverage.png",
+)
+STUDIES = ("label_efficiency", "unknown_cells")
+STUDY_FILES = {*(f"{name}.{kind}" for name in STUDIES for kind in ("csv", "png")), "study_predictions.parquet"}
+SAVED = ("predictions.parquet", "validation_predictions.parquet", "umap.parquet", "records.jsonl")
+FILES = {*TABLES, *PICTURES, *SAVED, *STUDY_FILES, "manifest.json"}
 
 
 @pytest.fixture(scope="module")
 def comparison(make_record):
-    """Four strategies of decreasing skill on two splits."""
+    """Four strategies of different skill on two splits, with fewer labels, and with a class withheld."""
     skills = dict(zip(NAMES, (1.0, 2.5, 4.0, 1.5), strict=True))
-    return compare([make_record(name, repeat=repeat, skill=skills[name]) for repeat in (0, 1) for name in NAMES])
+    records = [make_record(name, repeat=repeat, skill=skills[name]) for repeat in (0, 1) for name in NAMES]
+    for record in records[:2]:
+        metrics = prediction_metrics(record.labels, record.probabilities, record.classes)
+        bare = {"metrics": metrics, "umap": None, "validation_cells": (), "validation_labels": ()}
+        study = dataclasses.replace(record, validation_probabilities=None, **bare)
+        records.append(dataclasses.replace(study, budget=5))
+        records.append(dataclasses.replace(study, unseen="NK", distances=np.arange(40.0)))
+    return compare(records)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +86,14 @@ def cover_up(folder: Path) -> None:
     edit_manifest(folder, files=files)
 
 
+def edit_records(folder: Path, change) -> None:
+    """Change the first record, of pca_logistic on the first split."""
+    first, *others = (folder / "records.jsonl").read_text().splitlines(keepends=True)
+    content = json.loads(first)
+    change(content)
+    (folder / "records.jsonl").write_text(json.dumps(content) + "\n" + "".join(others))
+
+
 def edit_csv(path: Path, change) -> None:
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     change(table).to_csv(path, index=False)
@@ -92,14 +119,15 @@ def refused(folder: Path, name: str, message: str = "") -> str:
 class TestWhatIsWritten:
     def test_the_files_are_exactly_those_declared(self, saved):
         assert {path.name for path in saved.iterdir()} == FILES
-        assert set(declared(NAMES)) | {"manifest.json"} == FILES
+        assert set(declared(NAMES, STUDIES)) | {"manifest.json"} == FILES
+        assert set(declared(NAMES)) | {"manifest.json"} == FILES - STUDY_FILES
 
     def test_the_check_passes_and_counts_files_and_numbers(self, saved):
         result = check(saved)
         assert result.problems == []
-        assert result.files == 8
-        assert result.numbers >= 2 * (2 * 4 + 4 + 4)  # two metrics, in rows of three tables
-        assert str(result) == f"passed: 8 files opened, {result.numbers} numbers recomputed"
+        assert result.files == len(FILES)
+        assert result.numbers == 8 * 21 + 4 * 11  # of every evaluation, and of every study
+        assert str(result) == f"passed: {len(FILES)} files opened, {result.numbers} numbers recomputed"
         assert check(str(saved)) == result
 
     def test_tables_and_predictions_are_those_of_the_comparison(self, saved, comparison):
@@ -109,6 +137,7 @@ class TestWhatIsWritten:
         np.testing.assert_array_equal(board["macro_f1"], comparison.leaderboard()["macro_f1"].astype(float))
         assert len(pd.read_csv(saved / "strategy_metrics.csv")) == 8
         assert (saved / "report.md").read_text() == report.report_markdown(comparison)
+        assert archive.read(saved).unseen_records == comparison.unseen_records
 
     def test_the_manifest_tells_where_everything_came_from(self, saved, pbmc, settings_for, small_checkpoint):
         manifest = json.loads((saved / "manifest.json").read_text())
@@ -154,7 +183,7 @@ class TestWhatIsWritten:
     ):
         comparison = compare([make_record(name) for name in names])
         folder = save(begin(settings_for(tmp_path / "out"), TUTORIAL), comparison, pbmc)
-        assert {path.name for path in folder.iterdir()} == FILES - set(PICTURES[:2]) | pictures
+        assert {path.name for path in folder.iterdir()} == FILES - STUDY_FILES - set(MAPS) | pictures
         assert check(folder).passed
 
 
@@ -222,7 +251,7 @@ class TestForgery:
 
         edit_csv(folder / name, edit)
         cover_up(folder)
-        assert "the predictions give" in refused(folder, name, f"{key} of ")
+        assert "the saved records give" in refused(folder, name, "line ")
 
     @pytest.mark.parametrize("value", ["NA", "", "high"])
     @pytest.mark.parametrize("name", ["report.csv", "strategy_metrics.csv"])
@@ -234,7 +263,36 @@ class TestForgery:
     def test_an_edited_number_of_test_cells(self, folder):
         edit_csv(folder / "strategy_metrics.csv", lambda table: table.assign(n_test="400"))
         cover_up(folder)
-        refused(folder, "strategy_metrics.csv", "n_test")
+        refused(folder, "strategy_metrics.csv", "line 2 is")
+
+    @pytest.mark.parametrize("key", ["accuracy", "macro_f1", "ece", "temperature", "log_loss", "coverage_95"])
+    def test_an_edited_metric_of_a_record_with_every_table_written_from_it(self, folder, key):
+        """Records and tables agree with one another, but not with the predictions."""
+
+        def forge(content):
+            content["metrics"][key] = (content["metrics"][key] or 0.0) + 0.01
+
+        edit_records(folder, forge)
+        for name, text in audits.text_files(archive.read(folder)).items():
+            (folder / name).write_text(text)
+        cover_up(folder)
+        refused(folder, "records.jsonl", f"pca_logistic, repeat 0: {key} is given as")
+
+    @pytest.mark.parametrize(("key", "value"), [("silhouette", 1.5), ("silhouette", -2.0), ("knn_purity", -0.5)])
+    def test_a_metric_out_of_its_range(self, folder, key, value):
+        edit_records(folder, lambda content: content["metrics"].update({key: value}))
+        cover_up(folder)
+        refused(folder, "records.jsonl", f"{key} is given as {value:.6f}")
+
+    @pytest.mark.parametrize(
+        "name", ["label_efficiency.csv", "unknown_cells.csv", "paired_tests.csv", "class_metrics.csv"]
+    )
+    def test_an_edited_number_in_any_other_table(self, folder, name):
+        text = (folder / name).read_text()
+        where = re.search(r"0\.\d{4,}", text).start() + 2
+        (folder / name).write_text(text[:where] + ("1" if text[where] != "1" else "2") + text[where + 1 :])
+        cover_up(folder)
+        refused(folder, name, "the saved records give")
 
     @pytest.mark.parametrize("column", ["Accuracy", "Macro-F1"])
     def test_an_edited_number_in_the_leaderboard_of_the_report(self, folder, comparison, column):
@@ -245,24 +303,24 @@ class TestForgery:
         rows[where] = rows[where].replace(f"| {value} |", f"| {other} |", 1)
         path.write_text("\n".join(rows) + "\n")
         cover_up(folder)
-        refused(folder, "report.md", f"is given as {float(other)}")
+        refused(folder, "report.md", other)
 
-    @pytest.mark.parametrize("what", ["macro-F1", "interval", "difference", "p", "verdict", "seconds"])
+    @pytest.mark.parametrize("what", ["macro-F1", "interval", "difference", "p", "verdict", "cells"])
     def test_an_edited_number_in_the_words_of_the_report(self, folder, comparison, what):
         path = folder / "report.md"
         pattern, forged = {
             "macro-F1": (r"Highest macro-F1: (\w+), \d\.\d{4}", r"Highest macro-F1: \1, 0.9999"),
-            "interval": (r"interval is \d\.\d{3} to", "interval is 0.001 to"),
-            "difference": (r"by: (\w+) \+\d\.\d{4}", r"by: \1 +0.9876"),
+            "interval": (r"interval \d\.\d{3} to", "interval 0.001 to"),
+            "difference": (r"It leads (\w+) by \+\d\.\d{4}", r"It leads \1 by +0.9876"),
             "p": (r"p (=|<) \d\.\d{3}", "p = 0.042"),
-            "verdict": (r"take the cheapest of them, \w+|\w+ is detectably better", "magic is detectably better"),
-            "seconds": (r"\((\d+\.\d) s, |every other on these cells", "(0.0 s, nearly every other on these cells"),
+            "verdict": (r"take the cheapest of them, \w+|Take \w+: it is", "Take magic: it is"),
+            "cells": (r"bootstrap over \d+ test cells", "bootstrap over 9,000 test cells"),
         }[what]
         text, count = re.subn(pattern, forged, path.read_text(), count=1)
         assert count == 1
         path.write_text(text)
         cover_up(folder)
-        refused(folder, "report.md", "its reading is not what")
+        refused(folder, "report.md", "the saved records give")
 
     @pytest.mark.parametrize("name", ["report.csv", "report.md"])
     def test_swapped_rows(self, folder, name):
@@ -271,7 +329,7 @@ class TestForgery:
         lines[first], lines[first + 1] = lines[first + 1], lines[first]
         (folder / name).write_text("\n".join(lines) + "\n")
         cover_up(folder)
-        refused(folder, name, "not sorted by macro-F1")
+        refused(folder, name, "the saved records give")
 
     @pytest.mark.parametrize("name", ["report.csv", "strategy_metrics.csv"])
     @pytest.mark.parametrize("how", ["a row less", "a row twice", "another strategy"])
@@ -283,13 +341,13 @@ class TestForgery:
         }
         edit_csv(folder / name, changes[how])
         cover_up(folder)
-        refused(folder, name, "not exactly the strategies and repeats")
+        refused(folder, name, "the saved records give")
 
     def test_a_report_without_its_leaderboard(self, folder):
         text = (folder / "report.md").read_text()
         (folder / "report.md").write_text("\n".join(x for x in text.splitlines() if not x.startswith("|")))
         cover_up(folder)
-        refused(folder, "report.md", "no leaderboard")
+        refused(folder, "report.md", "the saved records give")
 
     def test_a_table_without_a_column(self, folder):
         edit_csv(folder / "report.csv", lambda table: table.drop(columns="macro_f1"))
@@ -316,6 +374,20 @@ class TestForgery:
             image.convert("RGB").save(path, format="JPEG")
         cover_up(folder)
         refused(folder, path.name, "is JPEG, not PNG")
+
+    def test_swapped_pictures(self, folder):
+        one, two = folder / MAPS[0], folder / MAPS[1]
+        first = one.read_bytes()
+        one.write_bytes(two.read_bytes())
+        two.write_bytes(first)
+        cover_up(folder)
+        refused(folder, MAPS[0], f"says that it is {MAPS[1]}")
+
+    def test_a_picture_of_another_run(self, folder, make_record, settings_for, pbmc, tmp_path):
+        other = save(begin(settings_for(tmp_path / "other"), TUTORIAL), compare([make_record("lora")]), pbmc)
+        shutil.copy(other / "reliability.png", folder)
+        cover_up(folder)
+        refused(folder, "reliability.png", "was drawn from other predictions")
 
 
 class TestForgedPredictions:
@@ -350,7 +422,7 @@ class TestForgedPredictions:
 
         edit_predictions(folder, edit)
         cover_up(folder)
-        refused(folder, "strategy_metrics.csv", "the predictions give")
+        refused(folder, "records.jsonl", "the predictions give")
 
     def test_a_label_changed_for_one_strategy_only(self, folder):
         def edit(table):
@@ -370,7 +442,7 @@ class TestForgedPredictions:
     def test_a_cell_dropped_for_every_strategy(self, folder):
         edit_predictions(folder, lambda table: table[table["cell"] != table.loc[0, "cell"]])
         cover_up(folder)
-        refused(folder, "strategy_metrics.csv")
+        assert any("different cells" in problem for problem in check(folder).problems)
 
     def test_every_cell_twice_under_another_name(self, folder):
         """The scores survive; the number of test cells that the tables state does not."""
@@ -378,7 +450,7 @@ class TestForgedPredictions:
             folder, lambda table: pd.concat([table, table.assign(cell="copy of " + table["cell"])], ignore_index=True)
         )
         cover_up(folder)
-        refused(folder, "strategy_metrics.csv", "n_test")
+        assert any("different cells" in problem for problem in check(folder).problems)
 
     def test_a_cell_twice(self, folder):
         def double(table):
@@ -392,19 +464,39 @@ class TestForgedPredictions:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (lambda table: table[table["strategy"] != "lora"], "strategies are"),
-            (lambda table: table[table["repeat"] != 1], "repeats are"),
             (lambda table: table.rename(columns={"label": "truth"}), "columns are"),
             (lambda table: table.iloc[:0], "is empty"),
             (lambda table: table.iloc[:, :5], ""),
             (lambda table: table.assign(p_NK="high"), ""),
         ],
-        ids=["strategy", "repeat", "column", "empty", "no probabilities", "words"],
+        ids=["column", "empty", "no probabilities", "words"],
     )
     def test_tables_of_another_shape(self, folder, change, message):
         edit_predictions(folder, change)
         cover_up(folder)
         refused(folder, "predictions.parquet", message)
+
+    @pytest.mark.parametrize("drop", [lambda table: table["strategy"] == "lora", lambda table: table["repeat"] == 1])
+    def test_predictions_of_fewer_strategies_or_repeats(self, folder, drop):
+        edit_predictions(folder, lambda table: table[~drop(table)])
+        cover_up(folder)
+        assert any("holds no comparison that can be read" in problem for problem in check(folder).problems)
+
+    @pytest.mark.parametrize("name", ["validation_predictions.parquet", "study_predictions.parquet"])
+    def test_other_predictions_are_checked_as_well(self, folder, name):
+        table = pd.read_parquet(folder / name)
+        table.loc[3, ["p_B cell", "p_NK", "p_T cell"]] = [0.1, 0.1, 0.1]
+        table.to_parquet(folder / name, index=False)
+        cover_up(folder)
+        refused(folder, name, "probabilities are not all finite")
+
+    def test_altered_validation_predictions_change_what_was_chosen_on_them(self, folder):
+        path = folder / "validation_predictions.parquet"
+        table = pd.read_parquet(path)
+        table["label"] = table["label"].to_numpy()[::-1]
+        table.to_parquet(path, index=False)
+        cover_up(folder)
+        refused(folder, "records.jsonl", "temperature is given as")
 
     @pytest.mark.parametrize("content", [b"", b"PAR1 no more PAR1", b"cell,label\n"])
     def test_a_file_that_is_no_parquet(self, folder, content):
@@ -421,7 +513,19 @@ class TestManifest:
 
     @pytest.mark.parametrize(
         "key",
-        ["tutorial", "started", "ended", "parameters", "seed", "strategies", "repeats", "dataset", "versions", "files"],
+        [
+            "tutorial",
+            "started",
+            "ended",
+            "parameters",
+            "seed",
+            "strategies",
+            "repeats",
+            "studies",
+            "dataset",
+            "versions",
+            "files",
+        ],
     )
     def test_a_lacking_entry_is_named(self, folder, key):
         edit_manifest(folder, **{key: ...})
@@ -467,7 +571,7 @@ class TestReplacing:
         (folder / "left over.txt").write_text("from somewhere")
         comparison = compare([make_record("pca_logistic")])
         assert save(begin(settings_for(folder), TUTORIAL), comparison, pbmc) == folder
-        assert {path.name for path in folder.iterdir()} == FILES - set(PICTURES[:2])
+        assert {path.name for path in folder.iterdir()} == FILES - STUDY_FILES - set(MAPS)
         assert check(folder).passed
         assert [path.name for path in folder.parent.iterdir()] == ["artifacts"]
 
@@ -483,10 +587,10 @@ class TestReplacing:
     def test_a_failure_while_writing_leaves_earlier_artifacts_as_they_were(
         self, folder, earlier, settings_for, comparison, pbmc, monkeypatch, where, error
     ):
-        def fail(*_args):
+        def fail(*_args, **_facts):
             raise error
 
-        monkeypatch.setattr(report, where, fail)
+        monkeypatch.setattr(report if where == "report_markdown" else figures, where, fail)
         with pytest.raises(type(error)):
             save(begin(settings_for(folder), TUTORIAL), comparison, pbmc)
         assert contents(folder) == earlier
@@ -495,14 +599,14 @@ class TestReplacing:
     def test_a_failing_check_of_what_was_written_leaves_earlier_artifacts_as_they_were(
         self, folder, earlier, settings_for, comparison, pbmc, monkeypatch
     ):
-        monkeypatch.setattr(report, "png", lambda _figure: b"no picture")
+        monkeypatch.setattr(figures, "png", lambda _figure, **_facts: b"no picture")
         with pytest.raises(ArtifactError, match=r"fail their own check: .*\.png: "):
             save(begin(settings_for(folder), TUTORIAL), comparison, pbmc)
         assert contents(folder) == earlier
         assert [path.name for path in folder.parent.iterdir()] == ["artifacts"]
 
     def test_a_first_run_that_fails_leaves_nothing(self, settings_for, comparison, pbmc, monkeypatch, tmp_path):
-        monkeypatch.setattr(report, "png", lambda _figure: b"no picture")
+        monkeypatch.setattr(figures, "png", lambda _figure, **_facts: b"no picture")
         with pytest.raises(ArtifactError):
             save(begin(settings_for(tmp_path / "out"), TUTORIAL), comparison, pbmc)
         assert list(tmp_path.iterdir()) == []
@@ -530,7 +634,7 @@ class TestReplacing:
     ):
         record = make_record("head")
         flattering = make_record("head", metrics={**record.metrics, "accuracy": 0.99})
-        with pytest.raises(ArtifactError, match=r"accuracy of head is given as 0\.99"):
+        with pytest.raises(ArtifactError, match=r"head, repeat 0: accuracy is given as 0\.99"):
             save(begin(settings_for(folder), TUTORIAL), compare([flattering]), pbmc)
         assert contents(folder) == earlier
 

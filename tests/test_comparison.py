@@ -6,13 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from frostline.comparison import METRICS, compare
+from frostline.comparison import compare
 from frostline.errors import FrostlineError
-from frostline.records import Cost
+from frostline.metrics import METRICS, false_positive_rate, macro_f1
+from frostline.records import Cost, Finding
 
 
 def scores(accuracy, macro_f1, silhouette=0.1) -> dict:
     return {"metrics": {"accuracy": accuracy, "macro_f1": macro_f1, "silhouette": silhouette}}
+
+
+def finding(code, severity="warning") -> Finding:
+    return Finding(code, severity, f"{code} was found", "It matters.", "Do something.")
 
 
 class TestRefusals:
@@ -52,15 +57,24 @@ class TestLeaderboard:
         records = [make_record(name, **scores(0.5, 0.5)) for name in ("z", "m", "a")]
         assert compare(records).leaderboard()["strategy"].tolist() == ["z", "m", "a"]
 
-    def test_its_columns_are_those_of_the_tutorial(self, make_record):
+    def test_it_has_every_metric_with_the_interval_and_every_cost(self, make_record):
         assert list(compare([make_record()]).leaderboard().columns) == [
             "strategy",
-            "accuracy",
             "macro_f1",
-            "silhouette",
+            "macro_f1_low",
+            "macro_f1_high",
+            *(key for key in METRICS if key != "macro_f1"),
             "seconds",
             "trainable_parameters",
+            "total_parameters",
+            "peak_memory",
+            "saved_bytes",
         ]
+
+    def test_a_cost_that_could_not_be_measured_is_na(self, make_record):
+        board = compare([make_record(cost=Cost({"fit": 1.0}, 1, 2))]).leaderboard()
+        assert board["peak_memory"].iloc[0] is pd.NA
+        assert compare([make_record(cost=Cost({"fit": 1.0}, 1, 2))]).table()["Peak MB"].tolist() == ["NA"]
 
     def test_numbers_are_means_over_repeats(self, make_record):
         records = [
@@ -68,7 +82,7 @@ class TestLeaderboard:
             make_record("head", repeat=1, **scores(0.7, 0.8, 0.2), cost=Cost({"fit": 3.0}, 12, 20)),
         ]
         row = compare(records).leaderboard().iloc[0]
-        assert [row[key] for key in METRICS] == pytest.approx([0.6, 0.6, 0.1])
+        assert [row[key] for key in ("accuracy", "macro_f1", "silhouette")] == pytest.approx([0.6, 0.6, 0.1])
         assert (row["seconds"], row["trainable_parameters"]) == (2.0, 12)
 
     def test_an_undefined_number_is_na_and_not_zero(self, make_record):
@@ -91,8 +105,11 @@ class TestLeaderboard:
         assert compare(records).leaderboard()["strategy"].tolist() == ["b", "a"]
 
     def test_the_table_for_readers_has_four_decimals(self, make_record):
-        table = compare([make_record("head", **scores(0.5, 2 / 3, -0.25))]).table()
-        assert table.iloc[0].tolist() == ["head", "0.5000", "0.6667", "-0.2500", "3.8", "1,234"]
+        comparison = compare([make_record("head", **scores(0.5, 2 / 3, -0.25))])
+        interval = comparison.intervals["head"]
+        shown = f"{interval.low:.3f} to {interval.high:.3f}"
+        row = comparison.table().iloc[0].tolist()
+        assert row == ["head", "0.6667", shown, "0.5000", "-0.2500", "3.8", "1,234", "3"]
 
 
 class TestTables:
@@ -161,3 +178,146 @@ class TestTables:
         for question in (comparison.of, comparison.confusion):
             with pytest.raises(FrostlineError, match="unknown strategy 'magic'; known: head, lora"):
                 question("magic")
+
+    def test_the_table_of_classes_has_a_row_for_each_strategy_repeat_and_class(self, comparison):
+        table = comparison.class_metrics()
+        assert len(table) == 2 * 2 * 3
+        for record in comparison.records:
+            rows = table[(table["strategy"] == record.strategy) & (table["repeat"] == record.repeat)]
+            assert rows["f1"].mean() == pytest.approx(record.metrics["macro_f1"])
+            assert rows["auroc"].mean() == pytest.approx(record.metrics["auroc"])
+            assert rows["support"].sum() == 40
+
+    def test_every_pair_has_its_test_and_its_verdict(self, comparison):
+        table = comparison.test_table()
+        assert table[["first", "second"]].values.tolist() == [["head", "lora"]]
+        means = {name: np.mean([r.metrics["macro_f1"] for r in comparison.of(name)]) for name in ("head", "lora")}
+        assert table["difference"].iloc[0] == pytest.approx(means["head"] - means["lora"])
+        assert table["verdict"].str.len().min() > 20
+
+    def test_a_single_strategy_has_no_pairs(self, make_record):
+        comparison = compare([make_record()])
+        assert comparison.test_table().empty
+        assert comparison.verdict == "Only head was evaluated: there is nothing to choose from."
+
+
+class TestGroups:
+    def test_test_cells_of_several_groups_are_resampled_by_group(self, make_record):
+        groups = ("a", "b", "c", "d") * 10
+        comparison = compare([make_record(name, groups=groups, group_key="donor") for name in ("head", "lora")])
+        assert (comparison.ground.unit, comparison.ground.n_units) == ("groups", 4)
+        assert comparison.evidence.n_groups == 4
+        assert comparison.test_table()["mcnemar_p"].isna().all()
+        assert comparison.predictions()["group"].tolist() == list(groups) * 2
+
+    def test_a_single_test_group_leaves_the_cells(self, make_record):
+        comparison = compare([make_record(groups=("a",) * 40, group_key="donor")])
+        assert comparison.ground.unit == "cells"
+
+    def test_repeats_of_one_group_each_are_resampled_by_group(self, make_record):
+        records = [make_record(repeat=i, groups=(name,) * 40, group_key="donor") for i, name in enumerate("abc")]
+        assert compare(records).ground.n_units == 3
+
+
+class TestStudies:
+    def of(self, make_record, name="head", **changes):
+        return make_record(name, **changes)
+
+    def test_records_are_sorted_into_what_they_measure(self, make_record):
+        records = [
+            make_record("head"),
+            make_record("head", budget=5),
+            make_record("head", unseen="NK", distances=np.ones(40)),
+        ]
+        comparison = compare(records)
+        assert [len(part) for part in (comparison.records, comparison.budget_records, comparison.unseen_records)] == [
+            1
+        ] * 3
+        assert comparison.strategies == ("head",)
+
+    def test_studies_alone_are_no_comparison(self, make_record):
+        with pytest.raises(FrostlineError, match="no record to compare"):
+            compare([make_record(budget=5)])
+
+    def test_a_study_on_other_test_cells_is_refused(self, make_record):
+        with pytest.raises(FrostlineError, match="different test cells"):
+            compare([make_record("head"), make_record("head", budget=5, test_fingerprint="other")])
+
+    def test_the_same_budget_twice_is_refused(self, make_record):
+        with pytest.raises(FrostlineError, match="two records of 'head', repeat 0"):
+            compare([make_record(), make_record(budget=5), make_record(budget=5)])
+
+    def test_label_efficiency_ends_with_all_cells(self, make_record):
+        few = {"train": 12, "validation": 3, "test": 40, "genes": 500}
+        records = [make_record(name, repeat=r) for r in (0, 1) for name in ("head", "lora", "pca_logistic")]
+        records += [make_record(n, repeat=r, budget=5, skill=0.5, sizes=few) for r in (0, 1) for n in ("head", "lora")]
+        comparison = compare(records)
+        table = comparison.label_efficiency()
+        assert list(zip(table["strategy"], table["budget"].fillna(0), strict=True)) == [
+            ("head", 5),
+            ("lora", 5),
+            ("head", 0),
+            ("lora", 0),
+        ]
+        assert table["labelled_cells"].tolist() == [15, 15, 120, 120]
+        for row in table.fillna({"budget": 0}).to_dict("records"):
+            found = [r for r in records if r.strategy == row["strategy"] and (r.budget or 0) == row["budget"]]
+            assert row["macro_f1"] == pytest.approx(np.mean([macro_f1(r.labels, r.predicted) for r in found]))
+            assert row["low"] <= row["macro_f1"] <= row["high"]
+
+    def test_nothing_measured_is_an_empty_table(self, make_record):
+        comparison = compare([make_record()])
+        assert comparison.label_efficiency().empty
+        assert comparison.unknown_cells().empty
+
+    def test_unknown_cells_are_told_by_doubt_and_by_distance(self, make_record):
+        plain = make_record()
+        hidden = np.array(plain.labels) == "NK"
+        record = make_record(unseen="NK", distances=np.where(hidden, 5.0, 1.0))
+        row = compare([plain, record]).unknown_cells().iloc[0]
+        assert (row["strategy"], row["unseen"], row["n_unseen"], row["n_known"]) == (
+            "head",
+            "NK",
+            hidden.sum(),
+            40 - hidden.sum(),
+        )
+        assert (row["auroc_distance"], row["fpr95_distance"]) == (1.0, 0.0)
+        doubt = 1 - record.probabilities.max(axis=1)
+        pairs = [(d > e) + 0.5 * (d == e) for d in doubt[hidden] for e in doubt[~hidden]]
+        assert row["auroc_confidence"] == pytest.approx(np.mean(pairs))
+        assert row["fpr95_confidence"] == false_positive_rate(doubt, hidden)
+
+    def test_a_withheld_class_without_test_cells_is_na(self, make_record):
+        record = make_record(unseen="Platelet", distances=np.ones(40))
+        row = compare([make_record(), record]).unknown_cells().iloc[0]
+        assert row["n_unseen"] == 0
+        assert row["auroc_confidence"] is pd.NA
+
+
+class TestFindings:
+    def test_each_is_said_once_and_the_gravest_first(self, make_record):
+        records = [
+            make_record("head", findings=(finding("b", "note"), finding("a"))),
+            make_record("lora", findings=(finding("a"), finding("c", "error"))),
+        ]
+        comparison = compare(records)
+        assert [f.code for f in comparison.findings] == ["c", "a", "b"]
+
+    def test_warnings_stand_beside_the_table(self, make_record):
+        comparison = compare([make_record(findings=(finding("<leak>"), finding("calm", "note")))])
+        assert "warning: <leak> was found" in repr(comparison)
+        assert "warning: &lt;leak&gt; was found" in comparison._repr_html_()
+        assert "calm" not in repr(comparison)
+        assert comparison.verdict in repr(comparison)
+
+    def test_a_check_that_warned_in_every_repeat_stands_there_once(self, make_record):
+        records = [
+            make_record(repeat=i, findings=(Finding("few", "warning", f"{i} cells", "It matters.", "Test more."),))
+            for i in (3, 4)
+        ]
+        assert len(compare(records).findings) == 2
+        assert [line for line in repr(compare(records)).splitlines() if "warning" in line] == ["warning: 3 cells"]
+
+    def test_an_unknown_severity_is_refused(self):
+        with pytest.raises(ValueError, match="severity 'fatal' is none of error, warning, note"):
+            finding("x", "fatal")

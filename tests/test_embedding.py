@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import anndata
 import numpy as np
 import pytest
@@ -12,8 +14,9 @@ from scipy import sparse
 import frostline
 from frostline import embedding as embedding_module
 from frostline.checkpoints import load_checkpoint
-from frostline.embedding import batches_by_length, embed, encode, frozen_states, tokenize_cells
+from frostline.embedding import batches_by_length, embed, encode, frozen_peak, frozen_states, tokenize_cells
 from frostline.errors import Cancelled, CheckpointError, DatasetError
+from frostline.memory import Peak
 from frostline.model import Encoder
 from frostline.monitor import Monitor
 
@@ -168,6 +171,19 @@ class TestFrozenStates:
         assert all_of_them > 0
         assert again == pytest.approx(all_of_them)
         assert a_third == pytest.approx(all_of_them / 3)
+
+    def test_so_is_the_peak_memory(self, pbmc, fresh, opened, monkeypatch):
+        dataset, genes = fresh(pbmc), pbmc.genes[:200]
+        assert frozen_peak(dataset, genes, opened) is None
+        for cells, found, expected in ((30, 7_000, 7_000), (30, 9_000, 7_000), (60, 5_000, 7_000), (90, 8_000, 8_000)):
+
+            @contextmanager
+            def measured(found=found):
+                yield Peak(found)
+
+            monkeypatch.setattr(embedding_module, "peak_memory", measured)
+            frozen_states(dataset, np.arange(cells), genes, opened)
+            assert frozen_peak(dataset, genes, opened) == expected
 
     def test_work_that_was_cancelled_is_done_when_asked_for_again(self, pbmc, fresh, opened):
         dataset, genes, cells = fresh(pbmc), pbmc.genes[:200], np.arange(10)

@@ -35,7 +35,7 @@ SMALL = PretrainSettings(
     warmup=5,
 )
 STEPS = 40
-FILES = ["MODEL_CARD.md", "args.json", "history.csv", "model.safetensors", "vocab.json"]
+FILES = ["MODEL_CARD.md", "args.json", "corpus_genes.csv", "history.csv", "model.safetensors", "vocab.json"]
 
 
 @pytest.fixture(autouse=True)

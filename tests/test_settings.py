@@ -17,7 +17,15 @@ CORRECT = {
     "LABEL_KEY": "kind",
     "LAYER": "umi",
     "STRATEGIES": ["lora", "pca_logistic"],
+    "GROUP_KEY": "donor",
+    "TEST_DATASET": "pancreas",
+    "TEST_LABEL_KEY": "cell_type",
+    "TEST_LAYER": "X",
+    "SPLIT": "cross",
     "SEED": 7,
+    "REPEATS": 2,
+    "BUDGETS": [5, 10],
+    "WITHHOLD": True,
     "OUTPUT_DIR": "somewhere",
 }
 
@@ -75,6 +83,12 @@ def test_everything_else_in_a_notebook_is_passed_over():
         ({"SEED": 7.5}, r"SEED: .*integer.*got 7\.5"),
         ({"SEED": True}, r"SEED: .*integer.*got True"),
         ({"SEED": -1}, r"SEED: .*greater than or equal to 0.*got -1"),
+        ({"REPEATS": -1}, r"REPEATS: .*greater than or equal to 0.*got -1"),
+        ({"BUDGETS": [1]}, r"BUDGETS: a budget holds training and validation cells, so at least 2 per class"),
+        ({"BUDGETS": "5,few"}, r"BUDGETS\.1: .*integer.*got 'few'"),
+        ({"WITHHOLD": "yes"}, r"WITHHOLD: .*boolean.*got 'yes'"),
+        ({"SPLIT": "random"}, r"SPLIT: unknown kind of split 'random'; known: stratified, group, cross"),
+        ({"TEST_DATASET": "nowhere.h5ad"}, r"TEST_DATASET: there is no file nowhere\.h5ad"),
         ({"SEED": 2**32}, r"SEED: .*less than 4294967296"),
         ({"DATASET": 3}, r"DATASET: .*string.*got 3"),
         ({"OUTPUT_DIR": " "}, r"OUTPUT_DIR: name a folder"),
@@ -85,7 +99,7 @@ def test_everything_else_in_a_notebook_is_passed_over():
 def test_a_wrong_parameter_is_named_with_the_value_and_the_known_ones(names, message):
     with pytest.raises(FrostlineError, match=message) as caught:
         RunSettings.from_notebook(names)
-    assert re.search(r"The parameters are: PROFILE, DATASET, LABEL_KEY, .*SEED, OUTPUT_DIR", str(caught.value))
+    assert re.search(r"The parameters are: PROFILE, DATASET, LABEL_KEY, .*SEED, .*OUTPUT_DIR", str(caught.value))
 
 
 def test_all_wrong_parameters_are_listed_at_once():
@@ -108,3 +122,42 @@ def test_settings_cannot_be_changed_afterwards():
 def test_unknown_fields_are_refused_in_python_too():
     with pytest.raises(ValueError, match="epochs"):
         RunSettings(epochs=3)
+
+
+def test_budgets_may_be_one_text_and_come_sorted_and_once():
+    assert RunSettings.from_notebook({"BUDGETS": "20, 5,5"}).budgets == [5, 20]
+    assert RunSettings.from_notebook({"BUDGETS": ""}).budgets == []
+
+
+class TestWhatFollows:
+    def test_groups_of_a_registered_data_set_are_held_out_in_every_repeat(self):
+        settings = RunSettings(dataset="pancreas", repeats=4)
+        cuts = settings.splits(settings.load())
+        assert [cut.repeat for cut in cuts] == [0, 1, 2, 3]
+        assert {cut.kind for cut in cuts} == {"group"}
+        assert sorted(name for cut in cuts for name in cut.groups["test"]) == ["human1", "human2", "human3", "human4"]
+
+    def test_the_kind_of_split_can_be_asked_for(self):
+        settings = RunSettings(dataset="pancreas", split="stratified")
+        assert [cut.kind for cut in settings.splits(settings.load())] == ["stratified"]
+
+    def test_zero_repeats_are_the_profiles(self):
+        settings = RunSettings(profile="full")
+        assert len(settings.splits(settings.load())) == 3
+
+    def test_a_second_data_set_is_tested_on(self, pbmc, tmp_path):
+        other = pbmc.adata.raw.to_adata()[:200]
+        other.obs = pbmc.adata.obs[["bulk_labels"]][:200].rename(columns={"bulk_labels": "kind"})
+        other.obs_names = [f"{name}-mine" for name in other.obs_names]
+        other.write_h5ad(tmp_path / "mine.h5ad")
+        settings = RunSettings(test_dataset=str(tmp_path / "mine.h5ad"), test_label_key="kind")
+        dataset = settings.load()
+        (cut,) = settings.splits(dataset)
+        assert cut.kind == "cross"
+        assert len(dataset) == 900
+        assert all(cell.endswith("-mine") for cell in dataset.cells[cut.test])
+
+    def test_strategies_are_built_for_the_profile_and_checkpoint(self, small_checkpoint):
+        settings = RunSettings(strategies=["head"], profile="full", checkpoint=str(small_checkpoint))
+        (strategy,) = settings.build()
+        assert (strategy.epochs, strategy.checkpoint) == (200, str(small_checkpoint))

@@ -11,11 +11,12 @@ import pytest
 from anndata import AnnData
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
-from frostline.datasets import Dataset, load_dataset
+from frostline.datasets import Dataset, join_datasets, load_dataset
 from frostline.errors import DatasetError, FrostlineError
 from frostline.profiles import PROFILES, get_profile
-from frostline.splits import MIN_CELLS, split
+from frostline.splits import MIN_CELLS, _fingerprint, random_across, split
 
 PARTS = ("train", "validation", "test")
 
@@ -192,3 +193,420 @@ class TestProfiles:
     def test_the_profile_travels_with_the_split(self, pbmc, tiny_profile):
         assert split(pbmc, profile="full").profile is PROFILES["full"]
         assert split(pbmc, profile=tiny_profile).profile is tiny_profile
+
+
+def grouped(cells: dict[str, dict[str, int]], seed: int = 0, n_genes: int = 8, **obs) -> Dataset:
+    """Cells of group -> class -> number, in a seeded order."""
+    pairs = [(group, name) for group, counts in cells.items() for name, n in counts.items() for _ in range(n)]
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame(pairs, columns=["donor", "kind"]).sample(frac=1, random_state=seed).assign(**obs)
+    table.index = [f"cell{i:04d}" for i in range(len(table))]
+    values = rng.poisson(3.0, (len(table), n_genes)).astype(np.float32) + 1
+    genes = pd.DataFrame(index=[f"G{i}" for i in range(n_genes)])
+    return load_dataset(AnnData(values, obs=table, var=genes), "kind", group_key="donor")
+
+
+def even(n_groups: int, each: int = 4) -> Dataset:
+    return grouped({f"d{i:02d}": {"B": each, "T": each} for i in range(n_groups)})
+
+
+def groups_of(dataset: Dataset, cut) -> dict[str, set[str]]:
+    donors = dataset.adata.obs["donor"].astype(str).to_numpy()
+    return {part: set(donors[getattr(cut, part)]) for part in PARTS}
+
+
+def reordered(dataset: Dataset, seed: int = 1) -> Dataset:
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    return load_dataset(dataset.adata[order].copy(), dataset.label_key, group_key=dataset.group_key, name=dataset.name)
+
+
+def without(dataset: Dataset, key: str | None) -> Dataset:
+    return dataclasses.replace(dataset, group_key=key)
+
+
+class TestGroups:
+    """Whole donors, batches or studies are held out."""
+
+    @given(
+        st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=2, max_size=12),
+        st.integers(0, 1_000),
+        st.integers(0, 9),
+    )
+    def test_no_group_is_on_two_sides_and_every_cell_in_one_part(self, sizes, seed, repeat):
+        dataset = grouped({f"d{i}": {"B": b + 2, "T": t + 2} for i, (b, t) in enumerate(sizes)})
+        cut = split(dataset, seed=seed, repeat=repeat)
+        found = groups_of(dataset, cut)
+        assert not found["test"] & (found["train"] | found["validation"])
+        assert len(sizes) == 2 or not found["train"] & found["validation"]
+        assert all(found.values())
+        assert sorted(np.concatenate([getattr(cut, part) for part in PARTS])) == list(range(len(dataset)))
+        assert cut.groups == {part: tuple(sorted(names)) for part, names in found.items()}
+        assert (cut.kind, cut.group_key, cut.untrained) == ("group", "donor", ())
+
+    @pytest.mark.parametrize(
+        ("n_groups", "n_test", "n_validation"),
+        [(3, 1, 1), (4, 1, 1), (5, 1, 1), (6, 2, 1), (7, 2, 1), (8, 2, 1), (10, 2, 2), (12, 3, 2), (20, 5, 3)],
+    )
+    def test_a_quarter_of_the_groups_tests_and_fifteen_percent_validate(self, n_groups, n_test, n_validation):
+        dataset = even(n_groups)
+        found = groups_of(dataset, split(dataset))
+        assert {part: len(names) for part, names in found.items()} == {
+            "train": n_groups - n_test - n_validation,
+            "validation": n_validation,
+            "test": n_test,
+        }
+
+    @given(st.integers(2, 13), st.integers(0, 500))
+    def test_repeats_test_every_group_before_one_a_second_time(self, n_groups, seed):
+        dataset = even(n_groups, each=2)
+        n_test = max(1, round(n_groups / 4))
+        turns = -(-n_groups // n_test)
+        tested = [name for repeat in range(turns) for name in split(dataset, seed=seed, repeat=repeat).groups["test"]]
+        assert len(set(tested)) == n_groups
+        whole = n_groups // n_test * n_test
+        assert len(set(tested[:whole])) == whole
+        after = split(dataset, seed=seed, repeat=turns)
+        assert len(after.groups["test"]) == n_test
+        assert not set(after.groups["test"]) & set(after.groups["train"])
+
+    def test_validation_changes_with_the_repeat_and_the_order_with_the_seed(self):
+        dataset = even(6)
+        assert len({split(dataset, repeat=r).groups["validation"] for r in range(3)}) == 3
+        assert len({split(dataset, seed=s).groups["test"] for s in range(12)}) > 3
+
+    @pytest.mark.parametrize("max_cells", [10**6, 60])
+    @pytest.mark.parametrize("kind", ["group", "stratified"])
+    def test_the_order_of_rows_does_not_matter(self, kind, max_cells):
+        dataset = even(8, each=9)
+        for repeat in range(2):
+            settings = {"kind": kind, "repeat": repeat, "profile": sized(max_cells, 5)}
+            one, other = split(dataset, **settings), split(reordered(dataset), **settings)
+            assert ids(dataset, one) == ids(reordered(dataset), other)
+            assert (one.genes, one.groups, one.fingerprint) == (other.genes, other.groups, other.fingerprint)
+
+    def test_with_two_groups_a_fifth_of_the_training_group_validates_and_a_note_says_so(self):
+        dataset = grouped({"a": {"B": 20, "T": 10, "NK": 1}, "b": {"B": 20, "T": 10, "NK": 2}})
+        cut = split(dataset)
+        found = groups_of(dataset, cut)
+        assert found["train"] == found["validation"] != found["test"]
+        assert (dataset.labels[cut.validation] == "B").sum() == 4
+        assert (dataset.labels[cut.validation] == "T").sum() == 2
+        assert len(cut.test) + len(cut.train) + len(cut.validation) == 63
+        (note,) = cut.notes
+        assert "two groups in 'donor'" in note
+        assert "optimistic" in note
+        assert found["train"].pop() in note
+
+    def test_three_groups_or_more_leave_no_note(self):
+        assert split(even(3)).notes == ()
+
+    def test_one_group_is_refused_with_the_remedy(self):
+        dataset = grouped({"a": {"B": 5, "T": 5}}, batch=["x", "y"] * 5)
+        with pytest.raises(DatasetError, match=r"'donor' has one group only \(a\).*kind='stratified'.*: batch\)"):
+            split(dataset)
+        assert split(dataset, kind="stratified").kind == "stratified"
+
+    def test_without_a_group_column_the_candidates_are_named(self):
+        dataset = without(even(3), None)
+        with pytest.raises(DatasetError, match=r"loaded without group_key; .*look like groups: donor"):
+            split(dataset, kind="group")
+
+    def test_an_unknown_kind_lists_the_known_ones(self, pbmc):
+        with pytest.raises(DatasetError, match="unknown kind of split 'random'; known: stratified, group, cross"):
+            split(pbmc, kind="random")
+
+    def test_a_class_that_training_lacks_stays_in_the_test_and_is_named(self):
+        groups = {f"d{i}": {"B": 5, "T": 5} for i in range(4)}
+        groups["d0"]["rare"] = 4
+        dataset = grouped(groups)
+        cuts = [split(dataset, repeat=repeat) for repeat in range(4)]
+        for cut in cuts:
+            tests_it = "d0" in cut.groups["test"]
+            assert cut.untrained == (("rare",) if tests_it else ())
+            assert cut.classes == ("B", "T", "rare")
+            assert (dataset.labels[cut.test] == "rare").sum() == (4 if tests_it else 0)
+            assert any("No training cell has the class(es) rare" in note for note in cut.notes) == tests_it
+        assert sum("d0" in cut.groups["test"] for cut in cuts) == 1
+
+    def test_a_class_that_only_validation_has_is_in_the_classes_but_not_untrained(self):
+        groups = {f"d{i}": {"B": 5, "T": 5} for i in range(4)}
+        groups["d0"]["rare"] = 4
+        dataset = grouped(groups)
+        (cut,) = [c for c in (split(dataset, repeat=r) for r in range(4)) if "d0" in c.groups["validation"]]
+        assert (cut.untrained, cut.classes) == ((), ("B", "T", "rare"))
+
+    def test_a_class_of_one_cell_is_left_out_with_its_group(self):
+        dataset = grouped({"a": {"B": 9, "T": 9}, "b": {"B": 9, "T": 9}, "c": {"B": 9, "T": 9}, "d": {"one": 1}})
+        cut = split(dataset)
+        assert cut.left_out == {"one": 1}
+        assert cut.notes == ("Left out for having fewer than 3 cells: one (1).",)
+        assert set().union(*map(set, cut.groups.values())) == {"a", "b", "c"}
+
+    def test_groups_that_are_the_classes_cannot_train(self):
+        dataset = grouped({"a": {"B": 9}, "b": {"T": 9}})
+        message = r"training cells \(group\(s\) [ab]\) have 1 class\(es\) of column 'kind' \([BT]\), and two are needed"
+        with pytest.raises(DatasetError, match=message):
+            split(dataset)
+
+    def test_validation_without_a_trained_class_is_refused(self):
+        dataset = grouped({"a": {"B": 9, "T": 9}, "b": {"X": 9, "Y": 9}, "c": {"V": 9, "W": 9}})
+        with pytest.raises(DatasetError, match=r"validation cells have no class of column 'kind'.*seen: [A-Z], [A-Z]"):
+            split(dataset)
+
+    @pytest.mark.parametrize("max_cells", [60, 90, 200])
+    def test_the_profile_limits_the_cells_and_every_part_keeps_its_share(self, max_cells):
+        dataset = grouped({f"d{i}": {"B": 40, "T": 20} for i in range(8)})
+        cut = split(dataset, profile=sized(max_cells))
+        assert sum(cut.sizes[part] for part in PARTS) == max_cells
+        assert cut.sizes["test"] == round(0.25 * max_cells)
+        assert cut.sizes["validation"] == round(0.15 * max_cells)
+        for part in PARTS:
+            share = (dataset.labels[getattr(cut, part)] == "B").mean()
+            assert share == pytest.approx(2 / 3, abs=0.12)
+        found = groups_of(dataset, cut)
+        assert not found["test"] & (found["train"] | found["validation"])
+
+    def test_what_a_small_test_group_does_not_need_goes_to_training(self):
+        groups = {f"d{i}": {"B": 5, "T": 5} for i in range(4)}
+        groups["big"] = {"B": 300, "T": 300}
+        dataset = grouped(groups)
+        cut = next(c for r in range(5) if "big" in (c := split(dataset, repeat=r, profile=sized(200))).groups["train"])
+        assert (cut.sizes["test"], cut.sizes["validation"], cut.sizes["train"]) == (10, 10, 180)
+
+    def test_pancreas_holds_a_donor_out_and_four_repeats_test_all_four(self):
+        pancreas = load_dataset("pancreas")
+        cuts = [split(pancreas, repeat=repeat) for repeat in range(4)]
+        assert {cut.groups["test"][0] for cut in cuts} == {"human1", "human2", "human3", "human4"}
+        assert sum(cut.sizes["test"] for cut in cuts) == 175
+        assert {cut.kind for cut in cuts} == {"group"}
+
+
+class TestOptimism:
+    """A random split across donors says so."""
+
+    def test_a_random_split_with_a_group_column_is_called_optimistic(self):
+        dataset = even(4, each=20)
+        cut = split(dataset, kind="stratified")
+        (note,) = cut.notes
+        assert "optimistic" in note
+        assert "'donor' (4 groups)" in note
+        assert cut.groups == dict.fromkeys(PARTS, ("d00", "d01", "d02", "d03"))
+
+    @pytest.mark.parametrize("column", ["donor_id", "PatientNumber", "batch", "technology", "chemistry", "orig.ident"])
+    def test_so_is_one_with_a_column_that_looks_like_groups(self, column):
+        dataset = dataset_of({"B": 20, "T": 22})
+        dataset.adata.obs[column] = ["one", "other", "third"] * 14
+        cut = split(dataset)
+        assert (cut.kind, cut.groups, cut.group_key) == ("stratified", {}, None)
+        (note,) = cut.notes
+        assert f"'{column}' (3 groups)" in note
+        assert "optimistic" in note
+        assert f"group_key='{column}'" in note
+
+    def test_the_label_column_itself_is_no_group(self):
+        dataset = grouped({"a": {"B": 9, "T": 9}, "b": {"B": 9, "T": 9}})
+        by_donor = load_dataset(dataset.adata, "donor")
+        assert random_across(by_donor) == ()
+        assert split(by_donor).notes == ()
+
+    def test_groups_and_kind_enter_the_fingerprint_but_not_that_of_the_test(self):
+        dataset = even(4)
+        with_groups, without_groups = (split(without(dataset, key), kind="stratified") for key in ("donor", None))
+        assert ids(dataset, with_groups) == ids(dataset, without_groups)
+        assert with_groups.fingerprint != without_groups.fingerprint
+        assert with_groups.test_fingerprint == without_groups.test_fingerprint
+        renamed = even(4)
+        renamed.adata.obs["donor"] = renamed.adata.obs["donor"].str.upper()
+        other = split(renamed, kind="stratified")
+        assert ids(renamed, other) == ids(dataset, with_groups)
+        assert other.fingerprint != with_groups.fingerprint
+        rows = np.arange(5)
+        prints = {_fingerprint(dataset, rows, kind=kind) for kind in ("stratified", "group", "cross")}
+        assert len(prints) == 3
+
+
+def named(dataset: Dataset, name: str) -> Dataset:
+    return dataclasses.replace(dataset, name=name)
+
+
+class TestCross:
+    """Train on one data set, test on another."""
+
+    @pytest.fixture
+    def joined(self) -> Dataset:
+        train = dataset_of({"B": 40, "T": 20, "NK": 10, "only here": 6, "two": 2}, seed=1)
+        test = dataset_of({"B": 12, "T": 9, "NK": 1, "unheard of": 7, "new": 1}, seed=2)
+        return join_datasets(named(train, "first"), named(test, "second"))
+
+    def test_all_cells_of_the_second_set_test_that_have_a_label_of_the_first(self, joined):
+        cut = split(joined)
+        assert cut.kind == "cross"
+        assert set(joined.origin[cut.test]) == {"second"}
+        assert set(joined.origin[np.concatenate([cut.train, cut.validation])]) == {"first"}
+        assert cut.table(joined)["test"].to_dict() == {"B": 12, "T": 9, "NK": 1, "only here": 0}
+        assert cut.table(joined)["validation"].to_dict() == {"B": 8, "T": 4, "NK": 2, "only here": 1}
+        assert cut.table(joined)["train"].to_dict() == {"B": 32, "T": 16, "NK": 8, "only here": 5}
+        assert cut.classes == ("B", "NK", "T", "only here")
+        assert cut.untrained == ()
+
+    def test_what_does_not_match_is_reported(self, joined):
+        cut = split(joined)
+        assert cut.left_out == {"two": 2, "unheard of": 7, "new": 1}
+        text = " ".join(cut.notes)
+        assert "Left out for having fewer than 3 cells: two (2)." in text
+        assert "Labels of second that first lacks, left out: new (1), unheard of (7)." in text
+        assert "Labels of first without a test cell in second: only here." in text
+        assert "Validation cells come from first" in text
+
+    def test_matching_labels_leave_no_word_about_labels(self):
+        sets = [named(dataset_of({"B": 9, "T": 9}, seed=i), f"set{i}") for i in range(2)]
+        (note,) = split(join_datasets(*sets)).notes
+        assert note.startswith("Validation cells come from set0")
+
+    @pytest.mark.parametrize("repeat", range(5))
+    def test_whole_groups_of_the_training_set_validate(self, repeat):
+        train, test = named(even(5), "train"), named(even(2), "test")
+        joined = join_datasets(train, test)
+        cut = split(joined, repeat=repeat)
+        assert len(cut.groups["validation"]) == 1
+        assert not set(cut.groups["validation"]) & set(cut.groups["train"])
+        assert len(cut.test) == len(test)
+        assert cut.groups["test"] == ("d00", "d01")
+
+    def test_the_groups_that_validate_take_turns(self):
+        joined = join_datasets(named(even(5), "train"), named(even(2), "test"))
+        assert len({split(joined, repeat=repeat).groups["validation"] for repeat in range(5)}) == 5
+
+    def test_one_group_in_training_validates_at_random(self):
+        joined = join_datasets(named(even(1, each=10), "train"), named(even(2), "test"))
+        cut = split(joined)
+        assert (cut.sizes["train"], cut.sizes["validation"]) == (16, 4)
+
+    def test_the_order_of_rows_does_not_matter(self):
+        train, test = named(even(5, each=9), "train"), named(even(2, each=9), "test")
+        profile = sized(60, 5)
+        one = split(join_datasets(train, test), profile=profile)
+        other = split(join_datasets(reordered(train), reordered(test)), profile=profile)
+        assert (one.fingerprint, one.genes, one.groups) == (other.fingerprint, other.genes, other.groups)
+
+    def test_the_profile_limits_both_sides(self):
+        train = named(dataset_of({"B": 300, "T": 300}), "train")
+        test = named(dataset_of({"B": 300, "T": 300}, seed=1), "test")
+        cut = split(join_datasets(train, test), profile=sized(100))
+        assert [cut.sizes[part] for part in PARTS] == [60, 15, 25]
+
+    def test_genes_are_chosen_on_training_cells_alone(self, fresh):
+        train, test = (named(dataset_of({"B": 30, "T": 30}, 20, seed=i), f"set{i}") for i in range(2))
+        joined = join_datasets(train, test)
+        cut = split(joined, profile=sized(max_genes=7))
+        matrix = joined.matrix.toarray()
+        matrix[np.concatenate([cut.test, cut.validation])] = 9.0
+        assert split(fresh(joined, matrix=sparse.csr_matrix(matrix)), profile=sized(max_genes=7)).genes == cut.genes
+
+    def test_a_single_data_set_is_refused(self, pbmc):
+        with pytest.raises(DatasetError, match=r"'pbmc68k-reduced' is a single one; .*join_datasets"):
+            split(pbmc, kind="cross")
+
+    def test_a_random_split_of_joined_sets_is_called_optimistic(self, joined):
+        assert any("optimistic for a new data set" in note for note in split(joined, kind="stratified").notes)
+
+
+class TestBudget:
+    @given(
+        st.lists(st.integers(3, 40), min_size=2, max_size=4),
+        st.lists(st.integers(2, 30), min_size=2, max_size=5),
+        st.integers(0, 100),
+    )
+    def test_budgets_are_nested_within_n_and_leave_the_test_alone(self, sizes, budgets, seed):
+        dataset = dataset_of({f"class{i}": n for i, n in enumerate(sizes)})
+        whole = split(dataset, seed=seed)
+        before: dict[str, set[int]] = {"train": set(), "validation": set()}
+        for n in sorted(budgets):
+            cut = whole.with_budget(dataset, n)
+            assert (cut.budget, cut.test_fingerprint, cut.classes) == (n, whole.test_fingerprint, whole.classes)
+            np.testing.assert_array_equal(cut.test, whole.test)
+            for part in before:
+                assert before[part] <= set(getattr(cut, part)) <= set(getattr(whole, part))
+                before[part] = set(getattr(cut, part))
+            for name in whole.classes:
+                labelled = [int((dataset.labels[getattr(cut, part)] == name).sum()) for part in before]
+                had = [int((dataset.labels[getattr(whole, part)] == name).sum()) for part in before]
+                assert labelled[0] + labelled[1] <= n
+                assert labelled[1] == min(had[1], max(1, round(0.2 * n)))
+                assert labelled[0] == min(had[0], n - labelled[1]) >= 1
+
+    def test_ten_labels_are_eight_that_train_and_two_that_validate(self, pbmc):
+        cut = split(pbmc).with_budget(pbmc, 10)
+        table = cut.table(pbmc)
+        assert table.loc["Dendritic", ["train", "validation"]].tolist() == [8, 2]
+        assert cut.notes == ("At most 10 labelled cells of each class, validation included.",)
+        assert cut.fingerprint != split(pbmc).fingerprint
+
+    def test_a_budget_larger_than_every_class_is_the_whole_split(self, pbmc):
+        whole = split(pbmc)
+        cut = whole.with_budget(pbmc, 10_000)
+        assert (cut.fingerprint, cut.genes) == (whole.fingerprint, whole.genes)
+
+    def test_the_drawn_cells_depend_on_seed_and_repeat_only(self, pbmc):
+        order = np.random.default_rng(0).permutation(len(pbmc))
+        shuffled = load_dataset(pbmc.adata[order].copy(), "bulk_labels", layer="raw")
+        one, other = split(pbmc).with_budget(pbmc, 5), split(shuffled).with_budget(shuffled, 5)
+        assert ids(pbmc, one) == ids(shuffled, other)
+        first_ids = sorted(ids(pbmc, split(pbmc))["train"])[: one.sizes["train"]]
+        assert ids(pbmc, one)["train"] != first_ids  # drawn, not the first in order
+
+    def test_genes_are_chosen_again_on_what_remains(self, pbmc):
+        cut = split(pbmc, profile=sized(max_genes=50)).with_budget(pbmc, 5)
+        variance = pbmc.matrix[cut.train].toarray().astype(np.float64).var(axis=0)
+        assert cut.genes == tuple(pbmc.genes[i] for i in sorted(np.argsort(-variance, kind="stable")[:50]))
+        assert cut.genes != split(pbmc, profile=sized(max_genes=50)).genes
+
+    def test_groups_stay_on_their_sides_and_are_listed_anew(self):
+        dataset = even(8, each=6)
+        cut = split(dataset).with_budget(dataset, 2)
+        found = groups_of(dataset, cut)
+        assert cut.groups == {part: tuple(sorted(names)) for part, names in found.items()}
+        assert found["validation"] <= set(split(dataset).groups["validation"])
+        assert (len(cut.train), len(cut.validation)) == (2, 2)
+
+    @pytest.mark.parametrize("n", [1, 0, -3])
+    def test_too_small_a_budget_is_refused(self, pbmc, n):
+        with pytest.raises(DatasetError, match=rf"a budget of {n} labelled .*at least 2"):
+            split(pbmc).with_budget(pbmc, n)
+
+    def test_another_data_set_is_refused(self, pbmc):
+        with pytest.raises(DatasetError, match="drawn from another data set than 'AnnData'"):
+            split(pbmc).with_budget(dataset_of({"B": 400, "T": 400}), 5)
+
+
+class TestWithoutClass:
+    def test_the_class_leaves_training_and_validation_and_stays_in_the_test(self, pbmc):
+        whole = split(pbmc, profile=sized(max_genes=50))
+        cut = whole.without_class(pbmc, "CD19+ B")
+        assert (cut.unseen, cut.untrained, cut.classes) == ("CD19+ B", ("CD19+ B",), whole.classes)
+        np.testing.assert_array_equal(cut.test, whole.test)
+        for part in ("train", "validation"):
+            kept = [row for row in getattr(whole, part) if pbmc.labels[row] != "CD19+ B"]
+            assert getattr(cut, part).tolist() == kept
+        variance = pbmc.matrix[cut.train].toarray().astype(np.float64).var(axis=0)
+        assert cut.genes == tuple(pbmc.genes[i] for i in sorted(np.argsort(-variance, kind="stable")[:50]))
+        assert cut.genes != whole.genes
+        assert cut.notes == ("Class CD19+ B was taken out of training and validation on purpose.",)
+        assert cut.test_fingerprint == whole.test_fingerprint
+        assert cut.fingerprint != whole.fingerprint
+
+    def test_it_goes_together_with_a_budget(self, pbmc):
+        one = split(pbmc).with_budget(pbmc, 5).without_class(pbmc, "CD34+")
+        other = split(pbmc).without_class(pbmc, "CD34+").with_budget(pbmc, 5)
+        assert ids(pbmc, one) == ids(pbmc, other)
+        assert (one.budget, one.unseen, one.untrained) == (5, "CD34+", ("CD34+",))
+        assert (other.budget, other.unseen, other.untrained) == (5, "CD34+", ("CD34+",))
+
+    def test_an_unknown_class_lists_the_known_ones(self, pbmc):
+        with pytest.raises(DatasetError, match=r"unknown class 'B cell'; known: CD14\+ Monocyte, CD19\+ B"):
+            split(pbmc).without_class(pbmc, "B cell")
+
+    def test_two_classes_must_remain(self):
+        dataset = dataset_of({"B": 9, "T": 9})
+        with pytest.raises(DatasetError, match="without class 'B' only T of column 'kind' would train; two are needed"):
+            split(dataset).without_class(dataset, "B")

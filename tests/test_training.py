@@ -162,6 +162,43 @@ def test_a_trainable_tensor_that_no_gradient_reaches_is_named(problem):
         train_classifier(module, lambda part, rows: nn.Sequential(*list(module))(features[part][rows]), targets, plan())
 
 
+@pytest.mark.parametrize(("epochs", "batch_size"), [(1, 16), (2, N)])
+def test_a_trainable_tensor_whose_gradient_is_always_zero_is_named(problem, epochs, batch_size):
+    features, targets = problem
+    module = network()
+    module.register_parameter("idle", nn.Parameter(torch.zeros(3)))
+
+    def logits(part, rows):
+        return nn.Sequential(*list(module))(features[part][rows]) + 0 * module.idle
+
+    with pytest.raises(FrostlineError, match=r"the gradient is zero in all \d steps: idle"):
+        train_classifier(module, logits, targets, plan(epochs=epochs, batch_size=batch_size))
+
+
+def test_a_gradient_that_is_zero_in_the_first_step_only_is_none_to_refuse(problem):
+    """As of LoRA's first matrix while the second is zero."""
+    module = network()
+    nn.init.zeros_(module[3].weight)
+    train(module, problem, plan(epochs=1, batch_size=N))
+    train(module, problem, plan(epochs=2, batch_size=N))
+
+
+def test_the_learning_rate_rises_linearly_step_by_step(problem, monkeypatch):
+    rates = []
+    original = torch.optim.AdamW.step
+
+    def step(self, *args, **kwargs):
+        rates.append(self.param_groups[0]["lr"])
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    train(network(), problem, plan(epochs=4, warmup_epochs=2))  # 60 cells in batches of 16: 4 steps an epoch
+    assert rates == pytest.approx([1e-2 * i / 8 for i in range(1, 9)] + [1e-2] * 8)
+    rates.clear()
+    train(network(), problem, plan(epochs=2))
+    assert rates == [1e-2] * 8
+
+
 def test_a_loss_that_is_not_finite_is_an_error(problem):
     features, targets = problem
     features = {**features, "train": features["train"] * float("inf")}

@@ -23,6 +23,7 @@ QUICK: bool = True  # or thorough
 STRATEGIES: list[str] = ["pca_logistic", "head"]  # what to compare
 OUTPUT_DIR: str = "artifacts/tiny"  # where the artifacts go
 PLAIN = 3
+BUDGETS: list[int] = [5]  # cells per class
 """
 SAVE_RECORDS = """\
 from pathlib import Path
@@ -104,7 +105,7 @@ def finished(here, tiny, save_artifacts):
 
 def test_parameters_carry_their_types_defaults_and_help(tiny):
     found = publishing.notebook_parameters(tiny())
-    assert list(found) == ["PROFILE", "SEED", "SHARE", "QUICK", "STRATEGIES", "OUTPUT_DIR", "PLAIN"]
+    assert list(found) == ["PROFILE", "SEED", "SHARE", "QUICK", "STRATEGIES", "OUTPUT_DIR", "PLAIN", "BUDGETS"]
     assert (found["SEED"].kind, found["SEED"].default, found["SEED"].help) == ("int", 42, "of the run")
     assert found["STRATEGIES"].default == ["pca_logistic", "head"]
     assert found["QUICK"].default is True
@@ -123,6 +124,8 @@ def test_parameters_carry_their_types_defaults_and_help(tiny):
         ("PROFILE", "", ""),
         ("STRATEGIES", "head", ["head"]),
         ("STRATEGIES", "head, lora", ["head", "lora"]),
+        ("BUDGETS", "5,10", [5, 10]),
+        ("BUDGETS", "", []),
     ],
 )
 def test_text_becomes_a_value_of_the_annotated_type(tiny, name, text, value):
@@ -132,7 +135,13 @@ def test_text_becomes_a_value_of_the_annotated_type(tiny, name, text, value):
 
 @pytest.mark.parametrize(
     ("name", "text", "kind"),
-    [("SEED", "seven", "int"), ("SEED", "7.5", "int"), ("SHARE", "half", "float"), ("QUICK", "maybe", "bool")],
+    [
+        ("SEED", "seven", "int"),
+        ("SEED", "7.5", "int"),
+        ("SHARE", "half", "float"),
+        ("QUICK", "maybe", "bool"),
+        ("BUDGETS", "5,x", "list.int."),
+    ],
 )
 def test_text_that_is_no_value_of_the_type_is_refused(tiny, name, text, kind):
     with pytest.raises(FrostlineError, match=f"^parameter {name} is of type {kind}; got '{text}'$"):

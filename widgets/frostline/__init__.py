@@ -30,12 +30,15 @@ _HOMES = {
     "embed": "embedding",
     "evaluate": "evaluation",
     "evaluate_all": "evaluation",
+    "label_efficiency": "evaluation",
+    "leave_one_class_out": "evaluation",
+    "join_datasets": "datasets",
     "load_checkpoint": "checkpoints",
     "load_dataset": "datasets",
     "profile_table": "profiles",
     "split": "splits",
 }
-_MODULES = ("artifacts", "embedding", "genes", "panels", "report", "strategies")
+_MODULES = ("artifacts", "checks", "embedding", "figures", "genes", "panels", "report", "strategies")
 
 __all__ = [
     "Comparison",
@@ -44,12 +47,17 @@ __all__ = [
     "RunSettings",
     "Split",
     "artifacts",
+    "checks",
     "compare",
     "embed",
     "embedding",
     "evaluate",
     "evaluate_all",
+    "figures",
     "genes",
+    "join_datasets",
+    "label_efficiency",
+    "leave_one_class_out",
     "load_checkpoint",
     "load_dataset",
     "panels",
@@ -60,12 +68,12 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from frostline import artifacts, embedding, genes, panels, report, strategies
+    from frostline import artifacts, checks, embedding, figures, genes, panels, report, strategies
     from frostline.checkpoints import load_checkpoint
     from frostline.comparison import Comparison, compare
-    from frostline.datasets import Dataset, load_dataset
+    from frostline.datasets import Dataset, join_datasets, load_dataset
     from frostline.embedding import embed
-    from frostline.evaluation import evaluate, evaluate_all
+    from frostline.evaluation import evaluate, evaluate_all, label_efficiency, leave_one_class_out
     from frostline.profiles import profile_table
     from frostline.records import Record
     from frostline.settings import RunSettings

@@ -1,7 +1,7 @@
 """What a run leaves behind, and the check of it: of content, not of existence.
 
 Files are written to a temporary folder and moved into place when all of them are complete. `check` opens
-every file and recomputes every reported accuracy and macro-F1 from predictions.parquet.
+every file, recomputes every metric from the saved predictions and writes every table and sentence again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import io
 import json
 import os
 import platform
-import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -21,20 +20,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
-from frostline import report
-from frostline.comparison import HEADINGS, METRICS, Comparison
+from frostline import archive, audits, figures
+from frostline.comparison import Comparison
 from frostline.datasets import Dataset
 from frostline.errors import ArtifactError
 from frostline.settings import RunSettings
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from matplotlib.figure import Figure
 
 MANIFEST = "manifest.json"
-PREDICTIONS = "predictions.parquet"
+TABLES = ("report.md", "report.csv", "strategy_metrics.csv", "class_metrics.csv", "paired_tests.csv")
+PICTURES = ("best_strategy_confusion_matrix.png", "macro_f1_intervals.png", "reliability.png", "risk_coverage.png")
 PACKAGES = (
     "frostline",
     "torch",
@@ -48,25 +47,30 @@ PACKAGES = (
 )
 
 
-def declared(strategies: Sequence[str]) -> tuple[str, ...]:
-    """Files that a run of these strategies leaves, the manifest aside.
+def declared(strategies: Sequence[str], studies: Sequence[str] = ()) -> tuple[str, ...]:
+    """Files that a comparison of these strategies leaves, the manifest aside.
+
+    Parameters
+    ----------
+    strategies
+        Names.
+    studies
+        What was measured besides: `label_efficiency`, `unknown_cells`.
 
     Examples
     --------
     >>> "lora_embedding_umap.png" in declared(["pca_logistic"])
     False
     """
-    files = [
-        "report.md",
-        "report.csv",
-        "strategy_metrics.csv",
-        PREDICTIONS,
-        "best_strategy_confusion_matrix.png",
-    ]
+    files = [*TABLES, *archive.FILES, *PICTURES]
     if {"frozen_probe", "head"} & set(strategies):
         files.append("frozen_embedding_umap.png")
     if "lora" in strategies:
         files.append("lora_embedding_umap.png")
+    for study in studies:
+        files += [f"{study}.csv", f"{study}.png"]
+    if studies:
+        files.append(archive.STUDIES)
     return tuple(sorted(files))
 
 
@@ -159,18 +163,31 @@ def _replace(folder: Path, staging: Path) -> None:
 
 
 def _write_files(folder: Path, comparison: Comparison) -> None:
-    comparison.predictions().to_parquet(folder / PREDICTIONS, index=False)
-    comparison.leaderboard().to_csv(folder / "report.csv", index=False, na_rep="NA")
-    comparison.metrics().to_csv(folder / "strategy_metrics.csv", index=False, na_rep="NA")
-    (folder / "report.md").write_text(report.report_markdown(comparison), encoding="utf-8")
-    figures = {"best_strategy_confusion_matrix.png": report.confusion_figure(comparison, comparison.best)}
+    archive.write(folder, comparison)
+    for name, text in audits.text_files(comparison).items():
+        (folder / name).write_bytes(text.encode())
+    source = sha256(folder / archive.PREDICTIONS)
+    for name, figure in _pictures(comparison).items():
+        (folder / name).write_bytes(figures.png(figure, Title=name, Source=source))
+
+
+def _pictures(comparison: Comparison) -> dict[str, Figure]:
+    drawn = {
+        "best_strategy_confusion_matrix.png": figures.confusion_figure(comparison, comparison.best),
+        "macro_f1_intervals.png": figures.interval_figure(comparison),
+        "reliability.png": figures.reliability_figure(comparison),
+        "risk_coverage.png": figures.risk_coverage_figure(comparison),
+    }
     frozen = next((name for name in ("frozen_probe", "head") if name in comparison.strategies), None)
     if frozen is not None:
-        figures["frozen_embedding_umap.png"] = report.umap_figure(comparison, frozen)
+        drawn["frozen_embedding_umap.png"] = figures.umap_figure(comparison, frozen)
     if "lora" in comparison.strategies:
-        figures["lora_embedding_umap.png"] = report.umap_figure(comparison, "lora")
-    for name, figure in figures.items():
-        (folder / name).write_bytes(report.png(figure))
+        drawn["lora_embedding_umap.png"] = figures.umap_figure(comparison, "lora")
+    if comparison.budget_records:
+        drawn["label_efficiency.png"] = figures.label_efficiency_figure(comparison)
+    if comparison.unseen_records:
+        drawn["unknown_cells.png"] = figures.unknown_cells_figure(comparison)
+    return drawn
 
 
 def versions() -> dict[str, str]:
@@ -191,6 +208,7 @@ def _write_manifest(folder: Path, run: Run, comparison: Comparison, dataset: Dat
         "seed": run.settings.seed,
         "strategies": list(comparison.strategies),
         "repeats": list(comparison.repeats),
+        "studies": audits.studies(comparison),
         "dataset": {
             "name": dataset.name,
             "label_key": dataset.label_key,
@@ -235,8 +253,8 @@ class CheckResult:
 def check(folder: str | Path) -> CheckResult:
     """Check a folder of artifacts by its content.
 
-    The files are exactly those declared, each with the sha256 of the manifest; all of them open; every
-    accuracy and macro-F1 in a table or report equals the one recomputed from predictions.parquet.
+    The files are exactly those declared, each with the sha256 of the manifest; all pictures open; every
+    metric equals the one recomputed from the saved predictions, and every table and report what they give.
 
     Returns
     -------
@@ -250,7 +268,7 @@ def check(folder: str | Path) -> CheckResult:
         return result
     result.files += 1
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    expected = set(declared(manifest["strategies"]))
+    expected = set(declared(manifest["strategies"], manifest["studies"]))
     present = {file.name for file in folder.iterdir()} - {MANIFEST}
     result.problems += [f"{name}: missing" for name in sorted(expected - present)]
     result.problems += [f"{name}: unexpected, no artifact of this run" for name in sorted(present - expected)]
@@ -264,8 +282,9 @@ def check(folder: str | Path) -> CheckResult:
     for name in sorted(expected & present):
         if name.endswith(".png"):
             result.problems += [f"{name}: {problem}" for problem in _picture_problems(folder / name)]
-    if PREDICTIONS in expected & present:
-        _check_numbers(folder, manifest, present, result)
+    if expected <= present:
+        result.numbers, wrong = audits.problems(folder, manifest)
+        result.problems += wrong
     return result
 
 
@@ -283,6 +302,7 @@ class _Manifest(BaseModel):
     seed: int
     strategies: list[str]
     repeats: list[int]
+    studies: list[str]
     dataset: dict[str, Any]
     versions: dict[str, str]
     files: dict[str, _File]
@@ -310,7 +330,7 @@ def _picture_problems(path: Path) -> list[str]:
         with Image.open(io.BytesIO(path.read_bytes())) as image:
             image.load()
             size, colours = image.size, image.convert("RGB").getcolors(maxcolors=1_000_000)
-            kind = image.format
+            kind, facts = image.format, image.info
     except (OSError, SyntaxError, ValueError) as error:
         return [f"is no readable picture ({error})"]
     problems = [] if kind == "PNG" else [f"is {kind}, not PNG"]
@@ -318,162 +338,9 @@ def _picture_problems(path: Path) -> list[str]:
         problems.append(f"is only {size[0]} x {size[1]} pixels")
     if colours is not None and len(colours) < 2:
         problems.append("is blank")
+    if facts.get("Title") != path.name:
+        problems.append(f"says that it is {facts.get('Title', 'nothing')}")
+    predictions = path.with_name(archive.PREDICTIONS)
+    if predictions.is_file() and facts.get("Source") != sha256(predictions):
+        problems.append("was drawn from other predictions")
     return problems
-
-
-def _check_numbers(folder: Path, manifest: dict[str, Any], present: set[str], result: CheckResult) -> None:
-    import pandas as pd
-
-    try:
-        predictions = pd.read_parquet(folder / PREDICTIONS)
-    except (OSError, ValueError) as error:
-        result.problems.append(f"{PREDICTIONS}: cannot be read ({error})")
-        return
-    problems = _prediction_problems(predictions, manifest)
-    result.problems += [f"{PREDICTIONS}: {problem}" for problem in problems]
-    if problems:
-        return
-    truth = recompute(predictions)
-    if {"report.md", "report.csv"} <= present:
-        _check_words(folder, predictions, result)
-    for name, reader in (
-        ("strategy_metrics.csv", _metrics_rows),
-        ("report.csv", _report_rows),
-        ("report.md", _markdown_rows),
-    ):
-        if name in present:
-            try:
-                rows = reader(folder / name)
-                _compare_rows(name, rows, truth, result)
-            except (ValueError, KeyError, OSError) as error:
-                result.problems.append(f"{name}: cannot be read as the table it should be ({error})")
-
-
-def _prediction_problems(predictions: pd.DataFrame, manifest: dict[str, Any]) -> list[str]:
-    columns = ["cell", "label", "strategy", "repeat", "predicted"]
-    if list(predictions.columns[:5]) != columns:
-        return [f"columns are {list(predictions.columns[:5])}, not {columns}"]
-    probabilities = predictions.iloc[:, 5:]
-    classes = np.array([str(name).removeprefix("p_") for name in probabilities.columns])
-    try:
-        values = probabilities.to_numpy(dtype=float)
-    except ValueError as error:
-        return [f"a probability is no number ({error})"]
-    problems = []
-    if not len(predictions):
-        return ["is empty"]
-    if not np.isfinite(values).all() or (values < 0).any() or not np.allclose(values.sum(axis=1), 1.0, atol=1e-6):
-        problems.append("probabilities are not all finite, positive and of sum 1")
-    elif (classes[values.argmax(axis=1)] != predictions["predicted"].to_numpy()).any():
-        problems.append("a predicted class is not the most probable one")
-    if set(predictions["strategy"]) != set(manifest["strategies"]):
-        problems.append(f"strategies are {sorted(set(predictions['strategy']))}, not {sorted(manifest['strategies'])}")
-    if set(predictions["repeat"]) != set(manifest["repeats"]):
-        problems.append(f"repeats are {sorted(set(predictions['repeat']))}, not {sorted(manifest['repeats'])}")
-    for repeat, rows in predictions.groupby("repeat"):
-        grounds = {tuple(zip(part["cell"], part["label"], strict=True)) for _, part in rows.groupby("strategy")}
-        if len(grounds) > 1:
-            problems.append(f"strategies of repeat {repeat} were not tested on the same cells and labels")
-        if len(rows) != len(set(zip(rows["cell"], rows["strategy"], strict=True))):
-            problems.append(f"a cell appears twice in repeat {repeat}")
-    return problems
-
-
-def recompute(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy and macro-F1 of every strategy and repeat, from the predictions alone.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by (strategy, repeat), columns accuracy, macro_f1 and n_test. Written with plain counts, apart from
-        the code that computed the numbers in the first place.
-    """
-    import pandas as pd
-
-    rows = {}
-    for key, part in predictions.groupby(["strategy", "repeat"]):
-        label, predicted = part["label"].to_numpy(), part["predicted"].to_numpy()
-        f1 = []
-        for name in np.unique(label):
-            hits = int(((label == name) & (predicted == name)).sum())
-            f1.append(2 * hits / int((label == name).sum() + (predicted == name).sum()))
-        rows[key] = {
-            "accuracy": float((label == predicted).mean()),
-            "macro_f1": float(np.mean(f1)),
-            "n_test": float(len(part)),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["strategy", "repeat"])
-
-
-Rows = list[tuple[str, int | None, dict[str, float], float]]
-"""(strategy, repeat or None for the mean, the numbers stated, their rounding) of each row of a table."""
-
-
-def _check_words(folder: Path, predictions: pd.DataFrame, result: CheckResult) -> None:
-    """Hold the paragraph of report.md to the leaderboard beside it and to the predictions."""
-    import pandas as pd
-
-    first = predictions[predictions["repeat"] == predictions["repeat"].min()]
-    parts = {str(name): part for name, part in first.groupby("strategy", sort=False)}
-    labels = next(iter(parts.values()))["label"].tolist()
-    predicted = {name: part["predicted"].tolist() for name, part in parts.items()}
-    try:
-        board = pd.read_csv(folder / "report.csv")
-        wanted = report.reading_of(board, labels, predicted, predictions["repeat"].nunique())
-        if wanted not in (folder / "report.md").read_text(encoding="utf-8").splitlines():
-            result.problems.append(f"report.md: its reading is not what report.csv and the predictions give: {wanted}")
-    except (ValueError, LookupError, OSError, TypeError) as error:
-        result.problems.append(f"report.md: its reading cannot be held against report.csv ({error})")
-
-
-def _metrics_rows(path: Path) -> Rows:
-    import pandas as pd
-
-    table = pd.read_csv(path)
-    return [
-        (str(row["strategy"]), int(row["repeat"]), {**_stated(row), "n_test": float(row["n_test"])}, 1e-9)
-        for _, row in table.iterrows()
-    ]
-
-
-def _report_rows(path: Path) -> Rows:
-    import pandas as pd
-
-    return [(str(row["strategy"]), None, _stated(row), 1e-9) for _, row in pd.read_csv(path).iterrows()]
-
-
-def _stated(row: Any) -> dict[str, float]:
-    return {key: float(row[key]) for key in METRICS[:2]}
-
-
-def _markdown_rows(path: Path) -> Rows:
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-    if len(cells) < 3:
-        raise ValueError("there is no leaderboard")
-    where = {key: cells[0].index(HEADINGS[key]) for key in ("strategy", *METRICS[:2])}
-    return [
-        (row[where["strategy"]], None, {key: float(row[where[key]]) for key in METRICS[:2]}, 5.1e-5)
-        for row in cells[2:]
-    ]
-
-
-def _compare_rows(name: str, rows: Rows, truth: pd.DataFrame, result: CheckResult) -> None:
-    means = truth.groupby(level="strategy").mean()
-    wanted = set(truth.index) if name == "strategy_metrics.csv" else {(key, None) for key in means.index}
-    found = [(strategy, repeat) for strategy, repeat, _, _ in rows]
-    if set(found) != wanted or len(found) != len(wanted):
-        result.problems.append(f"{name}: its rows are not exactly the strategies and repeats of the predictions")
-        return
-    for strategy, repeat, stated, tolerance in rows:
-        actual = means.loc[strategy] if repeat is None else truth.loc[(strategy, repeat)]
-        for key, value in stated.items():
-            result.numbers += key in METRICS
-            if not abs(value - actual[key]) <= tolerance:
-                result.problems.append(
-                    f"{name}: {key} of {strategy} is given as {value}, the predictions give {actual[key]:.6f}"
-                )
-    if name != "strategy_metrics.csv":
-        order = [(-means.loc[s, "macro_f1"], -means.loc[s, "accuracy"]) for s, _ in found]
-        if order != sorted(order):
-            result.problems.append(f"{name}: its rows are not sorted by macro-F1, then accuracy")

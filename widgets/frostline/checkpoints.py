@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = ("model.safetensors", "best_model.pt")
 RECORD = "sha256.json"
+CORPUS_GENES = "corpus_genes.csv"
+"""What pre-training cells express, gene by gene; the official checkpoints do not have it."""
 IGNORED = ("decoder.", "mvc_decoder.", "flag_encoder.", "cls_decoder.")
 """Tensors of pre-training and classification heads: not part of the encoder."""
 SPECIAL_TOKENS = ("<pad>", "<cls>", "<eoc>")

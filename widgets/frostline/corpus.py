@@ -6,6 +6,7 @@ random gene subsets that a training step shows.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import warnings
 from collections.abc import Sequence
@@ -57,6 +58,16 @@ class Corpus:
         ids = np.arange(len(self.genes), dtype=np.int32) + np.int32(len(SPECIAL_TOKENS))
         return tokenize(self.counts, ids, seed=seed, max_length=len(ids) + 1)
 
+    def statistics(self) -> GeneStatistics:
+        """How the cells express each gene."""
+        detected = np.zeros(len(self.genes))
+        for i, file in enumerate(self.files):
+            here = self.counts[self.set_of_cell == i].getnnz(axis=0) / file["cells"]
+            detected = np.maximum(detected, here)
+        totals = np.asarray(self.counts.sum(axis=1, dtype=np.float64)).ravel()
+        share = self.counts.T @ (1 / totals) / len(totals)
+        return GeneStatistics(self.genes, detected, np.asarray(share, dtype=np.float64))
+
     def frequent(self, min_fraction: float) -> Corpus:
         """Keep the genes that at least this fraction of the cells of one set express."""
         keep = np.zeros(len(self.genes), dtype=bool)
@@ -66,6 +77,25 @@ class Corpus:
         measured = tuple(new[genes[keep[genes]]] for genes in self.measured)
         genes = tuple(self.genes[i] for i in np.flatnonzero(keep))
         return Corpus(self.counts[:, keep], genes, self.set_of_cell, measured, self.files)
+
+
+@dataclass(frozen=True)
+class GeneStatistics:
+    """How the cells of a corpus express each gene."""
+
+    genes: tuple[str, ...]
+    detected: NDArray[np.float64]
+    """(n_genes,) fraction of the cells that express it, the largest over the sets."""
+    share: NDArray[np.float64]
+    """(n_genes,) mean share of a cell's counts."""
+
+    def write(self, path: Path) -> None:
+        """Write one line a gene: detected in percent of the cells, mean counts per million."""
+        rows = zip(self.genes, 100 * self.detected, 1e6 * self.share, strict=True)
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("gene", "percent_of_cells", "mean_cpm"))
+            writer.writerows((gene, f"{percent:.1f}", f"{mean:.2g}") for gene, percent, mean in rows)
 
 
 def read_corpus(paths: Sequence[Path]) -> Corpus:

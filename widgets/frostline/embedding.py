@@ -21,6 +21,7 @@ from frostline.checkpoints import Checkpoint, load_checkpoint
 from frostline.datasets import Dataset, refuse_bad_values
 from frostline.errors import DatasetError
 from frostline.genes import GeneMatch, match_genes
+from frostline.memory import peak_memory
 from frostline.model import Encoder, EncoderConfig
 from frostline.monitor import Monitor
 from frostline.tokens import MAX_LENGTH, Tokens, tokenize
@@ -135,6 +136,8 @@ class _Shared:
     done: NDArray[np.bool_]
     seconds: NDArray[np.float64]
     """(n_cells,) share of each cell in the time that its batch took."""
+    peak: int | None = None
+    """Highest memory, in bytes, of all that was computed so far."""
 
 
 def frozen_states(
@@ -154,6 +157,27 @@ def frozen_states(
     tuple
         (n_cells, d) float32 states, and the seconds that computing them took, now or earlier.
     """
+    shared = _shared(dataset, genes, checkpoint, seed, max_length)
+    todo = np.unique(cells[~shared.done[cells]])
+    if len(todo):
+        started = time.perf_counter()
+        with peak_memory() as peak:
+            tokens = tokenize_cells(dataset, todo, genes, checkpoint, seed=seed, max_length=max_length)
+            shared.states[todo] = encode(checkpoint.encoder(), tokens, monitor=monitor)
+        shared.peak = max((found for found in (shared.peak, peak.bytes) if found is not None), default=None)
+        shared.seconds[todo] = (time.perf_counter() - started) / len(todo)
+        shared.done[todo] = True
+    return shared.states[cells], float(shared.seconds[cells].sum())
+
+
+def frozen_peak(
+    dataset: Dataset, genes: Sequence[str], checkpoint: Checkpoint, *, seed: int = 0, max_length: int = MAX_LENGTH
+) -> int | None:
+    """Peak memory, in bytes, of computing these `frozen_states`, now or earlier; None where it is not known."""
+    return _shared(dataset, genes, checkpoint, seed, max_length).peak
+
+
+def _shared(dataset: Dataset, genes: Sequence[str], checkpoint: Checkpoint, seed: int, max_length: int) -> _Shared:
     gene_list = hashlib.sha256("\n".join(genes).encode()).hexdigest()
     key = ("frozen_states", checkpoint.weights_sha256, checkpoint.config, gene_list, seed, max_length)
     if key not in dataset.cache:
@@ -163,14 +187,7 @@ def frozen_states(
             np.zeros(len(dataset)),
         )
     shared: _Shared = dataset.cache[key]
-    todo = np.unique(cells[~shared.done[cells]])
-    if len(todo):
-        started = time.perf_counter()
-        tokens = tokenize_cells(dataset, todo, genes, checkpoint, seed=seed, max_length=max_length)
-        shared.states[todo] = encode(checkpoint.encoder(), tokens, monitor=monitor)
-        shared.seconds[todo] = (time.perf_counter() - started) / len(todo)
-        shared.done[todo] = True
-    return shared.states[cells], float(shared.seconds[cells].sum())
+    return shared
 
 
 def embed(

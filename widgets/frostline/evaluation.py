@@ -1,21 +1,28 @@
-"""Strategy + data set + split -> Record."""
+"""Strategy + data set + split -> Record; many of them, with fewer labels, or with a class withheld."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline import checks
 from frostline.datasets import Dataset
-from frostline.metrics import accuracy, macro_f1, silhouette
+from frostline.errors import FrostlineError
+from frostline.memory import peak_memory
+from frostline.metrics import chosen_metrics, knn_purity, prediction_metrics, silhouette
 from frostline.monitor import Monitor
-from frostline.records import Record
+from frostline.records import Cost, Finding, Record
 from frostline.splits import Split
 from frostline.strategies import Strategy
 
 MIN_CELLS_FOR_UMAP = 5
+NEIGHBOURS = 5
+"""Training cells that the distance of a test cell is a mean over."""
+BUDGETS = (5, 10, 20, 50)
+"""Labelled cells per class of the label-efficiency study, validation included."""
 
 
 def evaluate(
@@ -54,19 +61,45 @@ def evaluate(
     """
     monitor = Monitor(**{k: v for k, v in {"progress": progress, "cancelled": cancelled}.items() if v is not None})  # type: ignore[arg-type]
     strategy.check(dataset, split)
-    fitted = dataclasses.replace(strategy).fit(dataset, split, monitor.part(0.0, 0.85))
-    monitor.step(0.85, "predicting and mapping test cells")
-    record = _record(fitted, dataset, split)
+    findings = checks.check(dataset, split, getattr(strategy, "checkpoint", None))
+    with peak_memory() as peak:
+        fitted = dataclasses.replace(strategy).fit(dataset, split, monitor.part(0.0, 0.85))
+        monitor.step(0.85, "predicting and mapping test cells")
+        predicted = {
+            part: _all_classes(fitted.predict_proba(dataset, cells), fitted.classes_, split.classes)
+            for part, cells in _predicted_cells(split).items()
+        }
+    cost = dataclasses.replace(fitted.cost(), peak_memory=_larger(peak.bytes, getattr(fitted, "embed_peak_", None)))
+    record = _record(fitted, dataset, split, predicted, cost, findings)
     monitor.step(1.0, "done")
     return record
 
 
-def _record(fitted: Strategy, dataset: Dataset, split: Split) -> Record:
-    """Predict the test cells with a fitted strategy, score and map them."""
-    probabilities = _all_classes(fitted.predict_proba(dataset, split.test), fitted.classes_, split.classes)
+def _predicted_cells(split: Split) -> dict[str, NDArray[np.int64]]:
+    """Test cells last: what predicting them took is the cost of predicting; a study calibrates nothing."""
+    study = split.budget is not None or split.unseen is not None
+    return {"test": split.test} if study else {"validation": split.validation, "test": split.test}
+
+
+def _larger(own: int | None, shared: int | None) -> int | None:
+    """Peak of a strategy that took an embedding from others, as if it had computed it itself."""
+    return own if own is None or shared is None else max(own, shared)
+
+
+def _record(
+    fitted: Strategy,
+    dataset: Dataset,
+    split: Split,
+    predicted: Mapping[str, NDArray[np.float64]],
+    cost: Cost,
+    findings: tuple[Finding, ...],
+) -> Record:
+    """Score and map the test cells that a fitted strategy predicted."""
     embedding = np.asarray(fitted.embed(dataset, split.test), dtype=np.float64)
     labels = dataset.labels[split.test].tolist()
-    predicted = [split.classes[i] for i in probabilities.argmax(axis=1)]
+    study = "validation" not in predicted
+    known = [] if study else dataset.labels[split.validation].tolist()
+    chosen = {} if study else chosen_metrics(labels, predicted["test"], known, predicted["validation"], split.classes)
     return Record(
         strategy=fitted.name,
         parameters=fitted.parameters,
@@ -81,17 +114,39 @@ def _record(fitted: Strategy, dataset: Dataset, split: Split) -> Record:
         classes=split.classes,
         cells=tuple(dataset.cells[split.test].tolist()),
         labels=tuple(labels),
-        probabilities=probabilities,
+        probabilities=predicted["test"],
         metrics={
-            "accuracy": accuracy(labels, predicted),
-            "macro_f1": macro_f1(labels, predicted),
+            **prediction_metrics(labels, predicted["test"], split.classes),
+            **chosen,
             "silhouette": silhouette(embedding, labels),
+            "knn_purity": knn_purity(embedding, labels),
         },
-        cost=fitted.cost(),
-        umap=umap_of(embedding, seed=split.training_seed),
+        cost=cost,
+        umap=None if study else umap_of(embedding, seed=split.training_seed),
         history=fitted.history_,
         notes=(*dataset.notes, *split.notes, *fitted.notes(dataset)),
+        split_kind=split.kind,
+        group_key=split.group_key,
+        groups=None if dataset.groups is None else tuple(dataset.groups[split.test].tolist()),
+        untrained=split.untrained,
+        validation_cells=() if study else tuple(dataset.cells[split.validation].tolist()),
+        validation_labels=tuple(known),
+        validation_probabilities=predicted.get("validation"),
+        findings=findings,
+        budget=split.budget,
+        unseen=split.unseen,
+        distances=_distances(fitted, dataset, split, embedding) if split.unseen is not None else None,
     )
+
+
+def _distances(fitted: Strategy, dataset: Dataset, split: Split, embedding: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean Euclidean distance of each test cell to its nearest training cells, in the representation."""
+    from sklearn.neighbors import NearestNeighbors
+
+    train = np.asarray(fitted.embed(dataset, split.train), dtype=np.float64)
+    nearest = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(train))).fit(train)
+    distances: NDArray[np.float64] = nearest.kneighbors(embedding)[0].mean(axis=1)
+    return distances
 
 
 def evaluate_all(
@@ -123,11 +178,110 @@ def evaluate_all(
         for split in splits:
             strategy.check(dataset, split)
     steps = [(strategy, split) for split in splits for strategy in strategies]
+    repeats = len({split.repeat for split in splits})
     for i, (strategy, split) in enumerate(steps):
-        repeat = f", repeat {split.repeat + 1} of {len(splits)}" if len(splits) > 1 else ""
         monitor = Monitor(progress) if progress is not None else Monitor()
-        part = monitor.part(i / len(steps), (i + 1) / len(steps), f"{strategy.name}{repeat}: ")
+        part = monitor.part(i / len(steps), (i + 1) / len(steps), f"{strategy.name}{_which(split, repeats)}: ")
         yield evaluate(strategy, dataset, split, progress=part.progress, cancelled=cancelled)
+
+
+def _which(split: Split, repeats: int) -> str:
+    text = f", {split.budget} cells per class" if split.budget is not None else ""
+    text += f", {split.unseen} withheld" if split.unseen is not None else ""
+    return text + (f", repeat {split.repeat + 1} of {repeats}" if repeats > 1 else "")
+
+
+def label_efficiency(
+    strategies: Sequence[Strategy],
+    dataset: Dataset,
+    splits: Sequence[Split],
+    *,
+    budgets: Sequence[int] = BUDGETS,
+    progress: Callable[[float, str], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Iterator[Record]:
+    """Evaluate every strategy on every split with fewer labelled cells per class.
+
+    The test cells stay. Training and validation cells together keep to the budget, and a smaller budget's cells
+    are among those of a larger one. Budgets that every class already keeps to are passed over: there is nothing
+    to take away.
+
+    Parameters
+    ----------
+    strategies, dataset, splits
+        As for `evaluate_all`.
+    budgets
+        Labelled cells per class.
+
+    Examples
+    --------
+    >>> import frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> cuts = [frostline.split(pbmc)]
+    >>> records = label_efficiency(frostline.strategies.build(["pca_logistic"]), pbmc, cuts, budgets=[5, 10])
+    >>> [record.budget for record in records]
+    [5, 10]
+    """
+    smaller = [
+        cut.with_budget(dataset, budget)
+        for budget in sorted(set(budgets))
+        for cut in splits
+        if _largest_class(dataset, cut) > budget
+    ]
+    return evaluate_all(strategies, dataset, smaller, progress=progress, cancelled=cancelled)
+
+
+def _largest_class(dataset: Dataset, split: Split) -> int:
+    """Labelled cells, training and validation, of the class that has the most."""
+    labelled = dataset.labels[np.concatenate([split.train, split.validation])]
+    return int(np.unique(labelled, return_counts=True)[1].max())
+
+
+def leave_one_class_out(
+    strategies: Sequence[Strategy],
+    dataset: Dataset,
+    splits: Sequence[Split],
+    *,
+    classes: Sequence[str] | None = None,
+    progress: Callable[[float, str], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Iterator[Record]:
+    """Withhold one class after the other from fitting, to see how its cells stand out among the test cells.
+
+    Parameters
+    ----------
+    strategies, dataset, splits
+        As for `evaluate_all`.
+    classes
+        To be withheld; by default every class that has test cells, while two others are left to train on.
+
+    Raises
+    ------
+    FrostlineError
+        A class is unknown, or fewer than three classes have training cells.
+
+    Examples
+    --------
+    >>> import frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> strategies = frostline.strategies.build(["pca_logistic"])
+    >>> records = leave_one_class_out(strategies, pbmc, [frostline.split(pbmc)], classes=["Dendritic"])
+    >>> [record.unseen for record in records]
+    ['Dendritic']
+    """
+    withheld = []
+    for cut in splits:
+        trained, tested = set(dataset.labels[cut.train]), set(dataset.labels[cut.test])
+        if len(trained) < 3:
+            raise FrostlineError(
+                f"withholding a class needs three classes with training cells; seen: {sorted(trained)}"
+            )
+        unknown = [name for name in classes or () if name not in trained]
+        if unknown:
+            raise FrostlineError(f"class {unknown[0]!r} has no training cell to withhold; known: {sorted(trained)}")
+        wanted = sorted(trained & tested) if classes is None else classes
+        withheld += [cut.without_class(dataset, str(name)) for name in wanted]
+    return evaluate_all(strategies, dataset, withheld, progress=progress, cancelled=cancelled)
 
 
 def _all_classes(

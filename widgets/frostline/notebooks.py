@@ -30,7 +30,7 @@ class Parameter:
 
     name: str
     kind: str
-    """str, int, float, bool or list[str]."""
+    """str, int, float, bool, or list of one of these, such as list[str]."""
     default: Any
     help: str
 
@@ -50,13 +50,18 @@ class Parameter:
         ['head', 'lora']
         """
         try:
-            if self.kind == "bool":
-                return {"true": True, "false": False}[text.lower()]
-            if self.kind == "list[str]":
-                return [part.strip() for part in text.split(",") if part.strip()]
-            return {"str": str, "int": int, "float": float}[self.kind](text)
+            if self.kind.startswith("list["):
+                kind = self.kind.removeprefix("list[").removesuffix("]")
+                return [_value(kind, part.strip()) for part in text.split(",") if part.strip()]
+            return _value(self.kind, text)
         except (ValueError, KeyError):
             raise FrostlineError(f"parameter {self.name} is of type {self.kind}; got {text!r}") from None
+
+
+def _value(kind: str, text: str) -> Any:
+    if kind == "bool":
+        return {"true": True, "false": False}[text.lower()]
+    return {"str": str, "int": int, "float": float}[kind](text)
 
 
 def find_notebook(name: str | Path) -> Path:
@@ -98,7 +103,8 @@ def notebook_parameters(notebook: Path) -> dict[str, Parameter]:
 def _parameter(name: str, spec: Mapping[str, Any]) -> Parameter:
     default, kind = _literal(spec["default"]), spec["inferred_type_name"]
     if kind in (None, "", "None"):  # no annotation: the type of the default
-        kind = "list[str]" if isinstance(default, list) else type(default).__name__
+        first = next(iter(default), "") if isinstance(default, list) else None
+        kind = type(default).__name__ if first is None else f"list[{type(first).__name__}]"
     return Parameter(name, kind, default, (spec["help"] or "").strip())
 
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from frostline.checkpoints import save_checkpoint
+from frostline.checkpoints import CORPUS_GENES, save_checkpoint
 from frostline.corpus import (
     CLS,
     N_SPECIAL,
@@ -141,8 +141,8 @@ def pretrain(
     corpus
         .h5ad files of counts (cells x genes, gene symbols as var_names); labels are not read.
     output
-        Folder for the checkpoint, history.csv and MODEL_CARD.md. A run that was stopped leaves its state
-        there and goes on from it; a finished one is returned as it is.
+        Folder for the checkpoint, corpus_genes.csv, history.csv and MODEL_CARD.md. A run that was stopped
+        leaves its state there and goes on from it; a finished one is returned as it is.
     seed, steps
         Of all draws; optimiser steps of `settings.batch_cells` cells.
     settings
@@ -263,6 +263,7 @@ class _Run:
 
     def __init__(self, corpus: Corpus, seed: int, steps: int, settings: PretrainSettings) -> None:
         self.corpus = corpus.frequent(settings.min_fraction)
+        self.statistics = corpus.statistics()
         self.seed, self.steps, self.settings = seed, steps, settings
         plan = {"corpus": corpus.files, "seed": seed, "steps": steps, "settings": asdict(settings)}
         self.plan: dict[str, Any] = json.loads(json.dumps(plan))
@@ -367,6 +368,7 @@ class _Run:
         fold_values(self.model)
         extra = {**self.plan, "objective": _objective(self.settings), "final_losses": losses}
         save_checkpoint(folder, self.model, self.corpus.vocabulary, extra=extra)
+        self.statistics.write(folder / CORPUS_GENES)
         _write_history(self.history, folder / "history.csv")
         (folder / "MODEL_CARD.md").write_text(_card(self, losses), encoding="utf-8")
         (folder / STATE_FILE).unlink()
@@ -452,7 +454,8 @@ official scGPT weights, and its results say nothing about what those can do.
 
 ## Corpus
 
-{len(run.components):,} unlabelled cells; the cells themselves are not shipped.
+{len(run.components):,} unlabelled cells; the cells themselves are not shipped. {CORPUS_GENES} says how they express
+each gene: the percentage of cells that do (the largest over the files) and the mean counts per million.
 
 | file | cells | sha256 |
 |---|---|---|

@@ -28,20 +28,24 @@ class Profile:
     head_epochs: int
     """Longest training of the head; it stops early on the validation loss."""
     lora_epochs: int
-    """Longest training of LoRA; it stops early on the validation loss."""
+    """Longest training of adapters (LoRA and its family); it stops early on the validation loss."""
     head_lr: float
     """Learning rate of the head on frozen features."""
     lora_lr: float
-    """Learning rate of the LoRA matrices and their head."""
+    """Learning rate of adapters and their head."""
     repeats: int
     """Independent splits, each with a seed of its own."""
+    full_epochs: int = 8
+    """Longest training of all weights; it stops early on the validation loss."""
+    full_lr: float = 1e-4
+    """Learning rate of all weights, after its warm-up."""
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("quickstart", 1_000, 2_000, 32, 60, 8, 2e-3, 2e-3, 1),
-        Profile("full", 20_000, 5_000, 32, 200, 20, 1e-3, 1e-3, 3),
+        Profile("quickstart", 1_000, 2_000, 32, 60, 8, 2e-3, 2e-3, 1, 8, 1e-4),
+        Profile("full", 20_000, 5_000, 32, 200, 20, 1e-3, 1e-3, 3, 20, 1e-4),
     )
 }
 

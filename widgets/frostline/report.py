@@ -1,24 +1,23 @@
-"""Tables, figures and report.md, drawn from a Comparison."""
+"""Tables and report.md, as text, drawn from a Comparison."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from frostline.calibration import N_BINS
 from frostline.comparison import Comparison
-from frostline.significance import CONFIDENCE, PairedTest, against
+from frostline.significance import RESAMPLES
+from frostline.verdicts import ALPHA
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
-# Okabe and Ito's palette without its yellow, which is too light on white; safe for colour-blind eyes
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "P", "X", "v")
-DPI = 150
+SPLITS = {
+    "stratified": "Stratified random split",
+    "group": "Split by group, whole groups held out",
+    "cross": "Trained on one data set, tested on another",
+}
 
 
 def markdown_table(table: pd.DataFrame) -> str:
@@ -27,209 +26,287 @@ def markdown_table(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
-def _shown(name: str) -> str:
-    """Class name as a figure can show it: matplotlib hides names with a leading underscore from legends."""
-    return f" {name}" if name.startswith("_") else name
-
-
-def _room(comparison: Comparison) -> float:
-    """Inches that the longest class name needs."""
-    return 0.07 * max(len(name) for name in comparison.classes)
-
-
-def umap_figure(comparison: Comparison, strategy: str) -> Figure:
-    """UMAP of the test cells of the first repeat, in the representation that a strategy classifies from.
-
-    Colour and marker show the true class, a black ring a wrong prediction. Where the record has no map,
-    since fewer than five cells tested, the figure says so.
-    """
-    from matplotlib.figure import Figure
-
-    record = comparison.of(strategy)[0]
-    if record.umap is None:
-        figure = Figure(figsize=(6.2, 2.0), dpi=DPI)
-        figure.text(0.5, 0.5, f"{strategy}: NA, {len(record.cells)} test cells are too few for a UMAP", ha="center")
-        return figure
-    labels = np.array(record.labels)
-    wrong = labels != np.array(record.predicted)
-    figure = Figure(figsize=(6.2 + _room(comparison), 4.6), dpi=DPI, layout="constrained")
-    axes = figure.add_subplot()
-    size = float(np.clip(8_000 / len(labels), 3, 36))
-    for i, name in enumerate(comparison.classes):
-        points = record.umap[labels == name]
-        axes.scatter(
-            points[:, 0],
-            points[:, 1],
-            s=size,
-            c=COLOURS[i % len(COLOURS)],
-            marker=MARKERS[(i + i // len(COLOURS)) % len(MARKERS)],
-            linewidths=0,
-            alpha=0.85,
-            label=f"{_shown(name)} ({len(points)})",
-            rasterized=len(labels) > 5_000,
-        )
-    rings = record.umap[wrong]
-    axes.scatter(
-        rings[:, 0],
-        rings[:, 1],
-        s=size * 2.6,
-        facecolors="none",
-        edgecolors="black",
-        linewidths=0.8,
-        label=f"wrongly predicted ({int(wrong.sum())})",
-    )
-    axes.set(xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
-    axes.set_title(f"{strategy}: {len(labels)} test cells of {record.dataset}", loc="left", fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
-    return figure
-
-
-def confusion_figure(comparison: Comparison, strategy: str) -> Figure:
-    """Confusion matrix: counts in the cells, shade by share of the true class."""
-    from matplotlib.figure import Figure
-
-    counts = comparison.confusion(strategy)
-    totals = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
-    n, names = len(counts), [_shown(name) for name in comparison.classes]
-    figure = Figure(
-        figsize=(2.0 + 0.46 * n + _room(comparison), 1.2 + 0.40 * n + 0.7 * _room(comparison)),
-        dpi=DPI,
-        layout="constrained",
-    )
-    axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(counts.shape):
-        if counts[row, column]:
-            colour = "white" if shares[row, column] > 0.55 else "black"
-            axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
-    axes.set_yticks(range(n), names, fontsize=8)
-    axes.set(xlabel="predicted class", ylabel="true class")
-    repeats = f", {len(comparison.repeats)} repeats" if len(comparison.repeats) > 1 else ""
-    axes.set_title(f"{strategy}: {counts.sum()} test cells{repeats}", loc="left", fontsize=11)
-    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.7)
-    return figure
-
-
-def png(figure: Figure) -> bytes:
-    """Figure as PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def image_html(figure: Figure, alt: str) -> str:
-    """Figure as an HTML image with an alternative text."""
-    import base64
-    import html
-
-    data = base64.b64encode(png(figure)).decode()
-    return f'<img alt="{html.escape(alt, quote=True)}" style="max-width:100%" src="data:image/png;base64,{data}">'
-
-
-def reading(comparison: Comparison) -> str:
-    """Say in words what the leaderboard shows, how sure one may be, and what to take.
-
-    Returns
-    -------
-    str
-        One paragraph: the best macro-F1 with its interval, the paired tests against it, a verdict.
-    """
-    first = [record for record in comparison.records if record.repeat == comparison.repeats[0]]
-    predictions = {record.strategy: record.predicted for record in first}
-    return reading_of(comparison.leaderboard(), first[0].labels, predictions, len(comparison.repeats))
-
-
-def reading_of(
-    board: pd.DataFrame, labels: Sequence[str], predictions: Mapping[str, Sequence[str]], n_repeats: int
-) -> str:
-    """Write the paragraph of `reading` from the leaderboard and the predictions of the first repeat.
-
-    Parameters
-    ----------
-    board
-        Columns strategy, macro_f1, seconds and trainable_parameters, best first.
-    labels, predictions
-        True classes of the test cells, and by strategy the predicted ones.
-    n_repeats
-        How many repeats the means of the leaderboard are of.
+def as_text(table: pd.DataFrame, columns: dict[str, tuple[str, Callable[[Any], str]]]) -> pd.DataFrame:
+    """Columns of a table for a reader: heading and format of each; NA where a value is undefined.
 
     Examples
     --------
     >>> import pandas as pd
-    >>> row = {"strategy": ["head"], "macro_f1": [1.0], "seconds": [2.0], "trainable_parameters": [10]}
-    >>> reading_of(pd.DataFrame(row), ["B", "T"], {"head": ["B", "T"]}, 1)[:31]
-    'Highest macro-F1: head, 1.0000.'
+    >>> as_text(pd.DataFrame({"x": [0.25, None]}), {"x": ("X", "{:.1f}".format)})["X"].tolist()
+    ['0.2', 'NA']
     """
-    best = str(board["strategy"].iloc[0])
-    interval, tests = against(best, labels, predictions)
-    where = f"the {len(labels)} test cells" + (" of the first repeat" if n_repeats > 1 else "")
+    import pandas as pd
+
+    shown = {
+        heading: ["NA" if pd.isna(value) else to_text(value) for value in table[key]]
+        for key, (heading, to_text) in columns.items()
+    }
+    return pd.DataFrame(shown, dtype=object)
+
+
+def tests_table(comparison: Comparison) -> pd.DataFrame:
+    """Every pair of strategies for a reader, the smallest p first."""
+    table = comparison.test_table().sort_values(["p_adjusted", "p"], kind="stable")
+    table["pair"] = table["first"] + " - " + table["second"]
+    table["interval"] = [f"{low:+.3f} to {high:+.3f}" for low, high in zip(table["low"], table["high"], strict=True)]
+    return as_text(
+        table,
+        {
+            "pair": ("Pair", str),
+            "difference": ("Macro-F1 difference", "{:+.4f}".format),
+            "interval": ("95 % interval", str),
+            "p_adjusted": ("p (Holm)", _p),
+            "mcnemar_p_adjusted": ("McNemar p (Holm)", _p),
+            "verdict": ("What it means", str),
+        },
+    )
+
+
+def calibration_table(comparison: Comparison) -> pd.DataFrame:
+    """Probabilities before and after temperature scaling, and what a confidence threshold buys."""
+    board = comparison.leaderboard()
+    number, percent = "{:.3f}".format, "{:.0%}".format
+    wanted = {
+        "strategy": ("Strategy", str),
+        "log_loss": ("Log loss", number),
+        "log_loss_scaled": ("scaled", number),
+        "brier": ("Brier", number),
+        "brier_scaled": ("scaled ", number),
+        "ece": ("ECE", number),
+        "ece_scaled": ("scaled  ", number),
+        "temperature": ("Temperature", "{:.2f}".format),
+        "aurc": ("AURC", number),
+        "threshold_95": ("Confidence for 95 %", number),
+        "coverage_95": ("covers", percent),
+        "accuracy_95": ("at accuracy", percent),
+        "threshold_99": ("Confidence for 99 %", number),
+        "coverage_99": ("covers ", percent),
+        "accuracy_99": ("at accuracy ", percent),
+    }
+    return as_text(board, {key: value for key, value in wanted.items() if key in board})
+
+
+def class_metrics_table(comparison: Comparison) -> pd.DataFrame:
+    """F1 by class and strategy, means over the repeats where it is defined, beside the support."""
+    import pandas as pd
+
+    table = comparison.class_metrics()
+    support = table.groupby("class")["support"].sum() / table["strategy"].nunique()
+    means = table.pivot_table(index="class", columns="strategy", values="f1", aggfunc="mean", dropna=False)
+    text = {"Class": list(comparison.classes), "Test cells": [f"{support[name]:,.0f}" for name in comparison.classes]}
+    for name in comparison.strategies:
+        values = means[name].reindex(comparison.classes)
+        text[name] = ["NA" if pd.isna(value) else f"{value:.3f}" for value in values]
+    return pd.DataFrame(text)
+
+
+def costs_table(comparison: Comparison) -> pd.DataFrame:
+    """Where the seconds go, memory, parameters, bytes."""
+    stages = [f"{stage}_seconds" for stage in ("load", "embed", "fit", "predict")]
+    table = comparison.metrics()
+    means = table.groupby("strategy", sort=False)[[name for name in stages if name in table]].mean()
+    board = comparison.leaderboard().set_index("strategy")
+    joined = board[["trainable_parameters", "total_parameters", "peak_memory", "saved_bytes"]].join(means).reset_index()
+    second = "{:.2f}".format
+    return as_text(
+        joined,
+        {
+            "strategy": ("Strategy", str),
+            **{
+                name: (name.removesuffix("_seconds").capitalize() + " (s)", second) for name in stages if name in joined
+            },
+            "peak_memory": ("Peak memory (MB)", lambda value: f"{value / 2**20:,.0f}"),
+            "trainable_parameters": ("Trained parameters", "{:,}".format),
+            "total_parameters": ("All parameters", "{:,}".format),
+            "saved_bytes": ("Saved (kB)", lambda value: f"{value / 1000:,.0f}"),
+        },
+    )
+
+
+def label_efficiency_table(comparison: Comparison) -> pd.DataFrame:
+    """Macro-F1 with its interval, a row a strategy and a column a budget of labelled cells per class."""
+    import pandas as pd
+
+    table = comparison.label_efficiency()
+    budgets = ["all" if missing else str(value) for value, missing in _budgets(table)]
+    text: dict[str, list[str]] = {"Strategy": list(dict.fromkeys(table["strategy"]))}
+    for budget in dict.fromkeys(budgets):
+        rows = table[[name == budget for name in budgets]].set_index("strategy")
+        text[budget] = [
+            f"{rows.loc[name, 'macro_f1']:.3f} ({rows.loc[name, 'low']:.3f} to {rows.loc[name, 'high']:.3f})"
+            for name in text["Strategy"]
+        ]
+    return pd.DataFrame(text)
+
+
+def _budgets(table: pd.DataFrame) -> list[tuple[Any, bool]]:
+    return list(zip(table["budget"], table["budget"].isna(), strict=True))
+
+
+def unknown_cells_table(comparison: Comparison) -> pd.DataFrame:
+    """How well cells of a withheld class stand out, means over repeats."""
+    table = comparison.unknown_cells()
+    numbers = ["auroc_confidence", "fpr95_confidence", "auroc_distance", "fpr95_distance"]
+    means = table.groupby(["strategy", "unseen"], sort=False)[["n_unseen", *numbers]].mean().reset_index()
+    number = "{:.3f}".format
+    return as_text(
+        means,
+        {
+            "strategy": ("Strategy", str),
+            "unseen": ("Withheld class", str),
+            "n_unseen": ("Its test cells", "{:,.0f}".format),
+            "auroc_confidence": ("AUROC by confidence", number),
+            "fpr95_confidence": ("FPR at 95 % recall", number),
+            "auroc_distance": ("AUROC by distance", number),
+            "fpr95_distance": ("FPR at 95 % recall ", number),
+        },
+    )
+
+
+def findings_table(comparison: Comparison) -> pd.DataFrame:
+    """What the checks found, why it matters, what to do."""
+    import pandas as pd
+
+    rows = [
+        {"Check": f.code, "Severity": f.severity, "Found": f.title, "Why it matters": f.explanation, "Remedy": f.remedy}
+        for f in comparison.findings
+    ]
+    return pd.DataFrame(rows, columns=["Check", "Severity", "Found", "Why it matters", "Remedy"])
+
+
+def reading(comparison: Comparison) -> str:
+    """Say in words what to take, what the leaderboard shows, and how sure one may be.
+
+    Returns
+    -------
+    str
+        One paragraph: a verdict, the best macro-F1 with its interval, the paired tests against it.
+
+    Examples
+    --------
+    >>> import frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
+    >>> reading(frostline.compare([record]))[:77]
+    'Only pca_logistic was evaluated: there is nothing to choose from. Highest mac'
+    """
+    best, evidence = comparison.best, comparison.evidence
+    interval = comparison.intervals[best]
+    repeats = f", mean of {len(comparison.repeats)} repeats" if len(comparison.repeats) > 1 else ""
     text = (
-        f"Highest macro-F1: {best}, {board['macro_f1'].iloc[0]:.4f}. On {where} its 95 % interval is "
-        f"{interval.low:.3f} to {interval.high:.3f}"
+        f"{comparison.verdict} Highest macro-F1: {best}, {evidence.macro_f1[best]:.4f}{repeats}, 95 % interval "
+        f"{interval.low:.3f} to {interval.high:.3f} ({_resampled(comparison)})."
     )
-    if not tests:
-        return text + " (bootstrap over cells)."
     found = []
-    for name, test in tests.items():
-        span = f"{test.interval.low:+.3f} to {test.interval.high:+.3f}"
-        found.append(f"{name} {test.difference:+.4f} ({span}, p {_p(test.p)})")
-    return (
-        f"{_verdict(best, board, tests)} {text}, and it leads the others by: {'; '.join(found)} (paired bootstrap "
-        "over cells, p adjusted by Holm)."
-    )
+    for name in comparison.strategies:
+        if name != best:
+            difference, low, high, p = evidence.lead(best, name)
+            found.append(f"{name} by {difference:+.4f} ({low:+.3f} to {high:+.3f}, p {_p_in_words(p)})")
+    if not found:
+        return text
+    return f"{text} It leads {'; '.join(found)} (paired bootstrap, p adjusted by Holm for all pairs)."
+
+
+def _resampled(comparison: Comparison) -> str:
+    ground = comparison.ground
+    if ground.unit == "groups":
+        return f"bootstrap over {ground.n_units} groups of {comparison.records[0].group_key}"
+    return f"bootstrap over {ground.n_units:,} test cells"
 
 
 def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _p_in_words(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
-def _verdict(best: str, board: pd.DataFrame, tests: Mapping[str, PairedTest]) -> str:
-    """What to take: the cheapest of the strategies that the test cannot tell from the best."""
-    equals = [name for name, test in tests.items() if test.p >= 1 - CONFIDENCE]
-    if not equals:
-        return f"{best} is detectably better than every other on these cells."
-    costs = board.set_index("strategy")
-    cheapest = min([best, *equals], key=lambda name: float(costs.loc[name, "seconds"]))
-    seconds, parameters = costs.loc[cheapest, "seconds"], costs.loc[cheapest, "trainable_parameters"]
+def report_markdown(comparison: Comparison) -> str:
+    """report.md: what was compared, on what, every table, what to know before believing it.
+
+    Examples
+    --------
+    >>> import frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
+    >>> report_markdown(frostline.compare([record])).splitlines()[0]
+    '# Cell type annotation of pbmc68k-reduced'
+    """
+    parts = [_heading(comparison), *_sections(comparison), *_notes(comparison)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _heading(comparison: Comparison) -> str:
+    record, sizes = comparison.records[0], comparison.records[0].sizes
+    kind = SPLITS[record.split_kind] + (f" ({record.group_key})" if record.group_key and record.groups else "")
     return (
-        f"No detectable difference between {best} and {', '.join(equals)}: take the cheapest of them, "
-        f"{cheapest} ({seconds:.1f} s, {parameters:,} trained parameters)."
+        f"# Cell type annotation of {record.dataset}\n\n"
+        f"Label column `{record.label_key}`, {len(comparison.classes)} classes. Profile `{record.profile}`, "
+        f"seed {record.seed}, {len(comparison.repeats)} repeat(s). {kind}: {sizes['train']} training, "
+        f"{sizes['validation']} validation and {sizes['test']} test cells (first repeat), the same for every "
+        f"strategy; {sizes['genes']} genes."
     )
 
 
-def report_markdown(comparison: Comparison) -> str:
-    """report.md: what was compared, on what, the leaderboard, what to know before believing it."""
-    record = comparison.records[0]
-    sizes = record.sizes
-    lines = [
-        f"# Cell type annotation of {record.dataset}",
-        "",
-        f"Label column `{record.label_key}`, {len(record.classes)} classes. Profile `{record.profile}`, "
-        f"seed {record.seed}, {len(comparison.repeats)} repeat(s). Stratified random split: {sizes['train']} training, "
-        f"{sizes['validation']} validation and {sizes['test']} test cells, the same for every strategy; "
-        f"{sizes['genes']} genes.",
-        "",
-        "## Leaderboard",
-        "",
-        markdown_table(comparison.table()),
-        "",
-        "Sorted by macro-F1 (mean F1 over the classes that have a test cell), then accuracy. Silhouette: of the "
-        "true classes of the test cells in the representation that the strategy classifies from. Seconds: loading, "
-        "embedding, fitting and predicting, as if the strategy had been run alone. NA: undefined.",
-        "",
-        "## Reading it",
-        "",
-        reading(comparison),
+def _sections(comparison: Comparison) -> list[str]:
+    """Heading, table and explanation of everything that was measured."""
+    scored = sorted({label for record in comparison.records for label in record.labels})
+    parts: list[tuple[str, str, str]] = [
+        ("Reading it", reading(comparison), ""),
+        (
+            "Leaderboard",
+            markdown_table(comparison.table()),
+            f"Sorted by macro-F1 (mean F1 over the {len(scored)} classes that have a test cell), then accuracy. "
+            "AUROC: one against the rest, mean over classes. ECE: expected calibration error, before scaling. "
+            "Silhouette: of the true classes of the test cells in the representation that the strategy classifies "
+            "from. Seconds: loading, embedding, fitting and predicting, as if the strategy had been run alone. "
+            "NA: undefined.",
+        ),
     ]
+    if comparison.tests:
+        parts.append(
+            (
+                "Paired tests",
+                markdown_table(tests_table(comparison)),
+                f"Paired bootstrap ({RESAMPLES:,} samples) of the macro-F1 difference; p-values adjusted by Holm for "
+                f"all pairs; a difference is called detectable below {ALPHA:.2g}. McNemar's exact test is of the "
+                "accuracy in the first repeat; NA where cells come in groups.",
+            )
+        )
+    parts.append(("Classes", markdown_table(class_metrics_table(comparison)), "F1, mean over repeats."))
+    parts.append(
+        (
+            "Probabilities",
+            markdown_table(calibration_table(comparison)),
+            "Temperature and thresholds are chosen on validation cells. Brier: summed over classes, 0 to 2. ECE: "
+            f"{N_BINS} bins of equal width. Confidence for 95 %: the lowest at which the validation cells that are as "
+            "confident are 95 % right; covers: share of the test cells that are; at accuracy: share of those that "
+            "is right.",
+        )
+    )
+    if comparison.budget_records:
+        explained = "Macro-F1 with its 95 % interval against labelled cells per class, validation included."
+        parts.append(("Label efficiency", markdown_table(label_efficiency_table(comparison)), explained))
+    if comparison.unseen_records:
+        explained = (
+            "One class at a time is withheld from fitting; its test cells are to be told from all others by low "
+            "confidence, or by their distance to the training cells in the strategy's representation."
+        )
+        parts.append(("Unknown cells", markdown_table(unknown_cells_table(comparison)), explained))
+    explained = (
+        "Peak memory: above what was in use before the strategy began. Parameters include a probe's coefficients."
+    )
+    parts.append(("Costs", markdown_table(costs_table(comparison)), explained))
+    return [f"## {title}\n\n{body}" + (f"\n\n{text}" if text else "") for title, body, text in parts]
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    parts = []
+    if comparison.findings:
+        parts.append(f"## Checks\n\n{markdown_table(findings_table(comparison))}")
     if comparison.notes:
-        lines += ["", "## Know before believing", "", *[f"- {note}" for note in comparison.notes]]
-    checkpoints = sorted({str(r.parameters["checkpoint"]) for r in comparison.records if "checkpoint" in r.parameters})
-    if "mini" in checkpoints:
-        lines += [
-            "",
-            "The checkpoint `mini` is a small model for demonstration, not the official scGPT weights.",
-        ]
-    return "\n".join(lines) + "\n"
+        parts.append("## Know before believing\n\n" + "\n".join(f"- {note}" for note in comparison.notes))
+    if "mini" in {str(record.parameters.get("checkpoint")) for record in comparison.records}:
+        parts.append("The checkpoint `mini` is a small model for demonstration, not the official scGPT weights.")
+    return parts

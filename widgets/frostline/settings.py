@@ -8,13 +8,14 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from frostline.checkpoints import load_checkpoint
-from frostline.datasets import refuse_unknown_source
-from frostline.errors import FrostlineError
+from frostline.datasets import DATASETS, Dataset, join_datasets, load_dataset, refuse_unknown_source
+from frostline.errors import FrostlineError, unknown
 from frostline.profiles import get_profile
-from frostline.strategies import build
+from frostline.splits import KINDS, Split, split
+from frostline.strategies import Strategy, build
 
 VALUES = (str, int, float, list, tuple, dict, set, Path, NoneType)
 """What a notebook's upper-case variable must hold to be taken for a parameter, right or wrong."""
@@ -39,12 +40,28 @@ class RunSettings(BaseModel):
     """Column of obs with the labels; empty takes the registered data set's own."""
     layer: str = ""
     """raw, a key of layers, or empty for the data set's own choice (X for a path)."""
+    group_key: str = ""
+    """Column of obs with donors, batches or studies; empty: the registered data set's own, or none."""
+    test_dataset: str = ""
+    """A second data set to test on, trained on the first; empty: tested on held-out cells of the first."""
+    test_label_key: str = ""
+    """Its column of labels; empty: the same as of the first, or the registered data set's own."""
+    test_layer: str = ""
+    """Its layer; empty for its own choice."""
+    split: str = ""
+    """stratified, group or cross; empty: cross with a second data set, group with a group column, else stratified."""
     checkpoint: str = "mini"
     """A registered name or a folder in the official layout."""
     strategies: list[str] = Field(default_factory=lambda: ["pca_logistic", "frozen_probe", "head", "lora"])
     """Names of strategies."""
     seed: int = Field(default=42, ge=0, lt=2**32)
     """Of the split and of all training."""
+    repeats: int = Field(default=0, ge=0, le=100)
+    """Independent splits; 0 takes the profile's number."""
+    budgets: list[int] = Field(default_factory=list)
+    """Labelled cells per class of the label-efficiency study, such as 5, 10, 20, 50; empty: no such study."""
+    withhold: bool = False
+    """Withhold one class after the other from fitting, to see whether its cells stand out."""
     output_dir: str = "artifacts/scgpt_cell_type_annotation"
     """Folder for the artifacts."""
 
@@ -60,10 +77,18 @@ class RunSettings(BaseModel):
         load_checkpoint(value)
         return value
 
-    @field_validator("dataset")
+    @field_validator("dataset", "test_dataset")
     @classmethod
-    def _known_dataset(cls, value: str) -> str:
-        refuse_unknown_source(value)
+    def _known_dataset(cls, value: str, info: ValidationInfo) -> str:
+        if value or info.field_name == "dataset":
+            refuse_unknown_source(value)
+        return value
+
+    @field_validator("split")
+    @classmethod
+    def _known_split(cls, value: str) -> str:
+        if value and value not in KINDS:
+            raise unknown("kind of split", value, KINDS)
         return value
 
     @field_validator("strategies", mode="before")
@@ -71,6 +96,20 @@ class RunSettings(BaseModel):
     def _from_commas(cls, value: object) -> object:
         """Papermill's command line can only pass text: accept `head,lora`."""
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("budgets", mode="before")
+    @classmethod
+    def _numbers_from_commas(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return [int(part) if part.strip().isdecimal() else part for part in value.split(",") if part.strip()]
+
+    @field_validator("budgets")
+    @classmethod
+    def _at_least_two(cls, value: list[int]) -> list[int]:
+        if any(budget < 2 for budget in value):
+            raise ValueError("a budget holds training and validation cells, so at least 2 per class")
+        return sorted(set(value))
 
     @field_validator("strategies")
     @classmethod
@@ -84,6 +123,46 @@ class RunSettings(BaseModel):
         if not value.strip():
             raise ValueError("name a folder")
         return value
+
+    def load(self) -> Dataset:
+        """Load the data set, joined with the second one if there is one.
+
+        Examples
+        --------
+        >>> len(RunSettings().load())
+        700
+        """
+        keys = {"group_key": self.group_key or None, "layer": self.layer or None}
+        first = load_dataset(self.dataset, self.label_key or None, **keys)
+        if not self.test_dataset:
+            return first
+        label_key = self.test_label_key or (None if self.test_dataset in DATASETS else first.label_key)
+        return join_datasets(first, load_dataset(self.test_dataset, label_key, layer=self.test_layer or None))
+
+    def splits(self, dataset: Dataset) -> list[Split]:
+        """Draw the splits of all repeats.
+
+        Examples
+        --------
+        >>> settings = RunSettings(repeats=2)
+        >>> [cut.repeat for cut in settings.splits(settings.load())]
+        [0, 1]
+        """
+        profile = get_profile(self.profile)
+        return [
+            split(dataset, kind=self.split or None, seed=self.seed, profile=profile, repeat=repeat)
+            for repeat in range(self.repeats or profile.repeats)
+        ]
+
+    def build(self) -> list[Strategy]:
+        """Build the strategies with the profile's training lengths and the checkpoint.
+
+        Examples
+        --------
+        >>> [strategy.name for strategy in RunSettings(strategies=["head"]).build()]
+        ['head']
+        """
+        return build(self.strategies, profile=self.profile, checkpoint=self.checkpoint)
 
     @classmethod
     def from_notebook(cls, names: Mapping[str, Any]) -> Self:

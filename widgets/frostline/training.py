@@ -30,6 +30,8 @@ class TrainingPlan:
     weight_decay: float = 0.01
     clip: float = 1.0
     """Largest L2 norm of the gradient."""
+    warmup_epochs: int = 0
+    """Epochs over which the learning rate rises linearly from zero, step by step."""
 
 
 def train_classifier(
@@ -64,30 +66,28 @@ def train_classifier(
     Raises
     ------
     FrostlineError
-        A loss is not finite, or a trainable tensor received no gradient.
+        A loss is not finite, or a trainable tensor received no gradient, or only zeros.
     Cancelled
         The monitor was asked to stop.
     """
-    monitor = monitor or Monitor()
     trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    optimiser = torch.optim.AdamW(trainable.values(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
+    monitor, descent = monitor or Monitor(), _Descent(trainable, plan)
     rng = np.random.default_rng(plan.seed)
     history: list[dict[str, float]] = []
     best, best_state, since_best = float("inf"), _snapshot(trainable), 0
     for epoch in range(plan.epochs):
         module.train()
-        total = 0.0
-        batches = list(_batches(len(targets["train"]), plan.batch_size, rng, lengths))
+        total, batches = 0.0, list(_batches(len(targets["train"]), plan.batch_size, rng, lengths))
         for i, rows in enumerate(batches):
             monitor.step((epoch + i / len(batches)) / plan.epochs, f"epoch {epoch + 1} of at most {plan.epochs}")
             loss = F.cross_entropy(logits("train", rows), torch.from_numpy(targets["train"][rows]))
-            total += _descend(loss, optimiser, trainable, plan.clip) * len(rows)
+            total += descent.step(loss, epoch + (i + 1) / len(batches)) * len(rows)
+        descent.refuse_silent()
         entry = _validate(module, logits, targets["validation"], plan.batch_size)
         history.append({"epoch": epoch + 1, "train_loss": total / len(targets["train"]), **entry})
+        since_best += 1
         if entry["validation_loss"] < best:
             best, best_state, since_best = entry["validation_loss"], _snapshot(trainable), 0
-        else:
-            since_best += 1
         if since_best >= plan.patience:
             break
     _restore(trainable, best_state)
@@ -105,17 +105,38 @@ def _restore(trainable: dict[str, nn.Parameter], state: dict[str, Tensor]) -> No
             parameter.copy_(state[name])
 
 
-def _descend(loss: Tensor, optimiser: torch.optim.Optimizer, trainable: dict[str, nn.Parameter], clip: float) -> float:
-    if not torch.isfinite(loss):
-        raise FrostlineError(f"the training loss became {loss.item()}; try a smaller learning rate")
-    optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    cut_off = [name for name, parameter in trainable.items() if parameter.grad is None]
-    if cut_off:
-        raise FrostlineError(f"called trainable, but no gradient reaches: {', '.join(cut_off[:5])}")
-    nn.utils.clip_grad_norm_(trainable.values(), clip)
-    optimiser.step()
-    return float(loss.item())
+class _Descent:
+    """Goes down the loss step by step, and knows which tensors have had no gradient but zeros."""
+
+    def __init__(self, trainable: dict[str, nn.Parameter], plan: TrainingPlan) -> None:
+        self.trainable, self.plan = trainable, plan
+        self.optimiser = torch.optim.AdamW(trainable.values(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
+        self.silent, self.steps = dict(trainable), 0
+
+    def step(self, loss: Tensor, epochs: float) -> float:
+        """Take the step that ends so many epochs after the start; return the loss."""
+        if not torch.isfinite(loss):
+            raise FrostlineError(f"the training loss became {loss.item()}; try a smaller learning rate")
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        cut_off = [name for name, parameter in self.trainable.items() if parameter.grad is None]
+        if cut_off:
+            raise FrostlineError(f"called trainable, but no gradient reaches: {', '.join(cut_off[:5])}")
+        self.silent = {name: p for name, p in self.silent.items() if p.grad is not None and not p.grad.any()}
+        nn.utils.clip_grad_norm_(self.trainable.values(), self.plan.clip)
+        if self.plan.warmup_epochs:
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.plan.learning_rate * min(1.0, epochs / self.plan.warmup_epochs)
+        self.optimiser.step()
+        self.steps += 1
+        return float(loss.item())
+
+    def refuse_silent(self) -> None:
+        """Refuse what is called trainable and cannot learn."""
+        # in the first step one of LoRA's two matrices has a gradient of zero, since the other is zero
+        if self.silent and self.steps > 1:
+            names = ", ".join(list(self.silent)[:5])
+            raise FrostlineError(f"called trainable, but the gradient is zero in all {self.steps} steps: {names}")
 
 
 def _batches(

@@ -1,5 +1,6 @@
 """Panels for JupyterLab: thin widgets over the functions of the package."""
 
 from frostline.panels.annotation import AnnotationPanel
+from frostline.panels.progress import ProgressBar
 
-__all__ = ["AnnotationPanel"]
+__all__ = ["AnnotationPanel", "ProgressBar"]

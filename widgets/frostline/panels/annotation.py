@@ -11,14 +11,14 @@ from typing import Any
 import ipywidgets as widgets
 import traitlets
 
-from frostline import report
+from frostline import figures, report
 from frostline.comparison import Comparison, compare
 from frostline.datasets import Dataset
 from frostline.errors import Cancelled, FrostlineError
 from frostline.evaluation import evaluate_all
 from frostline.profiles import PROFILES, get_profile
 from frostline.records import Record
-from frostline.splits import split
+from frostline.splits import split as draw_split
 from frostline.strategies import STRATEGIES, build
 
 TICK = "Tick at least one strategy to run."
@@ -34,6 +34,8 @@ class AnnotationPanel(widgets.VBox):  # type: ignore[misc]
         What `frostline.load_dataset` returned.
     profile, strategies, checkpoint, seed
         What the controls show at first.
+    split, repeats
+        Kind of split and number of splits; by default what suits the data set, and the profile's number.
 
     Attributes
     ----------
@@ -72,11 +74,14 @@ class AnnotationPanel(widgets.VBox):  # type: ignore[misc]
         strategies: Sequence[str] | None = None,
         checkpoint: str = "mini",
         seed: int = 42,
+        split: str | None = None,
+        repeats: int | None = None,
     ) -> None:
         get_profile(profile)
         chosen = [strategy.name for strategy in build(strategies, profile=profile, checkpoint=checkpoint)]
         self.dataset = dataset
         self.checkpoint = checkpoint
+        self.split, self.repeats = split, repeats
         self._cancel = threading.Event()
         self._thread: threading.Thread | None = None
         self._make_controls(profile, chosen, seed)
@@ -135,7 +140,7 @@ class AnnotationPanel(widgets.VBox):  # type: ignore[misc]
 
     def _describe_strategies(self, _change: object = None) -> None:
         """Write beside each checkbox how many parameters it would train on this split."""
-        cut = split(self.dataset, seed=self._seed.value, profile=self._profile.value)
+        cut = draw_split(self.dataset, kind=self.split, seed=self._seed.value, profile=self._profile.value)
         plans = build(None, profile=self._profile.value, checkpoint=self.checkpoint)
         for strategy in plans:
             count = strategy.planned_parameters(cut)
@@ -248,8 +253,8 @@ class AnnotationPanel(widgets.VBox):  # type: ignore[misc]
     def _evaluations(self) -> Any:
         profile = get_profile(self._profile.value)
         splits = [
-            split(self.dataset, seed=self._seed.value, profile=profile, repeat=repeat)
-            for repeat in range(profile.repeats)
+            draw_split(self.dataset, kind=self.split, seed=self._seed.value, profile=profile, repeat=repeat)
+            for repeat in range(self.repeats or profile.repeats)
         ]
         strategies = build(self.chosen, profile=profile, checkpoint=self.checkpoint)
         return evaluate_all(strategies, self.dataset, splits, progress=self._on_progress, cancelled=self._cancel.is_set)
@@ -279,9 +284,9 @@ class AnnotationPanel(widgets.VBox):  # type: ignore[misc]
         shown = [name for name in ("frozen_probe", "lora") if name in comparison.strategies]
         for name in shown:
             alt = f"UMAP of the test cells in the representation of {name}, coloured by true class"
-            parts.append(report.image_html(report.umap_figure(comparison, name), alt))
+            parts.append(figures.image_html(figures.umap_figure(comparison, name), alt))
         alt = f"Confusion matrix of {comparison.best} on the test cells"
-        parts.append(report.image_html(report.confusion_figure(comparison, comparison.best), alt))
+        parts.append(figures.image_html(figures.confusion_figure(comparison, comparison.best), alt))
         self._show(parts)
 
     def _show(self, parts: Sequence[str]) -> None:

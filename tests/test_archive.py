@@ -1,0 +1,97 @@
+"""A comparison comes back from disk to the last bit, or not at all."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from frostline import archive
+from frostline.comparison import compare
+from frostline.errors import ArtifactError
+from frostline.records import Finding
+
+
+@pytest.fixture(scope="module")
+def comparison(make_record):
+    """Two strategies on two splits with groups, one of them without a map, and both kinds of study."""
+    warning = Finding("shared-group", "warning", "donor a", "It matters.", "Hold donors out.")
+    grouped = {"groups": ("a", "b") * 20, "group_key": "donor", "split_kind": "group", "findings": (warning,)}
+    records = [make_record(name, repeat=r, **grouped) for r in (0, 1) for name in ("head", "lora")]
+    records[1] = make_record("lora", umap=None, **grouped)
+    plain = {"validation_cells": (), "validation_labels": (), "validation_probabilities": None, "umap": None, **grouped}
+    records += [make_record("head", repeat=r, budget=n, **plain) for r in (0, 1) for n in (5, 10)]
+    distances = np.random.default_rng(0).random(40)
+    records += [make_record("head", unseen=name, distances=distances, **plain) for name in ("NK", "B cell")]
+    return compare(records)
+
+
+def test_every_record_comes_back_to_the_last_bit(comparison, tmp_path):
+    archive.write(tmp_path, comparison)
+    again = archive.read(tmp_path)
+    assert again.records == comparison.records
+    assert again.budget_records == comparison.budget_records
+    assert again.unseen_records == comparison.unseen_records
+    assert {path.name for path in tmp_path.iterdir()} == {*archive.FILES, archive.STUDIES}
+
+
+def test_without_studies_there_is_no_file_of_them(make_record, tmp_path):
+    archive.write(tmp_path, compare([make_record()]))
+    assert {path.name for path in tmp_path.iterdir()} == set(archive.FILES)
+    assert archive.read(tmp_path).records == (make_record(),)
+
+
+def test_records_without_validation_and_maps_come_back(make_record, tmp_path):
+    bare = make_record(umap=None, validation_cells=(), validation_labels=(), validation_probabilities=None)
+    archive.write(tmp_path, compare([bare]))
+    assert archive.read(tmp_path).records == (bare,)
+
+
+def test_splits_of_different_classes_come_back(make_record, tmp_path):
+    """In a split by group a class may be absent; its column holds 0 there and is dropped again."""
+    narrow = make_record(repeat=1, classes=("B cell", "NK", "T cell"))
+    wide = make_record(
+        repeat=0,
+        classes=("B cell", "NK", "T cell", "rare"),
+        probabilities=np.tile([0.4, 0.3, 0.2, 0.1], (40, 1)),
+        validation_probabilities=np.tile([0.4, 0.3, 0.2, 0.1], (30, 1)),
+    )
+    archive.write(tmp_path, compare([wide, narrow]))
+    assert archive.read(tmp_path).records == (wide, narrow)
+
+
+def test_no_number_is_there_twice(comparison, tmp_path):
+    archive.write(tmp_path, comparison)
+    for line in (tmp_path / archive.RECORDS).read_text().splitlines():
+        content = json.loads(line)
+        assert not {"cells", "labels", "probabilities", "groups", "umap", "distances"} & set(content)
+        assert not any(len(value) >= 30 for value in content.values() if isinstance(value, list))
+
+
+@pytest.mark.parametrize("name", [*archive.FILES, archive.STUDIES])
+def test_a_missing_or_damaged_file_is_an_error_that_names_the_folder(comparison, tmp_path, name):
+    archive.write(tmp_path, comparison)
+    (tmp_path / name).write_bytes(b"no such format")
+    with pytest.raises(ArtifactError, match="holds no comparison that can be read"):
+        archive.read(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(ArtifactError, match=str(tmp_path)):
+        archive.read(tmp_path)
+
+
+def test_predictions_without_a_record_are_an_error(comparison, tmp_path):
+    archive.write(tmp_path, comparison)
+    lines = (tmp_path / archive.RECORDS).read_text().splitlines(keepends=True)
+    (tmp_path / archive.RECORDS).write_text("".join(lines[:1] + lines[2:3] + lines[4:]))
+    with pytest.raises(ArtifactError, match=r"predictions without a record in predictions\.parquet"):
+        archive.read(tmp_path)
+
+
+def test_maps_of_other_cells_are_an_error(comparison, tmp_path):
+    archive.write(tmp_path, comparison)
+    table = pd.read_parquet(tmp_path / archive.UMAP)
+    table.iloc[::-1].to_parquet(tmp_path / archive.UMAP, index=False)
+    with pytest.raises(ArtifactError, match="of different cells"):
+        archive.read(tmp_path)

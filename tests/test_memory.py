@@ -1,0 +1,114 @@
+"""Peak memory: of this block alone, nested or not, and NA where nothing can measure it."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from frostline import memory
+from frostline.memory import peak_memory
+
+MB = 1_000_000
+
+
+def allocate(megabytes: int) -> None:
+    """Touch every page of an array, hold it until a thread can have seen it, then forget it."""
+    held = np.ones(megabytes * MB, dtype=np.uint8)
+    time.sleep(0.05)
+    del held
+
+
+@pytest.fixture(params=["system", "thread"])
+def way(request, monkeypatch):
+    """The system's own mark, or the thread that reads along where there is none."""
+    if request.param == "thread":
+        monkeypatch.setattr(memory, "_forget", lambda: False)
+    elif not memory._forget():
+        pytest.skip("this system does not forget its high-water mark")
+
+
+@pytest.mark.usefixtures("way")
+class TestPeak:
+    def test_one_block_cannot_inherit_the_peak_of_another(self):
+        with peak_memory() as large:
+            allocate(300)
+        with peak_memory() as small:
+            allocate(30)
+        assert large.bytes == pytest.approx(300 * MB, abs=20 * MB)
+        assert small.bytes == pytest.approx(30 * MB, abs=10 * MB)
+
+    def test_what_was_in_use_before_is_not_counted(self):
+        held = np.ones(200 * MB, dtype=np.uint8)
+        with peak_memory() as peak:
+            allocate(30)
+        assert held.nbytes > 5 * peak.bytes
+
+    def test_memory_that_was_freed_inside_counts(self):
+        with peak_memory() as peak:
+            allocate(100)
+            allocate(10)
+        assert peak.bytes == pytest.approx(100 * MB, abs=20 * MB)
+
+    def test_an_inner_block_takes_nothing_from_the_outer_one(self):
+        with peak_memory() as outer:
+            allocate(200)
+            with peak_memory() as inner:
+                allocate(30)
+            allocate(10)
+        assert outer.bytes == pytest.approx(200 * MB, abs=20 * MB)
+        assert inner.bytes == pytest.approx(30 * MB, abs=10 * MB)
+
+    def test_the_peak_of_an_inner_block_is_one_of_the_outer_one_too(self):
+        with peak_memory() as outer:
+            with peak_memory() as inner:
+                allocate(100)
+            assert inner.bytes == pytest.approx(100 * MB, abs=20 * MB)
+        assert outer.bytes >= inner.bytes - 10 * MB
+
+    def test_it_is_known_after_an_error_too(self):
+        with pytest.raises(KeyError), peak_memory() as peak:  # noqa: PT012 - the allocation belongs inside
+            allocate(50)
+            raise KeyError
+        assert peak.bytes == pytest.approx(50 * MB, abs=15 * MB)
+        assert memory._running == []
+        assert all(thread.name != "frostline-memory" for thread in threading.enumerate())
+
+
+def test_a_system_that_forbids_it_is_read_along(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "CLEAR_REFS", tmp_path / "missing" / "clear_refs")
+    assert not memory._forget()
+    with peak_memory() as peak:
+        allocate(50)
+    assert peak.bytes == pytest.approx(50 * MB, abs=15 * MB)
+
+
+class TestElsewhere:
+    @pytest.fixture(autouse=True)
+    def _no_proc(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(memory, "CLEAR_REFS", tmp_path / "none" / "clear_refs")
+        monkeypatch.setattr(memory, "STATUS", tmp_path / "status")
+
+    def test_psutil_reads_along(self):
+        pytest.importorskip("psutil")
+        with peak_memory() as peak:
+            allocate(50)
+        assert peak.bytes == pytest.approx(50 * MB, abs=15 * MB)
+
+    def test_without_psutil_it_is_not_known(self, monkeypatch):
+        original = builtins.__import__
+
+        def no_psutil(name, *args, **kwargs):
+            if name == "psutil":
+                raise ImportError(name)
+            return original(name, *args, **kwargs)
+
+        monkeypatch.delitem(sys.modules, "psutil", raising=False)
+        monkeypatch.setattr(builtins, "__import__", no_psutil)
+        with peak_memory() as peak:
+            allocate(10)
+        assert peak.bytes is None
