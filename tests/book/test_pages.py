@@ -51,7 +51,7 @@ def test_examples_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch, tmp
 def test_strategy_of_the_page_can_be_compared_and_saved(pbmc: datasets.Dataset, tmp_path: Path) -> None:
     (code,) = blocks(BOOK / "howto" / "strategy.md", "python")
     names: dict[str, object] = {"__name__": "page"}
-    exec(compile(code, "strategy.md", "exec"), names)
+    exec(compile(code, "strategy.md", "exec", dont_inherit=True), names)
     kind = names["NearestMean"]
     cut = split(pbmc, seed=1)
     record = evaluate(kind(), pbmc, cut)

@@ -21,8 +21,13 @@ def page(site: Path) -> BeautifulSoup:
 
 @pytest.fixture
 def copied(built: Path, tmp_path: Path) -> Path:
-    """A copy of the built project without its site, to be altered."""
-    return shutil.copytree(built, tmp_path / "project", ignore=shutil.ignore_patterns("build"))
+    """A copy of the built project without its site and with few pages, which are built in seconds, to be altered."""
+    root = shutil.copytree(built, tmp_path / "project", ignore=shutil.ignore_patterns("build"))
+    files = [f"published/{NAME}", f"published/{UNRUN}", "status"]
+    lines = ["format: jb-book", "root: index", "chapters:", *(f"  - file: {file}" for file in files)]
+    (root / "book" / "_toc.yml").write_text("\n".join(lines) + "\n")
+    (root / "book" / "index.md").write_text("# A small book\n")
+    return root
 
 
 def test_everything_on_the_site_resolves_inside_it(site: Path) -> None:

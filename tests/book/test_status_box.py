@@ -61,13 +61,20 @@ def test_failure_of_the_last_attempt_is_told_without_paths_of_the_machine(root: 
 def test_tutorial_that_was_never_run_is_listed_and_has_a_stand_in(tmp_path: Path) -> None:
     (state,) = states.states_of(tmp_path, ["mine"], tmp_path)
     assert (state.result, state.check) == ("not run", "not run")
-    assert "It has not been run yet" in status_box.render_stub(state)
+    assert "It has not been run yet" in status_box.render_stub(state, "Ours")
     row = BeautifulSoup(status_page.render_table([state]), "html.parser").select_one("tbody tr")
     assert [" ".join(cell.get_text(" ").split()) for cell in row.find_all(["th", "td"])][:3] == [
         "mine draft",
         "not run",
         "never",
     ]
+
+
+def test_stand_in_has_the_title_of_the_source_notebook(root: Path) -> None:
+    assert status_box.source_title(root / SOURCE) == NAME
+    (root / SOURCE).write_text(json.dumps(executed_notebook()))
+    assert status_box.source_title(root / SOURCE) == "Four ways to name a cell"
+    assert status_box.source_title(root / "gone.ipynb") == "gone"
 
 
 def test_table_of_all_tutorials_shows_every_column(root: Path) -> None:

@@ -23,7 +23,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
 from frostline.book.inputs import sha256
-from frostline.book.run_checks import TITLE, title_cell
+from frostline.book.run_checks import TITLE, read_json, title_cell
 from frostline.book.states import FOLDER, NOT_RUN, RELEASE, State, declared_names, refusal, state_of, states_of
 
 STATIC_NOTE = (
@@ -93,8 +93,9 @@ def draft_note(state: State) -> str:
         "failed": "The last attempt to run it failed.",
         NOT_RUN: "It has not been run yet.",
     }[state.result]
+    how = "Run it" if state.result == NOT_RUN else "Run it again"
     again = f"<code>frostline publish {escape(state.name)}</code>"
-    return f'<p class="frostline-draft"><strong>Draft.</strong> {why} Run it again: {again}.</p>\n'
+    return f'<p class="frostline-draft"><strong>Draft.</strong> {why} {how}: {again}.</p>\n'
 
 
 def render_box(state: State) -> str:
@@ -116,7 +117,7 @@ def render_box(state: State) -> str:
     )
 
 
-def render_stub(state: State) -> str:
+def render_stub(state: State, title: str) -> str:
     """Page of a tutorial that has no run to show."""
     failure: Mapping[str, Any] = state.failure
     when = f" on {time_element(failure['ended'])} (UTC)" if failure.get("ended") else ""
@@ -125,7 +126,16 @@ def render_stub(state: State) -> str:
         f'<section class="frostline-status" data-result="{escape(state.result)}" aria-label="Status of this page">\n'
         f"{draft_note(state)}{reason}</section>"
     )
-    return f"{STUB}\n# {state.name}\n\n{box}\n"
+    return f"{STUB}\n# {title}\n\n{box}\n"
+
+
+def source_title(notebook: Path) -> str:
+    """Title of a source notebook; its name when there is none to be read."""
+    content, problems = read_json(notebook)
+    cells = [] if problems else content.get("cells", [])
+    index = title_cell(cells)
+    found = TITLE.search("".join(cells[index]["source"])) if index is not None else None
+    return found.group().lstrip("# ") if found else notebook.stem
 
 
 def inject_box(notebook_text: str, state: State) -> str:
@@ -176,7 +186,8 @@ def on_builder_inited(app: Sphinx) -> None:
             folder.mkdir(exist_ok=True)
             state = state_of(folder, name, project_root(app))
             if not state.problems:
-                (folder / f"{name}.md").write_text(render_stub(state), encoding="utf-8")
+                title = source_title(project_root(app) / "notebooks" / f"{name}.ipynb")
+                (folder / f"{name}.md").write_text(render_stub(state, title), encoding="utf-8")
 
 
 def on_before_read(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
