@@ -178,7 +178,7 @@ class TestFrozenStates:
         for cells, found, expected in ((30, 7_000, 7_000), (30, 9_000, 7_000), (60, 5_000, 7_000), (90, 8_000, 8_000)):
 
             @contextmanager
-            def measured(found=found):
+            def measured(*, collect, found=found):
                 yield Peak(found)
 
             monkeypatch.setattr(embedding_module, "peak_memory", measured)

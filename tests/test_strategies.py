@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
+import itertools
 import json
 import shutil
+import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +20,9 @@ from anndata import AnnData
 from safetensors.numpy import load_file, save_file
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -29,17 +36,37 @@ from frostline.evaluation import evaluate
 from frostline.model import Encoder, EncoderConfig
 from frostline.monitor import Monitor
 from frostline.splits import split
-from frostline.strategies import STRATEGIES, FrozenProbe, HeadTuning, Lora, PcaLogistic
-from frostline.strategies.base import LinearProbe, probe_parameters
+from frostline.strategies import (
+    STRATEGIES,
+    Dora,
+    FrozenProbe,
+    FullTuning,
+    GenesLogistic,
+    HeadTuning,
+    Ia3,
+    Lora,
+    LoraAttention,
+    PcaKnn,
+    PcaLogistic,
+    ProbeObsm,
+)
+from frostline.strategies.encoder import EncoderStrategy
+from frostline.strategies.probe import LinearProbe, probe_parameters
+from frostline.strategies.selection import choose, inner_folds
+from frostline.strategies.tuning import EncoderTuning
 
 NAMES = list(STRATEGIES)
-ON_ENCODER = [name for name in NAMES if name != "pca_logistic"]
+ON_ENCODER = [name for name, kind in STRATEGIES.items() if issubclass(kind, EncoderStrategy)]
+THROUGH_ENCODER = [name for name, kind in STRATEGIES.items() if issubclass(kind, EncoderTuning)]
+ON_FROZEN = ["frozen_probe", "head"]
+IN_EPOCHS = ["head", *THROUGH_ENCODER]
 
 
 @pytest.fixture(scope="module")
 def build(tiny_profile, small_checkpoint):
     """Build a strategy of the list with the sizes of the tests."""
-    return lambda name: STRATEGIES[name].from_profile(tiny_profile, str(small_checkpoint))
+    profile = dataclasses.replace(tiny_profile, full_epochs=2, full_lr=2e-3)
+    return lambda name: STRATEGIES[name].from_profile(profile, str(small_checkpoint))
 
 
 @pytest.fixture(params=NAMES)
@@ -80,6 +107,13 @@ def corrupted(matrix: sparse.csr_matrix, rows: np.ndarray) -> sparse.csr_matrix:
     return changed.tocsr().astype(np.float32)
 
 
+def damaged(dataset, rows, fresh):
+    """The data set with other values for some cells, in its matrix and in obsm."""
+    adata = dataset.adata.copy()
+    adata.obsm["X_pca"][rows] = np.random.default_rng(0).normal(size=(len(rows), adata.obsm["X_pca"].shape[1]))
+    return fresh(dataset, adata=adata, matrix=corrupted(dataset.matrix, rows))
+
+
 class TestContract:
     def test_probabilities_have_one_column_a_class_and_rows_that_sum_to_one(self, fitted, cut):
         strategy, dataset = fitted
@@ -95,7 +129,10 @@ class TestContract:
         assert len(embedding) == len(cut.test)
         assert embedding.ndim == 2
         assert np.isfinite(embedding).all()
-        assert len(np.unique(embedding, axis=0)) > 0.9 * len(cut.test)
+        if strategy.name == "majority":
+            assert (embedding == 0).all()
+        else:
+            assert len(np.unique(embedding, axis=0)) > 0.9 * len(cut.test)
 
     def test_the_same_seed_gives_the_same_bits_whatever_the_global_random_state(
         self, strategy, fitted_once, pbmc, cut, fresh, tmp_path
@@ -133,13 +170,25 @@ class TestContract:
         self, strategy, fitted_once, pbmc, cut, fresh, tmp_path
     ):
         expected, dataset = fitted_once(strategy.name)
-        damaged = fresh(pbmc, matrix=corrupted(pbmc.matrix, cut.test))
-        strategy.fit(damaged, cut)
+        other = damaged(pbmc, cut.test, fresh)
+        strategy.fit(other, cut)
         assert files_of(strategy, tmp_path / "damaged") == files_of(expected, tmp_path / "expected")
         np.testing.assert_array_equal(
-            strategy.predict_proba(damaged, cut.validation), expected.predict_proba(dataset, cut.validation)
+            strategy.predict_proba(other, cut.validation), expected.predict_proba(dataset, cut.validation)
         )
-        assert not np.array_equal(strategy.predict_proba(damaged, cut.test), expected.predict_proba(dataset, cut.test))
+        same = np.array_equal(strategy.predict_proba(other, cut.test), expected.predict_proba(dataset, cut.test))
+        assert same == (strategy.name == "majority")
+
+    @pytest.mark.parametrize("name", [name for name in NAMES if name not in IN_EPOCHS])
+    def test_what_does_not_stop_early_does_not_look_at_validation_cells(
+        self, build, fitted_once, pbmc, cut, fresh, tmp_path, name
+    ):
+        expected, _ = fitted_once(name)
+        labels = pbmc.labels.copy()
+        labels[cut.validation] = labels[cut.validation][0]
+        other = dataclasses.replace(damaged(pbmc, cut.validation, fresh), labels=labels)
+        strategy = build(name).fit(other, cut)
+        assert files_of(strategy, tmp_path / "other") == files_of(expected, tmp_path / "expected")
 
     @pytest.mark.usefixtures("instant_umap")
     def test_a_class_that_training_lacks_gets_probability_zero(self, strategy, pbmc, cut, fresh):
@@ -167,15 +216,33 @@ class TestContract:
         assert again.cost().total_parameters == strategy.cost().total_parameters
 
     def test_planned_parameters_are_those_that_are_trained(self, fitted, cut):
-        strategy, _ = fitted
-        assert strategy.planned_parameters(cut) == strategy.cost().trainable_parameters > 0
+        strategy, dataset = fitted
+        assert strategy.planned_parameters(cut, dataset) == strategy.cost().trainable_parameters > 0
 
-    def test_the_cost_names_every_stage_and_counts_the_encoder_too(self, fitted):
-        cost = fitted[0].cost()
+    def test_the_cost_names_every_stage_and_counts_the_encoder_too(self, fitted, small_checkpoint):
+        strategy = fitted[0]
+        cost = strategy.cost()
         assert set(cost.seconds) == {"load", "embed", "fit", "predict"}
         assert all(seconds >= 0 for seconds in cost.seconds.values())
         assert cost.seconds["fit"] > 0
-        assert cost.total_parameters > cost.trainable_parameters
+        assert cost.total_parameters >= cost.trainable_parameters
+        if strategy.name in ON_ENCODER:
+            encoder = sum(p.numel() for p in load_checkpoint(small_checkpoint).encoder().parameters())
+            below = 0 if strategy.name == "full" else encoder
+            assert cost.total_parameters == cost.trainable_parameters + below
+
+    def test_the_cost_counts_the_bytes_that_are_saved(self, fitted, tmp_path):
+        assert fitted[0].cost().saved_bytes == sum(map(len, files_of(fitted[0], tmp_path).values()))
+
+    def test_only_a_shared_embedding_has_a_peak_of_its_own(self, fitted):
+        assert (fitted[0].embed_peak_ is not None) == (fitted[0].name in ON_FROZEN)
+
+    def test_what_is_searched_is_said(self, fitted):
+        strategy, _ = fitted
+        assert ("epochs" in strategy.budget) == (strategy.name in IN_EPOCHS)
+        assert ("cross-validation on training cells" in strategy.budget) == bool(strategy.chosen)
+        for value in strategy.chosen.values():
+            assert f" {value:g}" in strategy.budget
 
     @pytest.mark.usefixtures("instant_umap")
     def test_evaluation_fits_a_copy_and_leaves_the_hyper_parameters_alone(self, strategy, pbmc, cut, fresh):
@@ -186,14 +253,14 @@ class TestContract:
         assert record.parameters == strategy.parameters
 
     def test_hyper_parameters_cannot_be_changed(self, strategy):
-        name = next(iter(strategy.parameters))
+        name = next(iter(strategy.parameters), "classes_")
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(strategy, name, 1)
 
     def test_fitting_can_be_cancelled_at_every_step(self, strategy, fitted_once, pbmc, cut, fresh):
         steps = []
         strategy.fit(fresh(pbmc), cut, Monitor(lambda fraction, _message: steps.append(fraction)))
-        assert len(steps) >= 3
+        assert len(steps) >= (1 if strategy.name == "majority" else 3)
         assert steps == sorted(steps)
         for stop in {0, len(steps) // 2, len(steps) - 1}:
             asked = iter(range(10_000))
@@ -212,9 +279,27 @@ class TestContract:
         assert strategy.title
         assert strategy.trains
 
-    def test_it_separates_classes_that_are_easy_to_separate(self, strategy, easy, fresh):
+    def test_every_hyper_parameter_is_explained(self, strategy):
+        explained = {}
+        for kind in type(strategy).__mro__[:-1]:
+            body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body
+            for line, text in itertools.pairwise(body):
+                if isinstance(line, ast.AnnAssign) and isinstance(text, ast.Expr):
+                    explained[line.target.id] = text.value.value
+        assert set(strategy.parameters) <= set(explained)
+
+    def test_training_cells_of_one_class_are_refused_before_fitting(self, strategy, pbmc, cut, fresh):
+        strategy.check(pbmc, cut)
+        with pytest.raises(DatasetError, match=r"only 'Dendritic' in 'bulk_labels', and two classes are needed"):
+            strategy.check(pbmc, dataclasses.replace(cut, train=cut.train[pbmc.labels[cut.train] == "Dendritic"]))
+        with pytest.raises(DatasetError, match="no cell at all"):
+            strategy.check(pbmc, dataclasses.replace(cut, train=cut.train[:0]))
+
+    @pytest.mark.parametrize("name", [name for name in NAMES if name != "majority"])
+    def test_it_separates_classes_that_are_easy_to_separate(self, build, easy, fresh, name):
         """Two classes with marker genes of their own."""
         dataset, cut = easy
+        strategy = build(name)
         changes = {"epochs": 30} if "epochs" in strategy.parameters else {}
         strategy = dataclasses.replace(strategy, **changes)
         strategy.fit(fresh(dataset), cut)
@@ -228,10 +313,12 @@ def easy(pbmc, tiny_profile):
     rng = np.random.default_rng(0)
     kinds = np.arange(120) % 2
     rates = np.where((np.arange(40) < 20) == kinds[:, None].astype(bool), 3.0, 0.7)
+    counts = 1.0 * rng.poisson(rates)
     adata = AnnData(
-        sparse.csr_matrix(1.0 * rng.poisson(rates)),
+        sparse.csr_matrix(counts),
         obs=pd.DataFrame({"kind": np.array(["left", "right"])[kinds]}, index=[f"c{i}" for i in range(120)]),
         var=pd.DataFrame(index=list(pbmc.genes[:40])),
+        obsm={"X_pca": counts[:, 15:25]},
     )
     dataset = load_dataset(adata, "kind")
     return dataset, split(dataset, seed=0, profile=tiny_profile)
@@ -269,15 +356,11 @@ class TestTrainedTensors:
         monkeypatch.setattr(frostline.training, "train_classifier", spy)
         return seen
 
-    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize("name", IN_EPOCHS)
     def test_every_tensor_called_trainable_receives_a_gradient_and_changes(
         self, trained, build, pbmc, cut, fresh, name
     ):
         strategy = build(name).fit(fresh(pbmc), cut)
-        if not trained:  # a probe: its coefficients are all there is
-            assert strategy.cost().trainable_parameters == strategy.probe_.n_parameters
-            assert np.abs(strategy.probe_.coefficients).min(axis=0).max() > 0
-            return
         for tensor, facts in trained.items():
             assert facts["trainable"] == (facts["gradient"] > 0) == facts["changed"], tensor
         counted = sum(facts["size"] for facts in trained.values() if facts["trainable"])
@@ -307,28 +390,35 @@ class TestTrainedTensors:
         assert strategy.planned_parameters(cut) == strategy.cost().trainable_parameters
 
 
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """Data set, split and checkpoint folder."""
+    genes = [f"G{i}" for i in range(20)]
+    rng = np.random.default_rng(0)
+    values = rng.poisson(2.0, (36, 20)).astype(np.float32)
+    values[:, 0] += 1
+    obs = pd.DataFrame({"kind": list("ABCDEF") * 6}, index=[f"c{i}" for i in range(36)])
+    dataset = load_dataset(AnnData(values, obs=obs, var=pd.DataFrame(index=genes)), "kind")
+    vocabulary = {name: i for i, name in enumerate((*SPECIAL_TOKENS, *genes))}
+    config = EncoderConfig(len(vocabulary), d_model=512, n_heads=8, d_hid=512, n_layers=12)
+    folder = tmp_path_factory.mktemp("wide")
+    save_checkpoint(folder, Encoder(config), vocabulary)
+    return dataset, split(dataset), str(folder)
+
+
 class TestOfficialSizes:
     """512 wide, 12 layers, feed-forward 512, 6 classes: the numbers of the published comparison."""
 
-    @pytest.fixture(scope="class")
-    @staticmethod
-    def wide(tmp_path_factory):
-        """Data set, split and checkpoint folder."""
-        genes = [f"G{i}" for i in range(20)]
-        rng = np.random.default_rng(0)
-        values = rng.poisson(2.0, (36, 20)).astype(np.float32)
-        values[:, 0] += 1
-        obs = pd.DataFrame({"kind": list("ABCDEF") * 6}, index=[f"c{i}" for i in range(36)])
-        dataset = load_dataset(AnnData(values, obs=obs, var=pd.DataFrame(index=genes)), "kind")
-        vocabulary = {name: i for i, name in enumerate((*SPECIAL_TOKENS, *genes))}
-        config = EncoderConfig(len(vocabulary), d_model=512, n_heads=8, d_hid=512, n_layers=12)
-        folder = tmp_path_factory.mktemp("wide")
-        save_checkpoint(folder, Encoder(config), vocabulary)
-        return dataset, split(dataset), str(folder)
-
     @pytest.mark.parametrize(
         ("kind", "expected"),
-        [(HeadTuning, 4_102), (Lora, 102_406), (FrozenProbe, 6 * 513)],
+        [
+            (FrozenProbe, 6 * 513),
+            (HeadTuning, 4_102),
+            (Lora, 102_406),
+            (LoraAttention, 12 * 4 * 4 * (512 + 512) + 4_102),
+            (Dora, 102_406 + 12 * (512 + 512)),
+            (Ia3, 12 * 3 * 512 + 4_102),
+        ],
     )
     def test_trainable_parameters(self, wide, kind, expected):
         dataset, cut, folder = wide
@@ -341,71 +431,331 @@ class TestOfficialSizes:
         )
 
 
+@pytest.fixture(scope="module")
+def folds_of(pbmc, cut):
+    """Inner folds of the training cells of the small split."""
+    return lambda n_folds: inner_folds(pbmc, cut, n_folds)
+
+
+def held_out_loss(model, features, labels, folds) -> float:
+    """Mean log loss of held-out cells whose class the other folds know; a fold after the other, with scikit-learn."""
+    losses = []
+    for fold in np.unique(folds):
+        rows, held_out = folds != fold, folds == fold
+        known = held_out & np.isin(labels, labels[rows])
+        model.fit(features[rows], labels[rows])
+        probabilities = pd.DataFrame(model.predict_proba(features[known]), columns=model.classes_)
+        losses += [-np.log(row[label]) for (_, row), label in zip(probabilities.iterrows(), labels[known], strict=True)]
+    return float(np.mean(losses))
+
+
+class TestInnerFolds:
+    def stand_in(self, groups, kind="group", seed=0):
+        """What `inner_folds` reads of a data set and a split: two classes, the first of every third cell."""
+        n = len(groups)
+        cells, labels = np.array([f"c{i}" for i in range(n)]), np.where(np.arange(n) % 3 == 0, "A", "B")
+        dataset = SimpleNamespace(cells=cells, labels=labels, groups=np.array(groups))
+        return dataset, SimpleNamespace(train=np.arange(n), training_seed=seed, kind=kind)
+
+    def test_without_groups_every_class_is_spread_evenly(self, pbmc, cut):
+        folds = inner_folds(pbmc, cut, 5)
+        sizes = pd.crosstab(folds, pbmc.labels[cut.train])
+        assert (sizes.max() - sizes.min()).max() <= 1
+        assert np.ptp(sizes.sum(axis=1)) <= 1
+        assert len(sizes) == 5
+
+    def test_they_depend_on_seed_and_cells_and_not_on_the_order_of_rows(self, pbmc, cut):
+        folds = inner_folds(pbmc, cut, 5)
+        order = np.random.default_rng(0).permutation(len(folds))
+        np.testing.assert_array_equal(
+            inner_folds(pbmc, dataclasses.replace(cut, train=cut.train[order]), 5), folds[order]
+        )
+        assert not np.array_equal(inner_folds(pbmc, dataclasses.replace(cut, repeat=1), 5), folds)
+
+    @pytest.mark.parametrize("kind", ["group", "cross"])
+    def test_whole_groups_are_held_out_in_folds_of_similar_size(self, kind):
+        groups = np.repeat(list("abcdefg"), [9, 1, 8, 2, 7, 3, 6])
+        folds = inner_folds(*self.stand_in(groups, kind), 4)
+        assert all(len(np.unique(folds[groups == name])) == 1 for name in "abcdefg")
+        assert sorted(np.bincount(folds)) == [9, 9, 9, 9]
+
+    def test_there_are_no_more_folds_than_groups(self):
+        assert len(np.unique(inner_folds(*self.stand_in(np.repeat(["a", "b"], 20)), 5))) == 2
+
+    @pytest.mark.parametrize(("groups", "kind"), [(["a"] * 20, "group"), (["a", "b"] * 10, "stratified")])
+    def test_one_group_or_a_split_across_groups_is_stratified(self, groups, kind):
+        dataset, cut = self.stand_in(groups, kind)
+        expected = inner_folds(SimpleNamespace(cells=dataset.cells, labels=dataset.labels), cut, 5)
+        np.testing.assert_array_equal(inner_folds(dataset, cut, 5), expected)
+        assert np.bincount(expected).tolist() == [4] * 5
+
+    def test_fewer_cells_than_folds_make_fewer_folds(self):
+        assert sorted(inner_folds(*self.stand_in(["a"] * 3), 5)) == [0, 1, 2]
+
+
+class TestChoose:
+    LABELS = np.array(["A", "B", "A", "B", "rare"])
+
+    def chosen(self, folds, sure=(0.5, 0.9, 0.7), labels=LABELS):
+        """The choice among candidates that give the true class these probabilities."""
+
+        def candidates(rows, held_out):
+            classes = np.unique(labels[rows])
+            for p in sure:
+                hit = labels[held_out][:, None] == classes
+                yield np.where(hit, p, (1 - p) / (len(classes) - 1))
+
+        return choose([1.0, 2.0, 3.0], labels, np.array(folds), candidates, Monitor())
+
+    def test_the_lowest_held_out_loss_wins_and_a_class_that_is_not_known_is_passed_over(self):
+        assert self.chosen([0, 0, 1, 1, 1]) == 2.0
+
+    def test_among_equals_the_strongest_regularisation_wins(self):
+        assert self.chosen([0, 0, 1, 1, 1], sure=(0.5, 0.8, 0.8)) == 2.0
+        assert self.chosen([0, 0, 1, 1, 1], sure=(0.0, 0.0, 0.0)) == 1.0
+
+    def test_where_no_fold_can_be_scored_the_middle_is_taken(self):
+        assert self.chosen([0, 1, 0, 1, 1], sure=(0.9, 0.5, 0.7), labels=np.array(["A", "B", "A", "B", "B"])) == 2.0
+
+    def test_the_mean_is_over_cells_and_not_over_folds(self):
+        """Three cells want the first value, two the second."""
+        labels, folds = np.array(list("ABABAB")), np.array([0, 0, 0, 1, 1, 2])
+
+        def candidates(rows, held_out):
+            for good in ({0, 1, 2}, {3, 4, 5}):
+                p = np.where(np.isin(held_out, list(good)), 0.9, 0.6)
+                truth = labels[held_out][:, None] == ["A", "B"]
+                yield np.where(truth, p[:, None], 1 - p[:, None])
+
+        weights = (3 * np.log(0.9) + 3 * np.log(0.6),) * 2
+        assert weights[0] == weights[1]
+        assert choose([1.0, 2.0], labels, folds, candidates, Monitor()) == 1.0
+        folds[2] = 1  # the folds' own means would still prefer the same
+        assert choose([1.0, 2.0], labels, folds, candidates, Monitor()) == 1.0
+
+
 class TestLinearProbe:
     @pytest.fixture(params=[2, 5], ids=["two classes", "five classes"])
     def data(self, request):
+        """Features, labels and folds of training cells, and features of others."""
         rng = np.random.default_rng(request.param)
         names = np.array(["B", "NK", "T", "mono", "DC"])[: request.param]
-        labels = {part: rng.choice(names, n) for part, n in (("train", 120), ("validation", 40), ("test", 30))}
-        centres = rng.normal(size=(5, 7)) * 50
-        features = {
-            part: centres[[names.tolist().index(name) for name in found]] + 80 * rng.normal(size=(len(found), 7))
-            for part, found in labels.items()
-        }
-        return features, labels
+        numbers = rng.integers(0, request.param, 160)
+        features = (rng.normal(size=(5, 7)) * 50)[numbers] + 80 * rng.normal(size=(160, 7))
+        return features[:120], names[numbers[:120]], np.arange(120) % 5, features[120:]
 
-    def test_it_is_standardised_logistic_regression_whose_c_validation_chose(self, data):
-        features, labels = data
-        probe = LinearProbe.fit(features, labels, Monitor())
-        models = {
-            c: make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=10_000)).fit(
-                features["train"], labels["train"]
+    def test_it_is_standardised_logistic_regression_whose_c_a_grid_search_would_choose(self, data):
+        features, labels, folds, others = data
+        probe = LinearProbe.fit(features, labels, folds, Monitor())
+        search = GridSearchCV(
+            make_pipeline(StandardScaler(), LogisticRegression(max_iter=10_000)),
+            {"logisticregression__C": LinearProbe.GRID},
+            scoring="neg_log_loss",
+            cv=PredefinedSplit(folds),
+        ).fit(features, labels)
+        assert probe.c == search.best_params_["logisticregression__C"]
+        np.testing.assert_allclose(probe.predict_proba(others), search.predict_proba(others), rtol=0, atol=1e-9)
+
+    def test_classes_too_small_for_every_fold_do_no_harm(self, data):
+        features, labels, folds, _ = data
+        labels = labels.astype("U9")
+        labels[7], labels[[30, 41]] = "single", "pair"
+        probe = LinearProbe.fit(features, labels, folds, Monitor())
+        losses = {
+            c: held_out_loss(
+                make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=10_000)), features, labels, folds
             )
             for c in LinearProbe.GRID
         }
-        losses = {
-            c: log_loss(labels["validation"], model.predict_proba(features["validation"]), labels=model.classes_)
-            for c, model in models.items()
-        }
         assert probe.c == min(losses, key=losses.get)
-        expected = models[probe.c].predict_proba(features["test"])
-        np.testing.assert_allclose(probe.predict_proba(features["test"]), expected, rtol=0, atol=1e-9)
+        assert probe.coefficients.shape[0] == len(np.unique(labels))
 
-    def test_test_features_do_not_enter(self, data):
-        features, labels = data
-        other = {**features, "test": features["test"] * 1e6}
-        one, two = (LinearProbe.fit(x, labels, Monitor()) for x in (features, other))
-        np.testing.assert_array_equal(one.coefficients, two.coefficients)
+    def test_groups_that_are_classes_leave_nothing_to_choose_by(self, data):
+        features, labels, _, _ = data
+        two = np.isin(labels, ["B", "NK"])
+        features, labels = features[two], labels[two]
+        assert LinearProbe.fit(features, labels, (labels == "B").astype(int), Monitor()).c == 0.1
 
     def test_it_is_rebuilt_from_its_arrays(self, data):
-        probe = LinearProbe.fit(*data, Monitor())
+        *training, others = data
+        probe = LinearProbe.fit(*training, Monitor())
         again = LinearProbe.from_arrays(probe.arrays())
-        np.testing.assert_array_equal(again.predict_proba(data[0]["test"]), probe.predict_proba(data[0]["test"]))
+        np.testing.assert_array_equal(again.predict_proba(others), probe.predict_proba(others))
         assert again.c == probe.c
 
     def test_its_parameters_are_its_coefficients_and_intercepts(self, data):
-        probe = LinearProbe.fit(*data, Monitor())
-        n_classes = len(set(data[1]["train"]))
+        probe = LinearProbe.fit(*data[:3], Monitor())
+        n_classes = len(set(data[1]))
         assert probe.n_parameters == probe_parameters(7, n_classes) == (8 if n_classes == 2 else 8 * n_classes)
 
     def test_a_constant_feature_does_no_harm(self, data):
-        features, labels = data
-        constant = {part: np.hstack([x, np.full((len(x), 1), 3.0)]) for part, x in features.items()}
-        probe = LinearProbe.fit(constant, labels, Monitor())
-        expected = LinearProbe.fit(features, labels, Monitor()).predict_proba(features["test"])
-        np.testing.assert_allclose(probe.predict_proba(constant["test"]), expected, rtol=0, atol=1e-6)
+        features, labels, folds, others = data
+        constant = [np.hstack([x, np.full((len(x), 1), 3.0)]) for x in (features, others)]
+        probe = LinearProbe.fit(constant[0], labels, folds, Monitor())
+        expected = LinearProbe.fit(features, labels, folds, Monitor()).predict_proba(others)
+        np.testing.assert_allclose(probe.predict_proba(constant[1]), expected, rtol=0, atol=1e-6)
 
-    def test_validation_cells_of_unknown_classes_are_passed_over(self, data):
-        features, labels = data
-        odd = {**labels, "validation": labels["validation"].astype("U9")}
-        odd["validation"][:5] = "unheard"
-        known = odd["validation"] != "unheard"
-        only_known = (
-            {**features, "validation": features["validation"][known]},
-            {**odd, "validation": odd["validation"][known]},
+
+class TestMajority:
+    def test_every_cell_gets_the_class_shares_of_the_training_cells(self, pbmc, cut, fitted_once):
+        strategy, dataset = fitted_once("majority")
+        shares = pd.Series(pbmc.labels[cut.train]).value_counts(normalize=True).sort_index()
+        probabilities = strategy.predict_proba(dataset, cut.test)
+        assert strategy.classes_ == tuple(shares.index)
+        np.testing.assert_allclose(probabilities, np.tile(shares.to_numpy(), (len(cut.test), 1)), rtol=0, atol=1e-12)
+
+    def test_it_has_no_map(self, pbmc, cut, fresh):
+        record = evaluate(strategies.Majority(), fresh(pbmc), cut)
+        assert record.umap is None
+        assert set(record.predicted) == {"Dendritic"}
+
+
+class TestGenesLogistic:
+    def test_it_is_liblinears_l1_regression_of_one_class_against_the_rest(self, pbmc, cut, fitted_once, folds_of):
+        strategy, dataset = fitted_once("genes_logistic")
+        train, test = (pbmc.expression(rows, cut.genes).toarray().astype(float) for rows in (cut.train, cut.test))
+        labels, folds = pbmc.labels[cut.train], folds_of(3)
+
+        def model(c):
+            binary = LogisticRegression(
+                C=c, l1_ratio=1, solver="liblinear", intercept_scaling=30, max_iter=10_000, random_state=3
+            )
+            return OneVsRestClassifier(binary)
+
+        assert cut.training_seed == 3
+        losses = {c: held_out_loss(model(c), train, labels, folds) for c in GenesLogistic.GRID}
+        assert strategy.chosen == {"C": min(losses, key=losses.get)}
+        expected = model(strategy.chosen["C"]).fit(train, labels).predict_proba(test)
+        np.testing.assert_allclose(strategy.predict_proba(dataset, cut.test), expected, rtol=0, atol=1e-3)
+        assert strategy.cost().trainable_parameters == len(cut.classes) * (len(cut.genes) + 1)
+        assert (strategy.coefficients_ == 0).mean() > 0.5
+
+    def test_two_classes_share_one_row_of_coefficients(self, easy, fresh):
+        dataset, cut = easy
+        strategy = GenesLogistic().fit(fresh(dataset), cut)
+        assert strategy.coefficients_.shape == (1, 40)
+        binary = LogisticRegression(
+            C=strategy.chosen["C"],
+            l1_ratio=1,
+            solver="liblinear",
+            intercept_scaling=30,
+            max_iter=10_000,
+            random_state=cut.training_seed,
+        ).fit(dataset.matrix[cut.train].toarray(), dataset.labels[cut.train])
+        np.testing.assert_allclose(
+            strategy.predict_proba(dataset, cut.test),
+            binary.predict_proba(dataset.matrix[cut.test].toarray()),
+            rtol=0,
+            atol=1e-3,
         )
-        one, other = LinearProbe.fit(features, odd, Monitor()), LinearProbe.fit(*only_known, Monitor())
-        assert one.c == other.c
+
+
+class TestPcaKnn:
+    def test_it_is_the_vote_of_the_nearest_cells_on_the_components_of_pca_logistic(
+        self, pbmc, cut, fitted_once, folds_of
+    ):
+        strategy, dataset = fitted_once("pca_knn")
+        same, copy = fitted_once("pca_logistic")
+        train, test = (same.embed(copy, rows) for rows in (cut.train, cut.test))
+        np.testing.assert_array_equal(strategy.embed(dataset, cut.test), test)
+        labels, folds = pbmc.labels[cut.train], folds_of(5)
+
+        class Smoothed(KNeighborsClassifier):
+            def predict_proba(self, X):
+                share = pd.Series(self.classes_[self._y]).value_counts(normalize=True).sort_index().to_numpy()
+                return (self.n_neighbors * super().predict_proba(X) + share) / (self.n_neighbors + 1)
+
+        losses = {k: held_out_loss(Smoothed(k), train, labels, folds) for k in PcaKnn.GRID}
+        assert strategy.chosen == {"k": min(losses, key=losses.get)}
+        expected = Smoothed(strategy.k_).fit(train, labels).predict_proba(test)
+        np.testing.assert_allclose(strategy.predict_proba(dataset, cut.test), expected, rtol=0, atol=1e-9)
+
+    def test_fewer_training_cells_than_neighbours_vote_all(self, pbmc, cut, fresh):
+        labels = pbmc.labels[cut.train]
+        few = np.concatenate([cut.train[labels == name][:3] for name in ("Dendritic", "CD19+ B")])
+        few_cut = dataclasses.replace(cut, train=few)
+        probabilities = PcaKnn(n_components=3).fit(fresh(pbmc), few_cut).predict_proba(pbmc, cut.test)
+        assert probabilities.shape == (len(cut.test), 2)
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=0, atol=1e-12)
+
+
+class TestProbeObsm:
+    def with_embedding(self, dataset, fresh, values, key="X_scVI"):
+        adata = dataset.adata.copy()
+        adata.obsm[key] = values
+        return fresh(dataset, adata=adata)
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def values(pbmc):
+        return np.random.default_rng(0).normal(size=(len(pbmc), 6)) + 2 * (pbmc.labels == "Dendritic")[:, None]
+
+    def test_it_is_standardised_logistic_regression_on_the_embedding(self, pbmc, cut, fresh, values, folds_of):
+        dataset = self.with_embedding(pbmc, fresh, values)
+        strategy = ProbeObsm("X_scVI").fit(dataset, cut)
+        labels = pbmc.labels[cut.train]
+
+        def model(c):
+            return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=10_000))
+
+        losses = {c: held_out_loss(model(c), values[cut.train], labels, folds_of(5)) for c in LinearProbe.GRID}
+        assert strategy.chosen == {"C": min(losses, key=losses.get)}
+        expected = model(strategy.chosen["C"]).fit(values[cut.train], labels).predict_proba(values[cut.test])
+        np.testing.assert_allclose(strategy.predict_proba(dataset, cut.test), expected, rtol=0, atol=1e-9)
+        np.testing.assert_array_equal(strategy.embed(dataset, cut.test), values[cut.test])
+        assert strategy.planned_parameters(cut, dataset) == strategy.cost().trainable_parameters == 7 * len(cut.classes)
+
+    @pytest.mark.parametrize(
+        "container", [sparse.csr_matrix, sparse.csc_array, pd.DataFrame, lambda x: np.rint(1000 * x).astype(int)]
+    )
+    def test_the_container_does_not_matter(self, pbmc, cut, fresh, values, container):
+        values = np.rint(1000 * values)
+        given = container(values / 1000 if container.__name__ == "<lambda>" else values)
+        if isinstance(given, pd.DataFrame):
+            given.index, given.columns = pbmc.adata.obs_names, [f"latent {i}" for i in range(6)]
+        dataset = self.with_embedding(pbmc, fresh, given)
+        strategy = ProbeObsm("X_scVI")
+        strategy.check(dataset, cut)
+        np.testing.assert_array_equal(strategy.fit(dataset, cut).embed(dataset, cut.test), values[cut.test])
+
+    def test_a_missing_key_lists_those_that_are_there(self, pbmc, cut):
+        with pytest.raises(DatasetError, match="embedding 'X_scVI' is not in obsm, which has: X_pca, X_umap"):
+            ProbeObsm("X_scVI").check(pbmc, cut)
+
+    def test_an_empty_obsm_is_said_to_be_empty(self, pbmc, cut, fresh):
+        adata = pbmc.adata.copy()
+        del adata.obsm
+        with pytest.raises(DatasetError, match=r"'X_pca' is not in obsm, which has: nothing; compute one"):
+            ProbeObsm().check(fresh(pbmc, adata=adata), cut)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_a_value_that_is_missing_names_its_cell(self, pbmc, cut, fresh, values, value):
+        values = values.copy()
+        values[cut.test[3], 2] = value
+        with pytest.raises(DatasetError, match=rf"missing or infinite in 1 cell.*{pbmc.cells[cut.test[3]]}"):
+            ProbeObsm("X_scVI").check(self.with_embedding(pbmc, fresh, values), cut)
+
+    def test_what_is_no_table_of_numbers_is_refused(self, pbmc, cut, fresh, values):
+        for wrong in (values.astype(str), values[:, None, :], values + 1j, values[:, :0]):
+            with pytest.raises(DatasetError, match="must hold a row of real numbers for each cell"):
+                ProbeObsm("X_scVI").check(self.with_embedding(pbmc, fresh, wrong), cut)
+
+    @pytest.mark.usefixtures("instant_umap")
+    def test_its_name_tells_the_key_and_leads_back_to_it(self, pbmc, cut, fresh, values, tmp_path):
+        dataset = self.with_embedding(pbmc, fresh, values)
+        plain, other = strategies.build(["probe_obsm", "probe_obsm:X_scVI"])
+        assert (plain.name, other.name) == ("probe_obsm", "probe_obsm:X_scVI")
+        assert (plain.obsm_key, other.obsm_key) == ("X_pca", "X_scVI")
+        record = evaluate(other, dataset, cut)
+        assert record.strategy == "probe_obsm:X_scVI"
+        assert any("X_scVI was computed outside frostline" in note for note in record.notes)
+        other.fit(dataset, cut).save(tmp_path)
+        again = strategies.load(tmp_path)
+        assert (again.name, again) == ("probe_obsm:X_scVI", other)
+
+    def test_its_parameters_cannot_be_planned_without_the_data_set(self, cut):
+        with pytest.raises(DatasetError, match="pass the data set, too"):
+            ProbeObsm().planned_parameters(cut)
 
 
 class TestPcaLogistic:
@@ -479,38 +829,168 @@ class TestHead:
         assert len(strategy.fit(fresh(pbmc), cut).history_) == epochs
         assert sum(encoded_cells) == len(cut.train) + len(cut.validation)
 
+    def test_the_memory_of_a_shared_embedding_is_charged_to_both(self, encoded_cells, build, pbmc, cut, fresh):
+        dataset = fresh(pbmc)
+        probe = build("frozen_probe").fit(dataset, cut)
+        assert probe.embed_peak_ > 0
+        n_encoded = sum(encoded_cells)
+        head = build("head").fit(dataset, dataclasses.replace(cut, validation=cut.train))
+        assert sum(encoded_cells) == n_encoded
+        assert head.embed_peak_ == probe.embed_peak_
+
     def test_features_of_an_earlier_strategy_are_not_computed_again_and_still_charged(
         self, encoded_cells, build, pbmc, cut, fresh
     ):
         dataset = fresh(pbmc)
         probe = build("frozen_probe").fit(dataset, cut)
         n_encoded = sum(encoded_cells)
-        head = build("head").fit(dataset, cut)
+        head = build("head").fit(dataset, dataclasses.replace(cut, validation=cut.train))
         assert sum(encoded_cells) == n_encoded
-        assert head.cost().seconds["embed"] == pytest.approx(probe.cost().seconds["embed"])
+        assert head.cost().seconds["embed"] == pytest.approx(2 * probe.cost().seconds["embed"])
 
     def test_it_stops_early(self, build, pbmc, cut, fresh):
         strategy = dataclasses.replace(build("head"), epochs=400, learning_rate=0.5)
         assert len(strategy.fit(fresh(pbmc), cut).history_) < 400
 
 
-class TestLora:
-    def test_the_adapters_take_part_in_inference(self, build, pbmc, cut, fresh):
-        strategy = build("lora").fit(fresh(pbmc), cut)
+@pytest.mark.parametrize("name", THROUGH_ENCODER)
+class TestThroughTheEncoder:
+    """What holds for everything that trains weights inside the encoder."""
+
+    def test_every_trained_tensor_takes_part_in_inference(self, build, pbmc, cut, fresh, name):
+        strategy = build(name).fit(fresh(pbmc), cut)
         probabilities, embedding = strategy.predict_proba(pbmc, cut.test), strategy.embed(pbmc, cut.test)
-        names = [name for name, p in strategy.module_.named_parameters() if ".lora_B." in name and p.requires_grad]
-        assert len(names) == 4
-        parameters = dict(strategy.module_.named_parameters())
-        for name in names:
-            kept = parameters[name].detach().clone()
-            with torch.no_grad():  # not the same for all outputs: LayerNorm would take that away
-                parameters[name][::2].add_(0.3)
-            assert np.abs(strategy.embed(pbmc, cut.test) - embedding).max() > 1e-4, name
-            assert np.abs(strategy.predict_proba(pbmc, cut.test) - probabilities).max() > 1e-4, name
-            with torch.no_grad():
-                parameters[name].copy_(kept)
+        trained = {name: p for name, p in strategy.module_["encoder"].named_parameters() if p.requires_grad}
+        assert trained
+        rng = np.random.default_rng(0)  # not the same for all entries: LayerNorm would take that away
+        for tensor, parameter in trained.items():
+            kept = parameter.detach().clone()
+            parameter.data += torch.from_numpy(rng.normal(0, 0.3, parameter.shape).astype(np.float32))
+            # what a key has whatever the cell shifts all scores of a query alike, and the softmax takes it away
+            silent = tensor.endswith("k_proj.bias")
+            assert (np.abs(strategy.embed(pbmc, cut.test) - embedding).max() > 1e-5) != silent, tensor
+            changed = np.abs(strategy.predict_proba(pbmc, cut.test) - probabilities).max()
+            assert (changed > 1e-5) != silent, tensor
+            parameter.data[:] = kept
         np.testing.assert_array_equal(strategy.predict_proba(pbmc, cut.test), probabilities)
 
+    def test_without_dropout_training_and_inference_compute_the_same(self, build, pbmc, cut, fresh, name):
+        strategy = build(name).fit(fresh(pbmc), cut)
+        for module in strategy.module_.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+            elif isinstance(getattr(module, "dropout", None), float):
+                module.dropout = 0.0
+        tokens = strategy._tokens(pbmc, cut.test)
+        with torch.no_grad():
+            training = strategy._logits(tokens) if strategy.module_.train() else None
+            inference = strategy._logits(tokens) if strategy.module_.eval() else None
+        np.testing.assert_allclose(training, inference, rtol=0, atol=1e-5)
+        expected = torch.softmax(inference.double(), dim=1)
+        np.testing.assert_allclose(strategy.predict_proba(pbmc, cut.test), expected, rtol=0, atol=1e-5)
+        with torch.no_grad():  # with dropout on they would differ: the comparison above is not empty
+            strategy.module_["head"].dropout.p = 0.5
+            strategy.module_.train()
+            assert (strategy._logits(tokens) - inference).abs().max() > 1e-3
+
+    def test_inference_is_without_dropout(self, fitted_once, pbmc, cut, name):
+        strategy, dataset = fitted_once(name)
+        one, again = (strategy.predict_proba(dataset, cut.test) for _ in range(2))
+        np.testing.assert_array_equal(one, again)
+        assert not any(module.training for module in strategy.module_.modules())
+
+    def test_cells_that_were_predicted_are_not_encoded_again_to_be_mapped(
+        self, encoded_cells, build, pbmc, cut, fresh, name
+    ):
+        strategy = build(name).fit(fresh(pbmc), cut)
+        encoded_cells.clear()
+        strategy.predict_proba(pbmc, cut.test)
+        seconds = strategy.cost().seconds["predict"]
+        strategy.predict_proba(pbmc, cut.validation)
+        strategy.embed(pbmc, cut.test)
+        strategy.predict_proba(pbmc, cut.test)
+        assert sum(encoded_cells) == len(cut.test) + len(cut.validation)
+        assert strategy.cost().seconds["predict"] == pytest.approx(seconds, rel=0.9)  # charged as if encoded anew
+        other = fresh(pbmc, matrix=corrupted(pbmc.matrix, cut.test[:1]))
+        assert not np.array_equal(strategy.embed(other, cut.test)[0], strategy.embed(pbmc, cut.test)[0])
+
+    def test_the_checkpoint_stays_as_it_is(self, build, pbmc, cut, fresh, small_checkpoint, name):
+        before = {path.name: path.read_bytes() for path in small_checkpoint.iterdir()}
+        build(name).fit(fresh(pbmc), cut)
+        assert {path.name: path.read_bytes() for path in small_checkpoint.iterdir()} == before
+
+
+class TestFull:
+    def test_the_whole_encoder_is_trained_and_saved(self, fitted_once, small_checkpoint, tmp_path):
+        strategy, _ = fitted_once("full")
+        original = load_checkpoint(small_checkpoint).encoder().state_dict()
+        strategy.save(tmp_path)
+        saved = load_file(tmp_path / "weights.safetensors")
+        assert {name.removeprefix("trained.") for name in saved if name.startswith("trained.")} == set(original)
+        for name, tensor in original.items():
+            assert not np.array_equal(saved[f"trained.{name}"], tensor), name
+
+    def test_official_sizes(self, wide):
+        dataset, cut, folder = wide
+        strategy = FullTuning(checkpoint=folder, epochs=1)
+        encoder = sum(p.numel() for p in load_checkpoint(folder).encoder().parameters())
+        assert strategy.planned_parameters(cut) == encoder + 4_102
+        cost = strategy.fit(dataset, cut).cost()
+        assert cost.trainable_parameters == cost.total_parameters == encoder + 4_102
+
+    def test_it_warms_up_and_clips(self, monkeypatch, build, pbmc, cut, fresh):
+        plans = []
+        original = frostline.training.train_classifier
+
+        def spy(module, logits, targets, plan, **options):
+            plans.append(plan)
+            return original(module, logits, targets, plan, **options)
+
+        monkeypatch.setattr(frostline.training, "train_classifier", spy)
+        dataclasses.replace(build("full"), epochs=1).fit(fresh(pbmc), cut)
+        dataclasses.replace(build("lora"), epochs=1).fit(fresh(pbmc), cut)
+        assert [(plan.warmup_epochs, plan.clip) for plan in plans] == [(1, 1.0), (0, 1.0)]
+
+    def test_it_is_the_only_one_that_must_be_asked_for(self):
+        assert [name for name, kind in STRATEGIES.items() if kind.expensive] == ["full"]
+        assert FullTuning().learning_rate == strategies.build(["full"])[0].learning_rate == 1e-4
+
+
+class TestIa3:
+    def test_factors_start_at_one_and_scale_keys_values_and_inner_activations(self, build, pbmc, cut, fresh):
+        strategy = dataclasses.replace(build("ia3"), epochs=1, learning_rate=0.0).fit(fresh(pbmc), cut)
+        factors = {n: p for n, p in strategy.module_["encoder"].named_parameters() if p.requires_grad}
+        shapes = {name.split(".ia3_l")[0].rpartition(".")[2]: tuple(p.shape) for name, p in factors.items()}
+        assert shapes == {"k_proj": (32, 1), "v_proj": (32, 1), "linear2": (1, 48)}
+        assert len(factors) == 3 * 2
+        assert all((p == 1).all() for p in factors.values())
+
+    def test_a_factor_on_a_value_is_a_factor_on_weights_and_bias(self, fitted_once, pbmc, cut, small_checkpoint):
+        """The same as an encoder whose own weights were multiplied: factors take part as they should."""
+        strategy, dataset = fitted_once("ia3")
+        encoder = load_checkpoint(small_checkpoint).encoder()
+        with torch.no_grad():
+            for name, factor in strategy.module_["encoder"].named_parameters():
+                if ".ia3_l." not in name:
+                    continue
+                layer = encoder.get_submodule(name.split(".ia3_l.")[0])
+                layer.weight *= factor  # (out, 1) for a projection, (1, in) for the feed-forward
+                if factor.shape[1] == 1:
+                    layer.bias *= factor[:, 0]
+        states = encode(encoder, strategy._tokens(dataset, cut.test))
+        expected = states / np.linalg.norm(states, axis=1, keepdims=True)
+        np.testing.assert_allclose(strategy.embed(dataset, cut.test), expected, rtol=0, atol=1e-5)
+
+
+class TestDora:
+    def test_it_trains_lengths_too(self, fitted_once):
+        names = [n for n, p in fitted_once("dora")[0].module_["encoder"].named_parameters() if p.requires_grad]
+        for part in ("lora_A", "lora_B", "lora_magnitude_vector"):
+            assert sum(part in name for name in names) == 4
+        assert len(names) == 12
+
+
+class TestLora:
     def test_the_encoder_below_the_adapters_is_the_checkpoints(self, fitted_once, small_checkpoint):
         strategy, _ = fitted_once("lora")
         original = load_checkpoint(small_checkpoint).encoder().state_dict()
@@ -526,15 +1006,9 @@ class TestLora:
         assert all(name.startswith("encoder.transformer_encoder.layers.") for name in names)
         assert len(names) == 8
 
-    def test_it_is_inference_without_dropout(self, fitted_once, pbmc, cut):
-        strategy, dataset = fitted_once("lora")
-        one, again = (strategy.predict_proba(dataset, cut.test) for _ in range(2))
-        np.testing.assert_array_equal(one, again)
-        assert not any(module.training for module in strategy.module_.modules())
-
     @pytest.mark.parametrize("targets", [("linear3",), ("linear1", "attention"), ()])
     def test_an_unknown_target_lists_the_known_ones(self, targets):
-        with pytest.raises(FrostlineError, match=r"LoRA targets .*known: linear1, linear2, q_proj, k_proj, v_proj"):
+        with pytest.raises(FrostlineError, match=r"adapter targets .*known: linear1, linear2, q_proj, k_proj, v_proj"):
             Lora(targets=targets)
 
     def test_rank_and_alpha_decide_the_update(self, build, pbmc, cut, fresh):
@@ -568,14 +1042,19 @@ class TestSaving:
         fitted_once("pca_logistic")[0].save(tmp_path)
         content = json.loads((tmp_path / "strategy.json").read_text())
         (tmp_path / "strategy.json").write_text(json.dumps({**content, "strategy": "magic"}))
-        with pytest.raises(FrostlineError, match="unknown strategy 'magic'; known: pca_logistic"):
+        with pytest.raises(FrostlineError, match="unknown strategy 'magic'; known: majority, pca_logistic"):
             strategies.load(tmp_path)
 
 
 class TestBuild:
-    def test_all_of_them_in_the_order_of_thawing_by_default(self):
-        assert [strategy.name for strategy in strategies.build()][:4] == NAMES[:4]
-        assert NAMES[:4] == ["pca_logistic", "frozen_probe", "head", "lora"]
+    def test_one_for_each_depth_of_thawing_by_default(self):
+        assert [strategy.name for strategy in strategies.build()] == ["pca_logistic", "frozen_probe", "head", "lora"]
+
+    def test_all_of_them_in_the_order_of_thawing(self):
+        baselines = ["majority", "pca_logistic", "genes_logistic", "pca_knn", "frozen_probe", "probe_obsm", "head"]
+        assert [*baselines, "lora", "lora_attention", "dora", "ia3", "full"] == NAMES
+        assert [name for name, kind in STRATEGIES.items() if kind.on_embedding] == baselines
+        assert [strategy.name for strategy in strategies.build(NAMES)] == NAMES
 
     def test_profile_and_checkpoint_reach_the_strategies(self, tiny_profile):
         head, lora = strategies.build(["head", "lora"], profile=tiny_profile, checkpoint="somewhere")
@@ -587,7 +1066,11 @@ class TestBuild:
     @pytest.mark.parametrize(
         ("names", "message"),
         [
-            (["magic"], "unknown strategy 'magic'; known: pca_logistic, frozen_probe, head, lora"),
+            (["magic"], "unknown strategy 'magic'; known: majority, pca_logistic, genes_logistic"),
+            (["magic:X_pca"], "unknown strategy 'magic:X_pca'; known: majority"),
+            (["head:X_pca"], "strategy 'head' takes nothing after its name; got 'head:X_pca'"),
+            (["probe_obsm:"], "name the key of obsm after the colon"),
+            (["probe_obsm", "probe_obsm:X_pca"], "name each strategy once"),
             (["head", "head"], "name each strategy once"),
             ([], "at least one"),
         ],
@@ -613,9 +1096,9 @@ class TestCheck:
         with pytest.raises(CheckpointError, match="unknown checkpoint 'nothing'"):
             dataclasses.replace(strategy, checkpoint="nothing").check(pbmc, cut)
 
-    @pytest.mark.parametrize("name", [name for name in NAMES if name in {"head", "lora"}])
+    @pytest.mark.parametrize("name", IN_EPOCHS)
     def test_validation_cells_of_unknown_classes_only_are_refused(self, build, pbmc, cut, fresh, name):
         labels = pbmc.labels.astype("U40")
         labels[cut.validation] = "unheard"
         with pytest.raises(DatasetError, match="no validation cell has a class that the training cells have"):
-            build(name).fit(fresh(pbmc, labels=labels), cut)
+            build(name).check(fresh(pbmc, labels=labels), cut)

@@ -185,7 +185,7 @@ def _whole(content: dict[str, Any], parts: dict[str, dict[Any, pd.DataFrame]]) -
         content["groups"] = rows["group"].tolist()
     if content["unseen"] is not None:
         content["distances"] = rows["distance"].tolist()
-    absent = {"groups": None, "umap": None, "distances": None, "validation_probabilities": None}
+    absent: dict[str, Any] = {"groups": None, "umap": None, "distances": None, "validation_probabilities": None}
     absent |= {"validation_cells": (), "validation_labels": ()}
     return Record.from_json(json.dumps({**absent, **content}))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -266,8 +266,9 @@ class Comparison:
         rows = []
         budgets = sorted({record.budget for record in self.budget_records if record.budget is not None})
         for budget in [*budgets, None] if budgets else []:
-            records = self.records if budget is None else _with(self.budget_records, lambda r, b=budget: r.budget == b)
-            part = self if budget is None else Comparison(tuple(records))
+            part = self
+            if budget is not None:
+                part = Comparison(tuple(record for record in self.budget_records if record.budget == budget))
             for name in part.strategies:
                 found = part.of(name)
                 rows.append(
@@ -297,7 +298,7 @@ class Comparison:
         for record in self.unseen_records:
             hidden = np.array(record.labels) == record.unseen
             doubt = 1 - record.probabilities.max(axis=1)
-            row = {
+            row: dict[str, object] = {
                 "strategy": record.strategy,
                 "unseen": record.unseen,
                 "repeat": record.repeat,
@@ -370,10 +371,6 @@ def _largest(values: Sequence[int | None]) -> int | None:
     return max(defined) if len(defined) == len(values) else None
 
 
-def _with(records: Iterable[Record], wanted: Callable[[Record], bool]) -> list[Record]:
-    return [record for record in records if wanted(record)]
-
-
 def long_predictions(records: Sequence[Record], classes: Sequence[str]) -> pd.DataFrame:
     """One row a record and test cell, in the order of both.
 
@@ -434,14 +431,16 @@ def compare(records: Sequence[Record]) -> Comparison:
     >>> list(compare([record]).leaderboard().columns)[:3]
     ['strategy', 'macro_f1', 'macro_f1_low']
     """
-    plain = _with(records, lambda record: record.budget is None and record.unseen is None)
+    plain = [record for record in records if record.budget is None and record.unseen is None]
     if not plain:
         raise FrostlineError("there is no record to compare")
     for budget, unseen in {(record.budget, record.unseen): None for record in records}:
-        _refuse_gaps(_with(records, lambda r, b=budget, u=unseen: (r.budget, r.unseen) == (b, u)))
+        _refuse_gaps([record for record in records if (record.budget, record.unseen) == (budget, unseen)])
     for repeat in {record.repeat for record in records}:
-        tested = _with(records, lambda record, n=repeat: record.repeat == n)
-        ground = {(r.test_fingerprint, r.classes): r.strategy for r in tested if r.budget is None and r.unseen is None}
+        tested = [record for record in records if record.repeat == repeat]
+        ground = {
+            (record.test_fingerprint, record.classes): record.strategy for record in plain if record.repeat == repeat
+        }
         others = {record.test_fingerprint: record.strategy for record in tested}
         if len(ground) > 1 or len(others) > 1:
             names = ground.values() if len(ground) > 1 else others.values()
@@ -451,8 +450,8 @@ def compare(records: Sequence[Record]) -> Comparison:
             )
     return Comparison(
         tuple(plain),
-        tuple(_with(records, lambda record: record.budget is not None)),
-        tuple(_with(records, lambda record: record.unseen is not None)),
+        tuple(record for record in records if record.budget is not None),
+        tuple(record for record in records if record.unseen is not None),
     )
 
 

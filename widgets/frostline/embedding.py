@@ -161,7 +161,7 @@ def frozen_states(
     todo = np.unique(cells[~shared.done[cells]])
     if len(todo):
         started = time.perf_counter()
-        with peak_memory() as peak:
+        with peak_memory(collect=False) as peak:
             tokens = tokenize_cells(dataset, todo, genes, checkpoint, seed=seed, max_length=max_length)
             shared.states[todo] = encode(checkpoint.encoder(), tokens, monitor=monitor)
         shared.peak = max((found for found in (shared.peak, peak.bytes) if found is not None), default=None)

@@ -69,7 +69,7 @@ def evaluate(
             part: _all_classes(fitted.predict_proba(dataset, cells), fitted.classes_, split.classes)
             for part, cells in _predicted_cells(split).items()
         }
-    cost = dataclasses.replace(fitted.cost(), peak_memory=_larger(peak.bytes, getattr(fitted, "embed_peak_", None)))
+    cost = dataclasses.replace(fitted.cost(), peak_memory=_larger(peak.bytes, fitted.embed_peak_))
     record = _record(fitted, dataset, split, predicted, cost, findings)
     monitor.step(1.0, "done")
     return record
@@ -103,6 +103,8 @@ def _record(
     return Record(
         strategy=fitted.name,
         parameters=fitted.parameters,
+        searched=fitted.budget,
+        chosen=fitted.chosen,
         dataset=dataset.name,
         label_key=dataset.label_key,
         profile=split.profile.name,

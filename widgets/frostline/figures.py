@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,7 @@ LINES = ("-", "--", "-.", ":")
 DPI = 150
 
 
-def style(i: int) -> dict[str, str]:
+def style(i: int) -> dict[str, Any]:
     """Colour, marker and line of the i-th of several things: no two alike before the 28th."""
     kind = i // len(COLOURS)
     return {

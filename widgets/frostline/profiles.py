@@ -35,7 +35,7 @@ class Profile:
     """Learning rate of adapters and their head."""
     repeats: int
     """Independent splits, each with a seed of its own."""
-    full_epochs: int = 8
+    full_epochs: int = 16
     """Longest training of all weights; it stops early on the validation loss."""
     full_lr: float = 1e-4
     """Learning rate of all weights, after its warm-up."""
@@ -44,8 +44,8 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("quickstart", 1_000, 2_000, 32, 60, 8, 2e-3, 2e-3, 1, 8, 1e-4),
-        Profile("full", 20_000, 5_000, 32, 200, 20, 1e-3, 1e-3, 3, 20, 1e-4),
+        Profile("quickstart", 1_000, 2_000, 32, 60, 8, 2e-3, 2e-3, 1, 16, 1e-4),
+        Profile("full", 20_000, 5_000, 32, 200, 20, 1e-3, 1e-3, 3, 30, 1e-4),
     )
 }
 

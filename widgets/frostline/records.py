@@ -107,6 +107,10 @@ class Record:
     """One entry an epoch, for strategies that train."""
     notes: tuple[str, ...] = field(default=())
     """What a reader must know before believing the numbers."""
+    searched: str = ""
+    """What was tried to choose hyper-parameters, or the moment to stop."""
+    chosen: Mapping[str, float] = field(default_factory=dict)
+    """Hyper-parameters that the search chose, by name."""
     split_kind: str = "stratified"
     """`stratified`, `group` or `cross`."""
     group_key: str | None = None

@@ -66,7 +66,7 @@ def calibration_table(comparison: Comparison) -> pd.DataFrame:
     """Probabilities before and after temperature scaling, and what a confidence threshold buys."""
     board = comparison.leaderboard()
     number, percent = "{:.3f}".format, "{:.0%}".format
-    wanted = {
+    wanted: dict[str, tuple[str, Callable[[Any], str]]] = {
         "strategy": ("Strategy", str),
         "log_loss": ("Log loss", number),
         "log_loss_scaled": ("scaled", number),
@@ -121,6 +121,24 @@ def costs_table(comparison: Comparison) -> pd.DataFrame:
             "saved_bytes": ("Saved (kB)", lambda value: f"{value / 1000:,.0f}"),
         },
     )
+
+
+def budgets_table(comparison: Comparison) -> pd.DataFrame:
+    """What each strategy was allowed to try, and what it chose in each repeat."""
+    import pandas as pd
+
+    rows = []
+    for name in comparison.strategies:
+        records = comparison.of(name)
+        fixed = ", ".join(f"{key} {_said(value)}" for key, value in records[0].parameters.items()) or "none"
+        chosen = ["; ".join(f"{key} {value:g}" for key, value in record.chosen.items()) for record in records]
+        text = " / ".join(chosen) if any(chosen) else "nothing"
+        rows.append({"Strategy": name, "Fixed": fixed, "Searched": records[0].searched, "Chosen, by repeat": text})
+    return pd.DataFrame(rows)
+
+
+def _said(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def label_efficiency_table(comparison: Comparison) -> pd.DataFrame:
@@ -294,6 +312,8 @@ def _sections(comparison: Comparison) -> list[str]:
             "confidence, or by their distance to the training cells in the strategy's representation."
         )
         parts.append(("Unknown cells", markdown_table(unknown_cells_table(comparison)), explained))
+    explained = "Every strategy's hyper-parameters, what it searched on training cells, and what it chose."
+    parts.append(("Budgets", markdown_table(budgets_table(comparison)), explained))
     explained = (
         "Peak memory: above what was in use before the strategy began. Parameters include a probe's coefficients."
     )

@@ -138,12 +138,13 @@ def weighted_macro_f1(
     total = support + weights @ claimed
     f1 = np.divide(2 * (weights @ (is_class & claimed)), total, out=np.zeros_like(total), where=total > 0)
     present = support > 0
-    return np.divide(
+    scores: NDArray[np.float64] = np.divide(
         (f1 * present).sum(axis=1),
         present.sum(axis=1),
         out=np.full(len(weights), np.nan),
         where=present.any(axis=1),
     )
+    return scores
 
 
 def bootstrap_macro_f1(

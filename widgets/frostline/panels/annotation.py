@@ -19,7 +19,7 @@ from frostline.evaluation import evaluate_all
 from frostline.profiles import PROFILES, get_profile
 from frostline.records import Record
 from frostline.splits import split as draw_split
-from frostline.strategies import STRATEGIES, build
+from frostline.strategies import STRATEGIES, ProbeObsm, Strategy, build
 
 TICK = "Tick at least one strategy to run."
 WIDE = widgets.Layout(width="auto")
@@ -115,7 +115,7 @@ class AnnotationPanel(widgets.VBox):  # type: ignore[misc]
         )
         self._boxes = {
             name: widgets.Checkbox(value=name in chosen, indent=False, layout=WIDE, tooltip=f"Trains {kind.trains}")
-            for name, kind in STRATEGIES.items()
+            for name, kind in self._offered(chosen)
         }
         self._run_button = widgets.Button(description="Run", button_style="primary", icon="play")
         self._cancel_button = widgets.Button(
@@ -123,6 +123,13 @@ class AnnotationPanel(widgets.VBox):  # type: ignore[misc]
         )
         self._run_button.on_click(lambda _: self._start())
         self._cancel_button.on_click(lambda _: self.cancel())
+
+    def _offered(self, chosen: Sequence[str]) -> list[tuple[str, type[Strategy]]]:
+        """Every strategy; the probe of obsm once for each embedding that the data set carries."""
+        embeddings = [f"{ProbeObsm.name}:{key}" for key in self.dataset.adata.obsm]
+        names = [name for name in STRATEGIES if name != ProbeObsm.name] + embeddings
+        names += [name for name in chosen if name not in names]
+        return [(name, STRATEGIES[name.partition(":")[0]]) for name in names]
 
     def _make_displays(self) -> None:
         data = self.dataset
@@ -141,10 +148,11 @@ class AnnotationPanel(widgets.VBox):  # type: ignore[misc]
     def _describe_strategies(self, _change: object = None) -> None:
         """Write beside each checkbox how many parameters it would train on this split."""
         cut = draw_split(self.dataset, kind=self.split, seed=self._seed.value, profile=self._profile.value)
-        plans = build(None, profile=self._profile.value, checkpoint=self.checkpoint)
-        for strategy in plans:
-            count = strategy.planned_parameters(cut)
-            self._boxes[strategy.name].description = f"{strategy.title} ({strategy.name}): {count:,} trained parameters"
+        for name, box in self._boxes.items():
+            (strategy,) = build([name], profile=self._profile.value, checkpoint=self.checkpoint)
+            count = strategy.planned_parameters(cut, self.dataset)
+            price = "; expensive" if strategy.expensive else ""
+            box.description = f"{strategy.title} ({name}): {count:,} trained parameters{price}"
 
     def _enable(self, _change: object = None) -> None:
         running = self.state == "running"

@@ -1,4 +1,4 @@
-"""The strategies, in the order in which they thaw more and more of the encoder.
+"""The strategies: baselines without a foundation model, then those that thaw more and more of the encoder.
 
 To add one: write a file beside this one and add its class to `STRATEGIES`.
 """
@@ -11,21 +11,44 @@ from pathlib import Path
 
 from frostline.errors import FrostlineError, unknown
 from frostline.profiles import Profile, get_profile
+from frostline.strategies.adapters import Dora, Ia3, Lora, LoraAttention
 from frostline.strategies.base import Strategy
 from frostline.strategies.frozen_probe import FrozenProbe
+from frostline.strategies.full import FullTuning
+from frostline.strategies.genes_logistic import GenesLogistic
 from frostline.strategies.head import HeadTuning
-from frostline.strategies.lora import Lora
+from frostline.strategies.majority import Majority
+from frostline.strategies.pca_knn import PcaKnn
 from frostline.strategies.pca_logistic import PcaLogistic
+from frostline.strategies.probe_obsm import ProbeObsm
 
 STRATEGIES: dict[str, type[Strategy]] = {
-    strategy.name: strategy for strategy in (PcaLogistic, FrozenProbe, HeadTuning, Lora)
+    strategy.name: strategy
+    for strategy in (
+        Majority,
+        PcaLogistic,
+        GenesLogistic,
+        PcaKnn,
+        FrozenProbe,
+        ProbeObsm,
+        HeadTuning,
+        Lora,
+        LoraAttention,
+        Dora,
+        Ia3,
+        FullTuning,
+    )
 }
+DEFAULT = ("pca_logistic", "frozen_probe", "head", "lora")
+"""One strategy for each depth of thawing."""
 
 
 def build(
     names: Sequence[str] | None = None, *, profile: str | Profile = "quickstart", checkpoint: str = "mini"
 ) -> list[Strategy]:
-    """Build strategies by name, all of them by default.
+    """Build strategies by name, those of `DEFAULT` when no names are given.
+
+    Some take an option after a colon: `probe_obsm:X_scVI` reads that key of obsm.
 
     Raises
     ------
@@ -36,16 +59,24 @@ def build(
     --------
     >>> [strategy.name for strategy in build()]
     ['pca_logistic', 'frozen_probe', 'head', 'lora']
+    >>> build(["probe_obsm:X_scVI"])[0].parameters
+    {'obsm_key': 'X_scVI'}
     """
     if isinstance(profile, str):
         profile = get_profile(profile)
-    names = list(STRATEGIES) if names is None else list(names)
-    for name in names:
-        if name not in STRATEGIES:
-            raise unknown("strategy", name, STRATEGIES)
-    if not names or len(set(names)) < len(names):
+    names = list(DEFAULT) if names is None else list(names)
+    strategies = [_build_one(name, profile, checkpoint) for name in names]
+    if not names or len({strategy.name for strategy in strategies}) < len(names):
         raise FrostlineError(f"name each strategy once, at least one; got {names}")
-    return [STRATEGIES[name].from_profile(profile, checkpoint) for name in names]
+    return strategies
+
+
+def _build_one(name: str, profile: Profile, checkpoint: str) -> Strategy:
+    kind, colon, text = name.partition(":")
+    if kind not in STRATEGIES:
+        raise unknown("strategy", name, STRATEGIES)
+    strategy = STRATEGIES[kind].from_profile(profile, checkpoint)
+    return strategy.option(text) if colon else strategy
 
 
 def load(folder: Path) -> Strategy:
@@ -56,4 +87,22 @@ def load(folder: Path) -> Strategy:
     return STRATEGIES[kind].load(folder)
 
 
-__all__ = ["STRATEGIES", "FrozenProbe", "HeadTuning", "Lora", "PcaLogistic", "Strategy", "build", "load"]
+__all__ = [
+    "DEFAULT",
+    "STRATEGIES",
+    "Dora",
+    "FrozenProbe",
+    "FullTuning",
+    "GenesLogistic",
+    "HeadTuning",
+    "Ia3",
+    "Lora",
+    "LoraAttention",
+    "Majority",
+    "PcaKnn",
+    "PcaLogistic",
+    "ProbeObsm",
+    "Strategy",
+    "build",
+    "load",
+]

@@ -1,4 +1,4 @@
-"""What every strategy does: the contract, saving and loading, and the linear probe that two of them share.
+"""What every strategy does: the contract, saving and loading.
 
 To add a strategy, write one file beside this one and add its class to the list in `__init__.py`.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.datasets import Dataset
-from frostline.errors import FrostlineError
+from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.records import Cost
@@ -37,6 +38,12 @@ class Strategy(ABC):
     """A few words for tables and panels."""
     trains: ClassVar[str]
     """What the labels decide, in a few words."""
+    expensive: ClassVar[bool] = False
+    """Trains so much that nobody should start it unasked."""
+    on_embedding: ClassVar[bool] = False
+    """Fits on an embedding or matrix that is computed once: cheap to fit again on fewer labels."""
+    libraries: ClassVar[tuple[str, ...]] = ()
+    """Modules that `check` imports, base classes' too: the first strategy to need one must not pay for all."""
 
     classes_: tuple[str, ...] = learned(())
     """Classes of the training cells, sorted."""
@@ -46,6 +53,8 @@ class Strategy(ABC):
     """One entry an epoch; empty for strategies that do not train in epochs."""
     seconds_: dict[str, float] = learned()
     """Seconds of load, embed, fit and predict."""
+    embed_peak_: int | None = learned(None)
+    """Peak memory, in bytes, of the embedding that strategies share, whoever computed it; None without one."""
 
     @classmethod
     @abstractmethod
@@ -53,11 +62,41 @@ class Strategy(ABC):
         """Build the strategy with a profile's training lengths and a checkpoint."""
 
     @abstractmethod
-    def planned_parameters(self, split: Split) -> int:
-        """Trainable parameters that fitting on this split will have."""
+    def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
+        """Trainable parameters that fitting on this split will have; some strategies must see the data set."""
 
-    def check(self, dataset: Dataset, split: Split) -> None:  # noqa: B027 - most have nothing to refuse
-        """Refuse, before any training, what `fit` could not work on."""
+    def option(self, text: str) -> Self:
+        """Return the strategy that `build` is asked for as `name:text`.
+
+        Raises
+        ------
+        FrostlineError
+            The strategy takes nothing after its name.
+        """
+        raise FrostlineError(f"strategy {self.name!r} takes nothing after its name; got '{self.name}:{text}'")
+
+    @property
+    def budget(self) -> str:
+        """What is tried to choose hyper-parameters or the moment to stop, in a few words."""
+        return "nothing is searched"
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """Hyper-parameters that fitting chose, by name."""
+        return {}
+
+    def check(self, dataset: Dataset, split: Split) -> None:
+        """Refuse, before any training, what `fit` could not work on; import what it needs."""
+        for kind in type(self).__mro__:
+            for name in vars(kind).get("libraries", ()):
+                import_module(name)
+        classes = np.unique(dataset.labels[split.train])
+        if len(classes) < 2:
+            seen = f"only {str(classes[0])!r}" if len(classes) else "no cell at all"
+            raise DatasetError(
+                f"the training cells have {seen} in {dataset.label_key!r}, and two classes are needed; "
+                "hold out other groups or another seed's"
+            )
 
     def notes(self, dataset: Dataset) -> tuple[str, ...]:
         """What must be said of this strategy's results on a data set."""
@@ -97,21 +136,36 @@ class Strategy(ABC):
         for key, value in state.items():
             object.__setattr__(self, f"{key}_", value)
 
-    def save(self, folder: Path) -> None:
-        """Write a fitted strategy: strategy.json and weights.safetensors."""
-        from safetensors.numpy import save_file
+    @staticmethod
+    def _no_seconds() -> dict[str, float]:
+        return dict.fromkeys(("load", "embed", "fit", "predict"), 0.0)
+
+    def _cost(self, trainable: int, total: int) -> Cost:
+        """Cost with the seconds and the saved bytes that every strategy knows of itself."""
+        saved_bytes = sum(map(len, self._files().values()))
+        return Cost(dict(self.seconds_), trainable, total, saved_bytes=saved_bytes)
+
+    def _files(self) -> dict[str, bytes]:
+        """What `save` writes, by file name."""
+        from safetensors.numpy import save
 
         self._must_be_fitted()
-        folder.mkdir(parents=True, exist_ok=True)
         content = {
-            "strategy": self.name,
+            "strategy": type(self).name,
             "parameters": self.parameters,
             "classes": self.classes_,
             "genes": self.genes_,
         }
-        (folder / "strategy.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         arrays = {key: np.ascontiguousarray(array) for key, array in self._arrays().items()}
-        save_file(arrays, folder / "weights.safetensors")
+        text = json.dumps(content, indent=1) + "\n"
+        return {"strategy.json": text.encode(), "weights.safetensors": save(arrays)}
+
+    def save(self, folder: Path) -> None:
+        """Write a fitted strategy: strategy.json and weights.safetensors."""
+        files = self._files()
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -134,87 +188,6 @@ class Strategy(ABC):
             raise FrostlineError(f"strategy {self.name!r} is not fitted; call fit(dataset, split) first")
 
 
-@dataclass(frozen=True)
-class LinearProbe:
-    """Standardised logistic regression whose C was chosen on validation cells."""
-
-    mean: NDArray[np.float64]
-    scale: NDArray[np.float64]
-    coefficients: NDArray[np.float64]
-    """(n_classes, d), one row for two classes as in scikit-learn."""
-    intercepts: NDArray[np.float64]
-    c: float
-    """Inverse regularisation strength."""
-
-    GRID: ClassVar[tuple[float, ...]] = (0.001, 0.01, 0.1, 1.0, 10.0)
-
-    @classmethod
-    def fit(
-        cls,
-        features: Mapping[str, NDArray[np.floating]],
-        labels: Mapping[str, NDArray[np.str_]],
-        monitor: Monitor,
-    ) -> Self:
-        """Fit on `train` for every C of the grid, keep the lowest log loss on `validation`."""
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.preprocessing import StandardScaler
-
-        scaler = StandardScaler().fit(np.asarray(features["train"], dtype=np.float64))
-        scaled = {part: scaler.transform(np.asarray(x, dtype=np.float64)) for part, x in features.items()}
-        best_loss, best_model = np.inf, None
-        for i, c in enumerate(cls.GRID):
-            monitor.step(i / len(cls.GRID), f"logistic regression, C = {c:g}")
-            model = LogisticRegression(C=c, max_iter=10_000).fit(scaled["train"], labels["train"])
-            loss = _log_loss(model.predict_proba(scaled["validation"]), model.classes_, labels["validation"])
-            if loss < best_loss:
-                best_loss, best_model = loss, model
-        assert best_model is not None  # a log loss of clipped probabilities is finite
-        # row-major, as a saved copy is: the memory order decides the last bit of a matrix product
-        coefficients = np.ascontiguousarray(best_model.coef_)
-        return cls(scaler.mean_, scaler.scale_, coefficients, best_model.intercept_, float(best_model.C))
-
-    def predict_proba(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Softmax of the decision function; for two classes its logistic form."""
-        from scipy.special import softmax
-
-        scores = (features - self.mean) / self.scale @ self.coefficients.T + self.intercepts
-        if scores.shape[1] == 1:
-            scores = np.hstack([np.zeros_like(scores), scores])
-        probabilities: NDArray[np.float64] = softmax(scores, axis=1)
-        return probabilities
-
-    @property
-    def n_parameters(self) -> int:
-        """Coefficients and intercepts."""
-        return int(self.coefficients.size + self.intercepts.size)
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """All of it, for saving."""
-        return {
-            "mean": self.mean,
-            "scale": self.scale,
-            "coefficients": self.coefficients,
-            "intercepts": self.intercepts,
-            "c": np.array(self.c),
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Rebuild what `arrays` returned."""
-        fields = {key: arrays[key] for key in ("mean", "scale", "coefficients", "intercepts")}
-        return cls(**fields, c=float(arrays["c"].item()))
-
-
-def probe_parameters(n_features: int, n_classes: int) -> int:
-    """Coefficients and intercepts of a logistic regression: one row for two classes, else one a class."""
-    rows = 1 if n_classes == 2 else n_classes
-    return rows * (n_features + 1)
-
-
-def _log_loss(probabilities: NDArray[np.float64], classes: Sequence[str], labels: NDArray[np.str_]) -> float:
-    """Mean negative log probability of the true class; classes that training lacks are passed over."""
-    column = {name: i for i, name in enumerate(classes)}
-    known = np.array([label in column for label in labels])
-    columns = np.array([column[label] for label in labels[known]], dtype=int)
-    chosen = probabilities[np.flatnonzero(known), columns]
-    return float(-np.log(np.clip(chosen, 1e-15, None)).mean()) if len(chosen) else 0.0
+def trained_classes(split: Split) -> int:
+    """Classes of a split that have training cells."""
+    return len(split.classes) - len(getattr(split, "untrained", ()))

@@ -1,11 +1,11 @@
-"""What the three strategies on an scGPT encoder share: the checkpoint, tokens, frozen states."""
+"""What the strategies on an scGPT encoder share: the checkpoint, tokens, frozen states."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from frostline.tokens import MAX_LENGTH
 class EncoderStrategy(Strategy):
     """A strategy that starts from a pretrained encoder."""
 
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "frostline.embedding", "frostline.training")
+
     checkpoint: str = "mini"
     """A name of `CHECKPOINTS`, or a folder in the official layout."""
     token_seed: int = 0
@@ -38,11 +40,15 @@ class EncoderStrategy(Strategy):
     encoder_parameters_: int = learned(0)
 
     def check(self, dataset: Dataset, split: Split) -> None:
-        """Refuse an unknown checkpoint, no gene in its vocabulary, cells without a known gene."""
-        from frostline.embedding import tokenize_cells
+        """Refuse an unknown or unfit checkpoint, no gene in its vocabulary, cells without a known gene."""
+        from frostline.embedding import encode, tokenize_cells
 
+        super().check(dataset, split)
+        opened = load_checkpoint(self.checkpoint)
         cells = np.concatenate([split.train, split.validation, split.test])
-        tokenize_cells(dataset, cells, split.genes, load_checkpoint(self.checkpoint), seed=self.token_seed)
+        tokens = tokenize_cells(dataset, cells, split.genes, opened, seed=self.token_seed)
+        # of one cell: what torch sets up at its first use is not charged to the strategy that happens to be first
+        encode(opened.encoder(), tokens.take(np.arange(1)))
 
     def notes(self, dataset: Dataset) -> tuple[str, ...]:
         """What pre-training may have seen of the data set."""
@@ -55,24 +61,19 @@ class EncoderStrategy(Strategy):
         opened = load_checkpoint(self.checkpoint)
         n_parameters = sum(p.numel() for p in opened.encoder().parameters())
         self._learn(opened=opened, encoder_parameters=n_parameters)
-        self._learn(seconds={"load": time.perf_counter() - started, "embed": 0.0, "fit": 0.0, "predict": 0.0})
+        self._learn(seconds={**self._no_seconds(), "load": time.perf_counter() - started})
         return opened
 
     def _frozen(
         self, dataset: Dataset, cells: NDArray[np.integer], monitor: Monitor | None = None
     ) -> tuple[NDArray[np.float32], float]:
         """Un-normalised frozen states, (n_cells, d), and the seconds they took, now or earlier."""
-        from frostline.embedding import frozen_states
+        from frostline.embedding import frozen_peak, frozen_states
 
-        return frozen_states(
-            dataset,
-            cells,
-            self.genes_,
-            self.opened_,
-            seed=self.token_seed,
-            max_length=self.max_length,
-            monitor=monitor,
-        )
+        how = {"seed": self.token_seed, "max_length": self.max_length}
+        states, seconds = frozen_states(dataset, cells, self.genes_, self.opened_, monitor=monitor, **how)
+        self._learn(embed_peak=frozen_peak(dataset, self.genes_, self.opened_, **how))
+        return states, seconds
 
     def _encoder_arrays(self) -> dict[str, NDArray[Any]]:
         """Which weights the learned part belongs to."""
@@ -107,3 +108,8 @@ def class_numbers(labels: NDArray[np.str_], classes: tuple[str, ...]) -> NDArray
     """
     position = {name: i for i, name in enumerate(classes)}
     return np.array([position[label] for label in labels], dtype=np.int64)
+
+
+def early_stopping(epochs: int) -> str:
+    """Say how long training may go on."""
+    return f"at most {epochs} epochs, stopped early on the validation loss"

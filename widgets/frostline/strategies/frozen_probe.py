@@ -15,12 +15,13 @@ from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.records import Cost
 from frostline.splits import Split
-from frostline.strategies.base import LinearProbe, learned, probe_parameters
+from frostline.strategies.base import trained_classes
 from frostline.strategies.encoder import EncoderStrategy
+from frostline.strategies.probe import LinearProbe, OnProbe, probe_parameters
 
 
 @dataclass(frozen=True)
-class FrozenProbe(EncoderStrategy):
+class FrozenProbe(EncoderStrategy, OnProbe):
     """Logistic regression on standardised, L2-normalised `<cls>` embeddings of the frozen encoder.
 
     Examples
@@ -33,34 +34,25 @@ class FrozenProbe(EncoderStrategy):
     title: ClassVar[str] = "Frozen embedding + linear probe"
     trains: ClassVar[str] = "a logistic regression on the frozen embedding"
 
-    probe_: LinearProbe = learned()
-
     @classmethod
     def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
         """Build it; nothing of the profile matters to it."""
         return cls(checkpoint=checkpoint)
 
-    def planned_parameters(self, split: Split) -> int:
+    def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
         """Coefficients and intercepts of the probe."""
         from frostline.checkpoints import load_checkpoint
 
-        return probe_parameters(load_checkpoint(self.checkpoint).config.d_model, len(split.classes))
+        return probe_parameters(load_checkpoint(self.checkpoint).config.d_model, trained_classes(split))
 
     def fit(self, dataset: Dataset, split: Split, monitor: Monitor | None = None) -> Self:
-        """Embed training and validation cells, fit the probe."""
+        """Embed the training cells, fit the probe."""
         monitor = monitor or Monitor()
         self._open()
         self._learn(genes=split.genes)
-        features, embed_seconds = {}, 0.0
-        for i, part in enumerate(("train", "validation")):
-            stage = monitor.part(0.4 * i, 0.4 * (i + 1))
-            states, seconds = self._frozen(dataset, getattr(split, part), stage)
-            features[part] = _normalised(states)
-            embed_seconds += seconds
+        states, embed_seconds = self._frozen(dataset, split.train, monitor.part(0.0, 0.8))
         started = time.perf_counter()
-        labels = {part: dataset.labels[getattr(split, part)] for part in features}
-        self._learn(probe=LinearProbe.fit(features, labels, monitor.part(0.8, 1.0)))
-        self._learn(classes=tuple(np.unique(labels["train"]).tolist()))
+        self._fit_probe(_normalised(states), dataset, split, monitor.part(0.8, 1.0))
         self.seconds_.update(embed=embed_seconds, fit=time.perf_counter() - started)
         return self
 
@@ -82,7 +74,7 @@ class FrozenProbe(EncoderStrategy):
         """The probe is trainable, the encoder is not."""
         self._must_be_fitted()
         trainable = self.probe_.n_parameters
-        return Cost(dict(self.seconds_), trainable, trainable + self.encoder_parameters_)
+        return self._cost(trainable, trainable + self.encoder_parameters_)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {**self._encoder_arrays(), **self.probe_.arrays()}

@@ -15,8 +15,8 @@ from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.records import Cost
 from frostline.splits import Split
-from frostline.strategies.base import learned
-from frostline.strategies.encoder import EncoderStrategy, class_numbers, rows_to_train_on
+from frostline.strategies.base import learned, trained_classes
+from frostline.strategies.encoder import EncoderStrategy, class_numbers, early_stopping, rows_to_train_on
 
 if TYPE_CHECKING:
     from frostline.model import Head
@@ -35,6 +35,7 @@ class HeadTuning(EncoderStrategy):
     name: ClassVar[str] = "head"
     title: ClassVar[str] = "Head-only tuning"
     trains: ClassVar[str] = "a LayerNorm and a linear head on the frozen encoder"
+    on_embedding: ClassVar[bool] = True
 
     epochs: int = 60
     """Longest training; it stops early on the validation loss."""
@@ -47,6 +48,16 @@ class HeadTuning(EncoderStrategy):
 
     head_: Head = learned()
 
+    @property
+    def budget(self) -> str:
+        """Epochs, and what ends them."""
+        return early_stopping(self.epochs)
+
+    def check(self, dataset: Dataset, split: Split) -> None:
+        """Refuse also a split without validation cells of the trained classes."""
+        super().check(dataset, split)
+        rows_to_train_on(dataset, split)
+
     @classmethod
     def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
         """Build it with the profile's epochs, batch size and learning rate."""
@@ -57,11 +68,11 @@ class HeadTuning(EncoderStrategy):
             learning_rate=profile.head_lr,
         )
 
-    def planned_parameters(self, split: Split) -> int:
+    def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
         """LayerNorm's gain and bias, the linear layer's weights and biases."""
         from frostline.checkpoints import load_checkpoint
 
-        return head_parameters(load_checkpoint(self.checkpoint).config.d_model, len(split.classes))
+        return head_parameters(load_checkpoint(self.checkpoint).config.d_model, trained_classes(split))
 
     def fit(self, dataset: Dataset, split: Split, monitor: Monitor | None = None) -> Self:
         """Compute frozen states once, then train the head on them."""
@@ -116,7 +127,7 @@ class HeadTuning(EncoderStrategy):
         """The head is trainable, the encoder is not."""
         self._must_be_fitted()
         trainable = sum(p.numel() for p in self.head_.parameters())
-        return Cost(dict(self.seconds_), trainable, trainable + self.encoder_parameters_)
+        return self._cost(trainable, trainable + self.encoder_parameters_)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {**self._encoder_arrays(), **head_arrays(self.head_)}

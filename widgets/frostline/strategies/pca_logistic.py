@@ -12,79 +12,40 @@ from numpy.typing import NDArray
 
 from frostline.datasets import Dataset
 from frostline.monitor import Monitor
-from frostline.profiles import Profile
 from frostline.records import Cost
 from frostline.splits import Split
-from frostline.strategies.base import LinearProbe, Strategy, learned, probe_parameters
+from frostline.strategies.base import trained_classes
+from frostline.strategies.components import OnComponents
+from frostline.strategies.probe import LinearProbe, OnProbe, probe_parameters
 
 
 @dataclass(frozen=True)
-class PcaLogistic(Strategy):
-    """Principal components of highly variable genes, standardised, then logistic regression.
-
-    HVGs (scanpy's Seurat flavour), components, scaling and coefficients are fitted on training cells; C is
-    chosen on validation cells.
+class PcaLogistic(OnComponents, OnProbe):
+    """Principal components, standardised, then logistic regression whose C inner cross-validation chose.
 
     Examples
     --------
     >>> PcaLogistic(n_components=20).parameters
     {'n_hvg': 2000, 'n_components': 20}
+    >>> PcaLogistic().budget
+    'C of 0.001, 0.01, 0.1, 1, 10 by 5-fold cross-validation on training cells'
     """
 
     name: ClassVar[str] = "pca_logistic"
     title: ClassVar[str] = "PCA + logistic regression"
     trains: ClassVar[str] = "a logistic regression on principal components; no foundation model"
 
-    n_hvg: int = 2000
-    """Highly variable genes kept; all genes of the split when there are fewer."""
-    n_components: int = 50
-    """Principal components, at most one less than there are training cells or genes."""
-
-    pca_mean_: NDArray[np.float32] = learned()
-    components_: NDArray[np.float32] = learned()
-    """(n_components, n_genes) loadings."""
-    probe_: LinearProbe = learned()
-
-    @classmethod
-    def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
-        """Build it; neither profile nor checkpoint matters to it."""
-        return cls()
-
-    def _components(self, split: Split) -> int:
-        return min(self.n_components, len(split.train) - 1, min(self.n_hvg, len(split.genes)) - 1)
-
-    def planned_parameters(self, split: Split) -> int:
+    def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
         """Coefficients and intercepts of the logistic regression."""
-        return probe_parameters(self._components(split), len(split.classes))
+        return probe_parameters(self._planned_components(split), trained_classes(split))
 
     def fit(self, dataset: Dataset, split: Split, monitor: Monitor | None = None) -> Self:
         """Fit HVGs, PCA and regression on training cells."""
-        from sklearn.decomposition import PCA
-
-        monitor = monitor or Monitor()
-        started = time.perf_counter()
-        monitor.step(0.0, "highly variable genes and PCA")
-        self._learn(genes=_highly_variable(dataset, split, self.n_hvg))
-        train = dataset.expression(split.train, self.genes_).toarray()
-        # the full solver has no randomness of its own
-        pca = PCA(self._components(split), svd_solver="full").fit(train)
-        self._learn(pca_mean=pca.mean_, components=np.ascontiguousarray(pca.components_))
-        features = {part: self._project(dataset, getattr(split, part)) for part in ("train", "validation")}
-        labels = {part: dataset.labels[getattr(split, part)] for part in ("train", "validation")}
-        probe = LinearProbe.fit(features, labels, monitor.part(0.2, 1.0))
-        self._learn(probe=probe, classes=tuple(np.unique(labels["train"]).tolist()))
-        self._learn(seconds={"load": 0.0, "embed": 0.0, "fit": time.perf_counter() - started, "predict": 0.0})
+        monitor, started = monitor or Monitor(), time.perf_counter()
+        features = self._fit_components(dataset, split, monitor)
+        self._fit_probe(features, dataset, split, monitor.part(0.2, 1.0))
+        self._learn(seconds={**self._no_seconds(), "fit": time.perf_counter() - started})
         return self
-
-    def embed(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.floating]:
-        """(n_cells, n_components) principal components."""
-        self._must_be_fitted()
-        return self._project(dataset, cells)
-
-    def _project(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.floating]:
-        values = dataset.expression(cells, self.genes_).toarray()
-        projected: NDArray[np.floating] = (values - self.pca_mean_) @ self.components_.T
-        return projected
 
     def predict_proba(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float64]:
         """(n_cells, n_classes) probabilities."""
@@ -98,32 +59,11 @@ class PcaLogistic(Strategy):
         """Coefficients are trainable; loadings and means are fitted without labels."""
         self._must_be_fitted()
         trainable = self.probe_.n_parameters
-        unsupervised = self.components_.size + self.pca_mean_.size
-        return Cost(dict(self.seconds_), trainable, trainable + unsupervised)
+        return self._cost(trainable, trainable + self._unsupervised)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        return {"pca_mean": self.pca_mean_, "components": self.components_, **self.probe_.arrays()}
+        return {**super()._arrays(), **self.probe_.arrays()}
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self._learn(
-            pca_mean=arrays["pca_mean"],
-            components=arrays["components"],
-            probe=LinearProbe.from_arrays(arrays),
-            seconds={"load": 0.0, "embed": 0.0, "fit": 0.0, "predict": 0.0},
-        )
-
-
-def _highly_variable(dataset: Dataset, split: Split, n_hvg: int) -> tuple[str, ...]:
-    if len(split.genes) <= n_hvg:
-        return split.genes
-    import anndata
-    import pandas as pd
-    import scanpy as sc
-
-    train = anndata.AnnData(dataset.expression(split.train, split.genes), var=pd.DataFrame(index=list(split.genes)))
-    train = train[:, np.asarray((train.X > 0).sum(axis=0)).ravel() > 0].copy()
-    found = sc.pp.highly_variable_genes(train, n_top_genes=min(n_hvg, train.n_vars), inplace=False)
-    chosen = set(train.var_names[found["highly_variable"].to_numpy()])
-    others = [gene for gene in split.genes if gene not in chosen]
-    chosen |= set(others[: n_hvg - len(chosen)])  # genes that no training cell expresses fill up the list
-    return tuple(gene for gene in split.genes if gene in chosen)
+        super()._restore(arrays)
+        self._learn(probe=LinearProbe.from_arrays(arrays))

@@ -1,0 +1,185 @@
+"""Adapters from PEFT: small matrices or vectors inside every block of the encoder, and a head, trained together.
+
+One class, and a few lines for each configuration that is on the list of strategies.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from frostline.datasets import Dataset
+from frostline.errors import FrostlineError
+from frostline.profiles import Profile
+from frostline.splits import Split
+from frostline.strategies.base import trained_classes
+from frostline.strategies.head import head_parameters
+from frostline.strategies.tuning import EncoderTuning
+
+if TYPE_CHECKING:
+    from frostline.model import Encoder
+
+FEED_FORWARD = ("linear1", "linear2")
+ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
+TARGETS = (*FEED_FORWARD, *ATTENTION)
+
+
+@dataclass(frozen=True)
+class Adapters(EncoderTuning):
+    """PEFT's adapters on some layers of each block, and a LayerNorm + linear head; the rest stays frozen."""
+
+    method: ClassVar[str]
+    """lora, dora or ia3."""
+
+    targets: tuple[str, ...] = FEED_FORWARD
+    """Layers of each block: linear1, linear2 (feed-forward), q_proj, k_proj, v_proj, out_proj (attention)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        wrong = [target for target in self.targets if target not in TARGETS]
+        if wrong or not self.targets:
+            raise FrostlineError(f"adapter targets {wrong or 'none'}; known: {', '.join(TARGETS)}")
+
+    @classmethod
+    def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
+        """Build it with the profile's epochs, batch size and learning rate."""
+        return cls(
+            checkpoint=checkpoint,
+            epochs=profile.lora_epochs,
+            batch_size=profile.batch_size,
+            learning_rate=profile.lora_lr,
+        )
+
+    @abstractmethod
+    def _config(self) -> Any:
+        """PEFT's configuration."""
+
+    @abstractmethod
+    def _adapter_size(self, n_in: int, n_out: int, *, feed_forward: bool) -> int:
+        """Parameters of the adapter on one layer."""
+
+    def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
+        """The adapters on every target in every block, and the head."""
+        from frostline.checkpoints import load_checkpoint
+
+        config = load_checkpoint(self.checkpoint).config
+        shapes = {"linear1": (config.d_model, config.d_hid), "linear2": (config.d_hid, config.d_model)}
+        square = (config.d_model, config.d_model)
+        block = sum(
+            self._adapter_size(*shapes.get(target, square), feed_forward=target in FEED_FORWARD)
+            for target in self.targets
+        )
+        return config.n_layers * block + head_parameters(config.d_model, trained_classes(split))
+
+    def _thawed(self, encoder: Encoder) -> Encoder:
+        """Inject PEFT's layers; afterwards only they require a gradient."""
+        from peft import inject_adapter_in_model
+
+        adapted: Encoder = inject_adapter_in_model(self._config(), encoder)  # type: ignore[assignment]
+        return adapted
+
+
+def _layers(names: tuple[str, ...]) -> str:
+    # a pattern over whole names: the value encoder has a linear1 and a linear2 of its own
+    return rf"transformer_encoder\.layers\.\d+\.(self_attn\.)?({'|'.join(names)})"
+
+
+@dataclass(frozen=True)
+class Lora(Adapters):
+    """LoRA on the feed-forward layers: rank-limited updates (Hu et al. 2022, arXiv:2106.09685).
+
+    Examples
+    --------
+    >>> Lora(targets=("q_proj", "v_proj")).rank
+    4
+    """
+
+    name: ClassVar[str] = "lora"
+    title: ClassVar[str] = "LoRA tuning"
+    trains: ClassVar[str] = "low-rank matrices in every block of the encoder, and a head"
+    method: ClassVar[str] = "lora"
+
+    rank: int = 4
+    """Rank of each update."""
+    alpha: int = 8
+    """The update is scaled by alpha / rank."""
+    lora_dropout: float = 0.05
+    """Dropout on the input of the low-rank matrices."""
+
+    def _config(self) -> Any:
+        from peft import LoraConfig
+
+        return LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.lora_dropout,
+            target_modules=_layers(self.targets),
+            use_dora=self.method == "dora",
+        )
+
+    def _adapter_size(self, n_in: int, n_out: int, *, feed_forward: bool) -> int:
+        return self.rank * (n_in + n_out) + (n_out if self.method == "dora" else 0)
+
+
+@dataclass(frozen=True)
+class LoraAttention(Lora):
+    """LoRA on the four projections of the attention, as LoRA's own paper places it.
+
+    Examples
+    --------
+    >>> LoraAttention().targets
+    ('q_proj', 'k_proj', 'v_proj', 'out_proj')
+    """
+
+    name: ClassVar[str] = "lora_attention"
+    title: ClassVar[str] = "LoRA tuning of the attention"
+    trains: ClassVar[str] = "low-rank matrices in the attention of every block, and a head"
+
+    targets: tuple[str, ...] = ATTENTION
+    """Layers of each block: linear1, linear2 (feed-forward), q_proj, k_proj, v_proj, out_proj (attention)."""
+
+
+@dataclass(frozen=True)
+class Dora(Lora):
+    """DoRA: LoRA for the direction of each weight, and a trained length (Liu et al. 2024, arXiv:2402.09353).
+
+    Examples
+    --------
+    >>> Dora().targets
+    ('linear1', 'linear2')
+    """
+
+    name: ClassVar[str] = "dora"
+    title: ClassVar[str] = "DoRA tuning"
+    trains: ClassVar[str] = "low-rank matrices and lengths of weights in every block of the encoder, and a head"
+    method: ClassVar[str] = "dora"
+
+
+@dataclass(frozen=True)
+class Ia3(Adapters):
+    """(IA)^3: factors for keys, values and inner feed-forward activations (Liu et al. 2022, arXiv:2205.05638).
+
+    Of feed-forward layers the inputs are scaled, of attention projections the outputs.
+
+    Examples
+    --------
+    >>> Ia3().targets
+    ('k_proj', 'v_proj', 'linear2')
+    """
+
+    name: ClassVar[str] = "ia3"
+    title: ClassVar[str] = "(IA)^3 tuning"
+    trains: ClassVar[str] = "one factor for each key, value and inner feed-forward channel, and a head"
+    method: ClassVar[str] = "ia3"
+
+    targets: tuple[str, ...] = ("k_proj", "v_proj", "linear2")
+    """Layers of each block: linear1, linear2 (feed-forward), q_proj, k_proj, v_proj, out_proj (attention)."""
+
+    def _config(self) -> Any:
+        from peft import IA3Config
+
+        return IA3Config(target_modules=_layers(self.targets), feedforward_modules=_layers(FEED_FORWARD))
+
+    def _adapter_size(self, n_in: int, n_out: int, *, feed_forward: bool) -> int:
+        return n_in if feed_forward else n_out

@@ -1,0 +1,94 @@
+"""Principal components of highly variable genes, which two baselines share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.datasets import Dataset
+from frostline.monitor import Monitor
+from frostline.profiles import Profile
+from frostline.splits import Split
+from frostline.strategies.base import Strategy, learned
+
+
+@dataclass(frozen=True)
+class OnComponents(Strategy):
+    """A strategy on principal components of log-normalised, highly variable genes.
+
+    Genes (scanpy's Seurat flavour), means and loadings are fitted on all training cells, without labels. They
+    stay as they are in the inner cross-validation: unsupervised, they cannot tell a label to a fold.
+    """
+
+    on_embedding: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ("scanpy", "sklearn.decomposition", "sklearn.linear_model")
+
+    n_hvg: int = 2000
+    """Highly variable genes kept; all genes of the split when there are fewer."""
+    n_components: int = 50
+    """Principal components, at most one less than there are training cells or genes."""
+
+    pca_mean_: NDArray[np.float32] = learned()
+    components_: NDArray[np.float32] = learned()
+    """(n_components, n_genes) loadings."""
+
+    @classmethod
+    def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
+        """Build it; neither profile nor checkpoint matters to it."""
+        return cls()
+
+    def _planned_components(self, split: Split) -> int:
+        return min(self.n_components, len(split.train) - 1, min(self.n_hvg, len(split.genes)) - 1)
+
+    def _fit_components(self, dataset: Dataset, split: Split, monitor: Monitor) -> NDArray[np.float32]:
+        """Choose genes, fit components; return those of the training cells."""
+        from sklearn.decomposition import PCA
+
+        monitor.step(0.0, "highly variable genes and PCA")
+        self._learn(genes=_highly_variable(dataset, split, self.n_hvg))
+        train = dataset.expression(split.train, self.genes_).toarray()
+        # the full solver has no randomness of its own
+        pca = PCA(self._planned_components(split), svd_solver="full").fit(train)
+        self._learn(pca_mean=pca.mean_, components=np.ascontiguousarray(pca.components_))
+        return self._project(dataset, split.train)
+
+    def embed(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.floating]:
+        """(n_cells, n_components) principal components."""
+        self._must_be_fitted()
+        return self._project(dataset, cells)
+
+    def _project(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float32]:
+        values = dataset.expression(cells, self.genes_).toarray()
+        projected: NDArray[np.float32] = (values - self.pca_mean_) @ self.components_.T
+        return projected
+
+    @property
+    def _unsupervised(self) -> int:
+        """Numbers that were fitted without labels."""
+        return int(self.components_.size + self.pca_mean_.size)
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {"pca_mean": self.pca_mean_, "components": self.components_}
+
+    def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self._learn(pca_mean=arrays["pca_mean"], components=arrays["components"], seconds=self._no_seconds())
+
+
+def _highly_variable(dataset: Dataset, split: Split, n_hvg: int) -> tuple[str, ...]:
+    if len(split.genes) <= n_hvg:
+        return split.genes
+    import anndata
+    import pandas as pd
+    import scanpy as sc
+
+    train = anndata.AnnData(dataset.expression(split.train, split.genes), var=pd.DataFrame(index=list(split.genes)))
+    train = train[:, np.asarray((train.X > 0).sum(axis=0)).ravel() > 0].copy()
+    found = sc.pp.highly_variable_genes(train, n_top_genes=min(n_hvg, train.n_vars), inplace=False)
+    chosen = set(train.var_names[found["highly_variable"].to_numpy()])
+    others = [gene for gene in split.genes if gene not in chosen]
+    chosen |= set(others[: n_hvg - len(chosen)])  # genes that no training cell expresses fill up the list
+    return tuple(gene for gene in split.genes if gene in chosen)

@@ -1,0 +1,148 @@
+"""Sparse logistic regression on the genes themselves, one class against the rest.
+
+The baseline of Boiarsky et al. (2023, bioRxiv 10.1101/2023.10.19.563100), which matched or beat foundation
+models there: liblinear's L1-penalised regression on log-normalised values, unscaled, C by cross-validation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.datasets import Dataset
+from frostline.monitor import Monitor
+from frostline.profiles import Profile
+from frostline.records import Cost
+from frostline.splits import Split
+from frostline.strategies.base import Strategy, learned, trained_classes
+from frostline.strategies.probe import probe_parameters
+from frostline.strategies.selection import choose, cross_validated, inner_folds
+
+
+@dataclass(frozen=True)
+class GenesLogistic(Strategy):
+    """L1-penalised logistic regression on log-normalised genes, one class against the rest.
+
+    Probabilities are those of the single regressions divided by their sum. The values are not scaled further:
+    log-normalised genes share one scale, and rare genes are not blown up to it.
+
+    Examples
+    --------
+    >>> GenesLogistic().budget
+    'C of 0.03, 0.1, 0.3, 1, 3, 10 by 3-fold cross-validation on training cells'
+    """
+
+    name: ClassVar[str] = "genes_logistic"
+    title: ClassVar[str] = "L1 logistic regression on genes"
+    trains: ClassVar[str] = "a sparse logistic regression on the genes themselves; no foundation model"
+    on_embedding: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ("sklearn.linear_model",)
+
+    GRID: ClassVar[tuple[float, ...]] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+    FOLDS: ClassVar[int] = 3
+
+    coefficients_: NDArray[np.float64] = learned()
+    """(n_classes, n_genes), most of them zero; one row for two classes."""
+    intercepts_: NDArray[np.float64] = learned()
+    c_: float = learned()
+
+    @classmethod
+    def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
+        """Build it; neither profile nor checkpoint matters to it."""
+        return cls()
+
+    @property
+    def budget(self) -> str:
+        """Every C, and the folds."""
+        return cross_validated("C", self.GRID, self.FOLDS)
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """The C that the inner cross-validation chose."""
+        self._must_be_fitted()
+        return {"C": self.c_}
+
+    def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
+        """Coefficients and intercepts, zeros included."""
+        return probe_parameters(len(split.genes), trained_classes(split))
+
+    def fit(self, dataset: Dataset, split: Split, monitor: Monitor | None = None) -> Self:
+        """Choose C on folds of the training cells, then fit on all of them."""
+        monitor, started = monitor or Monitor(), time.perf_counter()
+        values = dataset.expression(split.train, split.genes).astype(np.float64)
+        labels, seed = dataset.labels[split.train], split.training_seed
+
+        def candidates(rows: NDArray[np.intp], held_out: NDArray[np.intp]) -> Iterator[NDArray[np.float64]]:
+            for c in self.GRID:
+                yield _probabilities(values[held_out], *_one_against_rest(values[rows], labels[rows], c, seed))
+
+        folds = inner_folds(dataset, split, self.FOLDS)
+        c = choose(self.GRID, labels, folds, candidates, monitor.part(0.0, 0.9))
+        monitor.step(0.9, f"logistic regression, C = {c:g}")
+        coefficients, intercepts = _one_against_rest(values, labels, c, seed)
+        self._learn(genes=split.genes, classes=tuple(np.unique(labels).tolist()))
+        self._learn(coefficients=coefficients, intercepts=intercepts, c=c)
+        self._learn(seconds={**self._no_seconds(), "fit": time.perf_counter() - started})
+        return self
+
+    def embed(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.floating]:
+        """(n_cells, n_genes) log-normalised values."""
+        self._must_be_fitted()
+        values: NDArray[np.float32] = dataset.expression(cells, self.genes_).toarray()
+        return values
+
+    def predict_proba(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float64]:
+        """(n_cells, n_classes) probabilities."""
+        self._must_be_fitted()
+        started = time.perf_counter()
+        values = dataset.expression(cells, self.genes_).astype(np.float64)
+        probabilities = _probabilities(values, self.coefficients_, self.intercepts_)
+        self.seconds_["predict"] = time.perf_counter() - started
+        return probabilities
+
+    def cost(self) -> Cost:
+        """Coefficients and intercepts, zeros included."""
+        self._must_be_fitted()
+        trainable = int(self.coefficients_.size + self.intercepts_.size)
+        return self._cost(trainable, trainable)
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {"coefficients": self.coefficients_, "intercepts": self.intercepts_, "c": np.array(self.c_)}
+
+    def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self._learn(coefficients=arrays["coefficients"], intercepts=arrays["intercepts"], c=float(arrays["c"].item()))
+        self._learn(seconds=self._no_seconds())
+
+
+def _one_against_rest(
+    values: Any, labels: NDArray[np.str_], c: float, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coefficients (n_classes, n_genes) and intercepts; one row, of the second class, for two classes."""
+    from sklearn.linear_model import LogisticRegression
+
+    classes = np.unique(labels)
+    # liblinear penalises the intercept, too; on a larger scale that hardly matters
+    settings = {"C": c, "l1_ratio": 1.0, "solver": "liblinear", "intercept_scaling": 30.0, "max_iter": 10_000}
+    models = [
+        LogisticRegression(**settings, random_state=seed).fit(values, labels == name)
+        for name in (classes[1:] if len(classes) == 2 else classes)
+    ]
+    return np.concatenate([model.coef_ for model in models]), np.concatenate([model.intercept_ for model in models])
+
+
+def _probabilities(
+    values: Any, coefficients: NDArray[np.float64], intercepts: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    from scipy.special import log_expit, softmax
+
+    scores = values @ coefficients.T + intercepts
+    if scores.shape[1] == 1:
+        scores = np.hstack([-scores, scores])
+    # the softmax of logarithms divides by the sum without underflow
+    probabilities: NDArray[np.float64] = softmax(log_expit(scores), axis=1)
+    return probabilities

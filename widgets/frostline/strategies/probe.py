@@ -1,0 +1,141 @@
+"""Standardised logistic regression with C from inner cross-validation: the same probe on every embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.datasets import Dataset
+from frostline.monitor import Monitor
+from frostline.splits import Split
+from frostline.strategies.base import Strategy, learned
+from frostline.strategies.selection import choose, cross_validated, inner_folds
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """Multinomial logistic regression on features of mean 0 and variance 1.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.array(["B", "T"] * 20)
+    >>> features = rng.normal(size=(40, 3)) + 2 * (labels == "T")[:, None]
+    >>> probe = LinearProbe.fit(features, labels, np.arange(40) // 8, Monitor())
+    >>> probe.predict_proba(features).shape, probe.n_parameters
+    ((40, 2), 4)
+    """
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    coefficients: NDArray[np.float64]
+    """(n_classes, d), one row for two classes as in scikit-learn."""
+    intercepts: NDArray[np.float64]
+    c: float
+    """Inverse regularisation strength."""
+
+    GRID: ClassVar[tuple[float, ...]] = (0.001, 0.01, 0.1, 1.0, 10.0)
+    FOLDS: ClassVar[int] = 5
+
+    @classmethod
+    def fit(
+        cls,
+        features: NDArray[np.floating],
+        labels: NDArray[np.str_],
+        folds: NDArray[np.int64],
+        monitor: Monitor,
+    ) -> Self:
+        """Choose C on the folds by held-out log loss, then fit on all cells.
+
+        Parameters
+        ----------
+        features, labels, folds
+            (n, d), (n,), (n,) of the training cells; folds as from `inner_folds`. Mean and scale are fitted
+            anew beside every fold.
+        """
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
+
+        features = np.asarray(features, dtype=np.float64)
+
+        def candidates(rows: NDArray[np.intp], held_out: NDArray[np.intp]) -> Iterator[NDArray[np.float64]]:
+            scaler = StandardScaler().fit(features[rows])
+            x, unseen = scaler.transform(features[rows]), scaler.transform(features[held_out])
+            # from the last solution it is a short way to the next, less regularised one
+            model = LogisticRegression(max_iter=10_000, warm_start=True)
+            for c in cls.GRID:
+                yield model.set_params(C=c).fit(x, labels[rows]).predict_proba(unseen)
+
+        c = choose(cls.GRID, labels, folds, candidates, monitor.part(0.0, 0.9))
+        monitor.step(0.9, f"logistic regression, C = {c:g}")
+        scaler = StandardScaler().fit(features)
+        model = LogisticRegression(C=c, max_iter=10_000).fit(scaler.transform(features), labels)
+        # row-major, as a saved copy is: the memory order decides the last bit of a matrix product
+        return cls(scaler.mean_, scaler.scale_, np.ascontiguousarray(model.coef_), model.intercept_, c)
+
+    def predict_proba(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Softmax of the decision function; for two classes its logistic form."""
+        from scipy.special import softmax
+
+        scores = (features - self.mean) / self.scale @ self.coefficients.T + self.intercepts
+        if scores.shape[1] == 1:
+            scores = np.hstack([np.zeros_like(scores), scores])
+        probabilities: NDArray[np.float64] = softmax(scores, axis=1)
+        return probabilities
+
+    @property
+    def n_parameters(self) -> int:
+        """Coefficients and intercepts."""
+        return int(self.coefficients.size + self.intercepts.size)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All of it, for saving."""
+        return {
+            "mean": self.mean,
+            "scale": self.scale,
+            "coefficients": self.coefficients,
+            "intercepts": self.intercepts,
+            "c": np.array(self.c),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Rebuild what `arrays` returned."""
+        fields = {key: arrays[key] for key in ("mean", "scale", "coefficients", "intercepts")}
+        return cls(**fields, c=float(arrays["c"].item()))
+
+
+@dataclass(frozen=True)
+class OnProbe(Strategy):
+    """A strategy whose only supervised part is a linear probe."""
+
+    on_embedding: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ("sklearn.linear_model",)
+
+    probe_: LinearProbe = learned()
+
+    @property
+    def budget(self) -> str:
+        """Every C, and the folds."""
+        return cross_validated("C", LinearProbe.GRID, LinearProbe.FOLDS)
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """The C that the inner cross-validation chose."""
+        self._must_be_fitted()
+        return {"C": self.probe_.c}
+
+    def _fit_probe(self, features: NDArray[np.floating], dataset: Dataset, split: Split, monitor: Monitor) -> None:
+        labels = dataset.labels[split.train]
+        probe = LinearProbe.fit(features, labels, inner_folds(dataset, split, LinearProbe.FOLDS), monitor)
+        self._learn(probe=probe, classes=tuple(np.unique(labels).tolist()))
+
+
+def probe_parameters(n_features: int, n_classes: int) -> int:
+    """Coefficients and intercepts of a logistic regression: one row for two classes, else one a class."""
+    rows = 1 if n_classes == 2 else n_classes
+    return rows * (n_features + 1)

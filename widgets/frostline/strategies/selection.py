@@ -1,0 +1,115 @@
+"""Inner cross-validation on training cells: how a strategy chooses one number, such as C, without other cells.
+
+Nested inside the split, as Cawley & Talbot (2010, JMLR 11:2079) ask for: validation and test cells take no part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.datasets import Dataset
+from frostline.monitor import Monitor
+from frostline.splits import Split
+
+Candidates = Callable[[NDArray[np.intp], NDArray[np.intp]], Iterable[NDArray[np.float64]]]
+"""Fits on some rows and gives the probabilities of others, (n, n_classes), once for every value of the grid."""
+
+
+def inner_folds(dataset: Dataset, split: Split, n_folds: int) -> NDArray[np.int64]:
+    """Fold of every training cell: whole groups where the split holds groups out, else stratified by class.
+
+    A function of the split's training seed, the cell ids, and the labels or groups; the order of the rows
+    does not matter. With groups there are at most as many folds as groups; the largest group is placed first,
+    always into the smallest fold.
+
+    Examples
+    --------
+    >>> import frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> np.bincount(inner_folds(pbmc, frostline.split(pbmc), 5))
+    array([84, 84, 84, 84, 84])
+    """
+    keys = [f"{split.training_seed}/{cell}" for cell in dataset.cells[split.train]]
+    order = np.argsort([hashlib.blake2b(key.encode(), digest_size=16).hexdigest() for key in keys])
+    groups = _groups(dataset, split)
+    return _stratified(dataset.labels[split.train], order, n_folds) if groups is None else _whole(groups, n_folds)
+
+
+def _groups(dataset: Dataset, split: Split) -> NDArray[np.str_] | None:
+    """Group of every training cell; None when the split holds none out or only one trains."""
+    groups: NDArray[np.str_] | None = getattr(dataset, "groups", None)
+    if groups is None or getattr(split, "kind", "stratified") == "stratified":
+        return None
+    groups = np.asarray(groups)[split.train]
+    return groups if len(np.unique(groups)) > 1 else None
+
+
+def _stratified(labels: NDArray[np.str_], order: NDArray[np.intp], n_folds: int) -> NDArray[np.int64]:
+    """Deal the cells out class by class; the next class goes on where the last one stopped."""
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    folds = np.empty(len(labels), dtype=np.int64)
+    folds[by_class] = np.arange(len(labels)) % min(n_folds, len(labels))
+    return folds
+
+
+def _whole(groups: NDArray[np.str_], n_folds: int) -> NDArray[np.int64]:
+    names, position, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    fold_of, filled = np.empty(len(names), dtype=np.int64), np.zeros(min(n_folds, len(names)), dtype=np.int64)
+    for i in np.argsort(-sizes, kind="stable"):
+        fold_of[i] = filled.argmin()
+        filled[fold_of[i]] += sizes[i]
+    folds: NDArray[np.int64] = fold_of[position]
+    return folds
+
+
+def choose(
+    grid: Sequence[float],
+    labels: NDArray[np.str_],
+    folds: NDArray[np.int64],
+    candidates: Candidates,
+    monitor: Monitor,
+) -> float:
+    """Return the value of the grid with the lowest mean log loss of held-out training cells.
+
+    The mean is over cells. Cells of a class that the other folds lack are passed over, and so is a fold
+    beside which fewer than two classes are left. Among equals the first value wins: grids begin with
+    the strongest regularisation. When no fold can be scored, the middle of the grid is taken.
+
+    Examples
+    --------
+    >>> labels, folds = np.array(["B", "T", "B", "T"]), np.array([0, 0, 1, 1])
+    >>> def candidates(rows, held_out):
+    ...     for sure in (0.5, 0.8):
+    ...         yield np.where(labels[held_out][:, None] == ["B", "T"], sure, 1 - sure)
+    >>> choose([0.1, 1.0], labels, folds, candidates, Monitor())
+    1.0
+    """
+    losses, n_folds = np.zeros(len(grid)), int(folds.max()) + 1
+    scored = 0
+    for fold in range(n_folds):
+        rows = np.flatnonzero(folds != fold)
+        classes = np.unique(labels[rows])
+        held_out = np.flatnonzero((folds == fold) & np.isin(labels, classes))
+        if len(classes) < 2 or not len(held_out):
+            continue
+        truth = np.searchsorted(classes, labels[held_out])
+        for i, probabilities in enumerate(candidates(rows, held_out)):
+            monitor.step((fold + i / len(grid)) / n_folds, f"inner fold {fold + 1} of {n_folds}")
+            losses[i] -= np.log(np.clip(probabilities[np.arange(len(truth)), truth], 1e-15, None)).sum()
+        scored += len(held_out)
+    return grid[int(losses.argmin())] if scored else grid[len(grid) // 2]
+
+
+def cross_validated(name: str, grid: Sequence[float], n_folds: int) -> str:
+    """Say what was tried.
+
+    Examples
+    --------
+    >>> cross_validated("k", (30, 15, 5), 5)
+    'k of 30, 15, 5 by 5-fold cross-validation on training cells'
+    """
+    return f"{name} of {', '.join(f'{value:g}' for value in grid)} by {n_folds}-fold cross-validation on training cells"

@@ -1,0 +1,194 @@
+"""Training through the encoder: some or all of its weights, and a head, on tokens, with early stopping."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.datasets import Dataset
+from frostline.errors import FrostlineError
+from frostline.monitor import Monitor
+from frostline.records import Cost
+from frostline.splits import Split
+from frostline.strategies.base import learned
+from frostline.strategies.encoder import EncoderStrategy, class_numbers, early_stopping, rows_to_train_on
+from frostline.strategies.head import head_arrays, head_from_arrays, head_probabilities
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from frostline.model import Encoder, Head
+    from frostline.tokens import Tokens
+
+KEPT = 3  # sets of states kept: a split has three parts
+
+
+@dataclass(frozen=True)
+class EncoderTuning(EncoderStrategy):
+    """A strategy that trains weights inside the encoder; which ones, `_thawed` decides."""
+
+    epochs: int = 8
+    """Longest training; it stops early on the validation loss."""
+    batch_size: int = 32
+    """Cells in one training step."""
+    learning_rate: float = 2e-3
+    """Of AdamW."""
+    dropout: float = 0.1
+    """Between LayerNorm and linear layer of the head."""
+    patience: int = 4
+    """Epochs without a lower validation loss before training stops."""
+    warmup_epochs: int = 0
+    """Epochs over which the learning rate rises linearly from zero."""
+
+    module_: nn.ModuleDict = learned()
+    states_: dict[bytes, tuple[NDArray[np.float32], float]] = learned()
+    """States of the last sets of cells and the seconds they took, by what went into them."""
+
+    @abstractmethod
+    def _thawed(self, encoder: Encoder) -> Encoder:
+        """Prepare the encoder so that exactly what shall be trained requires a gradient."""
+
+    @property
+    def budget(self) -> str:
+        """Epochs, and what ends them."""
+        return early_stopping(self.epochs)
+
+    def check(self, dataset: Dataset, split: Split) -> None:
+        """Refuse also a split without validation cells of the trained classes."""
+        super().check(dataset, split)
+        rows_to_train_on(dataset, split)
+
+    @property
+    def _encoder(self) -> Encoder:
+        encoder: Encoder = self.module_["encoder"]  # type: ignore[assignment]
+        return encoder
+
+    @property
+    def _head(self) -> Head:
+        head: Head = self.module_["head"]  # type: ignore[assignment]
+        return head
+
+    def fit(self, dataset: Dataset, split: Split, monitor: Monitor | None = None) -> Self:
+        """Train what is thawed and the head on tokens."""
+        import torch
+
+        from frostline.model import Head
+        from frostline.training import TrainingPlan, train_classifier
+
+        opened = self._open()
+        classes = tuple(np.unique(dataset.labels[split.train]).tolist())
+        self._learn(genes=split.genes, classes=classes)
+        started = time.perf_counter()
+        rows_of = rows_to_train_on(dataset, split)
+        tokens = {part: self._tokens(dataset, rows) for part, rows in rows_of.items()}
+        targets = {part: class_numbers(dataset.labels[rows], classes) for part, rows in rows_of.items()}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(split.training_seed)
+            encoder = self._thawed(opened.encoder())
+            head = Head(opened.config.d_model, len(classes), self.dropout)
+            self._learn(module=torch.nn.ModuleDict({"encoder": encoder, "head": head}), states={})
+            plan = TrainingPlan(
+                self.epochs,
+                self.batch_size,
+                self.learning_rate,
+                split.training_seed,
+                patience=self.patience,
+                warmup_epochs=self.warmup_epochs,
+            )
+            history = train_classifier(
+                self.module_,
+                lambda part, rows: self._logits(tokens[part].take(rows)),
+                targets,
+                plan,
+                lengths=tokens["train"].lengths,
+                monitor=monitor,
+            )
+        self._learn(history=history)
+        self.seconds_["fit"] = time.perf_counter() - started
+        return self
+
+    def _tokens(self, dataset: Dataset, cells: NDArray[np.integer]) -> Tokens:
+        from frostline.embedding import tokenize_cells
+
+        return tokenize_cells(
+            dataset, cells, self.genes_, self.opened_, seed=self.token_seed, max_length=self.max_length
+        )
+
+    def _logits(self, tokens: Tokens) -> Any:
+        from frostline.embedding import pad_tokens
+
+        return self._head(self._encoder.cls_states(*pad_tokens(tokens, self._encoder.config)))
+
+    def _states(self, dataset: Dataset, cells: NDArray[np.integer]) -> tuple[NDArray[np.float32], float]:
+        """Un-normalised `<cls>` states of the trained encoder, (n_cells, d), and the seconds they took.
+
+        The last ones are kept, so that cells that were predicted are not encoded again to be mapped.
+        """
+        from frostline.embedding import encode
+
+        self._must_be_fitted()
+        started = time.perf_counter()
+        tokens = self._tokens(dataset, cells)
+        key = self._key(tokens)
+        if key not in self.states_:
+            states = encode(self._encoder.eval(), tokens)
+            self.states_[key] = states, time.perf_counter() - started
+            while len(self.states_) > KEPT:
+                del self.states_[next(iter(self.states_))]
+        return self.states_[key]
+
+    def _key(self, tokens: Tokens) -> bytes:
+        """Of tokens and weights: states are kept only as long as neither changes."""
+        digest = hashlib.blake2b(digest_size=16)
+        weights = [parameter.detach().numpy() for parameter in self._encoder.parameters()]
+        for array in (tokens.lengths, tokens.gene_ids, tokens.bins, *weights):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.digest()
+
+    def embed(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.floating]:
+        """(n_cells, d) L2-normalised `<cls>` states of the trained encoder."""
+        from frostline.embedding import normalise
+
+        return normalise(self._states(dataset, cells)[0])
+
+    def predict_proba(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float64]:
+        """(n_cells, n_classes) probabilities."""
+        states, seconds = self._states(dataset, cells)
+        started = time.perf_counter()
+        probabilities = head_probabilities(self._head, states)
+        self.seconds_["predict"] = seconds + time.perf_counter() - started
+        return probabilities
+
+    def cost(self) -> Cost:
+        """What requires a gradient is trainable; the rest of the encoder is not."""
+        self._must_be_fitted()
+        sizes = [(p.numel(), p.requires_grad) for p in self.module_.parameters()]
+        return self._cost(sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes))
+
+    def _trained(self, encoder: Encoder) -> dict[str, nn.Parameter]:
+        return {f"trained.{name}": p for name, p in encoder.named_parameters() if p.requires_grad}
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        trained = {name: p.detach().numpy() for name, p in self._trained(self._encoder).items()}
+        return {**self._encoder_arrays(), **trained, **head_arrays(self._head)}
+
+    def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        import torch
+
+        opened = self._restore_encoder(arrays)
+        encoder = self._thawed(opened.encoder())
+        wanted = self._trained(encoder)
+        if set(wanted) != {name for name in arrays if name.startswith("trained.")}:
+            raise FrostlineError(f"the saved weights are not those that strategy {self.name!r} trains")
+        with torch.no_grad():
+            for name, parameter in wanted.items():
+                parameter.copy_(torch.from_numpy(arrays[name].copy()))
+        head = head_from_arrays(arrays, opened.config.d_model, len(self.classes_))
+        self._learn(module=torch.nn.ModuleDict({"encoder": encoder.eval(), "head": head}), states={})
