@@ -40,14 +40,15 @@ class Crawl:
     def __init__(self, origin: str) -> None:
         self.origin = origin
         self.problems: list[str] = []
-        self.pages: dict[str, BeautifulSoup] = {}
+        self.pages: dict[str, set[str]] = {}
+        """Address of each page -> its anchors."""
         self.files: dict[str, bool] = {}
-        self.anchors: list[tuple[str, str, str]] = []
+        self.anchors: set[tuple[str, str, str]] = set()
         self.todo = [f"{origin}index.html"]
         while self.todo:
             self.visit(self.todo.pop())
-        for page, address, anchor in self.anchors:
-            if address in self.pages and not self.pages[address].find(id=anchor):
+        for page, address, anchor in sorted(self.anchors):
+            if anchor not in self.pages.get(address, {anchor}):
                 self.problems.append(f"{self.short(page)}: dead anchor: {self.short(address)}#{anchor}")
 
     def short(self, address: str) -> str:
@@ -57,9 +58,11 @@ class Crawl:
         if address in self.pages:
             return
         with urllib.request.urlopen(address) as answer:
-            self.pages[address] = BeautifulSoup(answer.read(), "html.parser")
-        for tag in self.pages[address].find_all(True):
-            self.look_at(tag, address)
+            tags = BeautifulSoup(answer.read(), "html.parser").find_all(True)
+        self.pages[address] = {str(tag["id"]) for tag in tags if tag.get("id")}
+        for tag in tags:
+            if tag.name == "img" or not tag.attrs.keys().isdisjoint(ADDRESSES):
+                self.look_at(tag, address)
 
     def look_at(self, tag: Tag, page: str) -> None:
         if tag.name == "img" and not tag.get("alt"):
@@ -79,7 +82,7 @@ class Crawl:
         elif urlsplit(address).path.endswith(".html"):
             self.todo.append(address)
             if anchor:
-                self.anchors.append((page, address, unquote(anchor)))
+                self.anchors.add((page, address, unquote(anchor)))
 
     def is_there(self, address: str) -> bool:
         if address not in self.files:

@@ -97,3 +97,14 @@ def test_workflow_runs_the_make_targets_and_nothing_else() -> None:
     assert runs
     assert all(re.fullmatch(r"make [a-z-]+", line) for run in runs for line in run.strip().splitlines())
     assert {"make publish", "make release"} <= set(runs)
+
+
+def test_api_lists_every_module_of_the_package() -> None:
+    package = ROOT / "widgets" / "frostline"
+    there = {".".join(path.relative_to(package).with_suffix("").parts) for path in package.rglob("*.py")}
+    there = {name.removesuffix(".__init__") for name in there}
+    text = "".join(path.read_text(encoding="utf-8") for path in (BOOK / "api").glob("*.md"))
+    listed = set(re.findall(r"automodule:: frostline\.(\S+)", text))
+    inner = {"__init__", "cli", "book", "book.self_hosted", "book.status_box", "book.status_page"}
+    panels = {name for name in there if name.startswith("panels.")}
+    assert listed == there - inner - panels
