@@ -56,6 +56,7 @@ def tiny_profile():
         head_lr=5e-3,
         lora_lr=5e-3,
         repeats=1,
+        min_steps=0,
     )
 
 

@@ -16,7 +16,7 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
 from frostline.checkpoints import CORPUS_GENES, find_folder
-from frostline.checks import BARCODES, CHECKS, UNLIKE, check, rare_shares
+from frostline.checks import BARCODES, CHECKS, UNLIKE, _corpus_genes, check, rare_shares
 from frostline.corpus import read_corpus
 from frostline.datasets import Dataset, join_datasets, load_dataset
 from frostline.errors import CheckpointError
@@ -77,6 +77,11 @@ def test_findings_are_sorted_by_severity_and_explain_themselves():
         assert not finding.title.endswith(".")
         assert finding.explanation.endswith(".")
         assert finding.remedy.endswith(".")
+
+
+def test_a_warning_comes_before_the_note_of_an_earlier_check(pbmc):
+    codes = [finding.code for finding in check(pbmc, split(pbmc), "mini")]
+    assert codes == ["few-test-cells", "seen-in-pretraining", "labels-from-clusters", "genes-chosen-on-all-cells"]
 
 
 def test_each_check_is_one_entry():
@@ -238,7 +243,7 @@ class TestSameBarcode:
         names = [f"plate_A{i}_x" for i in range(60)] + [f"plate_A{i}_x-1" for i in range(60)]
         finding = found(load_dataset(cells(120, names=names), "kind"))["same-barcode"]
         assert "'plate_A" in finding.title
-        apart = [f"plate_A{i}_x-{i}" for i in range(120)]
+        apart = [f"plate_x-{i}" for i in range(120)]  # and there is no plate_x
         assert "same-barcode" not in found(load_dataset(cells(120, names=apart), "kind"))
 
 
@@ -353,6 +358,7 @@ class TestClusters:
         assert finding.explanation == pbmc.notes[0]
         own = load_dataset(pbmc.adata, "bulk_labels", layer="raw", name="mine")
         assert "labels-from-clusters" not in found(own)
+        assert "labels-from-clusters" not in found(load_dataset("pbmc68k-reduced", "phase"))
         louvain = load_dataset("pbmc68k-reduced", "louvain")
         assert found(louvain)["labels-from-clusters"].severity == "warning"
 
@@ -508,9 +514,14 @@ class TestUnlikePretraining:
         assert "unlike-pretraining" not in found(pancreas)
         assert "unlike-pretraining" not in found(pancreas, checkpoint=small_checkpoint)
         assert "unlike-pretraining" not in found_in(cells())
-        few = pancreas.adata[:, [gene in ("GCG", "SST", "PPY", "IAPP", "TTR") for gene in pancreas.genes]].copy()
-        few = few[np.asarray(few.X.sum(axis=1)).ravel() > 0].copy()
-        assert "unlike-pretraining" not in found(load_dataset(few, "cell_type"), checkpoint="mini")
+
+    @pytest.mark.parametrize(("n_genes", "fires"), [(49, False), (50, True)])
+    def test_a_handful_of_common_genes_is_too_few_to_tell(self, corpus_genes, n_genes, fires):
+        rare = corpus_genes.index[corpus_genes["percent_of_cells"] < 5][: n_genes - 1]
+        adata = cells(120, n_genes)
+        adata.var_names = [*rare, "B2M"]
+        findings = found(load_dataset(adata, "kind", name="panel"), checkpoint="mini")
+        assert ("unlike-pretraining" in findings) == fires
 
     def test_of_joined_sets_each_is_measured(self, corpus_genes):
         share = corpus_genes["mean_cpm"].to_numpy() / corpus_genes["mean_cpm"].sum()
@@ -544,6 +555,10 @@ class TestCorpusGenes:
         table = pd.read_csv(tmp_path / CORPUS_GENES, index_col="gene")
         assert table["percent_of_cells"].to_dict() == {"A": 75.0, "B": 100.0, "C": 75.0, "D,E": 50.0}
         np.testing.assert_allclose(table["mean_cpm"], 1e6 * statistics.share, rtol=0.05)
+
+    def test_a_gene_may_be_called_na(self, tmp_path):
+        (tmp_path / CORPUS_GENES).write_text("gene,percent_of_cells,mean_cpm\nNA,1.0,2\nB2M,99.0,3\n")
+        assert list(_corpus_genes(tmp_path).index) == ["NA", "B2M"]
 
     def test_the_shipped_file_is_that_of_minis_corpus(self, corpus_genes):
         """The vocabulary holds the genes that at least 1 % of the cells of one set express."""

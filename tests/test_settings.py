@@ -72,7 +72,7 @@ def test_everything_else_in_a_notebook_is_passed_over():
     [
         ({"PROFILE": "fast"}, r"PROFILE: unknown profile 'fast'; known: full, quickstart"),
         ({"CHECKPOINT": "whole-mouse"}, r"CHECKPOINT: unknown checkpoint 'whole-mouse'; known: .*mini"),
-        ({"STRATEGIES": ["magic"]}, r"STRATEGIES: unknown strategy 'magic'; known: pca_logistic, frozen_probe"),
+        ({"STRATEGIES": ["magic"]}, r"STRATEGIES: unknown strategy 'magic'; known: majority, pca_logistic"),
         ({"STRATEGIES": []}, r"STRATEGIES: name each strategy once, at least one"),
         ({"STRATEGIES": ["head", "head"]}, r"STRATEGIES: name each strategy once"),
         ({"STRATEGIES": "head,magic"}, r"STRATEGIES: unknown strategy 'magic'"),

@@ -335,6 +335,15 @@ class TestGroups:
         (cut,) = [c for c in (split(dataset, repeat=r) for r in range(4)) if "d0" in c.groups["validation"]]
         assert (cut.untrained, cut.classes) == ((), ("B", "T", "rare"))
 
+    def test_a_class_that_only_validation_and_test_have_is_untrained(self):
+        groups = {f"d{i}": {"B": 5, "T": 5} for i in range(4)}
+        groups["d0"]["rare"] = groups["d1"]["rare"] = 4
+        dataset = grouped(groups)
+        cuts = [split(dataset, seed=seed) for seed in range(30)]
+        apart = [cut for cut in cuts if set(cut.groups["test"] + cut.groups["validation"]) == {"d0", "d1"}]
+        assert apart
+        assert {cut.untrained for cut in apart} == {("rare",)}
+
     def test_a_class_of_one_cell_is_left_out_with_its_group(self):
         dataset = grouped({"a": {"B": 9, "T": 9}, "b": {"B": 9, "T": 9}, "c": {"B": 9, "T": 9}, "d": {"one": 1}})
         cut = split(dataset)
@@ -477,6 +486,18 @@ class TestCross:
         joined = join_datasets(named(even(5), "train"), named(even(2), "test"))
         assert len({split(joined, repeat=repeat).groups["validation"] for repeat in range(5)}) == 5
 
+    def test_two_groups_are_enough_for_that(self):
+        joined = join_datasets(named(even(2), "train"), named(even(2), "test"))
+        cut = split(joined)
+        assert len(cut.groups["validation"]) == len(cut.groups["train"]) == 1
+        assert cut.groups["validation"] != cut.groups["train"]
+
+    def test_the_only_training_cell_of_a_class_trains(self):
+        train = named(dataset_of({"B": 10, "T": 10, "NK": 1}), "train")
+        test = named(dataset_of({"B": 10, "T": 10, "NK": 5}, seed=1), "test")
+        joined = join_datasets(train, test)
+        assert split(joined).table(joined).loc["NK"].tolist() == [1, 0, 5]
+
     def test_one_group_in_training_validates_at_random(self):
         joined = join_datasets(named(even(1, each=10), "train"), named(even(2), "test"))
         cut = split(joined)
@@ -552,8 +573,19 @@ class TestBudget:
         shuffled = load_dataset(pbmc.adata[order].copy(), "bulk_labels", layer="raw")
         one, other = split(pbmc).with_budget(pbmc, 5), split(shuffled).with_budget(shuffled, 5)
         assert ids(pbmc, one) == ids(shuffled, other)
-        first_ids = sorted(ids(pbmc, split(pbmc))["train"])[: one.sizes["train"]]
-        assert ids(pbmc, one)["train"] != first_ids  # drawn, not the first in order
+        whole = split(pbmc)
+        rows = whole.train[pbmc.labels[whole.train] == "Dendritic"]
+        drawn = one.train[pbmc.labels[one.train] == "Dendritic"]
+        assert drawn.tolist() != rows[: len(drawn)].tolist()  # not simply the first
+
+    def test_a_class_that_validation_lacks_may_train_with_all_of_its_budget(self):
+        groups = {f"d{i}": {"B": 9, "T": 9} for i in range(4)}
+        groups["d0"]["rare"] = 9
+        dataset = grouped(groups)
+        cut = next(c for r in range(4) if "d0" in (c := split(dataset, repeat=r)).groups["train"])
+        table = cut.with_budget(dataset, 5).table(dataset)
+        assert table.loc["rare"].tolist() == [5, 0, 0]
+        assert table.loc["B", ["train", "validation"]].tolist() == [4, 1]
 
     def test_genes_are_chosen_again_on_what_remains(self, pbmc):
         cut = split(pbmc, profile=sized(max_genes=50)).with_budget(pbmc, 5)

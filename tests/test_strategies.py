@@ -19,6 +19,7 @@ import torch
 from anndata import AnnData
 from safetensors.numpy import load_file, save_file
 from scipy import sparse
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.multiclass import OneVsRestClassifier
@@ -50,6 +51,7 @@ from frostline.strategies import (
     PcaLogistic,
     ProbeObsm,
 )
+from frostline.strategies.adapters import TARGETS
 from frostline.strategies.encoder import EncoderStrategy
 from frostline.strategies.probe import LinearProbe, probe_parameters
 from frostline.strategies.selection import choose, inner_folds
@@ -300,11 +302,11 @@ class TestContract:
         """Two classes with marker genes of their own."""
         dataset, cut = easy
         strategy = build(name)
-        changes = {"epochs": 30} if "epochs" in strategy.parameters else {}
+        changes = {"epochs": 30, "min_steps": 600} if "epochs" in strategy.parameters else {}
         strategy = dataclasses.replace(strategy, **changes)
         strategy.fit(fresh(dataset), cut)
         predicted = np.array(strategy.classes_)[strategy.predict_proba(dataset, cut.test).argmax(axis=1)]
-        assert (predicted == dataset.labels[cut.test]).mean() > 0.9
+        assert (predicted == dataset.labels[cut.test]).mean() > 0.8  # 30 test cells; 0.5 is chance
 
 
 @pytest.fixture(scope="module")
@@ -574,7 +576,7 @@ class TestLinearProbe:
         features, labels, _, _ = data
         two = np.isin(labels, ["B", "NK"])
         features, labels = features[two], labels[two]
-        assert LinearProbe.fit(features, labels, (labels == "B").astype(int), Monitor()).c == 0.1
+        assert LinearProbe.fit(features, labels, (labels == "B").astype(int), Monitor()).c == 1.0
 
     def test_it_is_rebuilt_from_its_arrays(self, data):
         *training, others = data
@@ -656,8 +658,8 @@ class TestPcaKnn:
     ):
         strategy, dataset = fitted_once("pca_knn")
         same, copy = fitted_once("pca_logistic")
-        train, test = (same.embed(copy, rows) for rows in (cut.train, cut.test))
-        np.testing.assert_array_equal(strategy.embed(dataset, cut.test), test)
+        np.testing.assert_array_equal(strategy.embed(dataset, cut.test), same.embed(copy, cut.test))
+        train, test = (pbmc.expression(rows, cut.genes).toarray() for rows in (cut.train, cut.test))
         labels, folds = pbmc.labels[cut.train], folds_of(5)
 
         class Smoothed(KNeighborsClassifier):
@@ -665,9 +667,12 @@ class TestPcaKnn:
                 share = pd.Series(self.classes_[self._y]).value_counts(normalize=True).sort_index().to_numpy()
                 return (self.n_neighbors * super().predict_proba(X) + share) / (self.n_neighbors + 1)
 
-        losses = {k: held_out_loss(Smoothed(k), train, labels, folds) for k in PcaKnn.GRID}
+        def model(k):
+            return make_pipeline(PCA(50, svd_solver="full"), Smoothed(k))
+
+        losses = {k: held_out_loss(model(k), train, labels, folds) for k in PcaKnn.GRID}
         assert strategy.chosen == {"k": min(losses, key=losses.get)}
-        expected = Smoothed(strategy.k_).fit(train, labels).predict_proba(test)
+        expected = model(strategy.k_).fit(train, labels).predict_proba(test)
         np.testing.assert_allclose(strategy.predict_proba(dataset, cut.test), expected, rtol=0, atol=1e-9)
 
     def test_fewer_training_cells_than_neighbours_vote_all(self, pbmc, cut, fresh):
@@ -771,6 +776,38 @@ class TestPcaLogistic:
         model.fit(features["train"], pbmc.labels[cut.train])
         expected = model.predict_proba(features["test"])
         np.testing.assert_allclose(strategy.predict_proba(dataset, cut.test), expected, rtol=0, atol=1e-3)
+
+    def test_c_is_chosen_with_components_of_the_other_folds(self, pbmc, cut, fitted_once, folds_of):
+        """Components that held-out cells took part in would set these apart, and C would come out too small."""
+        strategy, _ = fitted_once("pca_logistic")
+        values, labels = pbmc.expression(cut.train, cut.genes).toarray(), pbmc.labels[cut.train]
+        losses = {
+            c: held_out_loss(
+                make_pipeline(PCA(50, svd_solver="full"), StandardScaler(), LogisticRegression(C=c, max_iter=10_000)),
+                values,
+                labels,
+                folds_of(5),
+            )
+            for c in LinearProbe.GRID
+        }
+        assert strategy.chosen == {"C": min(losses, key=losses.get)}
+
+    def test_few_cells_of_clear_classes_are_told_apart(self, easy, fresh):
+        """As many components as cells: the inner cross-validation must not think that nothing can be learnt."""
+        dataset, cut = easy
+        few = dataclasses.replace(cut, train=cut.train[:24])
+        strategy = PcaLogistic().fit(fresh(dataset), few)
+        predicted = np.array(strategy.classes_)[strategy.predict_proba(dataset, cut.test).argmax(axis=1)]
+        assert strategy.chosen["C"] > 0.001
+        assert (predicted == dataset.labels[cut.test]).mean() > 0.8  # 30 test cells; 0.5 is chance
+
+    def test_more_cells_than_genes_have_the_same_components(self, pbmc, cut, fresh):
+        few_genes = dataclasses.replace(cut, genes=cut.genes[:30])
+        strategy = PcaLogistic(n_components=10).fit(fresh(pbmc), few_genes)
+        values = pbmc.expression(cut.train, few_genes.genes).toarray().astype(np.float64)
+        _, _, loadings = np.linalg.svd(values - values.mean(axis=0), full_matrices=False)
+        cosines = np.abs((strategy.components_ * loadings[:10]).sum(axis=1))
+        np.testing.assert_allclose(cosines, 1, rtol=0, atol=1e-4)
 
     def test_highly_variable_genes_are_chosen_on_training_cells(self, pbmc, cut, fresh):
         strategy = PcaLogistic(n_hvg=30, n_components=10).fit(fresh(pbmc), cut)
@@ -964,6 +1001,11 @@ class TestIa3:
         assert shapes == {"k_proj": (32, 1), "v_proj": (32, 1), "linear2": (1, 48)}
         assert len(factors) == 3 * 2
         assert all((p == 1).all() for p in factors.values())
+
+    @pytest.mark.parametrize("targets", [("linear1",), ("linear2", "out_proj"), TARGETS])
+    def test_every_target_has_one_factor_a_channel(self, build, pbmc, cut, fresh, targets):
+        strategy = dataclasses.replace(build("ia3"), targets=targets, epochs=1).fit(fresh(pbmc), cut)
+        assert strategy.planned_parameters(cut) == strategy.cost().trainable_parameters
 
     def test_a_factor_on_a_value_is_a_factor_on_weights_and_bias(self, fitted_once, pbmc, cut, small_checkpoint):
         """The same as an encoder whose own weights were multiplied: factors take part as they should."""

@@ -115,7 +115,7 @@ def test_an_epoch_trains_on_every_cell_once(problem, lengths):
     per_epoch = len(seen) // 2
     for epoch in (seen[:per_epoch], seen[per_epoch:]):
         assert sorted(np.concatenate(epoch)) == list(range(N))
-        assert max(len(rows) for rows in epoch) == 16
+        assert max(len(rows) for rows in epoch) == plan().for_cells(N).batch_size
     assert not np.array_equal(np.concatenate(seen[:per_epoch]), np.concatenate(seen[per_epoch:]))
     if lengths is not None:
         spread = np.mean([np.ptp(lengths[rows]) for rows in seen])
@@ -192,11 +192,11 @@ def test_the_learning_rate_rises_linearly_step_by_step(problem, monkeypatch):
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    train(network(), problem, plan(epochs=4, warmup_epochs=2))  # 60 cells in batches of 16: 4 steps an epoch
-    assert rates == pytest.approx([1e-2 * i / 8 for i in range(1, 9)] + [1e-2] * 8)
+    train(network(), problem, plan(epochs=4, warmup_epochs=2))  # 60 cells in batches of 8: 8 steps an epoch
+    assert rates == pytest.approx([1e-2 * i / 16 for i in range(1, 17)] + [1e-2] * 16)
     rates.clear()
     train(network(), problem, plan(epochs=2))
-    assert rates == [1e-2] * 8
+    assert rates == [1e-2] * 16
 
 
 def test_a_loss_that_is_not_finite_is_an_error(problem):
@@ -223,7 +223,7 @@ def test_progress_rises_from_zero_towards_one(problem):
     )
     fractions = [fraction for fraction, _ in heard]
     assert fractions == sorted(fractions)
-    assert (fractions[0], len(fractions)) == (0.0, 12 * 4)
+    assert (fractions[0], len(fractions)) == (0.0, 12 * 8)
     assert fractions[-1] < 1
     assert heard[0][1] == "epoch 1 of at most 12"
 
@@ -234,3 +234,14 @@ def test_the_gradient_is_clipped(problem):
     train(module, problem, plan(clip=1e-3))
     total = torch.sqrt(sum(p.grad.pow(2).sum() for p in module.parameters()))
     assert total.item() <= 1e-3 * (1 + 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "epochs", "patience"),
+    [(10, 8, 56, 28), (40, 8, 24, 12), (110, 9, 8, 4), (240, 20, 16, 8), (384, 32, 16, 8), (420, 32, 8, 4)],
+)
+def test_few_cells_make_small_batches_and_more_epochs(n, batch_size, epochs, patience):
+    """By hand: batches of n // 12, from 8 to 32; whole multiples of 8 epochs until they hold 100 steps."""
+    found = TrainingPlan(8, 32, 2e-3, 0, patience=4, min_steps=100).for_cells(n)
+    assert (found.batch_size, found.epochs, found.patience) == (batch_size, epochs, patience)
+    assert found.epochs * -(-n // found.batch_size) >= 100

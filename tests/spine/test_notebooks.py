@@ -326,7 +326,7 @@ def test_truncated_file_is_refused_by_the_executed_notebook(tutorial, small_sett
     [
         ({"PROFILE": "fast"}, "PROFILE: unknown profile 'fast'; known: full, quickstart"),
         ({"PROFILE": 3}, "PROFILE: .*string"),
-        ({"STRATEGIES": ["head", "lara"]}, "STRATEGIES: unknown strategy 'lara'; known: pca_logistic, frozen_probe"),
+        ({"STRATEGIES": ["head", "lara"]}, "STRATEGIES: unknown strategy 'lara'; known: majority, pca_logistic"),
         ({"STRATEGIES": ["head", "head"]}, "STRATEGIES: name each strategy once"),
         ({"CHECKPOINT": "maxi"}, "CHECKPOINT: unknown checkpoint 'maxi'; known: mini"),
         ({"SEED": -1}, "SEED: .*greater than or equal to 0"),

@@ -95,7 +95,7 @@ def test_one_checkbox_a_strategy_in_the_order_of_the_list(make_panel):
     ("changes", "said"),
     [
         ({"profile": "fast"}, "unknown profile 'fast'; known: full, quickstart"),
-        ({"strategies": ["pca"]}, "unknown strategy 'pca'; known: pca_logistic"),
+        ({"strategies": ["pca"]}, "unknown strategy 'pca'; known: majority, pca_logistic"),
         ({"checkpoint": "maxi"}, "unknown checkpoint 'maxi'; known: mini"),
         ({"strategies": []}, "at least one"),
     ],

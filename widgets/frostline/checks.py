@@ -152,8 +152,8 @@ def _identity(cell: str, known: set[str], *, joined: bool) -> tuple[str, str] | 
 
 def _twins(keys: Sequence[Any], rest: NDArray[np.int64], test: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Pairs of a test row and a row of the rest with the same key."""
-    first = {keys[row]: int(row) for row in rest if keys[row] is not None}
-    return [(int(row), first[keys[row]]) for row in test if keys[row] in first]
+    known = {keys[row]: int(row) for row in rest[::-1] if keys[row] is not None}
+    return [(int(row), known[keys[row]]) for row in test if keys[row] in known]
 
 
 def _shared_by_chance(keys: Sequence[Any], rest: NDArray[np.int64], test: NDArray[np.int64]) -> float:

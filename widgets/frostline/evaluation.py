@@ -62,7 +62,7 @@ def evaluate(
     monitor = Monitor(**{k: v for k, v in {"progress": progress, "cancelled": cancelled}.items() if v is not None})  # type: ignore[arg-type]
     strategy.check(dataset, split)
     findings = checks.check(dataset, split, getattr(strategy, "checkpoint", None))
-    with peak_memory() as peak:
+    with peak_memory(collect=split.budget is None and split.unseen is None) as peak:
         fitted = dataclasses.replace(strategy).fit(dataset, split, monitor.part(0.0, 0.85))
         monitor.step(0.85, "predicting and mapping test cells")
         predicted = {

@@ -39,13 +39,17 @@ class Profile:
     """Longest training of all weights; it stops early on the validation loss."""
     full_lr: float = 1e-4
     """Learning rate of all weights, after its warm-up."""
+    tuning_length: int = 1200
+    """Longest sequence of genes while weights inside the encoder are trained; attention grows with its square."""
+    min_steps: int = 0
+    """Optimiser steps that training may take at least; more epochs where few cells train."""
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("quickstart", 1_000, 2_000, 32, 60, 8, 2e-3, 2e-3, 1, 16, 1e-4),
-        Profile("full", 20_000, 5_000, 32, 200, 20, 1e-3, 1e-3, 3, 30, 1e-4),
+        Profile("quickstart", 1_000, 2_000, 32, 60, 8, 2e-3, 2e-3, 1, 16, 1e-4, 400, 100),
+        Profile("full", 20_000, 5_000, 32, 200, 20, 1e-3, 1e-3, 3, 30, 1e-4, 1_200, 300),
     )
 }
 

@@ -372,8 +372,7 @@ def _groups_of(dataset: Dataset) -> NDArray[np.str_]:
 def _in_turn(names: Sequence[str], n: int, seed: int, repeat: int) -> list[str]:
     """All groups, first the `n` that this repeat holds out: each has its turn before one has a second."""
     cycle, turn = divmod(repeat, -(-len(names) // n))
-    sorted_names = np.array(sorted(names))
-    order = sorted_names[_seeded_order(sorted_names, f"{seed}/groups/{cycle}")]
+    order = np.array(names)[_seeded_order(np.array(names), f"{seed}/groups/{cycle}")]
     return [str(name) for name in np.roll(order, -n * turn)]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from frostline.errors import FrostlineError
 from frostline.monitor import Monitor
 
 POOL = 8  # batches that are drawn together and then cut by length
+STEPS_PER_EPOCH, SMALLEST_BATCH = 12, 8
+"""Few cells make smaller batches: an epoch shall hold so many steps, of at least so many cells."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,23 @@ class TrainingPlan:
     """Largest L2 norm of the gradient."""
     warmup_epochs: int = 0
     """Epochs over which the learning rate rises linearly from zero, step by step."""
+    min_steps: int = 0
+    """Steps that must fit into the epochs; where few cells train, there are more epochs, and more patience."""
+
+    def for_cells(self, n: int) -> TrainingPlan:
+        """Fit batches and epochs to the number of training cells: the same epochs of few cells are few steps.
+
+        Examples
+        --------
+        >>> plan = TrainingPlan(epochs=8, batch_size=32, learning_rate=2e-3, seed=0, patience=4, min_steps=100)
+        >>> few, many = plan.for_cells(40), plan.for_cells(420)
+        >>> (few.batch_size, few.epochs, few.patience), (many.batch_size, many.epochs, many.patience)
+        ((8, 24, 12), (32, 8, 4))
+        """
+        batch_size = min(self.batch_size, max(SMALLEST_BATCH, n // STEPS_PER_EPOCH))
+        steps = self.epochs * math.ceil(n / batch_size)
+        times = max(1, math.ceil(self.min_steps / steps))
+        return replace(self, batch_size=batch_size, epochs=self.epochs * times, patience=self.patience * times)
 
 
 def train_classifier(
@@ -70,6 +90,7 @@ def train_classifier(
     Cancelled
         The monitor was asked to stop.
     """
+    plan = plan.for_cells(len(targets["train"]))
     trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
     monitor, descent = monitor or Monitor(), _Descent(trainable, plan)
     rng = np.random.default_rng(plan.seed)

@@ -31,6 +31,7 @@ class Adapters(EncoderTuning):
 
     method: ClassVar[str]
     """lora, dora or ia3."""
+    libraries: ClassVar[tuple[str, ...]] = ("peft",)
 
     targets: tuple[str, ...] = FEED_FORWARD
     """Layers of each block: linear1, linear2 (feed-forward), q_proj, k_proj, v_proj, out_proj (attention)."""
@@ -43,12 +44,14 @@ class Adapters(EncoderTuning):
 
     @classmethod
     def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
-        """Build it with the profile's epochs, batch size and learning rate."""
+        """Build it with the profile's epochs, batch size, learning rate and length."""
         return cls(
             checkpoint=checkpoint,
             epochs=profile.lora_epochs,
             batch_size=profile.batch_size,
             learning_rate=profile.lora_lr,
+            max_length=profile.tuning_length,
+            min_steps=profile.min_steps,
         )
 
     @abstractmethod

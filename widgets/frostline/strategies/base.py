@@ -95,7 +95,7 @@ class Strategy(ABC):
             seen = f"only {str(classes[0])!r}" if len(classes) else "no cell at all"
             raise DatasetError(
                 f"the training cells have {seen} in {dataset.label_key!r}, and two classes are needed; "
-                "hold out other groups or another seed's"
+                "split with another seed, or hold out fewer groups"
             )
 
     def notes(self, dataset: Dataset) -> tuple[str, ...]:

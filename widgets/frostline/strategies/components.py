@@ -14,18 +14,20 @@ from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.splits import Split
 from frostline.strategies.base import Strategy, learned
+from frostline.strategies.selection import Features
 
 
 @dataclass(frozen=True)
 class OnComponents(Strategy):
     """A strategy on principal components of log-normalised, highly variable genes.
 
-    Genes (scanpy's Seurat flavour), means and loadings are fitted on all training cells, without labels. They
-    stay as they are in the inner cross-validation: unsupervised, they cannot tell a label to a fold.
+    Genes (scanpy's Seurat flavour), means and loadings are fitted on training cells, without labels. The inner
+    cross-validation keeps the genes and fits means and loadings anew beside every fold: components that held-out
+    cells took part in set these apart from all others, the more the fewer cells there are.
     """
 
     on_embedding: ClassVar[bool] = True
-    libraries: ClassVar[tuple[str, ...]] = ("scanpy", "sklearn.decomposition", "sklearn.linear_model")
+    libraries: ClassVar[tuple[str, ...]] = ("sklearn.decomposition",)
 
     n_hvg: int = 2000
     """Highly variable genes kept; all genes of the split when there are fewer."""
@@ -41,20 +43,28 @@ class OnComponents(Strategy):
         """Build it; neither profile nor checkpoint matters to it."""
         return cls()
 
+    def check(self, dataset: Dataset, split: Split) -> None:
+        """Import scanpy, too, where genes are to be chosen."""
+        super().check(dataset, split)
+        if len(split.genes) > self.n_hvg:
+            import scanpy  # noqa: F401
+
     def _planned_components(self, split: Split) -> int:
         return min(self.n_components, len(split.train) - 1, min(self.n_hvg, len(split.genes)) - 1)
 
-    def _fit_components(self, dataset: Dataset, split: Split, monitor: Monitor) -> NDArray[np.float32]:
-        """Choose genes, fit components; return those of the training cells."""
-        from sklearn.decomposition import PCA
-
+    def _fit_components(self, dataset: Dataset, split: Split, monitor: Monitor) -> Features:
+        """Choose genes, fit components; return what fits them anew for the inner cross-validation."""
         monitor.step(0.0, "highly variable genes and PCA")
         self._learn(genes=_highly_variable(dataset, split, self.n_hvg))
-        train = dataset.expression(split.train, self.genes_).toarray()
-        # the full solver has no randomness of its own
-        pca = PCA(self._planned_components(split), svd_solver="full").fit(train)
-        self._learn(pca_mean=pca.mean_, components=np.ascontiguousarray(pca.components_))
-        return self._project(dataset, split.train)
+        values = dataset.expression(split.train, self.genes_).toarray()
+        mean, loadings = _principal(values, self.n_components)
+        self._learn(pca_mean=mean, components=loadings)
+
+        def anew(rows: NDArray[np.intp], held_out: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[Any]]:
+            mean, loadings = _principal(values[rows], self.n_components)
+            return (values[rows] - mean) @ loadings.T, (values[held_out] - mean) @ loadings.T
+
+        return anew
 
     def embed(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.floating]:
         """(n_cells, n_components) principal components."""
@@ -76,6 +86,16 @@ class OnComponents(Strategy):
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self._learn(pca_mean=arrays["pca_mean"], components=arrays["components"], seconds=self._no_seconds())
+
+
+def _principal(values: NDArray[np.float32], n_components: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Means and loadings, (n_components, n_genes); at most one component less than there are cells or genes."""
+    from sklearn.decomposition import PCA
+
+    # neither solver has randomness of its own; the second is the faster one for many cells
+    solver = "full" if len(values) <= values.shape[1] else "covariance_eigh"
+    pca = PCA(min(n_components, min(values.shape) - 1), svd_solver=solver).fit(values)
+    return pca.mean_, np.ascontiguousarray(pca.components_)
 
 
 def _highly_variable(dataset: Dataset, split: Split, n_hvg: int) -> tuple[str, ...]:

@@ -18,6 +18,9 @@ from frostline.splits import Split
 from frostline.strategies.base import Strategy, learned
 from frostline.tokens import MAX_LENGTH
 
+_tried: set[str] = set()
+"""Weights that have encoded a cell in this process."""
+
 
 @dataclass(frozen=True)
 class EncoderStrategy(Strategy):
@@ -48,12 +51,15 @@ class EncoderStrategy(Strategy):
         cells = np.concatenate([split.train, split.validation, split.test])
         tokens = tokenize_cells(dataset, cells, split.genes, opened, seed=self.token_seed)
         # of one cell: what torch sets up at its first use is not charged to the strategy that happens to be first
-        encode(opened.encoder(), tokens.take(np.arange(1)))
+        if opened.weights_sha256 not in _tried:
+            encode(opened.encoder(), tokens.take(np.arange(1)))
+            _tried.add(opened.weights_sha256)
 
     def notes(self, dataset: Dataset) -> tuple[str, ...]:
         """What pre-training may have seen of the data set."""
         spec = CHECKPOINTS.get(self.checkpoint)
-        return (spec.overlaps[dataset.name],) if spec and dataset.name in spec.overlaps else ()
+        names = dataset.sets or (dataset.name,)
+        return tuple(spec.overlaps[name] for name in names if spec and name in spec.overlaps)
 
     def _open(self) -> Checkpoint:
         """Open the checkpoint once, and count what it costs."""
@@ -110,6 +116,6 @@ def class_numbers(labels: NDArray[np.str_], classes: tuple[str, ...]) -> NDArray
     return np.array([position[label] for label in labels], dtype=np.int64)
 
 
-def early_stopping(epochs: int) -> str:
+def early_stopping(epochs: int, min_steps: int) -> str:
     """Say how long training may go on."""
-    return f"at most {epochs} epochs, stopped early on the validation loss"
+    return f"at most {epochs} epochs (or {min_steps} steps, if more), stopped early on the validation loss"

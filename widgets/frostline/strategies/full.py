@@ -43,12 +43,14 @@ class FullTuning(EncoderTuning):
 
     @classmethod
     def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
-        """Build it with the profile's epochs, batch size and learning rate."""
+        """Build it with the profile's epochs, batch size, learning rate and length."""
         return cls(
             checkpoint=checkpoint,
             epochs=profile.full_epochs,
             batch_size=profile.batch_size,
             learning_rate=profile.full_lr,
+            max_length=profile.tuning_length,
+            min_steps=profile.min_steps,
         )
 
     def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:

@@ -34,7 +34,7 @@ class GenesLogistic(Strategy):
     Examples
     --------
     >>> GenesLogistic().budget
-    'C of 0.03, 0.1, 0.3, 1, 3, 10 by 3-fold cross-validation on training cells'
+    'C of 0.03, 0.1, 0.3, 1, 3, 10, 30, 100 by cross-validation on training cells, at most 3 folds'
     """
 
     name: ClassVar[str] = "genes_logistic"
@@ -43,7 +43,7 @@ class GenesLogistic(Strategy):
     on_embedding: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("sklearn.linear_model",)
 
-    GRID: ClassVar[tuple[float, ...]] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+    GRID: ClassVar[tuple[float, ...]] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
     FOLDS: ClassVar[int] = 3
 
     coefficients_: NDArray[np.float64] = learned()

@@ -45,13 +45,15 @@ class HeadTuning(EncoderStrategy):
     """Of AdamW."""
     dropout: float = 0.1
     """Between LayerNorm and linear layer."""
+    min_steps: int = 100
+    """Optimiser steps that training may take at least; more epochs where few cells train."""
 
     head_: Head = learned()
 
     @property
     def budget(self) -> str:
         """Epochs, and what ends them."""
-        return early_stopping(self.epochs)
+        return early_stopping(self.epochs, self.min_steps)
 
     def check(self, dataset: Dataset, split: Split) -> None:
         """Refuse also a split without validation cells of the trained classes."""
@@ -66,6 +68,7 @@ class HeadTuning(EncoderStrategy):
             epochs=profile.head_epochs,
             batch_size=profile.batch_size,
             learning_rate=profile.head_lr,
+            min_steps=profile.min_steps,
         )
 
     def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
@@ -100,7 +103,9 @@ class HeadTuning(EncoderStrategy):
                 head,
                 lambda part, rows: head(states[part][torch.from_numpy(rows)]),
                 targets,
-                TrainingPlan(self.epochs, self.batch_size, self.learning_rate, split.training_seed),
+                TrainingPlan(
+                    self.epochs, self.batch_size, self.learning_rate, split.training_seed, min_steps=self.min_steps
+                ),
                 monitor=monitor.part(0.8, 1.0),
             )
         self._learn(head=head, history=history)

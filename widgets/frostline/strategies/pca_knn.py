@@ -30,12 +30,13 @@ class PcaKnn(OnComponents):
     Examples
     --------
     >>> PcaKnn().budget
-    'k of 30, 15, 5 by 5-fold cross-validation on training cells'
+    'k of 30, 15, 5 by cross-validation on training cells, at most 5 folds'
     """
 
     name: ClassVar[str] = "pca_knn"
     title: ClassVar[str] = "PCA + k nearest neighbours"
     trains: ClassVar[str] = "nothing but k: training cells vote for their neighbours; no foundation model"
+    libraries: ClassVar[tuple[str, ...]] = ("sklearn.neighbors",)
 
     GRID: ClassVar[tuple[int, ...]] = (30, 15, 5)
     FOLDS: ClassVar[int] = 5
@@ -64,18 +65,19 @@ class PcaKnn(OnComponents):
     def fit(self, dataset: Dataset, split: Split, monitor: Monitor | None = None) -> Self:
         """Fit HVGs and PCA, choose k, keep the training cells."""
         monitor, started = monitor or Monitor(), time.perf_counter()
-        reference = self._fit_components(dataset, split, monitor)
+        anew = self._fit_components(dataset, split, monitor)
         labels = dataset.labels[split.train]
 
         def candidates(rows: NDArray[np.intp], held_out: NDArray[np.intp]) -> Iterator[NDArray[np.float64]]:
             votes = np.unique(labels[rows], return_inverse=True)[1]
-            near = _nearest(reference[rows], reference[held_out], max(self.GRID))
+            near = _nearest(*anew(rows, held_out), max(self.GRID))
             for k in self.GRID:
                 yield _shares(votes, near[:, :k])
 
         folds = inner_folds(dataset, split, self.FOLDS)
         k = choose(self.GRID, labels, folds, candidates, monitor.part(0.2, 1.0))
         classes, votes = np.unique(labels, return_inverse=True)
+        reference = self._project(dataset, split.train)
         self._learn(reference=reference, votes=votes, k=int(k), classes=tuple(classes.tolist()))
         self._learn(seconds={**self._no_seconds(), "fit": time.perf_counter() - started})
         return self

@@ -28,7 +28,7 @@ class PcaLogistic(OnComponents, OnProbe):
     >>> PcaLogistic(n_components=20).parameters
     {'n_hvg': 2000, 'n_components': 20}
     >>> PcaLogistic().budget
-    'C of 0.001, 0.01, 0.1, 1, 10 by 5-fold cross-validation on training cells'
+    'C of 0.001, 0.01, 0.1, 1, 10, 100 by cross-validation on training cells, at most 5 folds'
     """
 
     name: ClassVar[str] = "pca_logistic"
@@ -42,8 +42,8 @@ class PcaLogistic(OnComponents, OnProbe):
     def fit(self, dataset: Dataset, split: Split, monitor: Monitor | None = None) -> Self:
         """Fit HVGs, PCA and regression on training cells."""
         monitor, started = monitor or Monitor(), time.perf_counter()
-        features = self._fit_components(dataset, split, monitor)
-        self._fit_probe(features, dataset, split, monitor.part(0.2, 1.0))
+        anew = self._fit_components(dataset, split, monitor)
+        self._fit_probe(self._project(dataset, split.train), dataset, split, monitor.part(0.2, 1.0), anew)
         self._learn(seconds={**self._no_seconds(), "fit": time.perf_counter() - started})
         return self
 

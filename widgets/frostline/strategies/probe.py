@@ -13,7 +13,7 @@ from frostline.datasets import Dataset
 from frostline.monitor import Monitor
 from frostline.splits import Split
 from frostline.strategies.base import Strategy, learned
-from frostline.strategies.selection import choose, cross_validated, inner_folds
+from frostline.strategies.selection import Features, choose, cross_validated, inner_folds
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class LinearProbe:
     c: float
     """Inverse regularisation strength."""
 
-    GRID: ClassVar[tuple[float, ...]] = (0.001, 0.01, 0.1, 1.0, 10.0)
+    GRID: ClassVar[tuple[float, ...]] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
     FOLDS: ClassVar[int] = 5
 
     @classmethod
@@ -48,6 +48,7 @@ class LinearProbe:
         labels: NDArray[np.str_],
         folds: NDArray[np.int64],
         monitor: Monitor,
+        anew: Features | None = None,
     ) -> Self:
         """Choose C on the folds by held-out log loss, then fit on all cells.
 
@@ -56,6 +57,8 @@ class LinearProbe:
         features, labels, folds
             (n, d), (n,), (n,) of the training cells; folds as from `inner_folds`. Mean and scale are fitted
             anew beside every fold.
+        anew
+            How to fit the features beside a fold, for those that were fitted on all training cells.
         """
         from sklearn.linear_model import LogisticRegression
         from sklearn.preprocessing import StandardScaler
@@ -63,8 +66,9 @@ class LinearProbe:
         features = np.asarray(features, dtype=np.float64)
 
         def candidates(rows: NDArray[np.intp], held_out: NDArray[np.intp]) -> Iterator[NDArray[np.float64]]:
-            scaler = StandardScaler().fit(features[rows])
-            x, unseen = scaler.transform(features[rows]), scaler.transform(features[held_out])
+            x, unseen = anew(rows, held_out) if anew else (features[rows], features[held_out])
+            scaler = StandardScaler().fit(x)
+            x, unseen = scaler.transform(x), scaler.transform(unseen)
             # from the last solution it is a short way to the next, less regularised one
             model = LogisticRegression(max_iter=10_000, warm_start=True)
             for c in cls.GRID:
@@ -129,9 +133,16 @@ class OnProbe(Strategy):
         self._must_be_fitted()
         return {"C": self.probe_.c}
 
-    def _fit_probe(self, features: NDArray[np.floating], dataset: Dataset, split: Split, monitor: Monitor) -> None:
+    def _fit_probe(
+        self,
+        features: NDArray[np.floating],
+        dataset: Dataset,
+        split: Split,
+        monitor: Monitor,
+        anew: Features | None = None,
+    ) -> None:
         labels = dataset.labels[split.train]
-        probe = LinearProbe.fit(features, labels, inner_folds(dataset, split, LinearProbe.FOLDS), monitor)
+        probe = LinearProbe.fit(features, labels, inner_folds(dataset, split, LinearProbe.FOLDS), monitor, anew)
         self._learn(probe=probe, classes=tuple(np.unique(labels).tolist()))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from frostline.datasets import Dataset
 from frostline.monitor import Monitor
 from frostline.splits import Split
 
+Features = Callable[[NDArray[np.intp], NDArray[np.intp]], tuple[NDArray[Any], NDArray[Any]]]
+"""Features of some rows and of others, fitted on the former alone."""
 Candidates = Callable[[NDArray[np.intp], NDArray[np.intp]], Iterable[NDArray[np.float64]]]
 """Fits on some rows and gives the probabilities of others, (n, n_classes), once for every value of the grid."""
 
@@ -110,6 +113,7 @@ def cross_validated(name: str, grid: Sequence[float], n_folds: int) -> str:
     Examples
     --------
     >>> cross_validated("k", (30, 15, 5), 5)
-    'k of 30, 15, 5 by 5-fold cross-validation on training cells'
+    'k of 30, 15, 5 by cross-validation on training cells, at most 5 folds'
     """
-    return f"{name} of {', '.join(f'{value:g}' for value in grid)} by {n_folds}-fold cross-validation on training cells"
+    values = ", ".join(f"{value:g}" for value in grid)
+    return f"{name} of {values} by cross-validation on training cells, at most {n_folds} folds"

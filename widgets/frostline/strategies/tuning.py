@@ -44,6 +44,8 @@ class EncoderTuning(EncoderStrategy):
     """Between LayerNorm and linear layer of the head."""
     patience: int = 4
     """Epochs without a lower validation loss before training stops."""
+    min_steps: int = 100
+    """Optimiser steps that training may take at least; more epochs where few cells train."""
     warmup_epochs: int = 0
     """Epochs over which the learning rate rises linearly from zero."""
 
@@ -58,7 +60,7 @@ class EncoderTuning(EncoderStrategy):
     @property
     def budget(self) -> str:
         """Epochs, and what ends them."""
-        return early_stopping(self.epochs)
+        return early_stopping(self.epochs, self.min_steps)
 
     def check(self, dataset: Dataset, split: Split) -> None:
         """Refuse also a split without validation cells of the trained classes."""
@@ -101,6 +103,7 @@ class EncoderTuning(EncoderStrategy):
                 split.training_seed,
                 patience=self.patience,
                 warmup_epochs=self.warmup_epochs,
+                min_steps=self.min_steps,
             )
             history = train_classifier(
                 self.module_,
