@@ -132,7 +132,7 @@ def test_page_that_was_never_run_may_be_drawn_and_not_be_released(tmp_path: Path
 def test_stale_page_may_be_drawn_and_not_be_released(root: Path) -> None:
     (root / SOURCE).write_text("{}")
     status_box.check_published(root / "book" / "published", set(), root)
-    with pytest.raises(ExtensionError, match=rf"released:\n  published/{SOURCE}: stale: the source notebook"):
+    with pytest.raises(ExtensionError, match=rf"released:\n  {SOURCE}: stale: the source notebook"):
         status_box.check_published(root / "book" / "published", set(), root, release=True)
 
 

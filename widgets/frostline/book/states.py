@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -113,12 +114,17 @@ def refusal(states: Sequence[State], *, release: bool) -> str:
     """
     word = "released" if release else "published"
     lines = [
-        f"  {FOLDER}/{line}"
+        f"  {_from_root(line, state.name)}"
         for state in states
         if state.is_draft and (release or state.result == ALTERED)
         for line in (state.problems or (f"{state.name}: {state.check}",))
     ]
     return "\n".join([f"these tutorials cannot be {word}:", *lines]) if lines else ""
+
+
+def _from_root(problem: str, name: str) -> str:
+    """Name the file of a problem from the book's folder; that of a source is named from the project's already."""
+    return f"{FOLDER}/{problem}" if re.match(rf"{re.escape(name)}[./:]", problem) else problem
 
 
 def write_failure(published: Path, name: str, said: str, root: Path) -> None:
