@@ -137,3 +137,12 @@ def test_vendored_files_are_those_that_are_written_down() -> None:
     there = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in VENDORED.iterdir()}
     own = {"VENDORED.md", "assets_path.js"}
     assert {name: digest for name, digest in there.items() if name not in own} == written
+
+
+def test_vendored_files_carry_version_and_licence() -> None:
+    text = (VENDORED / "VENDORED.md").read_text()
+    assert re.search(r"`@jupyter-widgets/html-manager` \d+\.\d+\.\d+ from the npm registry", text)
+    assert re.search(r"sha256 `[0-9a-f]{64}`", text)
+    for licence in ("LICENSE", "embed.js.LICENSE.txt", "fontawesome.LICENSE.txt"):
+        assert f"`{licence}`" in text
+        assert (VENDORED / licence).stat().st_size > 300
