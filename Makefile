@@ -2,15 +2,18 @@
 PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
+PROFILE ?= quickstart
 
-.PHONY: help quickstart test lint lab book browser bench mini-report clean
+.PHONY: help quickstart publish book release test lint lab browser bench mini-report clean
 
 help:
 	@echo "make quickstart  run the tutorial on real cells, check it, build the book"
 	@echo "make lab         open JupyterLab on the notebooks"
 	@echo "make test        install what the tests need, Chromium included, and run them"
 	@echo "make lint        style and types"
-	@echo "make book        build the book from the tutorials that were run"
+	@echo "make publish     run all tutorials that have changed, check them, build the book"
+	@echo "make book        build the book from the tutorials that were run; drafts are marked"
+	@echo "make release     build the book, refused unless every tutorial is passed"
 	@echo "make browser     install the Chromium that the browser tests drive"
 	@echo "make bench       speed, measured side by side"
 	@echo "make mini-report LABELLED=folder CORPUS='a.h5ad b.h5ad'  mini's model card"
@@ -32,6 +35,12 @@ $(VENV)/installed-test: $(VENV)/installed
 quickstart: $(VENV)/installed
 	$(BIN)/frostline publish cell_type_annotation --profile quickstart
 
+publish: $(VENV)/installed
+	$(BIN)/frostline publish --profile $(PROFILE)
+
+release: $(VENV)/installed
+	$(BIN)/frostline book --release
+
 book: $(VENV)/installed
 	@test -f book/published/cell_type_annotation.run.json || $(MAKE) --no-print-directory quickstart
 	$(BIN)/frostline book
@@ -49,7 +58,7 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb
+	$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb widgets/frostline/book/template/notebooks/*.ipynb
 
 browser:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \

@@ -47,13 +47,20 @@ LAYERS = (
     "audits",
     "annotation",
     "artifacts",
+    "book",
     "panels",
+    "notebooks",
+    "tutorials",
     "publishing",
+    "starting",
     "cluster",
     "cli",
 )
 """Each module may import only modules above it."""
-FOUNDATIONS = {"strategies": ("base", "selection", "probe", "components", "encoder", "head", "tuning")}
+FOUNDATIONS = {
+    "strategies": ("base", "selection", "probe", "components", "encoder", "head", "tuning"),
+    "book": ("inputs", "run_checks", "states", "status_box"),
+}
 """Modules of a folder that its other modules may import, each only those above it."""
 HEAVY = {"torch", "scanpy", "anndata", "peft", "transformers", "ipywidgets", "sklearn", "umap", "pandas", "matplotlib"}
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-# The extensions are no package, and --import-mode=importlib puts no folder of tests on the path.
-sys.path[:0] = [str(Path(__file__).parents[2] / "book" / "_ext"), str(Path(__file__).parent)]
+# --import-mode=importlib puts no folder of tests on the path.
+sys.path.insert(0, str(Path(__file__).parent))
 
-import nbformat  # noqa: E402
-import published_project as project  # noqa: E402
-import tiny_tutorial  # noqa: E402
+import nbformat
+import published_project as project
+import tiny_tutorial
 
 
 @pytest.fixture

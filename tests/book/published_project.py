@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 import shutil
 import struct
 import subprocess
@@ -10,8 +12,13 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from frostline.book import inputs
+from frostline.book.run_checks import seal
+
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "cell_type_annotation"
+UNRUN = "never_run"
+"""Declared in the copied book, and never run."""
 BUILD = ["build", "book", "--config", "_config.yml", "--path-output", "build/site"]
 STRICT = ["-W", "-n", "--keep-going", "--all"]
 SOURCE = f"notebooks/{NAME}.ipynb"
@@ -80,7 +87,7 @@ def manifest_of(root: Path) -> dict[str, Any]:
     """The manifest of the run that left its files under `root`."""
     published = root / "book" / "published"
     files = sorted(p for p in (published / NAME).rglob("*") if p.is_file())
-    return {
+    manifest = {
         "tutorial": NAME,
         "source_notebook": SOURCE,
         "source_sha256": sha256(root / SOURCE),
@@ -97,7 +104,9 @@ def manifest_of(root: Path) -> dict[str, Any]:
         "artifact_check": {"result": "passed", "files": len(files), "numbers": 24},
         "artifacts": {p.relative_to(published / NAME).as_posix(): sha256(p) for p in files},
         "versions": {"python": "3.11.7", "frostline": "0.1.0", "torch": "2.13.0", "scanpy": "1.11.5"},
+        "inputs": inputs.inputs_of({"PROFILE": "quickstart", "SEED": 42}, root),
     }
+    return manifest | {"manifest_sha256": seal(manifest)}
 
 
 def write_manifest(root: Path, manifest: dict[str, Any] | None = None) -> None:
@@ -115,12 +124,14 @@ def publish(root: Path, executed: bytes, source: bytes) -> None:
     write_manifest(root)
 
 
-def build_book(root: Path) -> subprocess.CompletedProcess[str]:
+def build_book(root: Path, *, release: bool = False) -> subprocess.CompletedProcess[str]:
     """Call Jupyter Book as the Makefile does; its messages are in `stdout`."""
     program = Path(sys.executable).with_name("jupyter-book")
+    environment = {**os.environ, "FROSTLINE_RELEASE": str(int(release))}
     return subprocess.run(
         [program, *BUILD, *STRICT],
         cwd=root,
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -133,6 +144,10 @@ def copy_book(root: Path) -> None:
     ignored = shutil.ignore_patterns("published", "__pycache__")
     shutil.copytree(ROOT / "book", root / "book", ignore=ignored)
     shutil.copy(ROOT / "_config.yml", root)
+    toc = root / "book" / "_toc.yml"
+    line = f"      - file: published/{NAME}\n"
+    others = re.sub(r" +- file: published/.*\n", "", toc.read_text().replace(line, "@"))
+    toc.write_text(others.replace("@", line + line.replace(NAME, UNRUN)))
     stand_ins = {
         "CHANGELOG.md": "# Changelog\n\n## Unreleased\n",
         "widgets/frostline/data/mini/MODEL_CARD.md": "# Model card of mini\n\n## Corpus\n\nCells.\n",

@@ -1,42 +1,106 @@
-"""Reads every page of a built site and says what does not resolve inside it."""
+"""Serves a built site and follows every address in it, as a browser would come to it."""
 
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from bs4 import BeautifulSoup, Tag
 
-ADDRESSES = {"href", "src", "data", "poster"}
+ADDRESSES = ("href", "src", "data", "poster")
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def served(site: Path) -> Iterator[str]:
+    """Address of a plain file server of the site."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(site)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class Crawl:
+    """All pages that can be reached from the first one, and what does not resolve on them."""
+
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
+        self.problems: list[str] = []
+        self.pages: dict[str, set[str]] = {}
+        """Address of each page -> its anchors."""
+        self.files: dict[str, bool] = {}
+        self.anchors: set[tuple[str, str, str]] = set()
+        self.todo = [f"{origin}index.html"]
+        while self.todo:
+            self.visit(self.todo.pop())
+        for page, address, anchor in sorted(self.anchors):
+            if anchor not in self.pages.get(address, {anchor}):
+                self.problems.append(f"{self.short(page)}: dead anchor: {self.short(address)}#{anchor}")
+
+    def short(self, address: str) -> str:
+        return address.removeprefix(self.origin)
+
+    def visit(self, address: str) -> None:
+        if address in self.pages:
+            return
+        with urllib.request.urlopen(address) as answer:
+            tags = BeautifulSoup(answer.read(), "html.parser").find_all(True)
+        self.pages[address] = {str(tag["id"]) for tag in tags if tag.get("id")}
+        for tag in tags:
+            if tag.name == "img" or not tag.attrs.keys().isdisjoint(ADDRESSES):
+                self.look_at(tag, address)
+
+    def look_at(self, tag: Tag, page: str) -> None:
+        if tag.name == "img" and not tag.get("alt"):
+            self.problems.append(f"{self.short(page)}: image without alt: {str(tag)[:80]}")
+        for attribute in ADDRESSES:
+            if attribute in tag.attrs and not str(tag[attribute]).startswith(("data:", "mailto:")):
+                self.follow(str(tag[attribute]), tag, page)
+
+    def follow(self, written: str, tag: Tag, page: str) -> None:
+        address, anchor = urldefrag(urljoin(page, written))
+        if not address.startswith(self.origin):
+            if tag.name != "a":
+                self.problems.append(f"{self.short(page)}: asset of another host: {written}")
+            return
+        if not self.is_there(address):
+            self.problems.append(f"{self.short(page)}: dead link: {written}")
+        elif urlsplit(address).path.endswith(".html"):
+            self.todo.append(address)
+            if anchor:
+                self.anchors.add((page, address, unquote(anchor)))
+
+    def is_there(self, address: str) -> bool:
+        if address not in self.files:
+            try:
+                request = urllib.request.Request(address, method="HEAD")
+                with urllib.request.urlopen(request) as answer:
+                    self.files[address] = answer.status == 200
+            except urllib.error.HTTPError as error:
+                error.close()
+                self.files[address] = False
+        return self.files[address]
+
+
+def crawl(site: Path) -> Crawl:
+    with served(site) as address:
+        return Crawl(address)
 
 
 def find_broken(site: Path) -> list[str]:
     """One line for each dead link, dead anchor, asset from another host and image without a text."""
-    pages = {page: BeautifulSoup(page.read_bytes(), "html.parser") for page in sorted(site.rglob("*.html"))}
-    pages = {page: soup for page, soup in pages.items() if "_static" not in page.parts}
-    anchors = {page: {str(tag["id"]) for tag in soup.find_all(id=True)} for page, soup in pages.items()}
-    problems = []
-    for page, soup in pages.items():
-        name = page.relative_to(site).as_posix()
-        for tag in soup.find_all(True):
-            problems += [f"{name}: {problem}" for problem in check_tag(tag, page, anchors)]
-    return problems
-
-
-def check_tag(tag: Tag, page: Path, anchors: dict[Path, set[str]]) -> list[str]:
-    problems = []
-    if tag.name == "img" and not tag.get("alt"):
-        problems.append(f"image without alt: {str(tag)[:80]}")
-    for attribute in ADDRESSES & tag.attrs.keys():
-        address = str(tag[attribute])
-        parts = urlsplit(address)
-        if parts.scheme in {"data", "mailto"}:
-            continue
-        if parts.scheme or parts.netloc:
-            if tag.name != "a":
-                problems.append(f"asset of another host: {address}")
-            continue
-        target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
-        if not target.is_file():
-            problems.append(f"dead link: {address}")
-        elif parts.fragment and target in anchors and parts.fragment not in anchors[target]:
-            problems.append(f"dead anchor: {address}")
-    return problems
+    return crawl(site).problems

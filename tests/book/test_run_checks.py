@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import run_checks
 from published_project import (
     NAME,
     SOURCE,
     code_cell,
     executed_notebook,
     markdown_cell,
+    png,
     stream,
     write_manifest,
 )
+
+from frostline.book import inputs, run_checks
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -32,6 +34,8 @@ def change_manifest(root: Path, change: Change) -> None:
     file = published(root) / f"{NAME}.run.json"
     manifest = json.loads(file.read_text())
     change(manifest)
+    if "manifest_sha256" in manifest:
+        manifest["manifest_sha256"] = run_checks.seal(manifest)
     file.write_text(json.dumps(manifest))
 
 
@@ -83,6 +87,51 @@ def test_manifest_without_a_key(root: Path, key: str) -> None:
 def test_manifest_that_says_something_wrong(root: Path, change: Change, said: str) -> None:
     change_manifest(root, change)
     assert [said in problem for problem in problems(root)] == [True]
+
+
+def test_manifest_edited_by_hand(root: Path) -> None:
+    file = published(root) / f"{NAME}.run.json"
+    file.write_text(file.read_text().replace('"numbers": 24', '"numbers": 240'))
+    assert problems(root) == [f"{NAME}.run.json: altered: its content is not what the run wrote; run it again"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda m: m.update(seed=7), "says seed 7, the artifacts are of 42"),
+        (lambda m: m["inputs"].pop("lock"), "inputs are ['code', 'data'], not code, data and lock"),
+    ],
+)
+def test_sealed_manifest_that_disagrees(root: Path, change: Change, said: str) -> None:
+    change_manifest(root, change)
+    assert problems(root) == [f"{NAME}.run.json: {said}"]
+
+
+def test_manifest_with_other_parameters_than_the_notebook_was_given(root: Path) -> None:
+    publish_notebook(root, lambda n: n["metadata"].update(papermill={"parameters": {"SEED": 7}}))
+    assert problems(root) == [f"{NAME}.run.json: says SEED=42, the executed notebook was given 7"]
+
+
+@pytest.mark.parametrize("change", ["edited", "gone"])
+def test_data_file_that_is_not_the_one_of_the_run_is_stale(root: Path, change: str) -> None:
+    (root / "mine.h5ad").write_bytes(b"cells")
+    recorded = inputs.inputs_of({"DATASET": "mine.h5ad", "OUTPUT_DIR": "book"}, root)
+    assert list(recorded["data"]) == ["mine.h5ad"]
+    change_manifest(root, lambda m: m.update(inputs=recorded))
+    assert problems(root) == []
+    (root / "mine.h5ad").write_bytes(b"other cells") if change == "edited" else (root / "mine.h5ad").unlink()
+    said = "mine.h5ad has changed since" if change == "edited" else "mine.h5ad is no longer there"
+    assert problems(root) == [f"{NAME}: stale: {said}; run it again"]
+
+
+def test_run_with_other_packages_is_stale(root: Path) -> None:
+    (root / "constraints.txt").write_text("scanpy==1.0")
+    assert problems(root) == [f"{NAME}: stale: the versions of the packages have changed since; run it again"]
+
+
+def test_run_with_other_code_is_stale(root: Path) -> None:
+    change_manifest(root, lambda m: m["inputs"].update(code="0" * 64))
+    assert problems(root) == [f"{NAME}: stale: frostline's code has changed since; run it again"]
 
 
 def test_edited_source_notebook_is_stale(root: Path) -> None:
@@ -166,6 +215,18 @@ def test_swapped_artifacts(root: Path) -> None:
     (folder / "report.md").write_bytes(second)
     (folder / "report.csv").write_bytes(first)
     assert len(problems(root)) == 2
+
+
+def test_swapped_pictures(root: Path) -> None:
+    folder = published(root) / NAME
+    (folder / "lora_embedding_umap.png").write_bytes(png(3, 3))
+    write_manifest(root)
+    first, second = folder / "frozen_embedding_umap.png", folder / "lora_embedding_umap.png"
+    first.rename(root / "aside.png")
+    second.rename(first)
+    (root / "aside.png").rename(second)
+    said = "altered: its sha256 is not the one of the run"
+    assert problems(root) == [f"{NAME}/frozen_embedding_umap.png: {said}", f"{NAME}/lora_embedding_umap.png: {said}"]
 
 
 @pytest.mark.parametrize("file", ["old_umap.png", "sub/report.md", ".hidden"])

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
-from published_project import NAME, ROOT, SOURCE, build_book
-from site_crawler import find_broken
+from published_project import NAME, ROOT, SOURCE, UNRUN, build_book
+from site_crawler import crawl, find_broken
 
-VENDORED = ROOT / "book" / "_vendor" / "html-manager"
+VENDORED = ROOT / "widgets" / "frostline" / "book" / "vendor" / "html-manager"
 
 
 @pytest.fixture(scope="module")
@@ -21,20 +21,42 @@ def page(site: Path) -> BeautifulSoup:
 
 @pytest.fixture
 def copied(built: Path, tmp_path: Path) -> Path:
-    """A copy of the built project without its site, to be altered."""
-    return shutil.copytree(built, tmp_path / "project", ignore=shutil.ignore_patterns("build"))
+    """A copy of the built project without its site and with few pages, which are built in seconds, to be altered."""
+    root = shutil.copytree(built, tmp_path / "project", ignore=shutil.ignore_patterns("build"))
+    files = [f"published/{NAME}", f"published/{UNRUN}", "status"]
+    lines = ["format: jb-book", "root: index", "chapters:", *(f"  - file: {file}" for file in files)]
+    (root / "book" / "_toc.yml").write_text("\n".join(lines) + "\n")
+    (root / "book" / "index.md").write_text("# A small book\n")
+    return root
 
 
 def test_everything_on_the_site_resolves_inside_it(site: Path) -> None:
-    assert find_broken(site) == []
+    """Over HTTP: links, anchors, assets, and a text for every image; and every page can be reached."""
+    found = crawl(site)
+    assert found.problems == []
+    reached = {found.short(page) for page in found.pages}
+    there = {p.relative_to(site).as_posix() for p in site.rglob("*.html") if "_static" not in p.parts}
+    assert there - reached <= {"genindex.html", "search.html", "py-modindex.html"}
 
 
-def test_every_page_of_the_table_of_contents_is_there(site: Path) -> None:
+def test_crawler_would_notice(tmp_path: Path) -> None:
+    body = '<a href="gone.html">x</a><a href="#gone">x</a><img src="gone.png"><script src="https://a.example/a.js">'
+    (tmp_path / "index.html").write_text(f"<html><body>{body}</script></body></html>")
+    assert [problem.split(": ", 2)[1] for problem in find_broken(tmp_path)] == [
+        "dead link",
+        "image without alt",
+        "dead link",
+        "asset of another host",
+        "dead anchor",
+    ]
+
+
+def test_every_page_of_the_table_of_contents_is_there(built: Path, site: Path) -> None:
     pages = {p.relative_to(site).as_posix() for p in site.rglob("*.html") if "_static" not in p.parts}
-    toc = (ROOT / "book" / "_toc.yml").read_text()
+    toc = (built / "book" / "_toc.yml").read_text()
     listed = re.findall(r"(?:root|file): (\S+)", toc)
     assert "index" in listed
-    assert pages == {f"{name}.html" for name in [*listed, "genindex", "search"]}
+    assert pages == {f"{name}.html" for name in [*listed, "genindex", "py-modindex", "search"]}
 
 
 def test_box_stands_once_under_the_title(page: BeautifulSoup) -> None:
@@ -46,6 +68,7 @@ def test_box_stands_once_under_the_title(page: BeautifulSoup) -> None:
 def test_files_beside_the_page_are_those_of_the_run(built: Path, site: Path) -> None:
     published = built / "book" / "published"
     files = [SOURCE, *(f"book/published/{p.relative_to(published)}" for p in published.rglob("*.*"))]
+    files = [file for file in files if not file.endswith(f"{UNRUN}.md")]
     assert len(files) == 7
     for file in files:
         assert (site / file.removeprefix("book/")).read_bytes() == (built / file).read_bytes()
@@ -61,14 +84,43 @@ def test_nothing_of_thebe_or_a_math_renderer(page: BeautifulSoup) -> None:
     assert "mathjax" not in scripts
 
 
-def test_stale_page_is_not_built(copied: Path) -> None:
-    source = json.loads((copied / SOURCE).read_text())
-    source["cells"][0]["source"] = "# Another title"
-    (copied / SOURCE).write_text(json.dumps(source))
+def edit_title(source: Path) -> None:
+    notebook = json.loads(source.read_text())
+    notebook["cells"][0]["source"] = "# Another title"
+    source.write_text(json.dumps(notebook))
+
+
+def test_altered_page_is_not_built(copied: Path) -> None:
+    (copied / "book" / "published" / NAME / "report.csv").write_text("strategy,accuracy\npca_logistic,0.9\n")
     done = build_book(copied)
+    assert done.returncode != 0
+    assert f"published/{NAME}/report.csv: altered: its sha256 is not the one of the run" in done.stdout
+    assert list(copied.glob("build/site/_build/html/**/*.html")) == []
+
+
+def test_stale_page_is_not_released(copied: Path) -> None:
+    edit_title(copied / SOURCE)
+    done = build_book(copied, release=True)
     assert done.returncode != 0
     assert f"{SOURCE}: stale: the source notebook has changed since; run it again" in done.stdout
     assert list(copied.glob("build/site/_build/html/**/*.html")) == []
+
+
+def test_stale_and_unrun_pages_are_drafts(copied: Path) -> None:
+    """One build for both: a tutorial whose source was edited, and one that is declared and was never run."""
+    edit_title(copied / SOURCE)
+    done = build_book(copied)
+    assert done.returncode == 0, done.stdout[-6000:]
+    site = copied / "build" / "site" / "_build" / "html"
+    page = BeautifulSoup((site / "published" / f"{NAME}.html").read_bytes(), "html.parser")
+    assert page.select_one(".frostline-status .frostline-draft").get_text().startswith("Draft.")
+    status = BeautifulSoup((site / "status.html").read_bytes(), "html.parser")
+    rows = {row["data-tutorial"]: row.get_text(" ") for row in status.select("tbody tr[data-tutorial]")}
+    assert "stale: the source notebook has changed since" in rows[NAME]
+    assert "not run" in rows[UNRUN]
+    stub = BeautifulSoup((site / "published" / f"{UNRUN}.html").read_bytes(), "html.parser")
+    assert "It has not been run yet" in stub.select_one(".frostline-draft").get_text()
+    assert find_broken(site) == []
 
 
 def test_page_that_fetches_from_another_host_is_not_built(copied: Path) -> None:
@@ -85,3 +137,12 @@ def test_vendored_files_are_those_that_are_written_down() -> None:
     there = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in VENDORED.iterdir()}
     own = {"VENDORED.md", "assets_path.js"}
     assert {name: digest for name, digest in there.items() if name not in own} == written
+
+
+def test_vendored_files_carry_version_and_licence() -> None:
+    text = (VENDORED / "VENDORED.md").read_text()
+    assert re.search(r"`@jupyter-widgets/html-manager` \d+\.\d+\.\d+ from the npm registry", text)
+    assert re.search(r"sha256 `[0-9a-f]{64}`", text)
+    for licence in ("LICENSE", "embed.js.LICENSE.txt", "fontawesome.LICENSE.txt"):
+        assert f"`{licence}`" in text
+        assert (VENDORED / licence).stat().st_size > 300

@@ -1,35 +1,29 @@
 """The built site in headless Chromium: quiet, self-contained, and each widget drawn once."""
 
-import threading
+import json
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from chromium import chromium_path, launch
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
-from published_project import NAME
+from published_project import NAME, UNRUN
+from site_crawler import served
 
 TUTORIAL = f"published/{NAME}.html"
-PAGES = ["index.html", "install.html", "protocol.html", "mini.html", TUTORIAL]
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+OVERFLOWING = """
+[...document.querySelectorAll(".cell_output, .frostline-status, .frostline-states, .frostline-figure")]
+    .filter(e => e.getBoundingClientRect().right > 800 || (e.tagName != "DIV" && e.scrollWidth > e.clientWidth + 1))
+    .map(e => e.className)
+"""
 
 
 @pytest.fixture(scope="module")
 def server(site: Path) -> Iterator[str]:
     """Address of a plain file server of the site."""
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(site)))
-    thread = threading.Thread(target=httpd.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{httpd.server_port}/"
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
+    with served(site) as address:
+        yield address
 
 
 @pytest.fixture(scope="module", params=["server", "folder"])
@@ -60,8 +54,8 @@ class Watcher:
         self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
 
-    def open(self, url: str) -> Page:
-        self.page.goto(url, wait_until="networkidle")
+    def open(self, url: str, wait_until: Literal["load", "networkidle"] = "networkidle") -> Page:
+        self.page.goto(url, wait_until=wait_until)
         return self.page
 
 
@@ -76,13 +70,65 @@ def watcher(browser: Browser) -> Iterator[Watcher]:
         yield Watcher(context)
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_page_is_quiet_and_asks_no_other_host(watcher: Watcher, address: str, path: str) -> None:
-    page = watcher.open(address + path)
-    assert page.locator("article h1").first.is_visible()
-    assert watcher.errors == []
+def pages_of(site: Path) -> list[str]:
+    """Every page of the site, as the part of its address that follows the origin."""
+    pages = [path.relative_to(site) for path in sorted(site.rglob("*.html"))]
+    return [page.as_posix() for page in pages if page.parts[0] != "_static"]
+
+
+def visit(watcher: Watcher, address: str, path: str) -> Page:
+    """Open a page and hold it to what every page must be: there, quiet, and without a request to another host."""
+    page = watcher.open(address + path, wait_until="load")
+    assert page.locator("article h1, #search-results").count() > 0, path
+    assert watcher.errors == [], path
     outside = [url for url in watcher.requests if not url.startswith((address, "data:", "blob:"))]
-    assert outside == []
+    assert outside == [], path
+    return page
+
+
+def test_every_page_is_quiet_and_fits_800_pixels_in_light_and_dark(browser: Browser, server: str, site: Path) -> None:
+    pages = pages_of(site)
+    assert {"index.html", "status.html", "api/foundation.html", TUTORIAL} <= set(pages)
+    with browser.new_context(viewport={"width": 800, "height": 900}) as context:
+        watcher = Watcher(context)
+        for path in pages:
+            page = visit(watcher, server, path)
+            for scheme in ("light", "dark"):
+                page.emulate_media(color_scheme=scheme)
+                page.wait_for_selector(f"html[data-theme={scheme}]")
+                assert page.evaluate("document.documentElement.scrollWidth") == 800, (path, scheme)
+                assert page.evaluate(OVERFLOWING) == [], (path, scheme)
+        assert watcher.errors == []
+
+
+def test_pages_opened_from_a_folder_are_quiet_too(watcher: Watcher, site: Path) -> None:
+    for path in ("index.html", "status.html", "search.html", TUTORIAL):
+        visit(watcher, f"{site.as_uri()}/", path)
+
+
+def test_status_box_says_what_the_manifest_says(watcher: Watcher, server: str, built: Path) -> None:
+    manifest = json.loads((built / "book" / "published" / f"{NAME}.run.json").read_text())
+    page = watcher.open(server + TUTORIAL)
+    fields = page.locator(".frostline-status dd")
+    shown = dict(
+        zip(fields.evaluate_all("all => all.map(e => e.dataset.field)"), fields.all_inner_texts(), strict=True)
+    )
+    for key in ("mode", "profile", "source_notebook", "dataset", "checkpoint"):
+        assert shown[key] == manifest[key]
+    check = manifest["artifact_check"]
+    assert shown["artifact_check"] == f"passed: {check['files']} files, {check['numbers']} numbers recomputed"
+    assert shown["seed"] == str(manifest["seed"])
+    assert shown["seconds"] == f"{manifest['seconds']:.1f} s"
+    assert shown["frostline"] == manifest["versions"]["frostline"]
+    assert page.locator("time").first.get_attribute("datetime") == manifest["ended"]
+    assert page.locator(".frostline-draft").count() == 0
+
+
+def test_tutorial_that_was_never_run_is_a_draft(watcher: Watcher, server: str) -> None:
+    page = watcher.open(f"{server}published/{UNRUN}.html")
+    assert "Draft. It has not been run yet." in page.locator(".frostline-draft").inner_text()
+    row = watcher.open(f"{server}status.html").locator(f'tr[data-tutorial="{UNRUN}"]')
+    assert "draft" in row.inner_text()
 
 
 def test_widget_is_drawn_once(watcher: Watcher, address: str) -> None:
@@ -107,18 +153,6 @@ def test_source_notebook_can_be_downloaded(watcher: Watcher, server: str, built:
         page.click('.frostline-status dd[data-field="source_notebook"] a')
     saved = Path(download.value.path()).read_bytes()
     assert saved == (built / "notebooks" / f"{NAME}.ipynb").read_bytes()
-
-
-def test_nothing_overflows_at_800_pixels(browser: Browser, server: str, scheme: str) -> None:
-    with browser.new_context(viewport={"width": 800, "height": 900}, color_scheme=scheme) as context:
-        page = Watcher(context).open(server + TUTORIAL)
-        page.wait_for_selector(f"html[data-theme={scheme}]")
-        page.wait_for_selector(".tiny-panel")
-        assert page.evaluate("document.documentElement.scrollWidth") == 800
-        box = page.locator(".frostline-status")
-        assert box.evaluate("e => e.scrollWidth <= e.clientWidth")
-        outputs = page.locator(".cell_output")
-        assert outputs.evaluate_all("all => all.every(e => e.getBoundingClientRect().right <= 800)")
 
 
 def test_box_is_legible(browser: Browser, server: str, scheme: str) -> None:

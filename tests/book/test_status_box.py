@@ -1,18 +1,25 @@
 """The status box as text, and the refusal to build."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
-import status_box
 from bs4 import BeautifulSoup
-from published_project import NAME, executed_notebook, manifest_of, markdown_cell
-from self_hosted import outside_assets
+from published_project import NAME, SOURCE, executed_notebook, manifest_of, markdown_cell
 from sphinx.errors import ExtensionError
+
+from frostline.book import states, status_box, status_page
+from frostline.book.self_hosted import outside_assets
+from frostline.book.states import State
+
+
+def passed(root: Path, **changes: object) -> State:
+    return State(NAME, "passed", manifest=manifest_of(root) | changes)
 
 
 def test_box_shows_what_the_manifest_says(root: Path) -> None:
-    box = BeautifulSoup(status_box.render_box(manifest_of(root)), "html.parser")
+    box = BeautifulSoup(status_box.render_box(passed(root)), "html.parser")
     shown = {dd["data-field"]: dd.get_text() for dd in box.find_all("dd")}
     assert shown == {
         "ended": "2026-11-22 10:11",
@@ -24,9 +31,62 @@ def test_box_shows_what_the_manifest_says(root: Path) -> None:
         "checkpoint": "mini",
         "seed": "42",
         "seconds": "61.2 s",
-        "versions": "frostline 0.1.0, torch 2.13.0, scanpy 1.11.5, python 3.11.7",
+        "frostline": "0.1.0",
+        "versions": "torch 2.13.0, scanpy 1.11.5, python 3.11.7",
     }
     assert "not connected to a kernel" in box.get_text()
+    assert "Draft" not in box.get_text()
+
+
+def test_page_that_is_not_passed_is_marked_as_a_draft_with_the_reason(root: Path) -> None:
+    stale = State(NAME, "stale", (f"{SOURCE}: stale: the source notebook has changed since; run it again",))
+    state = dataclasses.replace(stale, manifest=manifest_of(root))
+    box = BeautifulSoup(status_box.render_box(state), "html.parser")
+    assert box.select_one(".frostline-draft strong").get_text() == "Draft."
+    assert box.select_one('dd[data-field="artifact_check"]').get_text() == (
+        "stale: the source notebook has changed since; run it again "
+        "(earlier run: passed, 4 files, 24 numbers recomputed)"
+    )
+
+
+def test_failure_of_the_last_attempt_is_told_without_paths_of_the_machine(root: Path) -> None:
+    folder = root / "book" / "published"
+    states.write_failure(folder, NAME, f"{root.resolve()}/x.h5ad and /tmp/abc/y.h5ad cannot be read", root)
+    state = states.state_of(folder, NAME, root)
+    assert (state.result, state.is_draft) == ("failed", True)
+    assert state.check.startswith("failed: ./x.h5ad and (path)/y.h5ad cannot be read (earlier run: passed, 4 files")
+    assert state.manifest["seed"] == 42
+
+
+def test_tutorial_that_was_never_run_is_listed_and_has_a_stand_in(tmp_path: Path) -> None:
+    (state,) = states.states_of(tmp_path, ["mine"], tmp_path)
+    assert (state.result, state.check) == ("not run", "not run")
+    assert "It has not been run yet" in status_box.render_stub(state, "Ours")
+    row = BeautifulSoup(status_page.render_table([state]), "html.parser").select_one("tbody tr")
+    assert [" ".join(cell.get_text(" ").split()) for cell in row.find_all(["th", "td"])][:3] == [
+        "mine draft",
+        "not run",
+        "never",
+    ]
+
+
+def test_stand_in_has_the_title_of_the_source_notebook(root: Path) -> None:
+    assert status_box.source_title(root / SOURCE) == NAME
+    (root / SOURCE).write_text(json.dumps(executed_notebook()))
+    assert status_box.source_title(root / SOURCE) == "Four ways to name a cell"
+    assert status_box.source_title(root / "gone.ipynb") == "gone"
+
+
+def test_table_of_all_tutorials_shows_every_column(root: Path) -> None:
+    table = BeautifulSoup(status_page.render_table([passed(root)], up="../"), "html.parser")
+    text = " ".join(table.select_one("tbody").get_text(" ").split())
+    assert table.select_one("tbody th a").get_text() == NAME
+    for value in ("source notebook", "passed: 4 files, 24 numbers recomputed", "2026-11-22 10:11", "61.2 s"):
+        assert value in text
+    for value in ("static executed tutorial", "quickstart", "data set pbmc68k-reduced", "checkpoint mini", "seed 42"):
+        assert value in text
+    assert {a["href"] for a in table.find_all("a")} == {f"../published/{NAME}.html", f"../{SOURCE}"}
+    assert "draft" not in text
 
 
 def test_last_run_is_converted_to_utc() -> None:
@@ -34,18 +94,18 @@ def test_last_run_is_converted_to_utc() -> None:
 
 
 def test_text_of_the_manifest_is_escaped(root: Path) -> None:
-    manifest = manifest_of(root) | {"dataset": "<b>cells & more</b>"}
-    assert "&lt;b&gt;cells &amp; more&lt;/b&gt;" in status_box.render_box(manifest)
+    state = passed(root, dataset="<b>cells & more</b>")
+    assert "&lt;b&gt;cells &amp; more&lt;/b&gt;" in status_box.render_box(state)
 
 
 def test_box_is_one_block_of_raw_html(root: Path) -> None:
-    assert "\n\n" not in status_box.render_box(manifest_of(root))
+    assert "\n\n" not in status_box.render_box(passed(root))
 
 
 def test_box_stands_between_the_title_and_the_text(root: Path) -> None:
     notebook = executed_notebook()
     notebook["cells"].insert(0, markdown_cell("No title yet"))
-    changed = json.loads(status_box.inject_box(json.dumps(notebook), manifest_of(root)))
+    changed = json.loads(status_box.inject_box(json.dumps(notebook), passed(root)))
     title, box, text = changed["cells"][1]["source"].split("\n\n")
     assert title == "# Four ways to name a cell"
     assert box.startswith('<section class="frostline-status"')
@@ -63,15 +123,23 @@ def test_error_names_the_file_and_what_is_wrong(root: Path) -> None:
         status_box.check_published(root / "book" / "published", set(), root)
 
 
-def test_page_that_was_never_run(tmp_path: Path) -> None:
-    with pytest.raises(ExtensionError, match=rf"published/{NAME}\.run\.json: missing"):
-        status_box.check_published(tmp_path, {f"published/{NAME}"}, tmp_path)
+def test_page_that_was_never_run_may_be_drawn_and_not_be_released(tmp_path: Path) -> None:
+    status_box.check_published(tmp_path, {f"published/{NAME}"}, tmp_path)
+    with pytest.raises(ExtensionError, match=rf"cannot be released:\n  published/{NAME}: not run"):
+        status_box.check_published(tmp_path, {f"published/{NAME}"}, tmp_path, release=True)
+
+
+def test_stale_page_may_be_drawn_and_not_be_released(root: Path) -> None:
+    (root / SOURCE).write_text("{}")
+    status_box.check_published(root / "book" / "published", set(), root)
+    with pytest.raises(ExtensionError, match=rf"released:\n  {SOURCE}: stale: the source notebook"):
+        status_box.check_published(root / "book" / "published", set(), root, release=True)
 
 
 @pytest.mark.parametrize("file", ["stray.ipynb", "stray.run.json", "stray.md"])
 def test_stray_file_among_the_published(root: Path, file: str) -> None:
     (root / "book" / "published" / file).write_text("{}")
-    with pytest.raises(ExtensionError, match=r"published/stray\.run\.json"):
+    with pytest.raises(ExtensionError, match=r"published/stray\.(run\.json|md)"):
         status_box.check_published(root / "book" / "published", set(), root)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +19,8 @@ from scipy import sparse
 
 ROOT = Path(__file__).parents[2]
 
-# The browser's finder and the rules of the book are no package, and --import-mode=importlib adds no path.
-sys.path[:0] = [str(ROOT / "book" / "_ext"), str(ROOT / "tests" / "book")]
+# The browser's finder is no package, and --import-mode=importlib adds no path.
+sys.path.insert(0, str(ROOT / "tests" / "book"))
 
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 UMAP_STAND_IN = '''
@@ -37,6 +39,27 @@ class UMAP:
 def root() -> Path:
     """Root of the repository."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built offline with the build backend of the test environment."""
+    folder = tmp_path_factory.mktemp("wheel")
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", folder, ROOT]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="session")
+def wheel_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unpacked wheel, to be put on PYTHONPATH."""
+    folder = tmp_path_factory.mktemp("wheel_folder")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 import papermill
 import pytest
-import run_checks
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 import frostline
 from frostline import artifacts, publishing
+from frostline.book import run_checks
 from frostline.errors import FrostlineError
 from frostline.panels import AnnotationPanel
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import run_checks
 
-from frostline import artifacts, publishing
+from frostline import artifacts, notebooks, publishing, tutorials
+from frostline.book import inputs, run_checks, states
 from frostline.errors import ArtifactError, FrostlineError
 from frostline.publishing import Execution, execute, place, publish, typed_parameters
 from frostline.records import save_records
@@ -23,6 +23,7 @@ QUICK: bool = True  # or thorough
 STRATEGIES: list[str] = ["pca_logistic", "head"]  # what to compare
 OUTPUT_DIR: str = "artifacts/tiny"  # where the artifacts go
 PLAIN = 3
+BUDGETS: list[int] = [5]  # cells per class
 """
 SAVE_RECORDS = """\
 from pathlib import Path
@@ -72,7 +73,7 @@ def project(tmp_path_factory, write_notebook, make_record) -> tuple[Path, Execut
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        save_records([make_record("pca_logistic"), make_record("head")], Path("records.jsonl"))
+        save_records([make_record("pca_logistic", seed=7), make_record("head", seed=7)], Path("records.jsonl"))
         notebook = write_notebook(Path("notebooks/tiny.ipynb"), PARAMETERS, SAVE_RECORDS, SAVE_ARTIFACTS)
         done = publish(notebook, {"SEED": "7"}, output=Path("executed/tiny.ipynb"), show_progress=False)
     return folder, done
@@ -93,7 +94,8 @@ def finished(here, tiny, save_artifacts):
         executed.cells[1].execution_count, executed.cells[2].execution_count = 1, 2
         nbformat.write(executed, output)
         values = {"PROFILE": "quickstart", "SEED": 42, "OUTPUT_DIR": "artifacts/tiny"}
-        return Execution(notebook, output, values, started, 1.5)
+        made_from = inputs.inputs_of(values, here)
+        return Execution(notebook, output, values, started, 1.5, artifacts.sha256(notebook), made_from)
 
     return finish
 
@@ -103,7 +105,7 @@ def finished(here, tiny, save_artifacts):
 
 def test_parameters_carry_their_types_defaults_and_help(tiny):
     found = publishing.notebook_parameters(tiny())
-    assert list(found) == ["PROFILE", "SEED", "SHARE", "QUICK", "STRATEGIES", "OUTPUT_DIR", "PLAIN"]
+    assert list(found) == ["PROFILE", "SEED", "SHARE", "QUICK", "STRATEGIES", "OUTPUT_DIR", "PLAIN", "BUDGETS"]
     assert (found["SEED"].kind, found["SEED"].default, found["SEED"].help) == ("int", 42, "of the run")
     assert found["STRATEGIES"].default == ["pca_logistic", "head"]
     assert found["QUICK"].default is True
@@ -122,6 +124,8 @@ def test_parameters_carry_their_types_defaults_and_help(tiny):
         ("PROFILE", "", ""),
         ("STRATEGIES", "head", ["head"]),
         ("STRATEGIES", "head, lora", ["head", "lora"]),
+        ("BUDGETS", "5,10", [5, 10]),
+        ("BUDGETS", "", []),
     ],
 )
 def test_text_becomes_a_value_of_the_annotated_type(tiny, name, text, value):
@@ -131,7 +135,13 @@ def test_text_becomes_a_value_of_the_annotated_type(tiny, name, text, value):
 
 @pytest.mark.parametrize(
     ("name", "text", "kind"),
-    [("SEED", "seven", "int"), ("SEED", "7.5", "int"), ("SHARE", "half", "float"), ("QUICK", "maybe", "bool")],
+    [
+        ("SEED", "seven", "int"),
+        ("SEED", "7.5", "int"),
+        ("SHARE", "half", "float"),
+        ("QUICK", "maybe", "bool"),
+        ("BUDGETS", "5,x", "list.int."),
+    ],
 )
 def test_text_that_is_no_value_of_the_type_is_refused(tiny, name, text, kind):
     with pytest.raises(FrostlineError, match=f"^parameter {name} is of type {kind}; got '{text}'$"):
@@ -155,6 +165,13 @@ def test_unknown_parameter_is_refused_with_the_known_ones(tiny, name):
 def test_notebook_without_parameters_cell_is_refused(here):
     nbformat.write(nbformat.v4.new_notebook(), here / "bare.ipynb")
     with pytest.raises(FrostlineError, match="no cell tagged 'parameters'"):
+        typed_parameters(Path("bare.ipynb"), {})
+
+
+def test_notebook_that_names_no_kernel_is_refused(here):
+    cell = nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), here / "bare.ipynb")
+    with pytest.raises(FrostlineError, match=r"parameters of bare\.ipynb cannot be read: No kernel name"):
         typed_parameters(Path("bare.ipynb"), {})
 
 
@@ -226,7 +243,7 @@ FAILURES = {
 def test_failure_is_told_and_keeps_the_earlier_output(tiny, here, monkeypatch, kind):
     code, said = FAILURES[kind]
     # nbclient now and then overlooks a reply while it serves an Output widget, and finds it when the time is over
-    monkeypatch.setattr(publishing, "TIMEOUT", 4 if kind == "cell without end" else 20)
+    monkeypatch.setattr(notebooks, "TIMEOUT", 4 if kind == "cell without end" else 20)
     notebook = tiny("print('reached')", code)
     output = Path("executed/tiny.ipynb")
     output.parent.mkdir()
@@ -282,7 +299,8 @@ def test_run_manifest_says_what_the_status_box_shows(project):
     assert (manifest["mode"], manifest["profile"], manifest["seed"]) == ("static executed tutorial", "quickstart", 7)
     assert manifest["parameters"] == done.parameters
     result = artifacts.check(folder / "artifacts" / "tiny")
-    assert manifest["artifact_check"] == {"result": "passed", "files": 7, "numbers": result.numbers}
+    assert manifest["artifact_check"] == {"result": "passed", "files": result.files, "numbers": result.numbers}
+    assert result.files == len(artifacts.declared(["pca_logistic", "head"])) + 1
     assert result.numbers >= 12  # two strategies, two metrics, three tables
     assert manifest["started"] <= manifest["ended"]
     assert manifest["started"].endswith("+00:00")
@@ -368,6 +386,146 @@ def test_page_that_would_name_a_folder_of_the_machine_is_refused_before_a_kernel
     monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("a kernel was started"))
     with pytest.raises(FrostlineError, match=f"{name}.*{here}"):
         publish(notebook, {name: str(here / "mine")}, output=Path("executed/tiny.ipynb"))
+
+
+# ---- several at once
+
+TOC = """\
+format: jb-book
+root: index
+chapters:
+  - file: published/tiny
+  - file: published/broken
+    sections:
+      - file: published/gone
+"""
+
+
+@pytest.fixture
+def lab(here, tiny, make_record, write_notebook):
+    """A project with one tutorial that works, one that fails and one that is declared only."""
+    save_records([make_record("pca_logistic"), make_record("head")], Path("records.jsonl"))
+    tiny(SAVE_RECORDS, SAVE_ARTIFACTS)
+    other = PARAMETERS.replace("artifacts/tiny", "artifacts/broken")
+    write_notebook(Path("notebooks/broken.ipynb"), other, "1 / 0")
+    (here / "book").mkdir()
+    (here / "book" / "_toc.yml").write_text(TOC)
+    return here
+
+
+def test_tutorials_are_those_of_the_table_of_contents(lab):
+    assert tutorials.declared() == ["tiny", "broken", "gone"]
+
+
+def test_one_failure_does_not_lose_the_result_of_the_others(lab):
+    found = publishing.publish_all(tutorials.declared_notebooks(), {"PROFILE": "quickstart"}, show_progress=False)
+    outcomes = {outcome.name: outcome for outcome in found}
+    assert {name: outcome.result for name, outcome in outcomes.items()} == {
+        "tiny": "published",
+        "broken": "failed",
+        "gone": "failed",
+    }
+    assert "broken.ipynb failed in cell 3: ZeroDivisionError" in outcomes["broken"].said
+    assert "see artifacts/broken.failed.ipynb" in outcomes["broken"].said
+    assert "gone.ipynb cannot be read" in outcomes["gone"].said
+    assert run_checks.find_problems(lab / "book" / "published", "tiny", lab) == []
+    found = {state.name: state.result for state in publishing.current_states()}
+    assert found == {"tiny": "passed", "broken": "failed", "gone": "failed"}
+    with pytest.raises(FrostlineError, match=r"(?s)cannot be released:\n  published/broken: failed.*published/gone"):
+        publishing.build_book(release=True)
+
+
+def test_unchanged_tutorial_does_not_run_again_unless_asked(lab, monkeypatch):
+    notebook = Path("notebooks/tiny.ipynb")
+    assert publish_of(notebook) == "published"
+    with monkeypatch.context() as patch:
+        patch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("a kernel was started"))
+        assert publish_of(notebook) == "unchanged"
+        assert not plan_of(SEED=7).is_unchanged
+        (lab / "constraints.txt").write_text("numpy==1.0")
+        assert not plan_of().is_unchanged
+        (lab / "constraints.txt").unlink()
+        assert plan_of().is_unchanged
+        report = lab / "book" / "published" / "tiny" / "report.csv"
+        report.write_text(report.read_text() + "\n")
+        assert not plan_of().is_unchanged
+    assert publish_of(notebook, force=True) == "published"
+    assert plan_of().is_unchanged
+
+
+def publish_of(notebook: Path, **options) -> str:
+    (outcome,) = publishing.publish_all([notebook], {"PROFILE": "quickstart"}, show_progress=False, **options)
+    assert outcome.artifacts == Path("artifacts/tiny")
+    return outcome.result
+
+
+def plan_of(**parameters):
+    return tutorials.plan(Path("notebooks/tiny.ipynb"), {"PROFILE": "quickstart", **parameters})
+
+
+def test_two_run_at_once_and_each_has_its_time(here, tiny, write_notebook):
+    cell = "import time; time.sleep(60)"
+    names = ("one", "two")
+    sources = [
+        write_notebook(Path(f"notebooks/{name}.ipynb"), PARAMETERS.replace("/tiny", f"/{name}"), cell) for name in names
+    ]
+    started = time.perf_counter()
+    outcomes = publishing.publish_all(sources, {}, timeout=4, show_progress=False)
+    assert [outcome.result for outcome in outcomes] == ["failed", "failed"]
+    assert all("timed out" in outcome.said for outcome in outcomes)
+    assert time.perf_counter() - started < 30
+
+
+def test_wrong_parameter_stops_all_before_a_kernel_starts(lab, monkeypatch):
+    monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("a kernel was started"))
+    with pytest.raises(FrostlineError, match="unknown parameter 'TYPO'"):
+        publishing.publish_all([Path("notebooks/tiny.ipynb")], {"TYPO": "1"})
+    sources = [Path("notebooks/tiny.ipynb"), Path("notebooks/broken.ipynb")]
+    with pytest.raises(FrostlineError, match="would both write artifacts/same"):
+        publishing.publish_all(sources, {"OUTPUT_DIR": "artifacts/same"})
+
+
+def test_notebook_without_the_parameters_of_a_tutorial_is_told_what_it_lacks(here, tiny):
+    problem = tutorials.unfit(tiny(parameters="SEED: int = 1"))
+    assert "tiny.ipynb has no parameter PROFILE: str" in str(problem)
+
+
+def test_undeclared_notebook_is_refused_with_the_line_to_add(lab):
+    with pytest.raises(FrostlineError, match=r"add the line `- file: published/new` to book/_toc\.yml"):
+        tutorials.refuse_undeclared([Path("notebooks/new.ipynb")])
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [("report.csv", "published/tiny/report.csv: altered"), ("manifest.json", "published/tiny/manifest.json: altered")],
+)
+def test_altered_page_is_not_built(finished, here, file, said):
+    place(finished())
+    (here / "book" / "_toc.yml").write_text(TOC)
+    altered = here / "book" / "published" / "tiny" / file
+    altered.write_text(altered.read_text() + " ")
+    with pytest.raises(FrostlineError, match=said):
+        publishing.build_book()
+
+
+def test_number_edited_together_with_all_its_hashes_is_found_by_recomputing(finished, here, edit_json):
+    place(finished())
+    (here / "book" / "_toc.yml").write_text(TOC)
+    published = here / "book" / "published"
+    report = published / "tiny" / "report.md"
+    digits = next(cell.strip() for cell in report.read_text().split("|") if cell.strip().startswith("0."))
+    report.write_text(report.read_text().replace(f"| {digits} |", "| 0.9999 |", 1))
+    inner = published / "tiny" / "manifest.json"
+    edit_json(inner, lambda m: m["files"]["report.md"].update(sha256=artifacts.sha256(report)))
+
+    def reseal(manifest):
+        manifest["artifacts"].update({p.name: artifacts.sha256(p) for p in (report, inner)})
+        manifest["manifest_sha256"] = run_checks.seal(manifest)
+
+    edit_json(published / "tiny.run.json", reseal)
+    assert states.state_of(published, "tiny", here).result == "passed"
+    with pytest.raises(FrostlineError, match=r"tiny/report\.md: .*0\.9999.*, the saved records give"):
+        publishing.build_book()
 
 
 def test_book_is_not_built_without_a_published_tutorial(here):

@@ -16,18 +16,6 @@ MEGABYTE = 1_000_000
 
 
 @pytest.fixture(scope="module")
-def wheel(root, tmp_path_factory) -> Path:
-    """The wheel, built offline with the build backend of the test environment."""
-    folder = tmp_path_factory.mktemp("wheel")
-    options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
-    command = [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", folder, root]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    (path,) = folder.glob("*.whl")
-    return path
-
-
-@pytest.fixture(scope="module")
 def names(wheel) -> set[str]:
     with zipfile.ZipFile(wheel) as archive:
         return set(archive.namelist())
@@ -50,9 +38,19 @@ def test_wheel_holds_mini_pancreas_and_the_licence(names):
     assert f"frostline-{frostline.__version__}.dist-info/licenses/LICENSE" in names
 
 
+def test_wheel_holds_what_a_folder_of_a_lab_is_made_of(names, root):
+    book = root / "widgets" / "frostline" / "book"
+    files = {path.relative_to(root / "widgets").as_posix() for path in book.rglob("*") if path.is_file()}
+    files = {name for name in files if "__pycache__" not in name}
+    assert {f"frostline/book/{name}" for name in ("vendor/html-manager/embed.js", "template/_config.yml")} <= files
+    assert files <= names
+
+
 def test_wheel_holds_nothing_but_the_package(names):
     assert {name.split("/")[0] for name in names} == {"frostline", f"frostline-{frostline.__version__}.dist-info"}
-    assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".ipynb"))]
+    assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
+    notebooks = [name for name in names if name.endswith(".ipynb")]
+    assert [Path(name).parent.as_posix() for name in notebooks] == ["frostline/book/template/notebooks"]
 
 
 def test_wheel_is_small(wheel):
@@ -65,15 +63,13 @@ def test_command_is_declared(wheel):
     assert "frostline = frostline.cli:main" in entry
 
 
-def test_package_works_from_the_wheel_alone(wheel, tmp_path):
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path / "site")
+def test_package_works_from_the_wheel_alone(wheel_folder, tmp_path):
     code = "import frostline; print(frostline.__file__); print(frostline.load_checkpoint('mini').encoder().load_report)"
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    environment = {**os.environ, "PYTHONPATH": str(wheel_folder)}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     file, report = done.stdout.splitlines()
-    assert Path(file).is_relative_to(tmp_path / "site")
+    assert Path(file).is_relative_to(wheel_folder)
     assert "encoder tensors matched" in report

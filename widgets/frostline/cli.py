@@ -1,12 +1,12 @@
-"""The command line: frostline run | check | publish | embed | pretrain | checkpoints."""
+"""The command line: frostline run | check | publish | book | init | embed | pretrain | checkpoints."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,6 +14,9 @@ from rich.progress import Progress, TaskID
 
 from frostline import __version__
 from frostline.errors import Cancelled, FrostlineError
+
+if TYPE_CHECKING:
+    from frostline.publishing import Outcome
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -60,10 +63,13 @@ def _pairs(parameters: list[str] | None, profile: str) -> dict[str, str]:
 
 def _refuse_bad_values(notebook: Path, pairs: dict[str, str]) -> None:
     """Say at once what the notebook would say after its kernel has started."""
-    from frostline.publishing import typed_parameters
+    from frostline.notebooks import typed_parameters
     from frostline.settings import RunSettings
 
-    RunSettings.from_notebook(typed_parameters(notebook, pairs))
+    typed = typed_parameters(notebook, pairs)
+    RunSettings.from_notebook(
+        {name: value for name, value in typed.items() if name.lower() in RunSettings.model_fields}
+    )
 
 
 def _show_leaderboard(folder: Path) -> None:
@@ -111,30 +117,74 @@ def check(folder: Annotated[Path, typer.Argument(help="Folder of artifacts.")]) 
 
 @app.command()
 def publish(
-    notebook: Annotated[str, typer.Argument(help="Name of a notebook in notebooks/, or a path.")],
+    notebook: Annotated[
+        list[str] | None, typer.Argument(help="Names of tutorials; none: all that book/_toc.yml declares.")
+    ] = None,
     profile: Profile = "quickstart",
     parameter: Parameters = None,
+    force: Annotated[bool, typer.Option("--force", help="Also run what is unchanged.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=2, help="How many run at once.")] = 2,
+    timeout: Annotated[float | None, typer.Option(min=1, help="Seconds that each run may take.")] = None,
 ) -> None:
-    """Execute a tutorial, check its artifacts, place it in the book and build the book."""
-    from frostline import publishing
+    """Execute tutorials, check their artifacts, place them in the book and build it."""
+    from frostline import publishing, tutorials
 
-    source = publishing.find_notebook(notebook)
     pairs = _pairs(parameter, profile)
-    _refuse_bad_values(source, pairs)
-    done = publishing.publish(source, pairs, output=Path("artifacts") / source.name)
-    console.print("Building the book ...")
-    site = publishing.build_book()
-    _show_leaderboard(done.artifacts_folder)
-    page = site / "published" / f"{source.stem}.html"
-    console.print(f"\nnotebook   {done.output}\nartifacts  {done.artifacts_folder}\npage       {page}")
+    names = [publishing.find_notebook(name) for name in notebook] if notebook else tutorials.declared_notebooks()
+    for source in names:
+        if tutorials.unfit(source) is None:
+            _refuse_bad_values(source, pairs)
+    tutorials.refuse_undeclared(names)
+    outcomes = publishing.publish_all(names, pairs, force=force, jobs=jobs, timeout=timeout)
+    _show_outcomes(outcomes)
+    if any((publishing.PUBLISHED / f"{source.stem}.run.json").is_file() for source in names):
+        console.print("\nBuilding the book ...")
+        _show_pages(outcomes, publishing.build_book())
+    if any(outcome.result == "failed" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _show_outcomes(outcomes: Sequence[Outcome]) -> None:
+    """One line for each tutorial, and the leaderboards."""
+    for outcome in outcomes:
+        if outcome.artifacts is not None and (outcome.artifacts / "report.csv").is_file():
+            _show_leaderboard(outcome.artifacts)
+    width = max(len(outcome.name) for outcome in outcomes)
+    console.print()
+    for outcome in outcomes:
+        took = f"{outcome.seconds:8.1f} s" if outcome.seconds else " " * 10
+        console.print(f"{outcome.name:{width}}  {outcome.result:9}{took}  {outcome.said}".rstrip(), markup=False)
+
+
+def _show_pages(outcomes: Sequence[Outcome], site: Path) -> None:
+    for outcome in outcomes:
+        if outcome.artifacts is not None:
+            console.print(f"\nnotebook   {outcome.output}\nartifacts  {outcome.artifacts}")
+            console.print(f"page       {site / 'published' / outcome.name}.html")
+    console.print(f"\nsite       {site / 'index.html'}")
 
 
 @app.command()
-def book() -> None:
-    """Build the book from the tutorials that were published before."""
+def book(
+    release: Annotated[bool, typer.Option("--release", help="Refuse unless every page is passed.")] = False,
+) -> None:
+    """Build the book from the tutorials that were published before; pages not passed are marked as drafts."""
     from frostline import publishing
 
-    console.print(f"site       {publishing.build_book() / 'index.html'}")
+    console.print(f"site       {publishing.build_book(release=release) / 'index.html'}")
+    for state in publishing.current_states():
+        if state.is_draft:
+            console.print(f"draft      {state.name}: {state.check}", markup=False)
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="New or empty folder.")]) -> None:
+    """Make a folder in which a lab publishes tutorials of its own."""
+    from frostline import starting
+
+    for path in starting.init(folder):
+        print(path)
+    print(f"\ncd {folder} && frostline publish")
 
 
 @app.command()

@@ -1,12 +1,11 @@
 """papermill run -> checked artifacts -> page in the book. Knows no panel and no strategy.
 
-A notebook is executed under a temporary name and moved into place on success; a page is placed only when
-the artifacts of its run pass their check.
+A page is placed only when the artifacts of its run pass their check.
 """
 
 from __future__ import annotations
 
-import ast
+import itertools
 import json
 import os
 import shutil
@@ -15,230 +14,156 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from frostline import artifacts
-from frostline.errors import ArtifactError, FrostlineError, unknown
+from frostline.book.run_checks import seal
+from frostline.book.states import ALTERED, RELEASE, State, refusal, states_of, write_failure
+from frostline.errors import ArtifactError, FrostlineError
+from frostline.notebooks import Execution, execute, find_notebook, notebook_parameters, typed_parameters
+from frostline.tutorials import PUBLISHED, TOC, Plan, declared, plan, unfit
 
-PUBLISHED = Path("book") / "published"
+__all__ = [
+    "PUBLISHED",
+    "Execution",
+    "Outcome",
+    "build_book",
+    "execute",
+    "find_notebook",
+    "notebook_parameters",
+    "place",
+    "publish",
+    "publish_all",
+    "typed_parameters",
+]
+
+EXECUTED = Path("artifacts")
 SITE = Path("build") / "site"
 MODE = "static executed tutorial"
-WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
-TIMEOUT = 3_600
-"""Seconds that one cell may take."""
+MOST_JOBS = 2
+UNCHANGED = "same source, parameters, data, code and packages; --force runs it again"
 
 
 @dataclass(frozen=True)
-class Parameter:
-    """One variable of a notebook's parameters cell."""
+class Outcome:
+    """What became of one tutorial."""
 
     name: str
-    kind: str
-    """str, int, float, bool or list[str]."""
-    default: Any
-    help: str
-
-    def parse(self, text: str) -> Any:
-        """Turn text of the command line into a value of the annotated type.
-
-        Raises
-        ------
-        FrostlineError
-            The text is no such value.
-
-        Examples
-        --------
-        >>> Parameter("SEED", "int", 42, "").parse("7")
-        7
-        >>> Parameter("STRATEGIES", "list[str]", [], "").parse("head, lora")
-        ['head', 'lora']
-        """
-        try:
-            if self.kind == "bool":
-                return {"true": True, "false": False}[text.lower()]
-            if self.kind == "list[str]":
-                return [part.strip() for part in text.split(",") if part.strip()]
-            return {"str": str, "int": int, "float": float}[self.kind](text)
-        except (ValueError, KeyError):
-            raise FrostlineError(f"parameter {self.name} is of type {self.kind}; got {text!r}") from None
+    result: str
+    """published, unchanged or failed."""
+    seconds: float = 0.0
+    said: str = ""
+    """Why it failed and where the notebook is, or why it did not run."""
+    output: Path | None = None
+    """Executed notebook; None after a failure."""
+    artifacts: Path | None = None
+    """Folder of the artifacts; None after a failure."""
 
 
-def find_notebook(name: str | Path) -> Path:
-    """Find a tutorial by name (in notebooks/) or path.
-
-    Raises
-    ------
-    FrostlineError
-        There is none; lists those that there are.
-    """
-    for path in (Path(name), Path("notebooks") / f"{name}.ipynb"):
-        if path.suffix == ".ipynb" and path.is_file():
-            return path
-    known = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
-    raise unknown("notebook", str(name), known or ["none in notebooks/ here"], remedy="A path to an .ipynb works too")
-
-
-def notebook_parameters(notebook: Path) -> dict[str, Parameter]:
-    """Read the parameters of a notebook from its cell tagged `parameters`.
-
-    Raises
-    ------
-    FrostlineError
-        The file is no notebook, or has no such cell.
-    """
-    import papermill
-
-    _read(notebook)
-    found = {name: _parameter(name, spec) for name, spec in papermill.inspect_notebook(str(notebook)).items()}
-    if not found:
-        raise FrostlineError(f"{notebook} has no cell tagged 'parameters' with assignments")
-    return found
-
-
-def _parameter(name: str, spec: Mapping[str, Any]) -> Parameter:
-    default, kind = _literal(spec["default"]), spec["inferred_type_name"]
-    if kind in (None, "", "None"):  # no annotation: the type of the default
-        kind = "list[str]" if isinstance(default, list) else type(default).__name__
-    return Parameter(name, kind, default, (spec["help"] or "").strip())
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _read(path: Path) -> Any:
-    import nbformat
-
-    try:
-        return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    except Exception as error:  # nbformat, json and validation have errors of their own
-        raise FrostlineError(f"{path} cannot be read as a notebook: {error}") from error
-
-
-def typed_parameters(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Hold parameters to a notebook's own; text is parsed by the annotated type.
-
-    Raises
-    ------
-    FrostlineError
-        A name is unknown (papermill itself would only log that), or text is no value of the type.
-    """
-    known = notebook_parameters(notebook)
-    for name in given:
-        if name not in known:
-            raise unknown("parameter", name, known, remedy=f"They are declared in {notebook}")
-    return {name: known[name].parse(value) if isinstance(value, str) else value for name, value in given.items()}
-
-
-@dataclass(frozen=True)
-class Execution:
-    """One notebook that ran to its end."""
-
-    notebook: Path
-    """Source."""
-    output: Path
-    """Executed notebook."""
-    parameters: dict[str, Any]
-    """All of them, defaults included."""
-    started: datetime
-    seconds: float
-
-    @property
-    def artifacts_folder(self) -> Path:
-        """Where the notebook put its artifacts."""
-        return Path(str(self.parameters["OUTPUT_DIR"]))
-
-
-def execute(
-    notebook: Path, output: Path, parameters: Mapping[str, Any] | None = None, *, show_progress: bool = True
-) -> Execution:
-    """Execute a notebook through papermill, in the current folder.
+def publish_all(
+    notebooks: Sequence[Path],
+    parameters: Mapping[str, Any],
+    *,
+    force: bool = False,
+    jobs: int = MOST_JOBS,
+    timeout: float | None = None,
+    show_progress: bool = True,
+) -> list[Outcome]:
+    """Execute tutorials and place their pages; a failure does not keep the others from theirs.
 
     Parameters
     ----------
-    notebook
-        Source; not changed.
-    output
-        The executed notebook, replaced only on success. After a failure the notebook as far as it came is
-        beside it, under the name *.failed.ipynb.
+    notebooks
+        Sources; one that cannot be read is a failure like any other.
     parameters
-        Values, or text that the annotations of the parameters cell turn into values.
+        For every one of them; text is turned into values by the annotations of the parameters cell.
+    force
+        Also run what is unchanged.
+    jobs
+        How many run at once, two at most.
+    timeout
+        Seconds that each may take.
+
+    Returns
+    -------
+    list
+        One outcome each, in the order of `notebooks`.
 
     Raises
     ------
     FrostlineError
-        An unknown parameter (before anything runs), or a cell that raised.
+        A parameter is wrong, or two tutorials would write the same folder; nothing has run.
     """
-    import papermill
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
-
-    typed = typed_parameters(notebook, parameters or {})
-    values = {name: spec.default for name, spec in notebook_parameters(notebook).items()} | typed
-    output.parent.mkdir(parents=True, exist_ok=True)
-    running = output.with_name(f".{output.stem}.{os.getpid()}.running.ipynb")
-    failed = output.with_name(f"{output.stem}.failed.ipynb")
-    started, clock = datetime.now(UTC), time.perf_counter()
-    try:
-        with tempfile.TemporaryDirectory(prefix="frostline-", ignore_cleanup_errors=True) as sockets:
-            papermill.execute_notebook(
-                str(notebook),
-                str(running),
-                typed,
-                progress_bar=show_progress,
-                execution_timeout=TIMEOUT,
-                config=_kernel_config(sockets),
+    prepared = [_prepare(notebook, parameters) for notebook in notebooks]
+    plans = [item for item in prepared if isinstance(item, Plan)]
+    for first, second in itertools.combinations(plans, 2):
+        if first.name == second.name or first.values["OUTPUT_DIR"] == second.values["OUTPUT_DIR"]:
+            raise FrostlineError(
+                f"{first.notebook} and {second.notebook} would both write {first.values['OUTPUT_DIR']}; "
+                "give them names and an OUTPUT_DIR of their own"
             )
-        _finish(running, output)
-    except (papermill.exceptions.PapermillExecutionError, DeadKernelError, CellTimeoutError, FrostlineError) as error:
-        os.replace(running, failed)
-        raise FrostlineError(f"{notebook.name} failed {_said(error)} (see {failed})") from error
+    workers = max(1, min(jobs, MOST_JOBS, len(plans)))
+    bars = itertools.cycle(range(workers))
+    with ThreadPoolExecutor(workers) as pool:
+        running = [
+            item
+            if isinstance(item, Outcome)
+            else pool.submit(_publish_one, item, force, timeout, _bar(item, next(bars)) if show_progress else False)
+            for item in prepared
+        ]
+        try:
+            return [item if isinstance(item, Outcome) else item.result() for item in running]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _prepare(notebook: Path, parameters: Mapping[str, Any]) -> Plan | Outcome:
+    """Plan one of several; a notebook that is broken fails alone, a wrong parameter stops them all."""
+    problem = unfit(notebook)
+    return plan(notebook, parameters) if problem is None else _failed(notebook.stem, problem, 0.0)
+
+
+def _bar(item: Plan, position: int) -> dict[str, Any]:
+    return {"desc": item.name, "position": position, "unit": "cell", "leave": True}
+
+
+def _publish_one(item: Plan, force: bool, timeout: float | None, progress: bool | dict[str, Any]) -> Outcome:
+    output, folder = EXECUTED / f"{item.name}.ipynb", Path(item.values["OUTPUT_DIR"])
+    if not force and item.is_unchanged:
+        return Outcome(item.name, "unchanged", said=UNCHANGED, output=output, artifacts=folder)
+    from jupyter_core.utils import ensure_event_loop
+
+    clock, loop = time.perf_counter(), ensure_event_loop()
+    try:
+        done = execute(item.notebook, output, item.parameters, show_progress=progress, timeout=timeout)
+        place(done)
+    except Exception as error:  # one tutorial's failure, of whatever kind, must not take the others along
+        return _failed(item.name, error, time.perf_counter() - clock)
     finally:
-        running.unlink(missing_ok=True)
-    failed.unlink(missing_ok=True)
-    return Execution(notebook, output, values, started, time.perf_counter() - clock)
+        loop.close()  # it is this thread's own, and would stay open when the thread ends
+    return Outcome(item.name, "published", done.seconds, output=output, artifacts=folder)
 
 
-def _kernel_config(sockets: str) -> Any:
-    """Talk to the kernel over sockets in a folder of its own, so that kernels started at once never share a port."""
-    from traitlets.config import Config
-
-    if sys.platform == "win32":
-        return Config()
-    return Config({"KernelManager": {"transport": "ipc", "ip": str(Path(sockets) / "kernel")}})
-
-
-def _said(error: Exception) -> str:
-    """What went wrong, in a line."""
-    if hasattr(error, "ename"):
-        return f"in cell {error.exec_count}: {error.ename}: {error.evalue}"  # type: ignore[attr-defined]
-    return "with " + " ".join(str(error).split("\n")[0].split())
-
-
-def _finish(running: Path, output: Path) -> None:
-    """Refuse error outputs that papermill let pass, name the real output, move into place."""
-    import nbformat
-
-    executed = _read(running)
-    outputs = [item for cell in executed.cells for item in cell.get("outputs", ())]
-    for model in executed.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {}).values():
-        outputs += model["state"].get("outputs", ())  # of Output widgets
-    for item in outputs:
-        if item["output_type"] == "error":
-            raise FrostlineError(f"an error output: {item['ename']}: {item['evalue']}")
-    executed.metadata["papermill"]["output_path"] = output.name
-    executed.metadata["papermill"]["input_path"] = Path(executed.metadata["papermill"]["input_path"]).name
-    nbformat.write(executed, running)  # type: ignore[no-untyped-call]
-    os.replace(running, output)
+def _failed(name: str, error: Exception, seconds: float) -> Outcome:
+    said = str(error) if isinstance(error, FrostlineError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, ArtifactError):
+        said += f" (see {EXECUTED / name}.ipynb)"
+    write_failure(PUBLISHED, name, said, Path())
+    return Outcome(name, "failed", seconds, said)
 
 
 def publish(
-    notebook: Path, parameters: Mapping[str, Any] | None = None, *, output: Path, show_progress: bool = True
+    notebook: Path,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    output: Path,
+    show_progress: bool = True,
+    timeout: float | None = None,
 ) -> Execution:
     """Execute a notebook, check its artifacts, and place the page under book/published.
 
@@ -249,13 +174,8 @@ def publish(
     ArtifactError
         The artifacts fail their check; whatever was published before stays.
     """
-    for name, value in typed_parameters(notebook, parameters or {}).items():
-        if isinstance(value, str) and Path(value).is_absolute():
-            raise FrostlineError(
-                f"parameter {name} names a folder of this machine, {value}, which the page would show; "
-                "give it relative to the current folder"
-            )
-    execution = execute(notebook, output, parameters, show_progress=show_progress)
+    item = plan(notebook, parameters or {})
+    execution = execute(item.notebook, output, item.parameters, show_progress=show_progress, timeout=timeout)
     place(execution)
     return execution
 
@@ -285,6 +205,7 @@ def place(execution: Execution) -> None:
         shutil.rmtree(PUBLISHED / name, ignore_errors=True)
         for item in (name, f"{name}.ipynb", f"{name}.run.json"):
             os.replace(staging / item, PUBLISHED / item)
+        (PUBLISHED / f"{name}.failed.json").unlink(missing_ok=True)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -295,10 +216,10 @@ def _run_manifest(
     """What the status box of the page says, and the hashes that hold the page to it."""
     name = execution.notebook.stem
     files = {file.name: artifacts.sha256(file) for file in sorted((staging / name).iterdir())}
-    return {
+    content = {
         "tutorial": name,
         "source_notebook": execution.notebook.as_posix(),
-        "source_sha256": artifacts.sha256(execution.notebook),
+        "source_sha256": execution.source_sha256,
         "executed_sha256": artifacts.sha256(staging / f"{name}.ipynb"),
         "mode": MODE,
         "profile": execution.parameters["PROFILE"],
@@ -312,11 +233,39 @@ def _run_manifest(
         "artifact_check": {"result": "passed", "files": result.files, "numbers": result.numbers},
         "artifacts": files,
         "versions": manifest["versions"],
+        "inputs": execution.inputs,
     }
+    return content | {"manifest_sha256": seal(content)}
 
 
-def build_book() -> Path:
+def current_states() -> list[State]:
+    """Where every tutorial of the book stands, the artifacts of each opened and recomputed again.
+
+    Raises
+    ------
+    FrostlineError
+        There is no table of contents here.
+    """
+    return [_recomputed(state) for state in states_of(PUBLISHED, declared(), Path())]
+
+
+def _recomputed(state: State) -> State:
+    if not state.manifest:
+        return state
+    result, said = artifacts.check(PUBLISHED / state.name), state.manifest["artifact_check"]
+    problems = [f"{state.name}/{problem}" for problem in result.problems]
+    if not problems and (result.files, result.numbers) != (said["files"], said["numbers"]):
+        problems = [f"{state.name}.run.json: says {said['files']} files and {said['numbers']} numbers; found {result}"]
+    return State(state.name, ALTERED, tuple(problems)) if problems else state
+
+
+def build_book(*, release: bool = False) -> Path:
     """Build the book with all warnings as errors.
+
+    Parameters
+    ----------
+    release
+        Refuse while one page is stale, failed or not run; otherwise such pages are marked as drafts.
 
     Returns
     -------
@@ -326,15 +275,25 @@ def build_book() -> Path:
     Raises
     ------
     FrostlineError
-        jupyter-book is not installed, no tutorial is published here, or the build failed.
+        jupyter-book is not installed, no tutorial is published here, a page cannot be published, or the build
+        failed.
     """
     if not list(PUBLISHED.glob("*.run.json")):
-        raise FrostlineError(f"{PUBLISHED} holds no executed tutorial; run: frostline publish cell_type_annotation")
+        known = declared() if TOC.is_file() else sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
+        raise FrostlineError(f"{PUBLISHED} holds no executed tutorial; run: frostline publish {' '.join(known[:1])}")
     program = Path(sys.executable).with_name("jupyter-book")
     if not program.is_file():
         raise FrostlineError("jupyter-book is not installed; pip install 'frostline[book]'")
+    refused = refusal(current_states(), release=release)
+    if refused:
+        raise FrostlineError(refused)
+    # A page of an earlier build whose tutorial is gone must not stay on the site.
+    shutil.rmtree(SITE, ignore_errors=True)
     options = ["--config", "_config.yml", "--path-output", str(SITE), "-W", "-n", "--keep-going", "--all"]
-    outcome = subprocess.run([program, "build", "book", *options], capture_output=True, text=True, check=False)
+    environment = {**os.environ, RELEASE: "1" if release else "0"}
+    outcome = subprocess.run(
+        [program, "build", "book", *options], capture_output=True, text=True, check=False, env=environment
+    )
     if outcome.returncode:
         raise FrostlineError("the book was not built:\n" + _last_lines(outcome.stdout + outcome.stderr))
     return SITE / "_build" / "html"

@@ -1,6 +1,6 @@
 """Sphinx extension: the site asks no other host for anything.
 
-Widgets are drawn by the manager in `_vendor/html-manager` instead of the one that myst-nb would load from
+Widgets are drawn by the manager in `vendor/html-manager` instead of the one that myst-nb would load from
 a CDN, and whatever else would be fetched from outside is a warning, which `-W` turns into a failed build.
 """
 
@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 
 WIDGET_SCRIPTS = ("html-manager/assets_path.js", "html-manager/embed.js")
 """In this order: the first tells the second where its fonts are."""
+
+HERE = Path(__file__).parent
+STYLES = ("status_box.css", "outputs.css")
 
 FETCHED = {"src", "srcset", "data", "poster"}
 """Attributes whose address a browser fetches by itself; of `href`, only that of `<link>`."""
@@ -50,14 +53,13 @@ def outside_assets(html: str) -> list[str]:
     return parser.found
 
 
-def use_vendored_widgets(app: Sphinx, config: Config) -> None:
-    """Serve the vendored widget manager and let myst-nb use it.
-
-    The folder is not `_static`: Jupyter Book adds every script there to every page, and each widget would
-    be drawn twice.
-    """
-    config.html_static_path.append("_vendor")
+def use_own_files(app: Sphinx, config: Config) -> None:
+    """Serve the vendored widget manager, let myst-nb use it, and serve the styles of the pages."""
+    config.html_static_path += [str(HERE / "vendor"), str(HERE / "static")]
     config.nb_ipywidgets_js = {script: {} for script in WIDGET_SCRIPTS}
+    config.html_favicon = config.html_favicon or str(HERE / "static" / "favicon.svg")
+    for style in STYLES:
+        app.add_css_file(style)
 
 
 def warn_of_outside_assets(
@@ -84,9 +86,9 @@ def drop_font_preloads(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Connect the extension to Sphinx."""
+    """Connect this part of the extension to Sphinx."""
     # After Jupyter Book and myst-nb have set theirs, and after every extension has added its scripts.
-    app.connect("config-inited", use_vendored_widgets, priority=900)
+    app.connect("config-inited", use_own_files, priority=900)
     app.connect("html-page-context", warn_of_outside_assets, priority=900)
     app.connect("build-finished", drop_font_preloads)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

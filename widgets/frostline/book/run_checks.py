@@ -3,7 +3,7 @@
 A published tutorial is three things in one folder: `<name>.ipynb` (the executed notebook),
 `<name>.run.json` (the manifest of the run) and `<name>/` (its artifacts). Each rule is a plain function
 that yields a sentence per problem, so that it can be used and tested without Sphinx; an empty answer
-means that the page may be built. Nothing here imports frostline: the manifest is the whole contract.
+means that the page may be built. No rule imports what it judges: the manifest is the whole contract.
 """
 
 import hashlib
@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from frostline.book.inputs import changed_inputs, sha256
 
 REQUIRED: dict[str, type | tuple[type, ...]] = {
     "tutorial": str,
@@ -31,6 +33,8 @@ REQUIRED: dict[str, type | tuple[type, ...]] = {
     "artifact_check": dict,
     "artifacts": dict,
     "versions": dict,
+    "inputs": dict,
+    "manifest_sha256": str,
 }
 """Keys that every run manifest has, with the type of their values."""
 
@@ -46,11 +50,8 @@ MACHINE_PATH = re.compile(
 )
 BASE64 = re.compile(r"base64,[A-Za-z0-9+/=\s]+")
 TEXT_FILES = {".md", ".csv", ".json", ".txt"}
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+STALE = ": stale: "
+"""In the problems that a new run solves; every other one means that something was altered or is missing."""
 
 
 def find_problems(published: Path, name: str, root: Path) -> list[str]:
@@ -77,12 +78,15 @@ def find_problems(published: Path, name: str, root: Path) -> list[str]:
         return problems
     notebook_file = published / f"{name}.ipynb"
     problems += check_source(manifest, root)
+    problems += [f"{name}{STALE}{p}; run it again" for p in changed_inputs(manifest["inputs"], root)]
     problems += check_executed(manifest, notebook_file)
     notebook, unreadable = read_json(notebook_file)
     problems += unreadable
     if not unreadable:
         problems += [f"{notebook_file.name}: {p}" for p in check_notebook(notebook)]
+        problems += [f"{manifest_file.name}: {p}" for p in check_parameters(manifest, notebook)]
     problems += check_artifacts(manifest, published / name)
+    problems += [f"{manifest_file.name}: {p}" for p in check_agreement(manifest, published / name)]
     problems += check_paths(published, name, root)
     return problems
 
@@ -120,6 +124,40 @@ def check_manifest(manifest: dict[str, Any], name: str) -> Iterator[str]:
         yield "artifact_check does not say how many numbers were recomputed"
     if check.get("files") != len(manifest["artifacts"]):
         yield f"{check.get('files')!r} files were checked, but {len(manifest['artifacts'])} are listed"
+    if set(manifest["inputs"]) != {"code", "lock", "data"} or not isinstance(manifest["inputs"]["data"], dict):
+        yield f"inputs are {sorted(manifest['inputs'])}, not code, data and lock"
+    if manifest["manifest_sha256"] != seal(manifest):
+        yield "altered: its content is not what the run wrote; run it again"
+
+
+def seal(manifest: dict[str, Any]) -> str:
+    """Hash of everything that a manifest says, its own hash aside.
+
+    Examples
+    --------
+    >>> seal({"seed": 1, "manifest_sha256": "of something else"}) == seal({"seed": 1})
+    True
+    """
+    content = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def check_parameters(manifest: dict[str, Any], notebook: dict[str, Any]) -> Iterator[str]:
+    """Check that the manifest gives the parameters that papermill gave to the notebook."""
+    given = notebook.get("metadata", {}).get("papermill", {}).get("parameters", {})
+    for name, value in given.items():
+        if manifest["parameters"].get(name) != value:
+            yield f"says {name}={manifest['parameters'].get(name)!r}, the executed notebook was given {value!r}"
+
+
+def check_agreement(manifest: dict[str, Any], folder: Path) -> Iterator[str]:
+    """Check that the manifest says of seed, data set and checkpoint what the artifacts' own manifest says."""
+    inner, _ = read_json(folder / "manifest.json")
+    for key in ("seed", "dataset", "checkpoint"):
+        value = inner.get(key)
+        value = value.get("name") if isinstance(value, dict) else value
+        if value is not None and value != manifest[key]:
+            yield f"says {key} {manifest[key]!r}, the artifacts are of {value!r}"
 
 
 def check_time(text: str) -> Iterator[str]:
@@ -139,7 +177,7 @@ def check_source(manifest: dict[str, Any], root: Path) -> Iterator[str]:
     elif not (root / relative).is_file():
         yield f"{relative}: the source notebook is missing"
     elif sha256(root / relative) != manifest["source_sha256"]:
-        yield f"{relative}: stale: the source notebook has changed since; run it again"
+        yield f"{relative}{STALE}the source notebook has changed since; run it again"
 
 
 def check_executed(manifest: dict[str, Any], notebook_file: Path) -> Iterator[str]:

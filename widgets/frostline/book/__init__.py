@@ -1,0 +1,20 @@
+"""The Sphinx extension of the book, and the rules that a published tutorial must meet.
+
+A `_config.yml` names it once, as `frostline.book`; `frostline init` writes one that does. It checks every
+published tutorial before a page is read, draws the status boxes and the status page, and keeps the site
+from asking another host for anything.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect the parts of the extension to Sphinx."""
+    for part in ("status_box", "status_page", "self_hosted"):
+        app.setup_extension(f"frostline.book.{part}")
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
