@@ -59,9 +59,14 @@ def evaluate(
     >>> record.sizes["test"]
     176
     """
-    monitor = Monitor(**{k: v for k, v in {"progress": progress, "cancelled": cancelled}.items() if v is not None})  # type: ignore[arg-type]
+    monitor = _monitor(progress, cancelled)
     strategy.check(dataset, split)
-    findings = checks.check(dataset, split, getattr(strategy, "checkpoint", None))
+    return _evaluate(strategy, dataset, split, monitor)
+
+
+def _evaluate(strategy: Strategy, dataset: Dataset, split: Split, monitor: Monitor) -> Record:
+    """Evaluate a strategy that has checked the split, and imported what it needs."""
+    findings = _findings(strategy, dataset, split)
     with peak_memory(collect=split.budget is None and split.unseen is None) as peak:
         fitted = dataclasses.replace(strategy).fit(dataset, split, monitor.part(0.0, 0.85))
         monitor.step(0.85, "predicting and mapping test cells")
@@ -73,6 +78,18 @@ def evaluate(
     record = _record(fitted, dataset, split, predicted, cost, findings)
     monitor.step(1.0, "done")
     return record
+
+
+def _findings(strategy: Strategy, dataset: Dataset, split: Split) -> tuple[Finding, ...]:
+    """What the checks find, once for all strategies that share a checkpoint; a study repeats no finding."""
+    if split.budget is not None or split.unseen is not None:
+        return ()
+    checkpoint = getattr(strategy, "checkpoint", None)
+    key = ("checks", split.fingerprint, checkpoint)
+    if key not in dataset.cache:
+        dataset.cache[key] = checks.check(dataset, split, checkpoint)
+    found: tuple[Finding, ...] = dataset.cache[key]
+    return found
 
 
 def _predicted_cells(split: Split) -> dict[str, NDArray[np.int64]]:
@@ -176,15 +193,20 @@ def evaluate_all(
     >>> [record.strategy for record in records]
     ['pca_logistic']
     """
+    monitor = _monitor(progress, cancelled)
     for strategy in strategies:
         for split in splits:
             strategy.check(dataset, split)
     steps = [(strategy, split) for split in splits for strategy in strategies]
     repeats = len({split.repeat for split in splits})
     for i, (strategy, split) in enumerate(steps):
-        monitor = Monitor(progress) if progress is not None else Monitor()
         part = monitor.part(i / len(steps), (i + 1) / len(steps), f"{strategy.name}{_which(split, repeats)}: ")
-        yield evaluate(strategy, dataset, split, progress=part.progress, cancelled=cancelled)
+        yield _evaluate(strategy, dataset, split, part)
+
+
+def _monitor(progress: Callable[[float, str], None] | None, cancelled: Callable[[], bool] | None) -> Monitor:
+    given = {"progress": progress, "cancelled": cancelled}
+    return Monitor(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
 def _which(split: Split, repeats: int) -> str:

@@ -22,7 +22,7 @@ class Profile:
     max_cells: int
     """Cells kept, drawn stratified by label; all of them when there are fewer."""
     max_genes: int
-    """Genes kept, those of the largest variance over the training cells."""
+    """Genes that the baselines get, those of the largest variance over the training cells."""
     batch_size: int
     """Cells in one training step."""
     head_epochs: int
@@ -39,8 +39,8 @@ class Profile:
     """Longest training of all weights; it stops early on the validation loss."""
     full_lr: float = 1e-4
     """Learning rate of all weights, after its warm-up."""
-    tuning_length: int = 1200
-    """Longest sequence of genes while weights inside the encoder are trained; attention grows with its square."""
+    tuning_genes: int = 1_000
+    """Genes that training inside the encoder reads, those of the largest variance over the training cells."""
     min_steps: int = 0
     """Optimiser steps that training may take at least; more epochs where few cells train."""
 
@@ -48,8 +48,8 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("quickstart", 1_000, 2_000, 32, 60, 8, 2e-3, 2e-3, 1, 16, 1e-4, 400, 100),
-        Profile("full", 20_000, 5_000, 32, 200, 20, 1e-3, 1e-3, 3, 30, 1e-4, 1_200, 300),
+        Profile("quickstart", 1_000, 2_000, 32, 60, 8, 2e-3, 2e-3, 1, 16, 1e-4, 1_000, 100),
+        Profile("full", 20_000, 5_000, 32, 200, 20, 1e-3, 1e-3, 3, 30, 1e-4, 5_000, 300),
     )
 }
 

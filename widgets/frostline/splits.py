@@ -269,7 +269,7 @@ def _described(dataset: Dataset, parts: Mapping[str, Rows], kind: str, profile: 
     names = {} if groups is None else {part: _names(groups[rows]) for part, rows in parts.items()}
     return {
         **parts,
-        "genes": _variable_genes(dataset, parts["train"], profile.max_genes),
+        "genes": variable_genes(dataset, parts["train"], profile.max_genes),
         "groups": names,
         "untrained": tuple(name for name in _names(labels[parts["test"]]) if name not in trained),
         "fingerprint": _fingerprint(dataset, *(parts[part] for part in PARTS), kind=kind, groups=groups),
@@ -509,15 +509,35 @@ def _stratified_sizes(counts: Mapping[str, int], max_cells: int) -> dict[str, in
     return sizes
 
 
-def _variable_genes(dataset: Dataset, train: Rows, max_genes: int) -> tuple[str, ...]:
-    """Names of the genes with the largest variance over the training cells, in the data set's order."""
-    if len(dataset.genes) <= max_genes:
-        return dataset.genes
-    matrix = dataset.matrix[train].astype(np.float64)
+def variable_genes(
+    dataset: Dataset, train: Rows, max_genes: int, among: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """Names of the genes with the largest variance over the training cells, in the data set's order.
+
+    Parameters
+    ----------
+    dataset, train
+        The data set and the rows of its training cells.
+    max_genes
+        How many at most.
+    among
+        Candidates; all genes of the data set by default.
+
+    Examples
+    --------
+    >>> from frostline.datasets import load_dataset
+    >>> pbmc = load_dataset("pbmc68k-reduced")
+    >>> variable_genes(pbmc, np.arange(100), 3)
+    ('HLA-DRA', 'NKG7', 'LYZ')
+    """
+    names = dataset.genes if among is None else tuple(among)
+    if len(names) <= max_genes:
+        return names
+    matrix = dataset.expression(train, names).astype(np.float64)
     mean = np.asarray(matrix.mean(axis=0)).ravel()
     variance = np.asarray(matrix.power(2).mean(axis=0)).ravel() - mean**2
     chosen = np.sort(np.argsort(-variance, kind="stable")[:max_genes])
-    return tuple(dataset.genes[i] for i in chosen)
+    return tuple(names[i] for i in chosen)
 
 
 def _fingerprint(

@@ -44,13 +44,13 @@ class Adapters(EncoderTuning):
 
     @classmethod
     def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
-        """Build it with the profile's epochs, batch size, learning rate and length."""
+        """Build it with the profile's epochs, batch size, learning rate and number of genes."""
         return cls(
             checkpoint=checkpoint,
             epochs=profile.lora_epochs,
             batch_size=profile.batch_size,
             learning_rate=profile.lora_lr,
-            max_length=profile.tuning_length,
+            n_genes=profile.tuning_genes,
             min_steps=profile.min_steps,
         )
 

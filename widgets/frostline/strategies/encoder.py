@@ -49,7 +49,8 @@ class EncoderStrategy(Strategy):
         super().check(dataset, split)
         opened = load_checkpoint(self.checkpoint)
         cells = np.concatenate([split.train, split.validation, split.test])
-        tokens = tokenize_cells(dataset, cells, split.genes, opened, seed=self.token_seed)
+        genes = known_genes(dataset, opened)
+        tokens = tokenize_cells(dataset, cells, genes, opened, seed=self.token_seed, max_length=self.max_length)
         # of one cell: what torch sets up at its first use is not charged to the strategy that happens to be first
         if opened.weights_sha256 not in _tried:
             encode(opened.encoder(), tokens.take(np.arange(1)))
@@ -93,6 +94,15 @@ class EncoderStrategy(Strategy):
                 f"strategy {self.name!r} was fitted on other weights than checkpoint {self.checkpoint!r} holds now"
             )
         return opened
+
+
+def known_genes(dataset: Dataset, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Genes of a data set that a checkpoint's vocabulary holds; all of them when it holds none.
+
+    What the encoder reads depends on no other cell, and so not on the split: one embedding serves all repeats.
+    """
+    found = tuple(gene for gene in dataset.genes if gene in checkpoint.vocabulary)
+    return found or dataset.genes
 
 
 def rows_to_train_on(dataset: Dataset, split: Split) -> dict[str, NDArray[np.int64]]:

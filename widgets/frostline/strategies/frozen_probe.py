@@ -16,7 +16,7 @@ from frostline.profiles import Profile
 from frostline.records import Cost
 from frostline.splits import Split
 from frostline.strategies.base import trained_classes
-from frostline.strategies.encoder import EncoderStrategy
+from frostline.strategies.encoder import EncoderStrategy, known_genes
 from frostline.strategies.probe import LinearProbe, OnProbe, probe_parameters
 
 
@@ -48,8 +48,7 @@ class FrozenProbe(EncoderStrategy, OnProbe):
     def fit(self, dataset: Dataset, split: Split, monitor: Monitor | None = None) -> Self:
         """Embed the training cells, fit the probe."""
         monitor = monitor or Monitor()
-        self._open()
-        self._learn(genes=split.genes)
+        self._learn(genes=known_genes(dataset, self._open()))
         states, embed_seconds = self._frozen(dataset, split.train, monitor.part(0.0, 0.8))
         started = time.perf_counter()
         self._fit_probe(_normalised(states), dataset, split, monitor.part(0.8, 1.0))

@@ -43,13 +43,13 @@ class FullTuning(EncoderTuning):
 
     @classmethod
     def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
-        """Build it with the profile's epochs, batch size, learning rate and length."""
+        """Build it with the profile's epochs, batch size, learning rate and number of genes."""
         return cls(
             checkpoint=checkpoint,
             epochs=profile.full_epochs,
             batch_size=profile.batch_size,
             learning_rate=profile.full_lr,
-            max_length=profile.tuning_length,
+            n_genes=profile.tuning_genes,
             min_steps=profile.min_steps,
         )
 

@@ -16,7 +16,7 @@ from frostline.profiles import Profile
 from frostline.records import Cost
 from frostline.splits import Split
 from frostline.strategies.base import learned, trained_classes
-from frostline.strategies.encoder import EncoderStrategy, class_numbers, early_stopping, rows_to_train_on
+from frostline.strategies.encoder import EncoderStrategy, class_numbers, early_stopping, known_genes, rows_to_train_on
 
 if TYPE_CHECKING:
     from frostline.model import Head
@@ -87,7 +87,7 @@ class HeadTuning(EncoderStrategy):
         monitor = monitor or Monitor()
         opened = self._open()
         classes = tuple(np.unique(dataset.labels[split.train]).tolist())
-        self._learn(genes=split.genes, classes=classes)
+        self._learn(genes=known_genes(dataset, opened), classes=classes)
         rows_of = rows_to_train_on(dataset, split)
         states, embed_seconds = {}, 0.0
         for i, part in enumerate(rows_of):

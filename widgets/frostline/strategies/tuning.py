@@ -16,9 +16,9 @@ from frostline.datasets import Dataset
 from frostline.errors import FrostlineError
 from frostline.monitor import Monitor
 from frostline.records import Cost
-from frostline.splits import Split
+from frostline.splits import Split, variable_genes
 from frostline.strategies.base import learned
-from frostline.strategies.encoder import EncoderStrategy, class_numbers, early_stopping, rows_to_train_on
+from frostline.strategies.encoder import EncoderStrategy, class_numbers, early_stopping, known_genes, rows_to_train_on
 from frostline.strategies.head import head_arrays, head_from_arrays, head_probabilities
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ KEPT = 3  # sets of states kept: a split has three parts
 class EncoderTuning(EncoderStrategy):
     """A strategy that trains weights inside the encoder; which ones, `_thawed` decides."""
 
+    n_genes: int = 1_000
+    """Genes that it reads: of those that the encoder knows, the ones of the largest variance over training cells."""
     epochs: int = 8
     """Longest training; it stops early on the validation loss."""
     batch_size: int = 32
@@ -86,7 +88,8 @@ class EncoderTuning(EncoderStrategy):
 
         opened = self._open()
         classes = tuple(np.unique(dataset.labels[split.train]).tolist())
-        self._learn(genes=split.genes, classes=classes)
+        known = known_genes(dataset, opened)
+        self._learn(genes=variable_genes(dataset, split.train, self.n_genes, known), classes=classes)
         started = time.perf_counter()
         rows_of = rows_to_train_on(dataset, split)
         tokens = {part: self._tokens(dataset, rows) for part, rows in rows_of.items()}
