@@ -837,7 +837,7 @@ class TestFrozenProbe:
     def test_it_is_a_probe_on_the_normalised_cls_states(self, pbmc, cut, fresh, fitted_once, small_checkpoint):
         strategy, dataset = fitted_once("frozen_probe")
         opened = load_checkpoint(small_checkpoint)
-        states = encode(opened.encoder(), tokenize_cells(pbmc, cut.test, cut.genes, opened))
+        states = encode(opened.encoder(), tokenize_cells(pbmc, cut.test, pbmc.genes, opened))
         expected = states / np.linalg.norm(states, axis=1, keepdims=True)
         np.testing.assert_allclose(strategy.embed(dataset, cut.test), expected, rtol=0, atol=1e-6)
         np.testing.assert_allclose(
