@@ -105,7 +105,7 @@ def test_wrong_usage_is_told_without_a_traceback(call, arguments):
 def test_check_of_good_artifacts(call, save_artifacts, tmp_path):
     folder = save_artifacts(tmp_path / "good")
     result = artifacts.check(folder)
-    assert (result.passed, result.files, result.numbers >= 12) == (True, 7, True)
+    assert (result.passed, result.files, result.numbers) == (True, 15, 2 * 21)
     assert call("check", folder) == (0, f"{folder}: {result}\n", "")
 
 
@@ -155,9 +155,8 @@ def test_check_catches_a_number_edited_together_with_its_hash(call, save_artifac
     edit_json(folder / "manifest.json", lambda m: m["files"]["report.csv"].update(sha256=digest))
     said = call("check", folder)
     assert said.code == 1
-    assert said.err.startswith(
-        f"report.csv: accuracy of {table['strategy'][1]} is given as 0.875, the predictions give"
-    )
+    assert said.err.startswith("report.csv: line ")
+    assert "the saved records give" in said.err
 
 
 @pytest.mark.parametrize(

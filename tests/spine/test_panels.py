@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 
+import numpy as np
 import pytest
 from ipywidgets import HTML, Button, Checkbox, FloatProgress
 
@@ -12,9 +13,13 @@ import frostline
 from frostline.comparison import Comparison
 from frostline.errors import Cancelled, FrostlineError
 from frostline.panels import AnnotationPanel
-from frostline.strategies import STRATEGIES, FrozenProbe, PcaLogistic
+from frostline.strategies import DEFAULT, STRATEGIES, FrozenProbe, PcaLogistic
 
 pytestmark = pytest.mark.usefixtures("instant_umap")
+
+
+OFFERED = [name for name in STRATEGIES if name != "probe_obsm"]
+"""Of a data set without an embedding of its own."""
 
 
 @pytest.fixture
@@ -75,7 +80,7 @@ def test_new_panel_is_idle_and_shows_what_it_was_given(make_panel):
     assert (panel.state, panel.comparison, panel.records, panel.error) == ("idle", None, (), None)
     assert control(panel, "Profile").value == "full"
     assert control(panel, "Seed").value == 7
-    assert {name for name in STRATEGIES if box(panel, name).value} == {"head", "lora"}
+    assert {name for name in OFFERED if box(panel, name).value} == {"head", "lora"}
     assert "frostline-annotation-panel" in panel._dom_classes
 
 
@@ -85,10 +90,21 @@ def test_panel_says_which_data_it_is_about(make_panel):
 
 def test_one_checkbox_a_strategy_in_the_order_of_the_list(make_panel):
     boxes = [w.description for w in walk(make_panel()) if isinstance(w, Checkbox)]
-    assert len(boxes) == len(STRATEGIES)
-    for text, (name, kind) in zip(boxes, STRATEGIES.items(), strict=True):
-        assert name in text
-        assert kind.title in text
+    names = [*OFFERED, "probe_obsm:X_pca"]  # what the data set carries, its X_umap aside
+    assert len(boxes) == len(names)
+    for text, name in zip(boxes, names, strict=True):
+        assert f"({name})" in text
+        assert STRATEGIES[name.partition(":")[0]].title in text
+    assert [name for name, text in zip(names, boxes, strict=True) if text.endswith("; expensive")] == ["full"]
+
+
+def test_every_embedding_that_the_data_set_carries_is_offered(make_panel, three_kinds, fresh):
+    adata = three_kinds.adata.copy()
+    adata.obsm["X_scVI"] = np.random.default_rng(0).normal(size=(len(three_kinds), 7))
+    panel = make_panel(["probe_obsm:X_scVI"], dataset=fresh(three_kinds, adata=adata))
+    assert box(panel, "probe_obsm:X_scVI").value
+    assert box(panel, "probe_obsm:X_scVI").description.endswith("(probe_obsm:X_scVI): 24 trained parameters")
+    assert panel.run(wait=True).strategies == ("probe_obsm:X_scVI",)
 
 
 @pytest.mark.parametrize(
@@ -112,13 +128,13 @@ def test_every_seed_that_a_run_may_have_is_kept(make_panel, seed):
 
 
 def test_finished_run_returns_its_comparison_and_shows_it(make_panel):
-    panel = make_panel(list(STRATEGIES))
+    panel = make_panel(DEFAULT)
     comparison = panel.run(wait=True)
     assert isinstance(comparison, Comparison)
     assert panel.comparison is comparison
     assert panel.state == "done"
     assert panel.error is None
-    assert [record.strategy for record in panel.records] == list(STRATEGIES)
+    assert [record.strategy for record in panel.records] == list(DEFAULT)
     assert comparison._repr_html_() in html_of(panel)
     assert said(panel).startswith("Done")
     assert next(w for w in walk(panel) if isinstance(w, FloatProgress)).value == 1.0
@@ -129,11 +145,12 @@ def test_finished_run_returns_its_comparison_and_shows_it(make_panel):
 
 
 def test_parameter_counts_promised_are_those_of_the_records(make_panel):
-    panel = make_panel(list(STRATEGIES))
-    promised = {name: box(panel, name).description for name in STRATEGIES}
+    panel = make_panel(OFFERED)
+    promised = {name: box(panel, name).description for name in OFFERED}
     panel.run(wait=True)
+    assert len(panel.records) == len(OFFERED)
     for record in panel.records:
-        assert promised[record.strategy].endswith(f": {record.cost.trainable_parameters:,} trained parameters")
+        assert f": {record.cost.trainable_parameters:,} trained parameters" in promised[record.strategy]
 
 
 def test_panel_splits_as_the_function_does(make_panel):

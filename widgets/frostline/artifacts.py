@@ -281,7 +281,8 @@ def check(folder: str | Path) -> CheckResult:
             result.problems.append(f"{name}: altered since the run (sha256 differs from the manifest)")
     for name in sorted(expected & present):
         if name.endswith(".png"):
-            result.problems += [f"{name}: {problem}" for problem in _picture_problems(folder / name)]
+            source = manifest["files"].get(archive.PREDICTIONS, {}).get("sha256")
+            result.problems += [f"{name}: {problem}" for problem in _picture_problems(folder / name, source)]
     if expected <= present:
         result.numbers, wrong = audits.problems(folder, manifest)
         result.problems += wrong
@@ -323,7 +324,7 @@ def _manifest_problems(path: Path) -> list[str]:
     return ["the run ended before it started"] if manifest.ended < manifest.started else []
 
 
-def _picture_problems(path: Path) -> list[str]:
+def _picture_problems(path: Path, source: str | None) -> list[str]:
     from PIL import Image
 
     try:
@@ -340,7 +341,6 @@ def _picture_problems(path: Path) -> list[str]:
         problems.append("is blank")
     if facts.get("Title") != path.name:
         problems.append(f"says that it is {facts.get('Title', 'nothing')}")
-    predictions = path.with_name(archive.PREDICTIONS)
-    if predictions.is_file() and facts.get("Source") != sha256(predictions):
+    if facts.get("Source") != source:
         problems.append("was drawn from other predictions")
     return problems

@@ -22,6 +22,8 @@ from frostline.splits import split as draw_split
 from frostline.strategies import STRATEGIES, ProbeObsm, Strategy, build
 
 TICK = "Tick at least one strategy to run."
+MAP = 2
+"""Columns of what is a picture of an embedding, such as X_umap, and no embedding to classify from."""
 WIDE = widgets.Layout(width="auto")
 
 
@@ -126,7 +128,8 @@ class AnnotationPanel(widgets.VBox):  # type: ignore[misc]
 
     def _offered(self, chosen: Sequence[str]) -> list[tuple[str, type[Strategy]]]:
         """Every strategy; the probe of obsm once for each embedding that the data set carries."""
-        embeddings = [f"{ProbeObsm.name}:{key}" for key in self.dataset.adata.obsm]
+        obsm = self.dataset.adata.obsm
+        embeddings = [f"{ProbeObsm.name}:{key}" for key in obsm if obsm[key].shape[1] > MAP]
         names = [name for name in STRATEGIES if name != ProbeObsm.name] + embeddings
         names += [name for name in chosen if name not in names]
         return [(name, STRATEGIES[name.partition(":")[0]]) for name in names]
