@@ -44,6 +44,7 @@ LAYERS = (
     "archive",
     "figures",
     "report",
+    "clusters",
     "audits",
     "annotation",
     "artifacts",

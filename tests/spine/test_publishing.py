@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -474,6 +477,27 @@ def test_two_run_at_once_and_each_has_its_time(here, tiny, write_notebook):
     assert [outcome.result for outcome in outcomes] == ["failed", "failed"]
     assert all("timed out" in outcome.said for outcome in outcomes)
     assert time.perf_counter() - started < 30
+
+
+INTERRUPTED = """
+from pathlib import Path
+from frostline import publishing
+
+publishing.publish_all([Path("notebooks/slow.ipynb")], {})
+"""
+
+
+def test_interrupt_ends_the_kernel_too(here, write_notebook):
+    slow = "open('started', 'w')\nimport time; time.sleep(90)"
+    write_notebook(Path("notebooks/slow.ipynb"), PARAMETERS, slow)
+    with subprocess.Popen([sys.executable, "-c", INTERRUPTED], stderr=subprocess.PIPE, text=True) as running:
+        deadline = time.perf_counter() + 60
+        while not Path("started").exists() and time.perf_counter() < deadline:
+            time.sleep(0.1)
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=40)
+    assert "KeyboardInterrupt" in said
+    assert not list(here.rglob("*.running.ipynb"))
 
 
 def test_wrong_parameter_stops_all_before_a_kernel_starts(lab, monkeypatch):

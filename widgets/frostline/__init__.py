@@ -38,7 +38,7 @@ _HOMES = {
     "profile_table": "profiles",
     "split": "splits",
 }
-_MODULES = ("artifacts", "checks", "embedding", "figures", "genes", "panels", "report", "strategies")
+_MODULES = ("artifacts", "checks", "clusters", "embedding", "figures", "genes", "panels", "report", "strategies")
 
 __all__ = [
     "Comparison",
@@ -48,6 +48,7 @@ __all__ = [
     "Split",
     "artifacts",
     "checks",
+    "clusters",
     "compare",
     "embed",
     "embedding",
@@ -68,7 +69,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from frostline import artifacts, checks, embedding, figures, genes, panels, report, strategies
+    from frostline import artifacts, checks, clusters, embedding, figures, genes, panels, report, strategies
     from frostline.checkpoints import load_checkpoint
     from frostline.comparison import Comparison, compare
     from frostline.datasets import Dataset, join_datasets, load_dataset

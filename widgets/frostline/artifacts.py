@@ -13,7 +13,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
-from frostline import archive, audits, figures
+from frostline import archive, audits, clusters, figures
+from frostline.clusters import Clusters
 from frostline.comparison import Comparison
 from frostline.datasets import Dataset
 from frostline.errors import ArtifactError
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MANIFEST = "manifest.json"
+CLUSTERS = "clusters"
+"""The study that is of an embedding alone."""
 TABLES = ("report.md", "report.csv", "strategy_metrics.csv", "class_metrics.csv", "paired_tests.csv")
 PICTURES = ("best_strategy_confusion_matrix.png", "macro_f1_intervals.png", "reliability.png", "risk_coverage.png")
 PACKAGES = (
@@ -55,13 +58,15 @@ def declared(strategies: Sequence[str], studies: Sequence[str] = ()) -> tuple[st
     strategies
         Names.
     studies
-        What was measured besides: `label_efficiency`, `unknown_cells`.
+        What was measured besides: `label_efficiency`, `unknown_cells`; `clusters` stands alone, without strategies.
 
     Examples
     --------
     >>> "lora_embedding_umap.png" in declared(["pca_logistic"])
     False
     """
+    if CLUSTERS in studies:
+        return tuple(sorted(clusters.FILES))
     files = [*TABLES, *archive.FILES, *PICTURES]
     if {"frozen_probe", "head"} & set(strategies):
         files.append("frozen_embedding_umap.png")
@@ -130,11 +135,27 @@ def save(run: Run, comparison: Comparison, dataset: Dataset) -> Path:
     ArtifactError
         The check of what was written fails; earlier artifacts stay as they were.
     """
+    return _save(run, dataset, lambda folder: _write_files(folder, comparison), _facts(comparison))
+
+
+def save_clusters(run: Run, found: Clusters, dataset: Dataset) -> Path:
+    """Write all artifacts of a study of clusters and move them into place, as `save` does.
+
+    Raises
+    ------
+    ArtifactError
+        The check of what was written fails; earlier artifacts stay as they were.
+    """
+    facts = {"strategies": [], "repeats": [], "studies": [CLUSTERS], "splits": {}}
+    return _save(run, dataset, lambda folder: clusters.write(folder, found, dataset.name), facts)
+
+
+def _save(run: Run, dataset: Dataset, write: Callable[[Path], None], facts: Mapping[str, Any]) -> Path:
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{run.folder.name}-", dir=run.folder.parent))
     try:
-        _write_files(staging, comparison)
-        _write_manifest(staging, run, comparison, dataset)
+        write(staging)
+        _write_manifest(staging, run, dataset, facts)
         result = check(staging)
         if result.problems:
             raise ArtifactError("the artifacts just written fail their own check: " + "; ".join(result.problems))
@@ -195,7 +216,16 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
-def _write_manifest(folder: Path, run: Run, comparison: Comparison, dataset: Dataset) -> None:
+def _facts(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "strategies": list(comparison.strategies),
+        "repeats": list(comparison.repeats),
+        "studies": audits.studies(comparison),
+        "splits": {str(r.repeat): r.fingerprint for r in comparison.records},
+    }
+
+
+def _write_manifest(folder: Path, run: Run, dataset: Dataset, facts: Mapping[str, Any]) -> None:
     from frostline.checkpoints import load_checkpoint
 
     files = sorted(folder.iterdir())
@@ -206,9 +236,7 @@ def _write_manifest(folder: Path, run: Run, comparison: Comparison, dataset: Dat
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "parameters": run.settings.model_dump(),
         "seed": run.settings.seed,
-        "strategies": list(comparison.strategies),
-        "repeats": list(comparison.repeats),
-        "studies": audits.studies(comparison),
+        **facts,
         "dataset": {
             "name": dataset.name,
             "label_key": dataset.label_key,
@@ -222,7 +250,6 @@ def _write_manifest(folder: Path, run: Run, comparison: Comparison, dataset: Dat
             "name": run.settings.checkpoint,
             "weights_sha256": load_checkpoint(run.settings.checkpoint).weights_sha256,
         },
-        "splits": {str(r.repeat): r.fingerprint for r in comparison.records},
         "versions": versions(),
         "files": {file.name: {"sha256": sha256(file), "bytes": file.stat().st_size} for file in files},
     }
@@ -281,10 +308,12 @@ def check(folder: str | Path) -> CheckResult:
             result.problems.append(f"{name}: altered since the run (sha256 differs from the manifest)")
     for name in sorted(expected & present):
         if name.endswith(".png"):
-            source = manifest["files"].get(archive.PREDICTIONS, {}).get("sha256")
+            drawn_from = clusters.CELLS if CLUSTERS in manifest["studies"] else archive.PREDICTIONS
+            source = manifest["files"].get(drawn_from, {}).get("sha256")
             result.problems += [f"{name}: {problem}" for problem in _picture_problems(folder / name, source)]
     if expected <= present:
-        result.numbers, wrong = audits.problems(folder, manifest)
+        audit = clusters.problems if CLUSTERS in manifest["studies"] else audits.problems
+        result.numbers, wrong = audit(folder, manifest)
         result.problems += wrong
     return result
 

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -119,7 +120,17 @@ def publish_all(
             return [item if isinstance(item, Outcome) else item.result() for item in running]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            _stop_kernels()
             raise
+
+
+def _stop_kernels() -> None:
+    """End what this process has started, since a kernel does not hear of an interrupt by itself."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 def _prepare(notebook: Path, parameters: Mapping[str, Any]) -> Plan | Outcome:

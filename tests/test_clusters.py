@@ -1,0 +1,105 @@
+"""A study of clusters: what is taken out of an AnnData, and that an altered file is found."""
+
+from __future__ import annotations
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+from frostline import clusters
+from frostline.clusters import Clusters
+from frostline.errors import DatasetError
+
+MANIFEST = {"dataset": {"name": "hand-made", "cells": 60}}
+
+
+@pytest.fixture
+def found() -> Clusters:
+    rng = np.random.default_rng(0)
+    embedding = rng.normal(size=(60, 4)).astype(np.float32)
+    embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)
+    cells = pd.DataFrame(
+        {
+            "cell": [f"cell-{i}" for i in range(60)],
+            "label": ["B", "T", "NK"] * 20,
+            "cluster": [0, 1, 2] * 19 + [1, 1, 1],
+            "umap_1": rng.normal(size=60),
+            "umap_2": rng.normal(size=60),
+        }
+    )
+    rows = [(c, r, f"GENE{c}{r}", 10.0 - r, 1.0, 0.01 * r) for c in range(3) for r in (1, 2, 3)]
+    return Clusters(embedding, cells, pd.DataFrame(rows, columns=list(clusters.COLUMNS["markers"])))
+
+
+@pytest.fixture
+def folder(found, tmp_path):
+    clusters.write(tmp_path, found, "hand-made")
+    return tmp_path
+
+
+def test_what_was_written_passes_and_states_its_numbers(folder, found):
+    assert {path.name for path in folder.iterdir()} == set(clusters.FILES)
+    assert clusters.problems(folder, MANIFEST) == (5, [])
+    report = (folder / clusters.REPORT).read_text()
+    assert f"ARI {adjusted_rand_score(found.cells['label'], found.cells['cluster']):.4f}" in report
+    assert "GENE01, GENE02, GENE03" in report
+
+
+def edit(name, old, new):
+    def change(folder):
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new, 1))
+
+    return change
+
+
+def longer_rows(folder):
+    np.save(folder / clusters.EMBEDDING, 2 * np.load(folder / clusters.EMBEDDING))
+
+
+def fewer_rows(folder):
+    np.save(folder / clusters.EMBEDDING, np.load(folder / clusters.EMBEDDING)[:-1])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (edit(clusters.REPORT, "ARI 0.", "ARI 1."), "report.md: is not what"),
+        (edit(clusters.CELLS, "cell-0,B,0", "cell-0,B,1"), "report.md: is not what"),
+        (edit(clusters.CELLS, "cell-0,", "cell-1,"), "cells.csv: its cells are not some"),
+        (edit(clusters.CELLS, "label", "type"), "cells.csv: columns are"),
+        (edit(clusters.MARKERS, "0,1,GENE01", "0,1,GENE02"), "markers.csv: cluster 0 has not each gene once"),
+        (edit(clusters.MARKERS, "GENE02,8.0", "GENE02,9.5"), "markers.csv: cluster 0 is not sorted by score"),
+        (edit(clusters.MARKERS, "2,1,", "5,1,"), "markers.csv: its clusters are not those"),
+        (longer_rows, "embedding.npy: rows are not all finite and of norm 1"),
+        (fewer_rows, r"embedding.npy: has shape \(59, 4\) for 60 cells"),
+        (lambda folder: (folder / clusters.EMBEDDING).write_bytes(b"no array"), "no clusters that can be read"),
+    ],
+)
+def test_altered_file_is_named(folder, change, said):
+    change(folder)
+    _, problems = clusters.problems(folder, MANIFEST)
+    assert problems
+    assert any(pd.Series(problems).str.contains(said))
+
+
+def test_step_that_was_left_out_is_named(pbmc):
+    adata = clusters.annotated(pbmc, range(10))
+    with pytest.raises(DatasetError, match=r"has no obsm\['X_scGPT'\]; run frostline.embed"):
+        clusters.collect(adata)
+
+
+def test_annotated_cells_are_those_asked_for(pbmc):
+    adata = clusters.annotated(pbmc, [5, 3])
+    assert isinstance(adata, anndata.AnnData)
+    assert adata.obs_names.tolist() == pbmc.cells[[3, 5]].tolist()
+    assert adata.obs["label"].astype(str).tolist() == pbmc.labels[[3, 5]].tolist()
+
+
+def test_marker_table_shows_the_first_of_each_cluster(found):
+    table = found.marker_table(2)
+    assert table.loc[(1, 1)].tolist() == ["GENE11", "9.0", "1.00", "1.0e-02"]
+    assert len(table) == 6
