@@ -15,7 +15,7 @@ from scipy import sparse
 
 from frostline import pretraining
 from frostline.checkpoints import load_checkpoint
-from frostline.corpus import read_corpus
+from frostline.corpus import principal_components, read_corpus
 from frostline.errors import Cancelled, DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.pretraining import PretrainSettings, pretrain
@@ -249,6 +249,18 @@ def test_pooling_keeps_every_count_and_drops_rare_genes(corpus):
     often = ((first > 0).mean() >= 0.5) | ((second > 0).mean() >= 0.5).reindex(first.columns, fill_value=False)
     assert list(kept.genes) == sorted(often[often].index)
     assert {kept.genes[i] for i in kept.measured[1]} == set(kept.genes) & set(second.columns)
+
+
+def test_components_are_those_of_the_log_normalised_cells_scaled_towards_equal_weight(corpus):
+    pooled = read_corpus(corpus)
+    counts = pooled.counts.toarray().astype(np.float64)
+    logged = np.log1p(counts / counts.sum(axis=1, keepdims=True) * 1e4)
+    left, singular, _ = np.linalg.svd(logged - logged.mean(axis=0), full_matrices=False)
+    expected = left[:, :4] * singular[:4] ** 0.25
+    expected /= np.sqrt((expected**2).mean())
+    scores = principal_components(pooled, 4, seed=0)
+    signs = np.sign((scores * expected).sum(axis=0))
+    np.testing.assert_allclose(scores * signs, expected, atol=1e-3)
 
 
 def write(adata: anndata.AnnData, path: Path) -> Path:
