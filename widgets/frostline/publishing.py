@@ -13,9 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,7 +109,7 @@ def publish_all(
             )
     workers = max(1, min(jobs, MOST_JOBS, len(plans)))
     bars = itertools.cycle(range(workers))
-    with ThreadPoolExecutor(workers) as pool:
+    with _shared_cores(workers), ThreadPoolExecutor(workers) as pool:
         running = [
             item
             if isinstance(item, Outcome)
@@ -122,6 +122,19 @@ def publish_all(
             pool.shutdown(wait=False, cancel_futures=True)
             _stop_kernels()
             raise
+
+
+@contextmanager
+def _shared_cores(workers: int) -> Iterator[None]:
+    """Give each of several kernels its share of the cores: threads of two that want all of them wait for each other."""
+    names = [name for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS") if name not in os.environ]
+    if workers > 1:
+        os.environ.update(dict.fromkeys(names, str(max(1, (os.cpu_count() or 1) // workers))))
+    try:
+        yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)
 
 
 def _stop_kernels() -> None:
