@@ -75,7 +75,7 @@ class TestMarkdown:
         assert "3 repeat(s). Split by group, whole groups held out (donor):" in text
         assert "mean of 3 repeats" in text
         assert "bootstrap over 3 groups of donor" in text
-        assert "With 3 groups no difference can be detected" in text
+        assert "With 3 groups no test can detect a difference" in text
 
     def test_the_small_checkpoint_is_called_what_it_is(self, make_record):
         text = report.report_markdown(compare([make_record("lora", parameters={"checkpoint": "mini"})]))

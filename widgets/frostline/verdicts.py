@@ -74,6 +74,9 @@ def pair_verdict(evidence: Evidence, test: PairedTest) -> str:
     if max(-low, high) <= RELEVANT:
         cheaper = evidence.cheapest([test.first, test.second])
         return f"No detectable difference, and none above {RELEVANT:g} is likely: take the cheaper, {cheaper}."
+    if low > 0:
+        few = f"{evidence.ground} are too few"
+        return f"Undecided: {winner} is ahead by {difference:.3f} ({low:.3f} to {high:.3f}); {few}."
     return f"Undecided: {winner} may be better by up to {high:.3f}, or worse by up to {-low:.3f}."
 
 
@@ -92,16 +95,15 @@ def verdict(evidence: Evidence) -> str:
     if len(names) == 1:
         return f"Only {best} was evaluated: there is nothing to choose from."
     others = [name for name in names if name != best]
+    if _too_few_groups(evidence):
+        return _provisional(evidence, best, others)
     equals = [name for name in others if evidence.lead(best, name)[3] >= ALPHA]
     if not equals:
         return _winner(evidence, best, others)
     take = evidence.cheapest([best, *equals])
-    few = _too_few_groups(evidence)
     if take == "majority":
-        return (
-            f"{few}On the {evidence.ground} no strategy is detectably better than always naming the most common class."
-        )
-    text = f"{few}No detectable difference between {best} and {_listed(equals)}"
+        return f"On the {evidence.ground} no strategy is detectably better than always naming the most common class."
+    text = f"No detectable difference between {best} and {_listed(equals)}"
     price = f"{take} ({evidence.seconds[take]:.1f} s, {evidence.trained[take]:,} trained parameters)"
     room = max(evidence.lead(best, name)[2] for name in equals) if take == best else evidence.lead(best, take)[2]
     if room <= RELEVANT:
@@ -128,12 +130,25 @@ def _winner(evidence: Evidence, best: str, others: Sequence[str]) -> str:
     )
 
 
-def _too_few_groups(evidence: Evidence) -> str:
+def _too_few_groups(evidence: Evidence) -> bool:
     """Few groups can agree by chance: then no test can detect anything, whatever the difference."""
-    if evidence.n_groups is None or 2.0 ** (1 - evidence.n_groups) < ALPHA:
-        return ""
-    return f"With {evidence.n_groups} groups no difference can be detected, however large. "
+    return evidence.n_groups is not None and 2.0 ** (1 - evidence.n_groups) >= ALPHA
 
 
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+def _provisional(evidence: Evidence, best: str, others: Sequence[str]) -> str:
+    """Go by the intervals alone, and say that they are of few groups."""
+    text = (
+        f"With {evidence.n_groups} groups no test can detect a difference, however large; for now, by the intervals "
+        "alone, which so few groups make too narrow: "
+    )
+    behind = [name for name in others if evidence.lead(best, name)[1] > 0]
+    level = [name for name in others if name not in behind]
+    take = evidence.cheapest([best, *level])
+    found = [f"{best} is ahead of {_listed(behind, 'and')}"] if behind else []
+    found += [f"{'it' if behind else best} cannot be told apart from {_listed(level)}"] if level else []
+    price = f"{take} ({evidence.seconds[take]:.1f} s, {evidence.trained[take]:,} trained parameters)"
+    return f"{text}{'; '.join(found)}. Take {price}; more groups would decide it."
+
+
+def _listed(names: Sequence[str], word: str = "or") -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
