@@ -104,9 +104,9 @@ class TestGroups:
             n_groups=4,
         )
         assert verdict(found) == (
-            "With 4 groups no test can detect a difference, however large; for now, by the intervals alone, which so few "
-            "groups make too narrow: genes is ahead of majority; it cannot be told apart from pca. Take pca (0.4 s, 200 "
-            "trained parameters); more groups would decide it."
+            "With 4 groups no test can detect a difference, however large; for now, by the intervals alone, which so "
+            "few groups make too narrow: genes is ahead of majority; it cannot be told apart from pca. Take pca "
+            "(0.4 s, 200 trained parameters); more groups would decide it."
         )
 
 
