@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 
 import frostline
-from frostline.errors import Cancelled, CheckpointError, DatasetError
-from frostline.evaluation import MIN_CELLS_FOR_UMAP, evaluate, evaluate_all, umap_of
-from frostline.metrics import accuracy, macro_f1, silhouette
+from frostline.errors import Cancelled, CheckpointError, DatasetError, FrostlineError
+from frostline.evaluation import (
+    MIN_CELLS_FOR_UMAP,
+    evaluate,
+    evaluate_all,
+    label_efficiency,
+    leave_one_class_out,
+    umap_of,
+)
+from frostline.metrics import METRICS, accuracy, chosen_metrics, macro_f1, silhouette
 from frostline.records import Record
 from frostline.splits import split
 from frostline.strategies import FrozenProbe, HeadTuning, PcaLogistic
@@ -150,6 +157,98 @@ class TestChecks:
     def test_the_verbs_are_at_the_top_of_the_package(self):
         assert frostline.evaluate is evaluate
         assert frostline.evaluate_all is evaluate_all
+
+
+@pytest.mark.usefixtures("instant_umap")
+class TestValidation:
+    def test_temperature_and_thresholds_come_from_the_validation_cells(self, head, pbmc, cut):
+        record = evaluate(head, pbmc, cut)
+        assert record.validation_cells == tuple(pbmc.cells[cut.validation])
+        assert record.validation_labels == tuple(pbmc.labels[cut.validation])
+        fitted = dataclasses.replace(head).fit(pbmc, cut)
+        np.testing.assert_array_equal(record.validation_probabilities, fitted.predict_proba(pbmc, cut.validation))
+        expected = chosen_metrics(
+            record.labels,
+            record.probabilities,
+            record.validation_labels,
+            record.validation_probabilities,
+            record.classes,
+        )
+        assert {key: record.metrics[key] for key in expected} == expected
+        assert set(record.metrics) == set(METRICS)
+
+    def test_groups_costs_and_findings_are_in_the_record(self):
+        pancreas = frostline.load_dataset("pancreas")
+        cut = split(pancreas, seed=0)
+        record = evaluate(PcaLogistic(), pancreas, cut)
+        assert (record.split_kind, record.group_key) == ("group", "donor")
+        assert record.groups == tuple(pancreas.groups[cut.test])
+        assert record.cost.saved_bytes > 1_000
+        assert record.cost.peak_memory is None or record.cost.peak_memory > 0
+        assert record.chosen == {"C": dataclasses.replace(PcaLogistic()).fit(pancreas, cut).probe_.c}
+        assert "C of 0.001" in record.searched
+        assert "few-test-cells" in {finding.code for finding in record.findings}
+
+
+@pytest.mark.usefixtures("instant_umap")
+class TestStudies:
+    def test_fewer_labels_keep_the_test_cells_and_the_budget(self, pbmc, cut):
+        plain = evaluate(PcaLogistic(), pbmc, cut)
+        records = list(label_efficiency([PcaLogistic()], pbmc, [cut], budgets=[8, 4, 4]))
+        assert [record.budget for record in records] == [4, 8]
+        for record in records:
+            assert (record.cells, record.labels) == (plain.cells, plain.labels)
+            assert record.sizes["train"] + record.sizes["validation"] <= record.budget * len(record.classes)
+            assert (record.umap, record.validation_probabilities, record.findings) == (None, None, ())
+        assert frostline.compare([plain, *records]).label_efficiency()["budget"].isna().tolist() == [False, False, True]
+
+    def test_a_budget_that_takes_nothing_away_is_passed_over(self, pbmc, cut):
+        assert list(label_efficiency([PcaLogistic()], pbmc, [cut], budgets=[10_000])) == []
+
+    def test_a_withheld_class_is_never_predicted_and_every_test_cell_has_a_distance(self, pbmc, cut):
+        (record,) = leave_one_class_out([PcaLogistic()], pbmc, [cut], classes=["Dendritic"])
+        assert record.unseen == "Dendritic"
+        assert "Dendritic" in record.untrained
+        assert "Dendritic" not in record.predicted
+        assert "Dendritic" in record.labels
+        changed = cut.without_class(pbmc, "Dendritic")
+        fitted = PcaLogistic().fit(pbmc, changed)
+        train, test = (fitted.embed(pbmc, rows).astype(float) for rows in (changed.train, changed.test))
+        expected = [np.sort(np.linalg.norm(train - cell, axis=1))[:5].mean() for cell in test]
+        np.testing.assert_allclose(record.distances, expected, rtol=1e-6)
+
+    def test_every_class_with_training_and_test_cells_is_withheld_once(self, pbmc, cut):
+        records = list(leave_one_class_out([PcaLogistic()], pbmc, [cut]))
+        both = set(pbmc.labels[cut.train]) & set(pbmc.labels[cut.test])
+        assert [record.unseen for record in records] == sorted(both)
+
+    def test_what_cannot_be_withheld_is_refused(self, pbmc, cut):
+        with pytest.raises(FrostlineError, match="class 'Neuron' has no training cell to withhold; known: "):
+            leave_one_class_out([PcaLogistic()], pbmc, [cut], classes=["Neuron"])
+        two = dataclasses.replace(cut, train=cut.train[np.isin(pbmc.labels[cut.train], cut.classes[:2])])
+        with pytest.raises(FrostlineError, match="needs three classes with training cells"):
+            leave_one_class_out([PcaLogistic()], pbmc, [two])
+
+    def test_one_embedding_serves_all_repeats_and_studies(self, probe, pbmc, fresh, monkeypatch, tiny_profile):
+        import frostline.embedding
+
+        seen, original = [], frostline.embedding.encode
+
+        def encode(encoder, tokens, **how):
+            seen.append(len(tokens))
+            return original(encoder, tokens, **how)
+
+        monkeypatch.setattr(frostline.embedding, "encode", encode)
+        dataset = fresh(pbmc)
+        cuts = [split(dataset, seed=3, profile=tiny_profile, repeat=repeat) for repeat in (0, 1)]
+        list(evaluate_all([probe], dataset, cuts))
+        cells = np.unique(np.concatenate([rows for cut in cuts for rows in (cut.train, cut.validation, cut.test)]))
+        embedded = [n for n in seen if n > 1]  # single cells warm the encoder up
+        assert sum(embedded) == len(cells)
+        seen.clear()
+        list(label_efficiency([probe], dataset, cuts, budgets=[4]))
+        list(leave_one_class_out([probe], dataset, cuts, classes=["Dendritic"]))
+        assert [n for n in seen if n > 1] == []
 
 
 class TestUmap:
