@@ -1,0 +1,114 @@
+"""The second tutorial: the whole protocol on held-out donors, really executed, its numbers checked."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from frostline import archive, artifacts, publishing, report
+from frostline.settings import RunSettings
+
+NAME = "do_i_need_fine_tuning"
+STRATEGIES = ["majority", "pca_logistic", "frozen_probe"]
+
+
+@pytest.fixture(scope="module")
+def tutorial(root) -> Path:
+    """The source notebook."""
+    return root / "notebooks" / f"{NAME}.ipynb"
+
+
+@pytest.fixture(scope="module")
+def source(tutorial):
+    return nbformat.read(tutorial, 4)
+
+
+@pytest.fixture(scope="module")
+def folder(tutorial, small_checkpoint, quick_umap_in_kernels, tmp_path_factory) -> Path:
+    """Where a run of two donors and three strategies went; not to be changed."""
+    here = tmp_path_factory.mktemp("protocol")
+    parameters = {
+        "CHECKPOINT": str(small_checkpoint),
+        "STRATEGIES": STRATEGIES,
+        "REPEATS": 2,
+        "BUDGETS": [5],
+        "OUTPUT_DIR": "results",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        publishing.execute(tutorial, Path("out.ipynb"), parameters, show_progress=False)
+    return here
+
+
+@pytest.fixture(scope="module")
+def executed(folder):
+    return nbformat.read(folder / "out.ipynb", 4)
+
+
+@pytest.fixture(scope="module")
+def comparison(folder):
+    return archive.read(folder / "results")
+
+
+def html_of(notebook) -> str:
+    every = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    return "\n".join("".join(o.data["text/html"]) for o in every if "text/html" in o.get("data", {}))
+
+
+def test_its_parameters_are_those_of_a_run_and_it_defines_no_function(source):
+    (cell,) = [cell for cell in source.cells if "parameters" in cell.metadata.get("tags", ())]
+    names = [statement.target.id for statement in ast.parse(cell.source).body]
+    assert [name.lower() for name in names] == list(RunSettings.model_fields)
+    for cell in source.cells:
+        if cell.cell_type == "code":
+            assert not cell.outputs
+            assert not any(isinstance(node, ast.FunctionDef) for node in ast.walk(ast.parse(cell.source)))
+
+
+def test_its_artifacts_pass_the_check_with_both_studies(folder):
+    result = artifacts.check(folder / "results")
+    assert result.problems == []
+    studies = ["label_efficiency", "unknown_cells"]
+    wanted = {*artifacts.declared(STRATEGIES, studies), artifacts.MANIFEST}
+    assert {path.name for path in (folder / "results").iterdir()} == wanted
+
+
+def test_whole_donors_are_held_out_and_every_repeat_holds_out_others(comparison):
+    held_out = [set(record.groups) for record in comparison.of("majority")]
+    assert all(len(names) == 1 for names in held_out)
+    assert held_out[0] != held_out[1]
+    assert comparison.ground.unit == "groups"
+    assert {record.split_kind for record in comparison.records} == {"group"}
+
+
+def test_every_study_is_of_every_strategy_and_repeat(comparison):
+    assert {(r.strategy, r.repeat, r.budget) for r in comparison.budget_records} == {
+        (name, repeat, 5) for name in STRATEGIES for repeat in (0, 1)
+    }
+    withheld = {(r.strategy, r.repeat) for r in comparison.unseen_records}
+    assert withheld == {(name, repeat) for name in STRATEGIES for repeat in (0, 1)}
+
+
+def test_the_page_says_what_the_files_say(executed, comparison, folder):
+    html, words = html_of(executed), str(executed)
+    board = pd.read_csv(folder / "results" / "report.csv")
+    for value in board["macro_f1"]:
+        assert f"{value:.4f}" in html
+    assert report.reading(comparison) in words
+    assert comparison.verdict in words
+    for finding in comparison.findings[:1]:
+        assert finding.title in words
+
+
+def test_every_picture_has_an_alternative_text_and_nothing_failed(executed):
+    pictures = re.findall(r"<img [^>]*>", html_of(executed))
+    assert len(pictures) >= 6
+    assert all(re.search(r'alt="[^"]{10,}"', picture) for picture in pictures)
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert all(o.data["text/markdown"].strip() for o in outputs if "text/markdown" in o.get("data", {}))
