@@ -139,7 +139,9 @@ def test_parameters_are_annotated(parameters, tutorial):
 
 def test_parameters_are_the_settings_of_a_run_with_the_same_defaults(tutorial):
     found = {name.lower(): spec.default for name, spec in publishing.notebook_parameters(tutorial).items()}
-    assert found == frostline.RunSettings().model_dump()
+    wanted = frostline.RunSettings().model_dump()
+    assert found == {name: wanted[name] for name in found}
+    assert {"profile", "dataset", "label_key", "group_key", "strategies", "seed", "repeats"} <= set(found)
 
 
 def test_source_defines_no_function_and_no_class(source):
@@ -223,10 +225,18 @@ def test_defaults_leave_all_declared_artifacts(published):
         "report.md",
         "report.csv",
         "strategy_metrics.csv",
+        "class_metrics.csv",
+        "paired_tests.csv",
         "frozen_embedding_umap.png",
         "lora_embedding_umap.png",
         "best_strategy_confusion_matrix.png",
+        "macro_f1_intervals.png",
+        "reliability.png",
+        "risk_coverage.png",
         "predictions.parquet",
+        "validation_predictions.parquet",
+        "umap.parquet",
+        "records.jsonl",
         "manifest.json",
     }
     assert manifest_of(folder)["notebook"]["sha256"] == artifacts.sha256(published / "notebooks" / f"{NAME}.ipynb")
@@ -234,14 +244,10 @@ def test_defaults_leave_all_declared_artifacts(published):
 
 def test_leaderboard_holds_four_strategies_in_order(published):
     board = pd.read_csv(published / "artifacts" / "scgpt_cell_type_annotation" / "report.csv")
-    assert list(board.columns) == [
-        "strategy",
-        "accuracy",
-        "macro_f1",
-        "silhouette",
-        "seconds",
-        "trainable_parameters",
-    ]
+    assert list(board.columns[:4]) == ["strategy", "macro_f1", "macro_f1_low", "macro_f1_high"]
+    assert {"accuracy", "auroc", "ece", "silhouette", "seconds", "trainable_parameters"} <= set(board.columns)
+    assert (board["macro_f1_low"] <= board["macro_f1"]).all()
+    assert (board["macro_f1"] <= board["macro_f1_high"]).all()
     assert sorted(board["strategy"]) == sorted(ALL)
     order = list(zip(-board["macro_f1"], -board["accuracy"], strict=True))
     assert order == sorted(order)
