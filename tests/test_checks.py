@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 
 import numpy as np
 import pandas as pd
@@ -571,23 +570,3 @@ class TestCorpusGenes:
         assert corpus_genes["mean_cpm"].sum() == pytest.approx(1e6, rel=0.01)
         assert corpus_genes.loc["B2M", "percent_of_cells"] > 90
         assert (find_folder("mini") / CORPUS_GENES).stat().st_size < 300_000
-
-
-def test_twenty_thousand_cells_take_about_a_second():
-    n = 20_000
-    rng = np.random.default_rng(0)
-    genes_of_cell = 10 * np.arange(200) + rng.integers(0, 10, (n, 200))
-    values = rng.integers(1, 9, genes_of_cell.size).astype(np.float32)
-    matrix = sparse.csr_matrix((values, genes_of_cell.ravel(), np.arange(0, 200 * n + 1, 200)), shape=(n, 2_000))
-    genes = pd.read_csv(find_folder("mini") / CORPUS_GENES)["gene"][:2_000]
-    obs = pd.DataFrame(
-        {"kind": rng.choice(["B", "NK", "T"], n), "donor": rng.choice(list("abcdef"), n), "leiden": rng.choice(9, n)},
-        index=[f"{barcode(i)}-1" for i in range(n)],
-    )
-    dataset = load_dataset(AnnData(matrix, obs=obs, var=pd.DataFrame(index=genes.astype(str).to_numpy())), "kind")
-    profile = dataclasses.replace(get_profile("full"), max_cells=n)
-    cut = split(dataset, profile=profile)
-    check(dataset, cut, "mini")  # loads what it needs
-    started = time.process_time()
-    check(dataset, cut, "mini")
-    assert time.process_time() - started < 2.0
