@@ -34,6 +34,7 @@ _HOMES = {
     "leave_one_class_out": "evaluation",
     "join_datasets": "datasets",
     "load_checkpoint": "checkpoints",
+    "load_comparison": "archive",
     "load_dataset": "datasets",
     "profile_table": "profiles",
     "split": "splits",
@@ -60,6 +61,7 @@ __all__ = [
     "label_efficiency",
     "leave_one_class_out",
     "load_checkpoint",
+    "load_comparison",
     "load_dataset",
     "panels",
     "profile_table",
@@ -70,6 +72,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from frostline import artifacts, checks, clusters, embedding, figures, genes, panels, report, strategies
+    from frostline.archive import load_comparison
     from frostline.checkpoints import load_checkpoint
     from frostline.comparison import Comparison, compare
     from frostline.datasets import Dataset, join_datasets, load_dataset

@@ -90,6 +90,24 @@ def read(folder: Path) -> Comparison:
         raise ArtifactError(f"{folder} holds no comparison that can be read: {error}") from error
 
 
+def load_comparison(folder: str | Path) -> Comparison:
+    """Load the comparison that a folder of artifacts holds.
+
+    Raises
+    ------
+    ArtifactError
+        A file is missing or damaged, or the files do not fit together.
+
+    Examples
+    --------
+    >>> load_comparison("no-such-folder")
+    Traceback (most recent call last):
+    ...
+    frostline.errors.ArtifactError: no-such-folder holds no comparison that can be read: ...
+    """
+    return read(Path(folder))
+
+
 def _bare(record: Record) -> str:
     """Record as a line of JSON, without what is there once a cell."""
     content = json.loads(dataclasses.replace(record, umap=None, distances=None).to_json())

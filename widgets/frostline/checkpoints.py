@@ -204,14 +204,14 @@ def find_folder(name: str | Path) -> Path:
     return folder
 
 
-def cache_folder() -> Path:
-    """Return the folder of downloaded checkpoints: $FROSTLINE_CACHE/checkpoints, or the user's cache."""
+def cache_folder(kind: str = "checkpoints") -> Path:
+    """Return the folder of downloaded checkpoints (or of another kind): $FROSTLINE_CACHE/KIND, or the user's cache."""
     import os
 
     import platformdirs
 
     base = os.environ.get("FROSTLINE_CACHE") or platformdirs.user_cache_dir("frostline")
-    return Path(base) / "checkpoints"
+    return Path(base) / kind
 
 
 def file_sha256(path: Path) -> str:

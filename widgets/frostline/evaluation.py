@@ -61,11 +61,19 @@ def evaluate(
     """
     monitor = _monitor(progress, cancelled)
     strategy.check(dataset, split)
-    return _evaluate(strategy, dataset, split, monitor)
+    return evaluate_checked(strategy, dataset, split, monitor)
 
 
-def _evaluate(strategy: Strategy, dataset: Dataset, split: Split, monitor: Monitor) -> Record:
-    """Evaluate a strategy that has checked the split, and imported what it needs."""
+def evaluate_checked(strategy: Strategy, dataset: Dataset, split: Split, monitor: Monitor) -> Record:
+    """Evaluate a strategy that has checked the data set and the split, as `evaluate` and a `Job` see to.
+
+    Parameters
+    ----------
+    strategy, dataset, split
+        As for `evaluate`.
+    monitor
+        Told of every step and epoch, and asked whether to stop.
+    """
     findings = _findings(strategy, dataset, split)
     with peak_memory(collect=split.budget is None and split.unseen is None) as peak:
         fitted = dataclasses.replace(strategy).fit(dataset, split, monitor.part(0.0, 0.85))
@@ -201,7 +209,7 @@ def evaluate_all(
     repeats = len({split.repeat for split in splits})
     for i, (strategy, split) in enumerate(steps):
         part = monitor.part(i / len(steps), (i + 1) / len(steps), f"{strategy.name}{_which(split, repeats)}: ")
-        yield _evaluate(strategy, dataset, split, part)
+        yield evaluate_checked(strategy, dataset, split, part)
 
 
 def _monitor(progress: Callable[[float, str], None] | None, cancelled: Callable[[], bool] | None) -> Monitor:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from frostline.errors import Cancelled
 
 
 def _silent(_fraction: float, _message: str) -> None:
+    pass
+
+
+def _unheard(_entry: Mapping[str, float]) -> None:
     pass
 
 
@@ -30,6 +34,8 @@ class Monitor:
     """Called with a fraction from 0 to 1 and a few words."""
     cancelled: Callable[[], bool] = _never
     """Asked between steps; once it says True, Cancelled is raised."""
+    epoch: Callable[[Mapping[str, float]], None] = _unheard
+    """Told of every epoch of training as it ends: its number and its losses."""
 
     def step(self, fraction: float, message: str) -> None:
         """Report, and stop here if asked to."""
@@ -43,4 +49,4 @@ class Monitor:
         def progress(fraction: float, message: str) -> None:
             self.progress(start + (stop - start) * fraction, prefix + message)
 
-        return Monitor(progress, self.cancelled)
+        return Monitor(progress, self.cancelled, self.epoch)

@@ -106,6 +106,7 @@ def train_classifier(
         descent.refuse_silent()
         entry = _validate(module, logits, targets["validation"], plan.batch_size)
         history.append({"epoch": epoch + 1, "train_loss": total / len(targets["train"]), **entry})
+        monitor.epoch(history[-1])
         since_best += 1
         if entry["validation_loss"] < best:
             best, best_state, since_best = entry["validation_loss"], _snapshot(trainable), 0

@@ -5,11 +5,15 @@ To add a strategy, write one file beside this one and add its class to the list 
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
+import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -27,6 +31,18 @@ from frostline.splits import Split
 def learned(default: Any = MISSING) -> Any:
     """Declare a dataclass field that `fit` sets: no hyper-parameter, not compared, not printed."""
     return field(default=default, init=False, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Cells that go through an encoder while a strategy is fitted and predicts, at most."""
+
+    encoded: int = 0
+    """Cells that are encoded only."""
+    trained: int = 0
+    """Cells that are encoded and whose gradients are computed, each once for every epoch."""
+    genes: int | None = None
+    """Genes that it reads; None for all that the encoder knows."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,10 @@ class Strategy(ABC):
     @abstractmethod
     def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
         """Trainable parameters that fitting on this split will have; some strategies must see the data set."""
+
+    def workload(self, split: Split) -> Workload:
+        """What the encoder has to do; nothing where there is none."""
+        return Workload()
 
     def option(self, text: str) -> Self:
         """Return the strategy that `build` is asked for as `name:text`.
@@ -126,6 +146,22 @@ class Strategy(ABC):
     def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over what `_arrays` returned."""
 
+    @classmethod
+    def settings(cls) -> dict[str, str]:
+        """Hyper-parameters and what their docstrings say of them.
+
+        Examples
+        --------
+        >>> from frostline.strategies import Lora
+        >>> Lora.settings()["rank"]
+        'Rank of each update.'
+        """
+        told: dict[str, str] = {}
+        for kind in reversed(cls.__mro__):
+            if kind.__module__.startswith("frostline."):
+                told |= _docstrings(kind)
+        return {spec.name: told.get(spec.name, "") for spec in fields(cls) if spec.init}
+
     @property
     def parameters(self) -> dict[str, Any]:
         """Hyper-parameters, by name."""
@@ -186,6 +222,19 @@ class Strategy(ABC):
     def _must_be_fitted(self) -> None:
         if not self.classes_:
             raise FrostlineError(f"strategy {self.name!r} is not fitted; call fit(dataset, split) first")
+
+
+def _docstrings(kind: type) -> dict[str, str]:
+    """Docstrings under the fields of a class, by field."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
+    return {
+        node.target.id: inspect.cleandoc(str(after.value.value))
+        for node, after in pairwise(body)
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
+    }
 
 
 def trained_classes(split: Split) -> int:

@@ -15,7 +15,7 @@ from frostline.datasets import Dataset
 from frostline.errors import CheckpointError, DatasetError
 from frostline.monitor import Monitor
 from frostline.splits import Split
-from frostline.strategies.base import Strategy, learned
+from frostline.strategies.base import Strategy, Workload, learned
 from frostline.tokens import MAX_LENGTH
 
 _tried: set[str] = set()
@@ -55,6 +55,10 @@ class EncoderStrategy(Strategy):
         if opened.weights_sha256 not in _tried:
             encode(opened.encoder(), tokens.take(np.arange(1)))
             _tried.add(opened.weights_sha256)
+
+    def workload(self, split: Split) -> Workload:
+        """Every cell of the split is encoded once."""
+        return Workload(encoded=len(split.train) + len(split.validation) + len(split.test))
 
     def notes(self, dataset: Dataset) -> tuple[str, ...]:
         """What pre-training may have seen of the data set."""

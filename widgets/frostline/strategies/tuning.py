@@ -17,7 +17,7 @@ from frostline.errors import FrostlineError
 from frostline.monitor import Monitor
 from frostline.records import Cost
 from frostline.splits import Split, variable_genes
-from frostline.strategies.base import learned
+from frostline.strategies.base import Workload, learned
 from frostline.strategies.encoder import EncoderStrategy, class_numbers, early_stopping, known_genes, rows_to_train_on
 from frostline.strategies.head import head_arrays, head_from_arrays, head_probabilities
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from frostline.model import Encoder, Head
     from frostline.tokens import Tokens
+    from frostline.training import TrainingPlan
 
 KEPT = 3  # sets of states kept: a split has three parts
 
@@ -69,6 +70,26 @@ class EncoderTuning(EncoderStrategy):
         super().check(dataset, split)
         rows_to_train_on(dataset, split)
 
+    def workload(self, split: Split) -> Workload:
+        """Every epoch trains on the training cells and encodes the validation cells."""
+        epochs = self.plan(split.training_seed).for_cells(len(split.train)).epochs
+        encoded = (epochs + 1) * len(split.validation) + len(split.test)
+        return Workload(encoded, epochs * len(split.train), self.n_genes)
+
+    def plan(self, seed: int) -> TrainingPlan:
+        """How long and how fast it trains."""
+        from frostline.training import TrainingPlan
+
+        return TrainingPlan(
+            self.epochs,
+            self.batch_size,
+            self.learning_rate,
+            seed,
+            patience=self.patience,
+            warmup_epochs=self.warmup_epochs,
+            min_steps=self.min_steps,
+        )
+
     @property
     def _encoder(self) -> Encoder:
         encoder: Encoder = self.module_["encoder"]  # type: ignore[assignment]
@@ -84,7 +105,7 @@ class EncoderTuning(EncoderStrategy):
         import torch
 
         from frostline.model import Head
-        from frostline.training import TrainingPlan, train_classifier
+        from frostline.training import train_classifier
 
         opened = self._open()
         classes = tuple(np.unique(dataset.labels[split.train]).tolist())
@@ -99,15 +120,7 @@ class EncoderTuning(EncoderStrategy):
             encoder = self._thawed(opened.encoder())
             head = Head(opened.config.d_model, len(classes), self.dropout)
             self._learn(module=torch.nn.ModuleDict({"encoder": encoder, "head": head}), states={})
-            plan = TrainingPlan(
-                self.epochs,
-                self.batch_size,
-                self.learning_rate,
-                split.training_seed,
-                patience=self.patience,
-                warmup_epochs=self.warmup_epochs,
-                min_steps=self.min_steps,
-            )
+            plan = self.plan(split.training_seed)
             history = train_classifier(
                 self.module_,
                 lambda part, rows: self._logits(tokens[part].take(rows)),

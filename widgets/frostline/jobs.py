@@ -1,0 +1,222 @@
+"""A comparison under way: what each strategy is doing, what has finished, what failed.
+
+A strategy that fails does not stop the others, and what has finished stays when the job is cancelled.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from frostline.comparison import Comparison, compare
+from frostline.datasets import Dataset
+from frostline.errors import Cancelled, FrostlineError
+from frostline.evaluation import evaluate_checked
+from frostline.journal import Journal
+from frostline.monitor import Monitor
+from frostline.records import Record
+from frostline.splits import Split
+from frostline.strategies import Strategy
+
+_one_at_a_time = threading.Lock()
+"""Training draws on torch's random stream, and peaks of memory are measured: two jobs would disturb each other."""
+
+
+@dataclass
+class Progress:
+    """What one strategy of a job is doing."""
+
+    strategy: str
+    state: str = "waiting"
+    """waiting, running, done, failed or stopped."""
+    fraction: float = 0.0
+    """Share of its repeats that is done, the one under way counted in part."""
+    message: str = ""
+    history: list[Mapping[str, float]] = field(default_factory=list)
+    """Epochs of the last fit that trains in epochs."""
+    seconds: float = 0.0
+    """That it has been running for."""
+    error: Exception | None = None
+
+
+class Job:
+    """Strategies on splits of a data set.
+
+    Parameters
+    ----------
+    strategies, dataset, splits
+        As for `evaluate_all`.
+    finished
+        Records that are there already: taken over, not made again.
+    journal
+        Where each record goes as soon as it is there; None keeps them in memory only.
+    changed
+        Called with the job whenever anything is to be told.
+
+    Examples
+    --------
+    >>> import frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> job = Job(frostline.strategies.build(["majority", "pca_knn"]), pbmc, [frostline.split(pbmc)])
+    >>> job.run()
+    >>> {name: progress.state for name, progress in job.progress.items()}
+    {'majority': 'done', 'pca_knn': 'done'}
+    >>> job.comparison.strategies
+    ('majority', 'pca_knn')
+    """
+
+    def __init__(
+        self,
+        strategies: Sequence[Strategy],
+        dataset: Dataset,
+        splits: Sequence[Split],
+        *,
+        finished: Sequence[Record] = (),
+        journal: Journal | None = None,
+        changed: Callable[[Job], None] | None = None,
+    ) -> None:
+        self.strategies, self.dataset, self.splits = list(strategies), dataset, list(splits)
+        self.journal = journal
+        self.progress = {strategy.name: Progress(strategy.name) for strategy in strategies}
+        self.warning = ""
+        """Why records are not on disk; empty when they are."""
+        self._changed = changed or (lambda _job: None)
+        self._records = {(record.strategy, record.repeat): record for record in finished}
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """What has finished, in the order in which it is evaluated."""
+        order = [(strategy.name, split.repeat) for split in self.splits for strategy in self.strategies]
+        return tuple(self._records[key] for key in order if key in self._records)
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """What can be compared already; None before anything can."""
+        complete = complete_records(self.records, self.failures)
+        return compare(complete) if complete else None
+
+    @property
+    def fraction(self) -> float:
+        """Share of the work that is done, all strategies counted alike; one that failed has nothing left to do."""
+        parts = [1.0 if each.state == "failed" else each.fraction for each in self.progress.values()]
+        return sum(parts) / len(parts)
+
+    @property
+    def failures(self) -> dict[str, Exception]:
+        """What went wrong, by strategy."""
+        return {name: each.error for name, each in self.progress.items() if each.error is not None}
+
+    def run(self, cancelled: Callable[[], bool] | None = None) -> None:
+        """Do the work.
+
+        Parameters
+        ----------
+        cancelled
+            Asked between steps; once it says True, `Cancelled` is raised.
+
+        Raises
+        ------
+        FrostlineError
+            Another job is running in this process.
+        Cancelled
+            `cancelled` said so; finished records are kept.
+        """
+        if not _one_at_a_time.acquire(blocking=False):
+            raise FrostlineError("another run is under way in this kernel; wait until it is over, or cancel it")
+        try:
+            self._run(Monitor(cancelled=cancelled) if cancelled else Monitor())
+        except (Cancelled, KeyboardInterrupt):
+            for each in self.progress.values():
+                if each.state in ("waiting", "running"):
+                    each.state, each.message = "stopped", "stopped"
+            raise
+        finally:
+            _one_at_a_time.release()
+        if self.journal and not self.failures:
+            self.journal.close()
+
+    def _run(self, monitor: Monitor) -> None:
+        for strategy in self.strategies:
+            monitor.step(0.0, "checking")
+            self._guarded(strategy, lambda strategy=strategy: self._check(strategy))  # type: ignore[misc]
+        for i, split in enumerate(self.splits):
+            for strategy in self.strategies:
+                if self.progress[strategy.name].state != "failed":
+                    self._guarded(strategy, lambda s=strategy, c=split, i=i: self._evaluate(s, c, i, monitor))  # type: ignore[misc]
+
+    def _check(self, strategy: Strategy) -> None:
+        todo = [split for split in self.splits if (strategy.name, split.repeat) not in self._records]
+        for split in todo:
+            strategy.check(self.dataset, split)
+
+    def _guarded(self, strategy: Strategy, work: Callable[[], None]) -> None:
+        """Do a strategy's work; a failure is this strategy's alone."""
+        try:
+            work()
+        except Cancelled:
+            raise
+        except Exception as error:  # whatever it is: the others go on, and it is told
+            progress = self.progress[strategy.name]
+            progress.state, progress.error, progress.message = "failed", error, str(error)
+            self._changed(self)
+
+    def _evaluate(self, strategy: Strategy, split: Split, place: int, monitor: Monitor) -> None:
+        progress, n = self.progress[strategy.name], len(self.splits)
+        if (strategy.name, split.repeat) not in self._records:
+            started, before = time.perf_counter(), progress.seconds
+            progress.state, progress.history = "running", []
+
+            def step(fraction: float, message: str) -> None:
+                progress.fraction = (place + fraction) / n
+                progress.message = f"repeat {place + 1} of {n}: {message}" if n > 1 else message
+                progress.seconds = before + time.perf_counter() - started
+                self._changed(self)
+
+            def epoch(entry: Mapping[str, float]) -> None:
+                progress.history.append(entry)
+                self._changed(self)
+
+            told = Monitor(step, monitor.cancelled, epoch)
+            told.step(0.0, "starting")
+            record = evaluate_checked(strategy, self.dataset, split, told)
+            self._records[strategy.name, split.repeat] = record
+            self._write_down(strategy, record)
+        progress.fraction = (place + 1) / n
+        if place + 1 == n:
+            progress.state, progress.message = "done", "done"
+        self._changed(self)
+
+    def _write_down(self, strategy: Strategy, record: Record) -> None:
+        if self.journal is None:
+            return
+        try:
+            self.journal.add(strategy, record)
+        except OSError as error:  # a full disk is no reason to lose the run
+            self.warning = f"finished evaluations are in memory only, they could not be written to the disk: {error}"
+
+
+def complete_records(records: Sequence[Record], failed: Collection[str] = ()) -> list[Record]:
+    """Records that can be compared: of the repeats that all strategies have finished that finished any.
+
+    Parameters
+    ----------
+    records
+        Of full evaluations.
+    failed
+        Strategies that will not finish; left out, unless there is nothing else.
+
+    Examples
+    --------
+    >>> complete_records([])
+    []
+    """
+    by_strategy: dict[str, set[int]] = {}
+    for record in records:
+        by_strategy.setdefault(record.strategy, set()).add(record.repeat)
+    counted = {name: found for name, found in by_strategy.items() if name not in failed} or by_strategy
+    if not counted:
+        return []
+    repeats = set.intersection(*counted.values())
+    return [record for record in records if record.strategy in counted and record.repeat in repeats]

@@ -1,0 +1,112 @@
+"""Records on disk as soon as they are there, so that a kernel that dies takes no finished evaluation with it.
+
+A folder of the cache for each data set and its splits; in it one file for each run, and in that one line for each
+record. What is found there is taken over only where the strategy, its hyper-parameters, the weights of its
+checkpoint, the data, the split and the version of frostline are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from frostline.checkpoints import cache_folder, load_checkpoint
+from frostline.datasets import Dataset
+from frostline.records import Record
+from frostline.splits import Split
+from frostline.strategies import Strategy
+
+KEPT = 20
+"""Folders that are kept, those written to last."""
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What has been evaluated on the splits of a data set, by this run and by earlier ones.
+
+    Examples
+    --------
+    >>> import frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> cut = frostline.split(pbmc)
+    >>> journal = Journal.of(pbmc, [cut])
+    >>> strategy = frostline.strategies.PcaLogistic()
+    >>> journal.add(strategy, frostline.evaluate(strategy, pbmc, cut))
+    >>> [record.strategy for record in Journal.of(pbmc, [cut]).finished([strategy])]
+    ['pca_logistic']
+    """
+
+    folder: Path
+    file: Path
+    """Of this run."""
+
+    @classmethod
+    def of(cls, dataset: Dataset, splits: Sequence[Split]) -> Journal:
+        """Open the journal of these splits; nothing is written before the first record is there."""
+        digest = hashlib.sha256(f"{version('frostline')}\n{dataset.name}\n{dataset.label_key}\n".encode())
+        digest.update(dataset.fingerprint().encode())
+        for cut in splits:
+            genes = hashlib.sha256("\n".join(cut.genes).encode()).hexdigest()
+            parts = (cut.fingerprint, cut.profile, cut.seed, cut.repeat, cut.kind, cut.group_key, genes)
+            digest.update(f"{parts}\n".encode())
+        folder = cache_folder("runs") / digest.hexdigest()[:32]
+        return cls(folder, folder / f"{uuid.uuid4().hex}.jsonl")
+
+    def add(self, strategy: Strategy, record: Record) -> None:
+        """Write a record to the disk.
+
+        Raises
+        ------
+        OSError
+            The disk is full, or the folder cannot be written to.
+        """
+        new = not self.folder.is_dir()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({"strategy": _key(strategy), "record": record.to_json()})
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if new:
+            self._forget_the_oldest()
+
+    def finished(self, strategies: Sequence[Strategy]) -> list[Record]:
+        """Records of these strategies, the latest where there are several of one repeat."""
+        wanted = {_key(strategy) for strategy in strategies}
+        found: dict[tuple[str, int], Record] = {}
+        for file in sorted(self.folder.glob("*.jsonl"), key=lambda file: file.stat().st_mtime_ns):
+            for line in file.read_text(encoding="utf-8").splitlines():
+                try:
+                    entry = json.loads(line)
+                except ValueError:  # the kernel died while it wrote
+                    continue
+                if entry["strategy"] in wanted:
+                    record = Record.from_json(entry["record"])
+                    found[entry["strategy"], record.repeat] = record
+        return list(found.values())
+
+    def close(self) -> None:
+        """Forget what earlier runs left for these splits: this one is complete."""
+        for file in self.folder.glob("*.jsonl"):
+            if file != self.file and self.file.is_file():
+                file.unlink(missing_ok=True)
+
+    def _forget_the_oldest(self) -> None:
+        folders = sorted(self.folder.parent.iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
+        for folder in folders[:-KEPT]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _key(strategy: Strategy) -> str:
+    """Of all that decides what a strategy makes of a split."""
+    checkpoint = getattr(strategy, "checkpoint", None)
+    weights = load_checkpoint(checkpoint).weights_sha256 if checkpoint else None
+    content = {"name": strategy.name, "parameters": strategy.parameters, "weights": weights}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

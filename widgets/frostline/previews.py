@@ -1,0 +1,185 @@
+"""What an AnnData or an .h5ad file offers, before it is loaded: columns of labels and groups, layers, embeddings.
+
+Of a file only the names and the table of cells are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from frostline.datasets import DATASETS, Dataset, group_columns
+from frostline.errors import DatasetError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+LABEL_WORDS = (
+    "celltype",
+    "cell_type",
+    "cell type",
+    "bulk_labels",
+    "annotation",
+    "label",
+    "cluster",
+    "louvain",
+    "leiden",
+)
+"""Words in the names of columns that hold labels; the likeliest first."""
+MOST_CLASSES = 300
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of obs that can hold labels or groups."""
+
+    name: str
+    n_values: int
+    """Different values."""
+    n_missing: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What can be chosen from."""
+
+    name: str
+    n_cells: int
+    n_genes: int
+    columns: tuple[Column, ...]
+    """Of two values or more, and of fewer values than cells; those most likely to be labels first."""
+    groups: tuple[str, ...]
+    """Columns that look like donors, batches or studies, the likeliest first."""
+    layers: tuple[str, ...]
+    """`X`, `raw` where there is one, and the names of layers."""
+
+    @property
+    def label_key(self) -> str | None:
+        """The likeliest column of labels; None where no column is likely."""
+        first = self.columns[0].name if self.columns else None
+        return first if first is not None and _likelihood(first) < len(LABEL_WORDS) else None
+
+
+def preview(source: str | Path | AnnData | Dataset) -> Preview:
+    """Look at what a data set offers without loading its values.
+
+    Parameters
+    ----------
+    source
+        A name of `DATASETS`, the path of an .h5ad file, an AnnData, or a loaded data set.
+
+    Raises
+    ------
+    DatasetError
+        There is no such file, or it cannot be read as .h5ad; says what was seen.
+
+    Examples
+    --------
+    >>> found = preview("pbmc68k-reduced")
+    >>> found.n_cells, found.label_key, [column.name for column in found.columns][:2]
+    (700, 'bulk_labels', ['bulk_labels', 'louvain'])
+    """
+    if isinstance(source, Dataset):
+        return _of(source.adata, source.name)
+    if isinstance(source, str) and source in DATASETS:
+        return _of(DATASETS[source].load(), source)
+    if not isinstance(source, str | Path):
+        return _of(source, "adata")
+    problem = path_problem(str(source))
+    if problem:
+        raise DatasetError(problem)
+    import anndata
+
+    try:
+        adata = anndata.read_h5ad(source, backed="r")
+    except Exception as error:  # damaged files fail in many ways; the remedy is the same
+        raise DatasetError(f"{source} cannot be read as .h5ad (incomplete or another format?): {error}") from error
+    try:
+        return _of(adata, Path(source).stem)
+    finally:
+        adata.file.close()
+
+
+def path_problem(text: str) -> str:
+    """Say what is wrong with a path, as soon as it is typed; empty when a file of the right kind is there.
+
+    Examples
+    --------
+    >>> path_problem("cells.csv")
+    "cells.csv is no .h5ad file; write one with adata.write_h5ad('cells.h5ad')"
+    """
+    path = Path(text).expanduser()
+    if not text.strip():
+        return "type the path of an .h5ad file"
+    if path.is_dir():
+        inside = sorted(file.name for file in path.glob("*.h5ad"))[:3]
+        return f"{text} is a folder" + (f"; in it: {', '.join(inside)}" if inside else " without an .h5ad file")
+    if path.suffix != ".h5ad":
+        return f"{text} is no .h5ad file; write one with adata.write_h5ad('{path.stem}.h5ad')"
+    if not path.is_file():
+        near = path.parent if path.parent.is_dir() else None
+        there = sorted(file.name for file in near.glob("*.h5ad"))[:3] if near else []
+        return f"there is no file {text}" + (f"; in its folder: {', '.join(there)}" if there else "")
+    return ""
+
+
+def _of(adata: Any, name: str) -> Preview:
+    columns = [_column(adata.obs[key], str(key)) for key in adata.obs.columns]
+    n = int(adata.n_obs)
+    usable = [column for column in columns if 2 <= column.n_values <= min(MOST_CLASSES, max(2, n // 2))]
+    usable.sort(key=lambda column: (_likelihood(column.name), not _is_text(adata.obs[column.name])))
+    layers = ("X", *(["raw"] if adata.raw is not None else []), *map(str, adata.layers.keys()))
+    raw = adata.raw.n_vars if adata.raw is not None else 0
+    return Preview(name, n, max(int(adata.n_vars), int(raw)), tuple(usable), group_columns(adata), layers)
+
+
+def _column(values: Any, name: str) -> Column:
+    return Column(name, int(values.nunique()), int(values.isna().sum()))
+
+
+def _is_text(values: Any) -> bool:
+    return values.dtype == object or str(values.dtype) in ("category", "string", "str")
+
+
+def _likelihood(name: str) -> int:
+    """Place of the first word that is in a name; the number of words for other names."""
+    return next((i for i, word in enumerate(LABEL_WORDS) if word in name.lower()), len(LABEL_WORDS))
+
+
+def anndatas(names: dict[str, Any]) -> dict[str, AnnData]:
+    """Pick the AnnDatas out of a notebook's variables.
+
+    Parameters
+    ----------
+    names
+        `globals()` of the notebook.
+
+    Examples
+    --------
+    >>> import anndata, numpy as np
+    >>> list(anndatas({"adata": anndata.AnnData(np.ones((2, 3))), "_1": 7, "x": 3}))
+    ['adata']
+    """
+    import sys
+
+    module = sys.modules.get("anndata")
+    if module is None:  # nobody has imported it, so nobody has one
+        return {}
+    return {name: value for name, value in names.items() if not name.startswith("_") and type(value) is module.AnnData}
+
+
+def shown_columns(found: Sequence[Column]) -> list[tuple[str, str]]:
+    """(text, name) of every column, for a list to choose from.
+
+    Examples
+    --------
+    >>> shown_columns([Column("cell_type", 8, 3)])
+    [('cell_type (8 values, 3 missing)', 'cell_type')]
+    """
+    texts = []
+    for column in found:
+        missing = f", {column.n_missing:,} missing" if column.n_missing else ""
+        texts.append((f"{column.name} ({column.n_values} values{missing})", column.name))
+    return texts
