@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MANIFEST = "manifest.json"
+EXPORT = "panel"
+"""What stands for the tutorial where a comparison was exported by itself."""
 CLUSTERS = "clusters"
 """The study that is of an embedding alone."""
 TABLES = ("report.md", "report.csv", "strategy_metrics.csv", "class_metrics.csv", "paired_tests.csv")
@@ -138,6 +140,50 @@ def save(run: Run, comparison: Comparison, dataset: Dataset) -> Path:
     return _save(run, dataset, lambda folder: _write_files(folder, comparison), _facts(comparison))
 
 
+def export(folder: str | Path, comparison: Comparison, dataset: Dataset | None = None) -> Path:
+    """Write a comparison into a folder as `save` does, without the settings of a notebook.
+
+    Parameters
+    ----------
+    folder
+        New, empty, or of artifacts already, which are replaced.
+    comparison
+        As `compare` made it.
+    dataset
+        What it was made on; its sha256 goes into the manifest. None where it is not at hand.
+
+    Raises
+    ------
+    ArtifactError
+        The folder holds something else, or the check of what was written fails.
+
+    Examples
+    --------
+    >>> import tempfile, frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     check(export(folder, frostline.compare([record]), pbmc)).passed
+    True
+    """
+    first = comparison.records[0]
+    used = {str(r.parameters["checkpoint"]) for r in comparison.records if "checkpoint" in r.parameters}
+    settings = RunSettings.model_construct(
+        profile=first.profile,
+        dataset=first.dataset,
+        label_key=first.label_key,
+        group_key=first.group_key or "",
+        split=first.split_kind,
+        checkpoint=", ".join(sorted(used)),
+        strategies=list(comparison.strategies),
+        seed=first.seed,
+        repeats=len(comparison.repeats),
+        output_dir=str(folder),
+    )
+    run = begin(settings, EXPORT)
+    return _save(run, dataset, lambda staging: _write_files(staging, comparison), _facts(comparison))
+
+
 def save_clusters(run: Run, found: Clusters, dataset: Dataset) -> Path:
     """Write all artifacts of a study of clusters and move them into place, as `save` does.
 
@@ -150,7 +196,7 @@ def save_clusters(run: Run, found: Clusters, dataset: Dataset) -> Path:
     return _save(run, dataset, lambda folder: clusters.write(folder, found, dataset.name), facts)
 
 
-def _save(run: Run, dataset: Dataset, write: Callable[[Path], None], facts: Mapping[str, Any]) -> Path:
+def _save(run: Run, dataset: Dataset | None, write: Callable[[Path], None], facts: Mapping[str, Any]) -> Path:
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{run.folder.name}-", dir=run.folder.parent))
     try:
@@ -225,10 +271,21 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _write_manifest(folder: Path, run: Run, dataset: Dataset, facts: Mapping[str, Any]) -> None:
+def _write_manifest(folder: Path, run: Run, dataset: Dataset | None, facts: Mapping[str, Any]) -> None:
     from frostline.checkpoints import load_checkpoint
 
     files = sorted(folder.iterdir())
+    weights = load_checkpoint(run.settings.checkpoint).weights_sha256 if run.settings.checkpoint else None
+    about: dict[str, Any] = {"name": run.settings.dataset, "label_key": run.settings.label_key}
+    if dataset is not None:
+        about = {
+            "name": dataset.name,
+            "label_key": dataset.label_key,
+            "values": dataset.values,
+            "cells": len(dataset),
+            "genes": len(dataset.genes),
+            "sha256": dataset.fingerprint(),
+        }
     content = {
         "format": 1,
         "tutorial": run.tutorial,
@@ -237,18 +294,11 @@ def _write_manifest(folder: Path, run: Run, dataset: Dataset, facts: Mapping[str
         "parameters": run.settings.model_dump(),
         "seed": run.settings.seed,
         **facts,
-        "dataset": {
-            "name": dataset.name,
-            "label_key": dataset.label_key,
-            "values": dataset.values,
-            "cells": len(dataset),
-            "genes": len(dataset.genes),
-            "sha256": dataset.fingerprint(),
-        },
+        "dataset": about,
         "notebook": {"name": f"{run.tutorial}.ipynb", "sha256": run.notebook_sha256},
         "checkpoint": {
             "name": run.settings.checkpoint,
-            "weights_sha256": load_checkpoint(run.settings.checkpoint).weights_sha256,
+            "weights_sha256": weights,
         },
         "versions": versions(),
         "files": {file.name: {"sha256": sha256(file), "bytes": file.stat().st_size} for file in files},

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,6 +174,25 @@ class Dataset:
         if absent:
             raise DatasetError(f"data set {self.name!r} lacks {len(absent)} genes, such as {absent[:3]}")
         return self.matrix[cells][:, [position[gene] for gene in genes]]
+
+    def relabelled(self, label_key: str, group_key: str | None = None) -> Dataset:
+        """Take other columns of obs for labels and groups; values, and what was computed on them, stay.
+
+        Raises
+        ------
+        DatasetError
+            A column does not exist, or labels or groups are missing.
+
+        Examples
+        --------
+        >>> load_dataset("pbmc68k-reduced").relabelled("louvain").label_key
+        'louvain'
+        """
+        if group_key is not None:
+            _refuse_missing(_column(self.adata, group_key, "group"), group_key, "group")
+        cache = self.cache if group_key == self.group_key else {}
+        labels = _labels(self.adata, label_key)
+        return replace(self, label_key=label_key, labels=labels, group_key=group_key, cache=cache)
 
     def fingerprint(self) -> str:
         """Return the sha256 of cells, genes, labels and values."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from frostline import calibration
 from frostline.comparison import Comparison
-from frostline.errors import FrostlineError
+from frostline.errors import FrostlineError, unknown
+from frostline.records import Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,8 +93,104 @@ def umap_figure(comparison: Comparison, strategy: str) -> Figure:
     return figure
 
 
-def confusion_figure(comparison: Comparison, strategy: str) -> Figure:
-    """Confusion matrix: counts in the cells, shade by share of the true class."""
+COLOURINGS = ("label", "prediction", "correctness", "confidence")
+"""What the cells of `umaps_figure` may be coloured by."""
+
+
+def umaps_figure(comparison: Comparison, strategies: Sequence[str], colour: str = "label") -> Figure:
+    """UMAPs of the test cells of the first repeat, one for each strategy, side by side.
+
+    Parameters
+    ----------
+    comparison, strategies
+        Whose representations are shown; those without a map say so.
+    colour
+        One of `COLOURINGS`: true class, predicted class, whether that is right, or the probability of the
+        predicted class. Markers tell classes, and right from wrong, too.
+
+    Raises
+    ------
+    FrostlineError
+        The colouring or a strategy is unknown.
+
+    Examples
+    --------
+    >>> import frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
+    >>> len(umaps_figure(frostline.compare([record]), ["pca_logistic"], "correctness").axes)
+    1
+    """
+    from matplotlib.figure import Figure
+
+    if colour not in COLOURINGS:
+        raise unknown("colouring", colour, COLOURINGS)
+    width = 3.9 * len(strategies) + (0.9 if colour == "confidence" else 0.5 + _room(comparison))
+    figure = Figure(figsize=(width, 3.9), dpi=DPI, layout="constrained")
+    grid = figure.subplots(1, len(strategies), squeeze=False).ravel()
+    drawn = None
+    for axes, name in zip(grid, strategies, strict=True):
+        record = comparison.of(name)[0]
+        axes.set(xticks=[], yticks=[])
+        axes.set_xlabel("UMAP 1", fontsize=8)
+        axes.set_ylabel("UMAP 2", fontsize=8)
+        axes.set_title(name, loc="left", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        if record.umap is None:
+            axes.text(0.5, 0.5, "NA: no map of these cells", ha="center", transform=axes.transAxes, fontsize=9)
+        elif colour == "confidence":
+            drawn = _scatter_confidence(axes, record)
+        else:
+            _scatter_kinds(axes, *_kinds(comparison, record, colour))
+    if drawn is not None:
+        figure.colorbar(drawn, ax=list(grid), label="probability of the predicted class", shrink=0.8)
+    handles = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if handles:
+        figure.legend(handles.values(), handles, loc="outside right center", frameon=False, fontsize=8, markerscale=1.4)
+    return figure
+
+
+def _kinds(comparison: Comparison, record: Record, colour: str) -> tuple[Record, np.ndarray, list[str]]:
+    """Kind of each test cell, and all kinds in order."""
+    if colour == "correctness":
+        right = np.array(record.labels) == np.array(record.predicted)
+        return record, np.where(right, "right", "wrong"), ["right", "wrong"]
+    return record, np.array(record.labels if colour == "label" else record.predicted), list(comparison.classes)
+
+
+def _scatter_kinds(axes: Axes, record: Record, kinds: np.ndarray, names: list[str]) -> None:
+    assert record.umap is not None
+    size = float(np.clip(8_000 / len(kinds), 2, 30))
+    for i, name in enumerate(names):
+        points = record.umap[kinds == name]
+        look = (COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)])
+        if names == ["right", "wrong"]:
+            look = (("#56B4E9", "o"), ("#D55E00", "X"))[i]
+        axes.scatter(
+            points[:, 0],
+            points[:, 1],
+            s=size,
+            c=look[0],
+            marker=look[1],
+            linewidths=0,
+            alpha=0.85,
+            label=_shown(name),
+            rasterized=True,
+        )
+
+
+def _scatter_confidence(axes: Axes, record: Record) -> Any:
+    assert record.umap is not None
+    confidence = record.probabilities.max(axis=1)
+    order = np.argsort(-confidence, kind="stable")  # the doubtful ones on top
+    size = float(np.clip(8_000 / len(order), 2, 30))
+    points = record.umap[order]
+    look: dict[str, Any] = {"cmap": "cividis", "vmin": 0, "vmax": 1, "linewidths": 0, "rasterized": True}
+    return axes.scatter(points[:, 0], points[:, 1], s=size, c=confidence[order], **look)
+
+
+def confusion_figure(comparison: Comparison, strategy: str, *, percent: bool = False) -> Figure:
+    """Confusion matrix: counts (or percent of the true class) in the cells, shade by share of the true class."""
     from matplotlib.figure import Figure
 
     counts = comparison.confusion(strategy)
@@ -109,12 +207,14 @@ def confusion_figure(comparison: Comparison, strategy: str) -> Figure:
     for row, column in np.ndindex(counts.shape):
         if counts[row, column]:
             colour = "white" if shares[row, column] > 0.55 else "black"
-            axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", color=colour, fontsize=8)
+            text = f"{100 * shares[row, column]:.0f}" if percent else f"{counts[row, column]}"
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
     axes.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
     axes.set_yticks(range(n), names, fontsize=8)
     axes.set(xlabel="predicted class", ylabel="true class")
     repeats = f", {len(comparison.repeats)} repeats" if len(comparison.repeats) > 1 else ""
-    axes.set_title(f"{strategy}: {counts.sum()} test cells{repeats}", loc="left", fontsize=11)
+    unit = "percent of the true class, " if percent else ""
+    axes.set_title(f"{strategy}: {unit}{counts.sum()} test cells{repeats}", loc="left", fontsize=11)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.7)
     return figure
 
@@ -308,14 +408,15 @@ def _finish(axes: Axes) -> None:
 def png(figure: Figure, **facts: str) -> bytes:
     """Figure as PNG that carries facts about itself, such as Title and Source, as text."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata=facts)
+    figure.savefig(buffer, format="png", dpi=figure.dpi, metadata=facts)
     return buffer.getvalue()
 
 
-def image_html(figure: Figure, alt: str) -> str:
+def image_html(figure: Figure, alt: str, *, dpi: int = DPI) -> str:
     """Figure as an HTML image with an alternative text."""
     import base64
     import html
 
+    figure.set_dpi(dpi)
     data = base64.b64encode(png(figure)).decode()
     return f'<img alt="{html.escape(alt, quote=True)}" style="max-width:100%" src="data:image/png;base64,{data}">'

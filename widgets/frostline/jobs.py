@@ -182,7 +182,7 @@ class Job:
             told.step(0.0, "starting")
             record = evaluate_checked(strategy, self.dataset, split, told)
             self._records[strategy.name, split.repeat] = record
-            self._write_down(strategy, record)
+        self._write_down(strategy, self._records[strategy.name, split.repeat])
         progress.fraction = (place + 1) / n
         if place + 1 == n:
             progress.state, progress.message = "done", "done"

@@ -1,0 +1,244 @@
+"""What the panels share: their look, messages that are announced, work beside the kernel's main thread."""
+
+from __future__ import annotations
+
+import html
+import threading
+import traceback
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ipywidgets as widgets
+
+STYLE = """<style>
+.frostline-panel {--frostline-line: var(--jp-border-color2, #9e9e9e);
+  --frostline-text: var(--jp-ui-font-color1, #212121); --frostline-quiet: var(--jp-ui-font-color1, #424242);
+  color: var(--frostline-text); padding: 4px 2px; overflow: hidden}
+.frostline-panel .widget-html-content, .frostline-panel .jupyter-widgets-html-content {color: var(--frostline-text);
+  line-height: 1.45; overflow-x: auto}
+.frostline-panel .frostline-title {font-size: 1.15em; font-weight: 600; border-bottom: 1px solid var(--frostline-line);
+  padding: 6px 0 2px}
+.frostline-panel .frostline-quiet {color: var(--frostline-quiet); font-size: 0.92em}
+.frostline-panel .widget-checkbox label, .frostline-panel .widget-label-basic {white-space: normal; height: auto;
+  line-height: 1.3}
+.frostline-panel table {border-collapse: collapse; font-size: 0.92em; margin: 4px 0; color: var(--frostline-text)}
+.frostline-panel table :is(th, td) {padding: 3px 9px; text-align: left; vertical-align: top; background: transparent;
+  color: var(--frostline-text); border-bottom: 1px solid var(--frostline-line); white-space: normal}
+.frostline-panel table.frostline-numbers :is(th, td):not(:first-child) {text-align: right; white-space: nowrap}
+.frostline-panel caption {text-align: left; padding: 2px 9px; caption-side: top}
+.frostline-panel img {background: #fff; border-radius: 3px; padding: 4px; max-width: 100%; box-sizing: border-box}
+.frostline-panel .frostline-alert {border: 1px solid #d55e00; border-left-width: 5px; padding: 0.5em 1em; margin: 4px 0}
+.frostline-panel .frostline-note {border: 1px solid var(--frostline-line); border-left: 5px solid #0072b2;
+  padding: 0.4em 1em; margin: 4px 0}
+.frostline-panel .frostline-stale {border: 1px solid #e69f00; border-left-width: 5px; padding: 0.4em 1em; margin: 4px 0}
+.frostline-panel .frostline-bar {display: inline-block; height: 0.75em; background: #0072b2; border-radius: 1px}
+.frostline-panel pre {white-space: pre-wrap; color: var(--frostline-text); background: transparent}
+.frostline-panel .lm-TabBar-content {flex-wrap: wrap !important}
+.frostline-panel .lm-TabBar-tab {flex: 0 1 auto !important; min-width: 0 !important}
+.frostline-panel .frostline-row {border-bottom: 1px solid var(--frostline-line); align-items: center}
+.frostline-panel :is(button, input, select):focus-visible {outline: 2px solid #0072b2 !important; outline-offset: 1px}
+</style>"""
+
+
+def wide() -> widgets.Layout:
+    """Layout of a control that is as wide as it needs to be; one each, so that it can be closed with it."""
+    return widgets.Layout(width="auto")
+
+
+def at_most(pixels: int) -> widgets.Layout:
+    """Layout of a control that is narrower where there is no room."""
+    return widgets.Layout(width=f"min(100%, {pixels}px)")
+
+
+def title(text: str) -> widgets.HTML:
+    """Heading of a part of a panel."""
+    return widgets.HTML(f'<div class="frostline-title" role="heading" aria-level="3">{html.escape(text)}</div>')
+
+
+def status(text: str) -> str:
+    """Words that a screen reader announces when they change."""
+    return f'<span role="status" aria-live="polite">{html.escape(text)}</span>'
+
+
+def alert(error: BaseException, heading: str = "") -> str:
+    """Say what went wrong in plain words, with the traceback to unfold."""
+    details = html.escape("".join(traceback.format_exception(error)))
+    kind = heading or type(error).__name__
+    return (
+        f'<div role="alert" class="frostline-alert"><strong>{html.escape(kind)}</strong>: {html.escape(str(error))}'
+        f"<details><summary>Details</summary><pre>{details}</pre></details></div>"
+    )
+
+
+def note(text: str, kind: str = "note") -> str:
+    """Words in a box: `note` or `stale`."""
+    return f'<div role="status" class="frostline-{kind}">{html.escape(text)}</div>'
+
+
+def table(frame: Any, caption: str) -> str:
+    """Table of text: the first column to the left, numbers to the right."""
+    shown: str = frame.to_html(index=False, border=0, classes="frostline-numbers", escape=True)
+    head, _, rest = shown.partition(">")
+    return f"{head}><caption class='frostline-quiet'>{html.escape(caption)}</caption>{rest}"
+
+
+def walk(widget: widgets.Widget) -> Iterator[widgets.Widget]:
+    """Yield a widget and all below it."""
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from walk(child)
+
+
+class Background:
+    """Work beside the kernel's main thread, one piece after the other, in a thread that ends when there is none.
+
+    A piece replaces one of the same name that has not begun.
+
+    Parameters
+    ----------
+    failed
+        Told of what a piece of work raises.
+
+    Examples
+    --------
+    >>> background = Background()
+    >>> background.do("count", lambda: print("counted"))
+    >>> background.settle()
+    counted
+    """
+
+    def __init__(self, failed: Callable[[Exception], None] | None = None) -> None:
+        self._lock = threading.Lock()
+        self._failed = failed or (lambda _error: None)
+        self._waiting: dict[str, Callable[[], None]] = {}
+        self._thread: threading.Thread | None = None
+        self.closed = False
+
+    def do(self, name: str, work: Callable[[], None]) -> None:
+        """Do it soon."""
+        with self._lock:
+            if self.closed:
+                return
+            self._waiting.pop(name, None)
+            self._waiting[name] = work
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._drain, name="frostline-panel", daemon=True)
+                self._thread.start()
+
+    def drop(self, name: str) -> None:
+        """Forget work of this name that has not begun."""
+        with self._lock:
+            self._waiting.pop(name, None)
+
+    def waits(self, name: str) -> bool:
+        """Whether newer work of this name is waiting, so that the one that is being done is out of date."""
+        with self._lock:
+            return name in self._waiting or self.closed
+
+    def settle(self, timeout: float | None = None) -> None:
+        """Wait until nothing is left to do.
+
+        Raises
+        ------
+        TimeoutError
+            It is not done in time.
+        """
+        thread = self._thread
+        while thread is not None:
+            thread.join(timeout)
+            if thread.is_alive():
+                raise TimeoutError(f"the panel is still at work after {timeout} s")
+            thread = self._thread
+
+    def close(self) -> None:
+        """Take no more work and forget what waits; what is being done ends by itself."""
+        with self._lock:
+            self.closed = True
+            self._waiting.clear()
+
+    def _drain(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._thread = None
+                    return
+                name = next(iter(self._waiting))
+                work = self._waiting.pop(name)
+            try:
+                work()
+            except Exception as error:  # nobody would see the traceback of a thread
+                self._failed(error)
+
+
+class Panel(widgets.VBox):  # type: ignore[misc]
+    """A part of a panel, or all of it.
+
+    When a notebook cell is run again, the panels that it had made before are closed: their runs are cancelled,
+    and their widgets let go.
+    """
+
+    def __init__(self, children: list[widgets.Widget], css_class: str) -> None:
+        self.background = Background(self._tell_failure)
+        self._alert = widgets.HTML()
+        super().__init__([widgets.HTML(STYLE), *children, self._alert])
+        self.add_class("frostline-panel")
+        self.add_class(css_class)
+
+    def _tell_failure(self, error: Exception) -> None:
+        self._alert.value = alert(error)
+
+    def settle(self, timeout: float | None = None) -> None:
+        """Wait until everything is shown that is being worked out beside the notebook."""
+        for widget in walk(self):
+            if isinstance(widget, Panel):
+                widget.background.settle(timeout)
+
+    def close(self) -> None:
+        """Let go of everything: work that waits, widgets, results."""
+        self.background.close()
+        below = list(walk(self))[1:]
+        self.children = ()
+        for widget in below:
+            if isinstance(widget, Panel):
+                widget.background.close()
+            for part in (*(getattr(widget, name, None) for name in ("layout", "style")), widget):
+                if isinstance(part, widgets.Widget):
+                    part.unobserve_all()
+                    widgets.Widget.close(part)
+        self.unobserve_all()
+        for part in (self.layout, self):
+            widgets.Widget.close(part)
+
+
+_of_cells: dict[str, tuple[str, list[weakref.ref[Panel]]]] = {}
+"""Notebook cell -> the execution that is going on, and the panels that it has made."""
+
+
+def replace_earlier(panel: Panel) -> None:
+    """Close the panels that an earlier execution of the same notebook cell made."""
+    cell, execution = _where()
+    if cell is None:
+        return
+    before, made = _of_cells.get(cell, (execution, []))
+    if before != execution:
+        for reference in made:
+            earlier = reference()
+            if earlier is not None:
+                earlier.close()
+        made = []
+    _of_cells[cell] = (execution, [*made, weakref.ref(panel)])
+
+
+def _where() -> tuple[str | None, str]:
+    """Id of the notebook cell that is being run, None outside notebooks, and of its execution."""
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return None, ""
+    shell = get_ipython()
+    if shell is None or not hasattr(shell, "get_parent"):
+        return None, ""
+    parent = shell.get_parent()
+    cell = parent.get("metadata", {}).get("cellId")
+    return cell, str(parent.get("header", {}).get("msg_id", ""))

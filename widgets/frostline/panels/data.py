@@ -1,0 +1,362 @@
+"""DataPanel: choose labelled cells, see what they are and what to beware of."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+import traitlets
+
+from frostline.checkpoints import load_checkpoint
+from frostline.checks import check
+from frostline.datasets import DATASETS, Dataset, load_dataset
+from frostline.errors import FrostlineError
+from frostline.genes import match_genes
+from frostline.panels.base import Panel, alert, at_most, replace_earlier, status, title
+from frostline.previews import Preview, anndatas, path_problem, preview, shown_columns
+from frostline.records import Finding
+from frostline.splits import split
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+FILE = "a file"
+SHOWN_CLASSES = 15
+SEVERITY_MARKS = {"error": "✖", "warning": "▲", "note": "●"}
+
+
+class DataPanel(Panel):
+    """Choose a data set, its labels, its groups and its layer.
+
+    Parameters
+    ----------
+    source
+        What is shown at first: a registered name, a path, an AnnData, or a loaded data set.
+    label_key, group_key, layer
+        As for `load_dataset`; None takes what is likely.
+    checkpoint
+        Its vocabulary is matched with the genes.
+    names
+        `globals()` of the notebook, to offer its AnnDatas; by default those of the running notebook.
+
+    Attributes
+    ----------
+    dataset
+        The Dataset; None while none is loaded. To be observed.
+    state
+        empty, loading, ready or failed.
+    error
+        Why it could not be loaded, else None.
+    findings
+        What the checks found.
+    locked
+        Whether the controls are out of use, as during a run.
+
+    Examples
+    --------
+    >>> panel = DataPanel("pbmc68k-reduced")
+    >>> panel.settle()
+    >>> panel.dataset.label_key, panel.state
+    ('bulk_labels', 'ready')
+    """
+
+    dataset = traitlets.Any(None, allow_none=True)
+    state = traitlets.Enum(["empty", "loading", "ready", "failed"], default_value="empty")
+    error = traitlets.Any(None, allow_none=True)
+    findings = traitlets.Tuple()
+    locked = traitlets.Bool(False)
+
+    def __init__(
+        self,
+        source: str | Path | AnnData | Dataset | None = None,
+        *,
+        label_key: str | None = None,
+        group_key: str | None = None,
+        layer: str | None = None,
+        checkpoint: str = "mini",
+        names: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self._names, self._given = names, source
+        self._wanted = {"label": label_key, "group": group_key, "layer": layer}
+        self._quiet = False
+        self._make_controls()
+        self._facts, self._checks, self._status = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self._facts.layout.flex, self._checks.layout.flex = "0 1 auto", "1 1 420px"
+        row = widgets.Layout(flex_flow="row wrap")
+        super().__init__(
+            [
+                title("Data"),
+                widgets.HBox([self._source, self._look, self._path], layout=row),
+                self._hint,
+                widgets.HBox([self._label, self._group, self._layer], layout=row),
+                self._status,
+                widgets.HBox([self._facts, self._checks], layout=widgets.Layout(flex_flow="row wrap")),
+            ],
+            "frostline-data-panel",
+        )
+        self._refresh()
+        self._source.observe(lambda _: self._choose(), "value")
+        self._path.observe(lambda _: self._choose(), "value")
+        self._look.on_click(lambda _: self._refresh())
+        self.observe(lambda _: self._lock(), "locked")
+        for control in (self._label, self._group, self._layer):
+            control.observe(lambda _: self._load(), "value")
+        if isinstance(source, Dataset):
+            self._take_over(source)
+        elif source is not None:
+            self._choose()
+        else:
+            self._say("Choose a data set.")
+        replace_earlier(self)
+
+    def _make_controls(self) -> None:
+        self._source = widgets.Dropdown(
+            description="Data",
+            layout=at_most(360),
+            tooltip="A registered data set, an AnnData of this notebook, or a file",
+        )
+        self._look = widgets.Button(
+            description="Look again", tooltip="Look for AnnDatas that the notebook has made meanwhile",
+            layout=widgets.Layout(width="auto"),
+        )  # fmt: skip
+        self._path = widgets.Text(
+            description="File", placeholder="folder/cells.h5ad", continuous_update=True, layout=at_most(360),
+            tooltip="Path of an .h5ad file with labels in obs",
+        )  # fmt: skip
+        self._hint = widgets.HTML()
+        self._label = widgets.Dropdown(
+            description="Labels", layout=at_most(360), tooltip="Column of obs with the cell types"
+        )
+        self._group = widgets.Dropdown(
+            description="Groups",
+            layout=at_most(360),
+            tooltip="Column of obs with donors, batches or studies, held out whole",
+        )
+        self._layer = widgets.Dropdown(
+            description="Layer", layout=at_most(360), tooltip="Where the counts or log-normalised values are"
+        )
+
+    @property
+    def source(self) -> Any:
+        """What is chosen, as `load_dataset` takes it; None when nothing is."""
+        kind, value = self._source.value or ("none", None)
+        return Path(self._path.value).expanduser() if kind == FILE else value
+
+    def _refresh(self) -> None:
+        """Offer what there is to choose from."""
+        names = self._names if self._names is not None else _notebook_names()
+        options: list[tuple[str, tuple[str, Any]]] = []
+        given, chosen = self._given, None
+        if given is not None and not isinstance(given, str | Path):
+            text = f"{given.name} (given)" if isinstance(given, Dataset) else "the AnnData that was given"
+            chosen = ("given", given)
+            options.append((text, chosen))
+        options += [(name, ("registered", name)) for name in DATASETS]
+        for name, adata in anndatas(dict(names)).items():
+            if adata is not given:
+                options.append((f"{name} ({adata.n_obs:,} x {adata.n_vars:,})", ("notebook", adata)))
+        options += [("A file (.h5ad) ...", (FILE, None))]
+        if isinstance(given, str | Path):
+            chosen = ("registered", str(given)) if str(given) in DATASETS else (FILE, None)
+        before = self._source.value
+        self._quiet = True
+        self._source.options = [("Choose ...", ("none", None)), *options]
+        kept = next((value for _, value in options if before and value[0] == before[0] and value[1] is before[1]), None)
+        self._source.value = kept or chosen or ("none", None)
+        if chosen and chosen[0] == FILE and not self._path.value:
+            self._path.value = str(given)
+        self._quiet = False
+        self._show_path()
+
+    def _lock(self) -> None:
+        for control in (self._source, self._look, self._path, self._label, self._group):
+            control.disabled = self.locked
+        self._layer.disabled = self.locked or isinstance(self.source, Dataset)
+
+    def _show_path(self) -> None:
+        self._path.layout.display = None if (self._source.value or ("", 0))[0] == FILE else "none"
+
+    def _choose(self) -> None:
+        """Look at what the source offers, then load it with what is likely."""
+        if self._quiet:
+            return
+        self._show_path()
+        kind = (self._source.value or ("none", None))[0]
+        self._hint.value = ""
+        if kind == "none":
+            self._reset("empty", "Choose a data set.")
+            return
+        if kind == FILE:
+            problem = path_problem(self._path.value)
+            if problem:
+                self._hint.value = status(problem)
+                self._reset("empty", "")
+                return
+        source = self.source
+        if isinstance(source, Dataset):
+            self._take_over(source)
+            return
+        self._reset("loading", "Looking at the data ...")
+        self.background.do("load", lambda: self._preview_and_load(source))
+
+    def _take_over(self, dataset: Dataset) -> None:
+        """Show a data set that is loaded already."""
+        self._offer(preview(dataset), dataset.label_key, dataset.group_key)
+        self._ready(dataset)
+
+    def _preview_and_load(self, source: Any) -> None:
+        try:
+            found = preview(source)
+            spec = DATASETS.get(source) if isinstance(source, str) else None
+            label = self._wanted["label"] or (spec.label_key if spec else found.label_key)
+            group = self._wanted["group"] or (spec.group_key if spec else None)
+            self._offer(found, label, group, self._wanted["layer"] or (spec.layer if spec else None))
+        except FrostlineError as error:
+            self._failed(error)
+            return
+        self._load_now(source)
+
+    def _offer(self, found: Preview, label: str | None, group: str | None, layer: str | None = None) -> None:
+        """Fill the lists of columns and layers."""
+        self._quiet = True
+        columns = shown_columns(found.columns)
+        names = [name for _, name in columns]
+        columns += [(name, name) for name in (label, group) if name is not None and name not in names]
+        likely = [entry for entry in columns if entry[1] in found.groups]
+        others = [entry for entry in columns if entry[1] not in found.groups]
+        self._label.options = [("Choose ...", None), *dict.fromkeys(columns)]
+        self._label.value = label
+        self._group.options = [("none", None), *dict.fromkeys([*likely, *others])]
+        self._group.value = group
+        self._layer.options = [(name, None if name == "X" else name) for name in found.layers]
+        if layer is not None and layer not in found.layers:
+            self._layer.options = [*self._layer.options, (layer, layer)]
+        self._layer.value = layer
+        given = isinstance(self.source, Dataset)
+        self._layer.disabled = given
+        self._layer.tooltip = "The data set was loaded from its layer already" if given else "Where the values are"
+        self._wanted = {"label": None, "group": None, "layer": None}
+        self._quiet = False
+
+    def _load(self) -> None:
+        if self._quiet:
+            return
+        source = self.source
+        self._reset("loading", "Loading ...")
+        self.background.do("load", lambda: self._load_now(source))
+
+    def _load_now(self, source: Any) -> None:
+        label, group = self._label.value, self._group.value
+        try:
+            if label is None:
+                raise FrostlineError("choose the column of obs that holds the cell types, in the list of labels")
+            if isinstance(source, Dataset):
+                dataset = source.relabelled(label, group)
+            else:
+                dataset = load_dataset(source, label, group_key=group, layer=self._layer.value, name=self._name())
+        except Exception as error:  # whatever it is, it is shown, and the panel goes on
+            self._failed(error)
+            return
+        self._ready(dataset)
+
+    def _name(self) -> str | None:
+        """Name of the notebook's variable, for tables; other sources have names of their own."""
+        kind = (self._source.value or ("none", None))[0]
+        return str(self._source.label).partition(" (")[0] if kind == "notebook" else None
+
+    def _reset(self, state: str, words: str) -> None:
+        self._alert.value, self._facts.value, self._checks.value = "", "", ""
+        self.set_trait("error", None)
+        self.set_trait("findings", ())
+        self.set_trait("dataset", None)
+        self.set_trait("state", state)
+        self._say(words)
+
+    def _failed(self, error: Exception) -> None:
+        self._reset("failed", "The data could not be loaded.")
+        self._alert.value = alert(error)
+        self.set_trait("error", error)
+
+    def _ready(self, dataset: Dataset) -> None:
+        self._alert.value, self._checks.value = "", ""
+        self.set_trait("error", None)
+        self._facts.value = _facts_html(dataset, self.checkpoint)
+        self.set_trait("dataset", dataset)
+        self.set_trait("state", "ready")
+        size = f"{len(dataset):,} cells x {len(dataset.genes):,} genes"
+        self._say(f"{dataset.name}: {size}, labels in {dataset.label_key}.")
+        self.background.do("check", lambda: self._check_now(dataset))
+
+    def _check_now(self, dataset: Dataset) -> None:
+        """Say what to beware of, before anything is trained."""
+        try:
+            found = check(dataset, split(dataset), self.checkpoint)
+        except Exception as error:  # such as too few cells to split
+            self._checks.value = alert(error, "These cells cannot be split yet")
+            return
+        if self.dataset is dataset:
+            self.set_trait("findings", tuple(found))
+            self._checks.value = findings_html(found)
+
+    def use_checkpoint(self, checkpoint: str) -> None:
+        """Match the genes with another vocabulary, and check again."""
+        self.checkpoint = checkpoint
+        if self.dataset is not None:
+            self._facts.value = _facts_html(self.dataset, checkpoint)
+            dataset = self.dataset
+            self.background.do("check", lambda: self._check_now(dataset))
+
+    def _say(self, words: str) -> None:
+        self._status.value = status(words)
+
+
+def _notebook_names() -> Mapping[str, Any]:
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return {}
+    shell = get_ipython()
+    return {} if shell is None else shell.user_ns
+
+
+def _facts_html(dataset: Dataset, checkpoint: str) -> str:
+    """Cells per class as bars, the genes that the checkpoint knows, what was found about the values."""
+    counts = dataset.summary()["cells"]
+    rows = ""
+    for name, n in list(counts.items())[:SHOWN_CLASSES]:
+        width = max(1, round(160 * n / counts.iloc[0]))
+        bar = f'<span class="frostline-bar" style="width:{width}px" aria-hidden="true"></span>'
+        rows += f"<tr><td>{html.escape(str(name))}</td><td>{bar} {n:,}</td></tr>"
+    more = len(counts) - SHOWN_CLASSES
+    rest = f"<p>and {more} smaller classes</p>" if more > 0 else ""
+    groups = "" if dataset.groups is None else f"; {len(set(dataset.groups.tolist()))} groups in {dataset.group_key}"
+    facts = [f"Values: {dataset.values}. {len(counts)} classes{groups}.", _overlap(dataset, checkpoint)]
+    lines = "".join(f"<div>{html.escape(fact)}</div>" for fact in facts)
+    caption = "<caption class='frostline-quiet'>Cells per class</caption>"
+    return f"{lines}<table>{caption}<tbody>{rows}</tbody></table>{rest}"
+
+
+def _overlap(dataset: Dataset, checkpoint: str) -> str:
+    try:
+        match = match_genes(dataset.genes, load_checkpoint(checkpoint).vocabulary)
+    except FrostlineError as error:
+        return f"Checkpoint {checkpoint}: {error}"
+    unknown = f"; not, for example, {', '.join(match.unmatched[:3])}" if match.unmatched else ""
+    return f"{match.n_matched:,} of {len(dataset.genes):,} genes are known to checkpoint {checkpoint}{unknown}."
+
+
+def findings_html(findings: tuple[Finding, ...] | list[Finding]) -> str:
+    """Return what the checks found, the gravest first, each with its reason and remedy to unfold."""
+    if not findings:
+        return '<div class="frostline-quiet">The checks found nothing to beware of.</div>'
+    items = "".join(
+        f"<details><summary><strong>{SEVERITY_MARKS[f.severity]} {f.severity}</strong>: "
+        f"{html.escape(f.title)}</summary>"
+        f"<div style='padding-left:1.2em'>{html.escape(f.explanation)} <em>{html.escape(f.remedy)}</em></div></details>"
+        for f in findings
+    )
+    return f'<div class="frostline-note" role="status"><div>Before you believe any number:</div>{items}</div>'

@@ -1,0 +1,286 @@
+"""ResultPanel: everything that a Comparison can show, one tab a question."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ipywidgets as widgets
+import traitlets
+
+from frostline import artifacts, figures, report
+from frostline.archive import load_comparison
+from frostline.comparison import Comparison
+from frostline.datasets import Dataset
+from frostline.errors import ArtifactError
+from frostline.panels.base import Panel, alert, at_most, note, replace_earlier, status, table, title
+from frostline.panels.data import findings_html
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 96
+"""Of pictures in the panel; those on disk are finer."""
+MAPPED = ("frozen_probe", "head", "lora", "pca_logistic")
+"""Whose maps are shown at first, the first two that there are."""
+NOTHING = "<p>No results yet: press Run.</p>"
+
+
+class ResultPanel(Panel):
+    """Show a comparison: verdict, maps, confusion, classes, probabilities, labels, costs, checks; export it.
+
+    Parameters
+    ----------
+    comparison
+        What `compare` returned, or a folder of artifacts; None until the trait `comparison` is set.
+    dataset
+        What it was made on, if at hand: its fingerprint goes into what is exported.
+
+    Attributes
+    ----------
+    comparison
+        May be set at any time.
+    stale
+        What has been changed since; shown above the results when not empty.
+
+    Raises
+    ------
+    ArtifactError
+        The folder holds no comparison.
+
+    Examples
+    --------
+    >>> import frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
+    >>> panel = ResultPanel(frostline.compare([record]))
+    >>> panel.settle()
+    >>> panel.comparison.best
+    'pca_logistic'
+    """
+
+    comparison = traitlets.Any(None, allow_none=True)
+    stale = traitlets.Unicode("")
+
+    def __init__(self, comparison: Comparison | str | Path | None = None, *, dataset: Dataset | None = None) -> None:
+        self.dataset = dataset
+        self._shown: dict[str, widgets.HTML] = {}
+        self._quiet = False
+        self._make_controls()
+        pages = self._pages()
+        self._draw_page: dict[str, Callable[[Comparison], str]] = {name: draw for name, (_, draw) in pages.items()}
+        boxes = []
+        for name, (controls, _) in pages.items():
+            self._shown[name] = widgets.HTML(NOTHING)
+            boxes.append(widgets.VBox([*controls, self._shown[name]]))
+        self._tabs = widgets.Tab([*boxes, self._export_box()], titles=[*pages, "Export"], selected_index=0)
+        self._banner, self._status = widgets.HTML(), widgets.HTML()
+        super().__init__([title("Results"), self._banner, self._status, self._tabs], "frostline-result-panel")
+        self.observe(lambda _: self._new(), "comparison")
+        self.observe(lambda _: self._mark(), "stale")
+        if comparison is not None:
+            found = comparison if isinstance(comparison, Comparison) else load_comparison(comparison)
+            self.comparison = found
+        replace_earlier(self)
+
+    def _make_controls(self) -> None:
+        def pick(description: str, tooltip: str, redraw: str) -> widgets.Dropdown:
+            control = widgets.Dropdown(description=description, tooltip=tooltip, layout=at_most(300))
+            control.observe(lambda _: self._redraw(redraw), "value")
+            return control
+
+        self._left = pick("Left", "Strategy whose representation is mapped on the left", "Maps")
+        self._right = pick("Right", "Strategy whose representation is mapped on the right", "Maps")
+        self._colour = pick("Colour by", "What the colours and markers of the cells mean", "Maps")
+        self._colour.options, self._colour.value = figures.COLOURINGS, "label"
+        self._confused = pick("Strategy", "Whose confusion matrix is shown", "Confusion")
+        self._unit = pick("Numbers", "Cells, or percent of the true class", "Confusion")
+        self._unit.options, self._unit.value = [("cells", False), ("percent of the true class", True)], False
+
+    def _pages(self) -> dict[str, tuple[list[widgets.Widget], Callable[[Comparison], str]]]:
+        """Title of each tab, its controls, and what draws it."""
+        row = widgets.Layout(flex_flow="row wrap")
+        return {
+            "Verdict": ([], _verdict),
+            "Maps": ([widgets.HBox([self._left, self._right, self._colour], layout=row)], self._maps),
+            "Confusion": ([widgets.HBox([self._confused, self._unit], layout=row)], self._confusion),
+            "Classes": ([], _classes),
+            "Confidence": ([], _confidence),
+            "Labels": ([], _labels),
+            "Costs": ([], _costs),
+            "Checks": ([], _checks),
+        }
+
+    def _export_box(self) -> widgets.VBox:
+        self._folder = widgets.Text(
+            value="frostline-results", description="Folder", tooltip="Where the files go: a new or empty folder",
+            layout=at_most(420),
+        )  # fmt: skip
+        self._export = widgets.Button(
+            description="Export", icon="download", disabled=True, tooltip="There are no results to export yet"
+        )
+        self._exported = widgets.HTML()
+        self._export.on_click(lambda _: self._export_clicked())
+        words = widgets.HTML(
+            "<p>Records, predictions, tables, figures and a report; every number is then recomputed from the "
+            "predictions.</p>"
+        )
+        return widgets.VBox([words, self._folder, widgets.HBox([self._export]), self._exported])
+
+    def _new(self) -> None:
+        """Offer the strategies of a new comparison and draw all tabs, the open one first."""
+        comparison = self.comparison
+        self._export.disabled = comparison is None
+        self._export.tooltip = (
+            "There are no results to export yet" if comparison is None else "Write and check the files"
+        )
+        self._exported.value = ""
+        if comparison is None:
+            for name, shown in self._shown.items():
+                self.background.drop(name)
+                shown.value = NOTHING
+            return
+        self._quiet = True
+        names = comparison.strategies
+        mapped = [*(name for name in MAPPED if name in names), *(name for name in names if name not in MAPPED)]
+        first = {self._left: mapped[0], self._right: mapped[min(1, len(mapped) - 1)], self._confused: comparison.best}
+        for control, value in first.items():
+            before = control.value
+            control.options = list(names)
+            control.value = before if before in names else value
+        self._quiet = False
+        order = list(self._shown)
+        selected = self._tabs.selected_index or 0
+        if selected < len(order):
+            order.insert(0, order.pop(selected))
+        for name in order:
+            self._draw(name)
+
+    def _redraw(self, name: str) -> None:
+        if not self._quiet:
+            self._draw(name)
+
+    def _draw(self, name: str) -> None:
+        """Draw a tab beside the notebook's thread."""
+        comparison = self.comparison
+        if comparison is None:
+            return
+
+        def draw() -> None:
+            if self.comparison is not comparison:
+                return
+            try:
+                self._shown[name].value = self._draw_page[name](comparison)
+            except Exception as error:  # one tab must not take the others with it
+                self._shown[name].value = alert(error, f"{name} cannot be drawn")
+
+        self.background.do(name, draw)
+
+    def _mark(self) -> None:
+        text = (
+            f"These results are of earlier settings. Changed since: {self.stale}. Press Run to bring them up to date."
+        )
+        self._banner.value = note(text, "stale") if self.stale and self.comparison is not None else ""
+
+    # ------------------------------------------------------------------ what the tabs show
+
+    def _maps(self, comparison: Comparison) -> str:
+        names = list(dict.fromkeys([self._left.value, self._right.value]))
+        alt = f"UMAP of the test cells as {' and '.join(names)} represent them, coloured by {self._colour.value}"
+        text = "<p class='frostline-quiet'>Test cells of the first split. Distances between clusters mean little.</p>"
+        return _picture(figures.umaps_figure(comparison, names, self._colour.value), alt) + text
+
+    def _confusion(self, comparison: Comparison) -> str:
+        unit = "in percent of the true class" if self._unit.value else "in cells"
+        alt = f"Confusion matrix of {self._confused.value} on the test cells, {unit}"
+        figure = figures.confusion_figure(comparison, self._confused.value, percent=self._unit.value)
+        return _picture(figure, alt)
+
+    # ------------------------------------------------------------------ export
+
+    def export(self, folder: str | Path | None = None) -> artifacts.CheckResult:
+        """Write all files of the comparison into a folder, and check them.
+
+        Parameters
+        ----------
+        folder
+            By default what the panel's field says.
+
+        Raises
+        ------
+        ArtifactError
+            The folder holds something else; there is nothing to export; or the check fails.
+        """
+        if self.comparison is None:
+            raise ArtifactError("there are no results to export yet; run the strategies first")
+        where = artifacts.export(folder or self._folder.value, self.comparison, self.dataset)
+        return artifacts.check(where)
+
+    def _export_clicked(self) -> None:
+        folder = self._folder.value
+        self._exported.value = status(f"Writing to {folder} ...")
+        self._export.disabled = True
+
+        def work() -> None:
+            try:
+                result = self.export(folder)
+                self._exported.value = status(f"{Path(folder).resolve()}: {result}")
+            except Exception as error:  # shown where the reader looks
+                self._exported.value = alert(error)
+            finally:
+                self._export.disabled = self.comparison is None
+
+        self.background.do("export", work)
+
+
+def _picture(figure: Figure, alt: str) -> str:
+    return figures.image_html(figure, alt, dpi=DPI)
+
+
+def _verdict(comparison: Comparison) -> str:
+    picture = _picture(figures.interval_figure(comparison), "Macro-F1 of every strategy with its 95 % interval")
+    sure = f"<p>{html.escape(report.reading(comparison))}</p>"
+    if comparison.tests:
+        sure += table(report.tests_table(comparison), "Every pair on the same test cells")
+    return f"{comparison._repr_html_()}{picture}<details><summary>How sure is that?</summary>{sure}</details>"
+
+
+def _classes(comparison: Comparison) -> str:
+    return table(report.class_metrics_table(comparison), "F1 by class, mean over repeats; NA: no test cell")
+
+
+def _confidence(comparison: Comparison) -> str:
+    reliability = _picture(
+        figures.reliability_figure(comparison), "Confidence against accuracy, before and after temperature scaling"
+    )
+    risk = _picture(figures.risk_coverage_figure(comparison), "Share of errors against the share of cells kept")
+    return reliability + risk + table(report.calibration_table(comparison), "Probabilities of the test cells")
+
+
+def _labels(comparison: Comparison) -> str:
+    parts = []
+    if comparison.budget_records:
+        alt = "Macro-F1 against labelled cells per class, by strategy"
+        parts.append(_picture(figures.label_efficiency_figure(comparison), alt))
+        parts.append(table(report.label_efficiency_table(comparison), "Macro-F1 with its 95 % interval"))
+    if comparison.unseen_records:
+        alt = "AUROC with which cells of a withheld class stand out, by strategy"
+        parts.append(_picture(figures.unknown_cells_figure(comparison), alt))
+    if not parts:
+        parts.append(
+            "<p>Not measured in this comparison. <code>frostline.label_efficiency</code> and "
+            "<code>frostline.leave_one_class_out</code> add such records; the second tutorial shows how.</p>"
+        )
+    return "".join(parts)
+
+
+def _costs(comparison: Comparison) -> str:
+    costs = table(report.costs_table(comparison), "Means over repeats, as if each strategy had been run alone")
+    return costs + table(report.budgets_table(comparison), "What each was allowed to try, and chose")
+
+
+def _checks(comparison: Comparison) -> str:
+    notes = "".join(f"<li>{html.escape(text)}</li>" for text in comparison.notes)
+    return findings_html(comparison.findings) + (f"<ul>{notes}</ul>" if notes else "")
