@@ -184,7 +184,7 @@ class TestSame:
 
         def opened(adata, label_key="bulk_labels", group_key="lane", name="three kinds"):
             dataset = load_dataset(adata, label_key, group_key=group_key, name=name)
-            return Journal.of(dataset, [split(dataset, kind="stratified", seed=1, profile=tiny_profile)])
+            return Journal.of(dataset, [split(dataset, kind="group", seed=1, profile=tiny_profile)])
 
         opened(adata).add(strategy, record)
         assert opened(adata.copy()).finished([strategy]) == [record]
