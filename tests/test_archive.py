@@ -37,6 +37,15 @@ def test_every_record_comes_back_to_the_last_bit(comparison, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {*archive.FILES, archive.STUDIES}
 
 
+def test_a_folder_of_artifacts_is_loaded_by_its_path_or_its_text(comparison, tmp_path):
+    archive.write(tmp_path, comparison)
+    (tmp_path / "report.csv").touch()
+    for folder in (tmp_path, str(tmp_path)):
+        assert archive.load_comparison(folder).records == comparison.records
+    with pytest.raises(ArtifactError, match="nowhere holds no comparison that can be read"):
+        archive.load_comparison(tmp_path / "nowhere")
+
+
 def test_without_studies_there_is_no_file_of_them(make_record, tmp_path):
     archive.write(tmp_path, compare([make_record()]))
     assert {path.name for path in tmp_path.iterdir()} == set(archive.FILES)

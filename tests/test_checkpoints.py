@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from frostline.checkpoints import CHECKPOINTS, load_checkpoint, official_state, save_checkpoint
+from frostline.checkpoints import CHECKPOINTS, cache_folder, load_checkpoint, official_state, save_checkpoint
 from frostline.errors import CheckpointError
 
 QKV = "transformer_encoder.layers.1.self_attn.Wqkv"
@@ -373,3 +373,12 @@ class TestRoundTrip:
 
     def test_an_encoder_is_ready_for_inference(self, small_checkpoint):
         assert not any(module.training for module in load(small_checkpoint).modules())
+
+
+def test_each_kind_has_a_folder_of_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("FROSTLINE_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path / "checkpoints"
+    assert cache_folder("runs") == tmp_path / "runs"
+    monkeypatch.setenv("FROSTLINE_CACHE", "")  # as if it were not set
+    assert cache_folder("runs").parent == cache_folder().parent
+    assert cache_folder("runs").is_absolute()

@@ -845,6 +845,25 @@ class TestFrozenProbe:
         )
 
 
+class TestSettings:
+    @pytest.mark.parametrize("name", NAMES)
+    def test_every_hyper_parameter_is_told(self, name):
+        kind = STRATEGIES[name]
+        told = kind.settings()
+        assert list(told) == [spec.name for spec in dataclasses.fields(kind) if spec.init]
+        assert list(told) == list(kind().parameters)
+        for key, text in told.items():
+            assert text == text.strip(), key
+            assert text.endswith("."), key
+            assert len(text) > 3, key
+
+    def test_what_a_strategy_says_of_its_own_field_goes_before_what_its_base_says(self):
+        assert Lora.settings()["learning_rate"] == "Of AdamW."
+        assert FullTuning.settings()["learning_rate"] == "Of AdamW, once warmed up."
+        assert Lora.settings()["token_seed"] == "Of the draws among tied value bins."  # of a base's base
+        assert "module_" not in Lora.settings()
+
+
 @pytest.fixture
 def encoded_cells(monkeypatch):
     """Number of cells in every batch that an encoder sees."""

@@ -228,6 +228,20 @@ def test_progress_rises_from_zero_towards_one(problem):
     assert heard[0][1] == "epoch 1 of at most 12"
 
 
+def test_every_epoch_is_told_as_it_ends(problem):
+    """Through a part of a monitor, too, as strategies hand it down."""
+    heard, steps = [], []
+
+    def epoch(entry):
+        heard.append((dict(entry), len(steps)))
+
+    monitor = Monitor(lambda *said: steps.append(said), epoch=epoch)
+    history = train(network(), problem, plan(epochs=3), monitor=monitor.part(0.2, 0.6, "head: ").part(0.0, 1.0))
+    assert tuple(entry for entry, _ in heard) == history
+    assert [n for _, n in heard] == [8, 16, 24]  # after the steps of its epoch, before those of the next
+    assert len(steps) == 24
+
+
 def test_the_gradient_is_clipped(problem):
     """With a tiny clip plain AdamW still moves, but the gradients left behind have at most that norm."""
     module = network()

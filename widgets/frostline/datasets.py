@@ -6,6 +6,7 @@ To add one, add a DatasetSpec to `DATASETS`.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -445,7 +446,13 @@ def _open(source: str | Path | AnnData) -> tuple[AnnData, DatasetSpec | None, st
         spec = DATASETS[str(source)]
         return spec.load(), spec, spec.name
     refuse_unknown_source(source)
-    return read_h5ad(Path(source)), None, Path(source).stem
+    path = expanded(source)
+    return read_h5ad(path), None, path.stem
+
+
+def expanded(source: str | Path) -> Path:
+    """Return a path with the home folder in place of `~`; a file whose name begins like that is left as it is."""
+    return Path(os.path.expanduser(source))
 
 
 def refuse_unknown_source(source: str | Path) -> None:
@@ -456,7 +463,7 @@ def refuse_unknown_source(source: str | Path) -> None:
     DatasetError
         Lists the registered names, or says that there is no such file.
     """
-    path = Path(source)
+    path = expanded(source)
     if str(source) in DATASETS or path.is_file():
         return
     if path.suffix == ".h5ad":

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from frostline.datasets import Dataset
 from frostline.splits import Split, variable_genes
 from frostline.strategies import Strategy
-from frostline.strategies.base import Workload
+from frostline.strategies.encoder import EncoderStrategy, known_genes
 
 TIMED_CELLS = 16
 TIMED_PER_CLASS = 10
@@ -63,9 +63,9 @@ def estimate(strategy: Strategy, dataset: Dataset, split: Split) -> Estimate:
     True
     """
     strategy.check(dataset, split)
-    work = strategy.workload(split)
-    if work == Workload():
+    if not isinstance(strategy, EncoderStrategy):
         return Estimate(_scaled_fit(strategy, dataset, split))
+    work = strategy.workload(split)
     forward, backward = _encoder_seconds(strategy, dataset, split, work.genes)
     return Estimate(work.encoded * forward + work.trained * (forward + backward), at_most=work.trained > 0)
 
@@ -81,19 +81,20 @@ def _scaled_fit(strategy: Strategy, dataset: Dataset, split: Split) -> float:
     return float(dataset.cache[key])
 
 
-def _encoder_seconds(strategy: Strategy, dataset: Dataset, split: Split, n_genes: int | None) -> tuple[float, float]:
+def _encoder_seconds(
+    strategy: EncoderStrategy, dataset: Dataset, split: Split, n_genes: int | None
+) -> tuple[float, float]:
     """Seconds that encoding takes a cell, and seconds of its gradients besides."""
     from frostline.checkpoints import load_checkpoint
     from frostline.embedding import encode, pad_tokens, tokenize_cells
-    from frostline.strategies.encoder import known_genes
 
-    opened = load_checkpoint(strategy.checkpoint)  # type: ignore[attr-defined]
-    key = ("encoder seconds", opened.weights_sha256, n_genes, split.fingerprint)
+    opened, longest = load_checkpoint(strategy.checkpoint), strategy.max_length
+    key = ("encoder seconds", opened.weights_sha256, n_genes, longest, split.fingerprint)
     if key not in dataset.cache:
         genes = known_genes(dataset, opened)
         if n_genes is not None:
             genes = variable_genes(dataset, split.train, n_genes, genes)
-        tokens = tokenize_cells(dataset, _some(split.train), genes, opened)
+        tokens = tokenize_cells(dataset, _some(split.train), genes, opened, max_length=longest)
         encoder = opened.encoder()
         encode(encoder, tokens)  # what the first call sets up is not counted
         started = time.perf_counter()

@@ -5,6 +5,7 @@ A strategy that fails does not stop the others, and what has finished stays when
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -49,11 +50,16 @@ class Job:
     strategies, dataset, splits
         As for `evaluate_all`.
     finished
-        Records that are there already: taken over, not made again.
+        Records that are there already, of these strategies and splits: taken over, not made again.
     journal
         Where each record goes as soon as it is there; None keeps them in memory only.
     changed
         Called with the job whenever anything is to be told.
+
+    Raises
+    ------
+    FrostlineError
+        Two strategies have the same name, or two splits the same repeat.
 
     Examples
     --------
@@ -79,11 +85,19 @@ class Job:
     ) -> None:
         self.strategies, self.dataset, self.splits = list(strategies), dataset, list(splits)
         self.journal = journal
+        places = [(strategy.name, split.repeat) for split in splits for strategy in strategies]
+        if len(set(places)) < len(places):  # one would pass for the other
+            raise FrostlineError(f"each strategy and each repeat can be in a job once; got {places}")
         self.progress = {strategy.name: Progress(strategy.name) for strategy in strategies}
         self.warning = ""
         """Why records are not on disk; empty when they are."""
         self._changed = changed or (lambda _job: None)
         self._records = {(record.strategy, record.repeat): record for record in finished}
+        self._unwritten = set(self._records)
+        """Those that no file of this job holds."""
+        for name, progress in self.progress.items():
+            if all((name, split.repeat) in self._records for split in splits):
+                progress.state, progress.fraction, progress.message = "done", 1.0, "done"
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -101,7 +115,7 @@ class Job:
     def fraction(self) -> float:
         """Share of the work that is done, all strategies counted alike; one that failed has nothing left to do."""
         parts = [1.0 if each.state == "failed" else each.fraction for each in self.progress.values()]
-        return sum(parts) / len(parts)
+        return sum(parts) / len(parts) if parts else 1.0
 
     @property
     def failures(self) -> dict[str, Exception]:
@@ -135,7 +149,7 @@ class Job:
         finally:
             _one_at_a_time.release()
         if self.journal and not self.failures:
-            self.journal.close()
+            self._close(self.journal)
 
     def _run(self, monitor: Monitor) -> None:
         for strategy in self.strategies:
@@ -159,7 +173,8 @@ class Job:
             raise
         except Exception as error:  # whatever it is: the others go on, and it is told
             progress = self.progress[strategy.name]
-            progress.state, progress.error, progress.message = "failed", error, str(error)
+            progress.state, progress.error = "failed", error
+            progress.message = str(error) or type(error).__name__
             self._changed(self)
 
     def _evaluate(self, strategy: Strategy, split: Split, place: int, monitor: Monitor) -> None:
@@ -193,8 +208,21 @@ class Job:
             return
         try:
             self.journal.add(strategy, record)
+            self._unwritten.discard((record.strategy, record.repeat))
         except OSError as error:  # a full disk is no reason to lose the run
+            self._unwritten.add((record.strategy, record.repeat))
             self.warning = f"finished evaluations are in memory only, they could not be written to the disk: {error}"
+
+    def _close(self, journal: Journal) -> None:
+        """Put what was taken over beside what was made, then forget the files that it came from."""
+        for strategy in self.strategies:
+            for split in self.splits:
+                if (strategy.name, split.repeat) in self._unwritten:
+                    self._write_down(strategy, self._records[strategy.name, split.repeat])
+        wanted = {(strategy.name, split.repeat) for strategy in self.strategies for split in self.splits}
+        if not wanted & self._unwritten:
+            with contextlib.suppress(OSError):  # they are found again, and lose against the newer file
+                journal.close()
 
 
 def complete_records(records: Sequence[Record], failed: Collection[str] = ()) -> list[Record]:

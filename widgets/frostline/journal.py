@@ -2,26 +2,28 @@
 
 A folder of the cache for each data set and its splits; in it one file for each run, and in that one line for each
 record. What is found there is taken over only where the strategy, its hyper-parameters, the weights of its
-checkpoint, the data, the split and the version of frostline are the same.
+checkpoint or the embedding that it reads, the data, the split and the version of frostline are the same.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 from frostline.checkpoints import cache_folder, load_checkpoint
 from frostline.datasets import Dataset
+from frostline.errors import FrostlineError
 from frostline.records import Record
 from frostline.splits import Split
-from frostline.strategies import Strategy
+from frostline.strategies import ProbeObsm, Strategy
 
 KEPT = 20
 """Folders that are kept, those written to last."""
@@ -46,6 +48,7 @@ class Journal:
     folder: Path
     file: Path
     """Of this run."""
+    dataset: Dataset = field(repr=False)
 
     @classmethod
     def of(cls, dataset: Dataset, splits: Sequence[Split]) -> Journal:
@@ -54,10 +57,10 @@ class Journal:
         digest.update(dataset.fingerprint().encode())
         for cut in splits:
             genes = hashlib.sha256("\n".join(cut.genes).encode()).hexdigest()
-            parts = (cut.fingerprint, cut.profile, cut.seed, cut.repeat, cut.kind, cut.group_key, genes)
+            parts = (cut.fingerprint, cut.profile, cut.seed, cut.repeat, cut.kind, cut.group_key, cut.notes, genes)
             digest.update(f"{parts}\n".encode())
         folder = cache_folder("runs") / digest.hexdigest()[:32]
-        return cls(folder, folder / f"{uuid.uuid4().hex}.jsonl")
+        return cls(folder, folder / f"{uuid.uuid4().hex}.jsonl", dataset)
 
     def add(self, strategy: Strategy, record: Record) -> None:
         """Write a record to the disk.
@@ -69,31 +72,37 @@ class Journal:
         """
         new = not self.folder.is_dir()
         self.folder.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({"strategy": _key(strategy), "record": record.to_json()})
+        line = json.dumps({"strategy": _key(strategy, self.dataset), "record": record.to_json()})
         with self.file.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(f"\n{line}\n")  # a full disk may have cut off the line before
             file.flush()
             os.fsync(file.fileno())
         if new:
             self._forget_the_oldest()
 
     def finished(self, strategies: Sequence[Strategy]) -> list[Record]:
-        """Records of these strategies, the latest where there are several of one repeat."""
-        wanted = {_key(strategy) for strategy in strategies}
+        """Records of these strategies, the latest where there are several of one repeat.
+
+        Strategies that cannot run, since their checkpoint or embedding is not there, have none.
+        """
+        wanted = set()
+        for strategy in strategies:
+            with contextlib.suppress(FrostlineError):  # for whoever runs it to tell
+                wanted.add(_key(strategy, self.dataset))
         found: dict[tuple[str, int], Record] = {}
         for file in sorted(self.folder.glob("*.jsonl"), key=lambda file: file.stat().st_mtime_ns):
-            for line in file.read_text(encoding="utf-8").splitlines():
+            for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     entry = json.loads(line)
-                except ValueError:  # the kernel died while it wrote
+                    if entry["strategy"] in wanted:
+                        record = Record.from_json(entry["record"])
+                        found[entry["strategy"], record.repeat] = record
+                except (ValueError, KeyError, TypeError):  # cut off or damaged: evaluated again
                     continue
-                if entry["strategy"] in wanted:
-                    record = Record.from_json(entry["record"])
-                    found[entry["strategy"], record.repeat] = record
         return list(found.values())
 
     def close(self) -> None:
-        """Forget what earlier runs left for these splits: this one is complete."""
+        """Forget what earlier runs left for these splits: all that is wanted of it is in the file of this one."""
         for file in self.folder.glob("*.jsonl"):
             if file != self.file and self.file.is_file():
                 file.unlink(missing_ok=True)
@@ -104,9 +113,17 @@ class Journal:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _key(strategy: Strategy) -> str:
-    """Of all that decides what a strategy makes of a split."""
+def _key(strategy: Strategy, dataset: Dataset) -> str:
+    """Of all that decides what a strategy makes of a split.
+
+    Raises
+    ------
+    FrostlineError
+        Its checkpoint or its embedding is not there.
+    """
     checkpoint = getattr(strategy, "checkpoint", None)
     weights = load_checkpoint(checkpoint).weights_sha256 if checkpoint else None
     content = {"name": strategy.name, "parameters": strategy.parameters, "weights": weights}
+    if isinstance(strategy, ProbeObsm):
+        content["embedding"] = strategy.embedding_sha256(dataset)
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

@@ -5,12 +5,16 @@ Of a file only the names and the table of cells are read.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from frostline.datasets import DATASETS, Dataset, group_columns
+import numpy as np
+
+from frostline.datasets import DATASETS, Dataset, expanded, group_columns
 from frostline.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -49,7 +53,8 @@ class Preview:
     n_cells: int
     n_genes: int
     columns: tuple[Column, ...]
-    """Of two values or more, and of fewer values than cells; those most likely to be labels first."""
+    """Of two values or more, of two cells a value on average or more, and none that measures something; those most
+    likely to be labels first."""
     groups: tuple[str, ...]
     """Columns that look like donors, batches or studies, the likeliest first."""
     layers: tuple[str, ...]
@@ -90,16 +95,11 @@ def preview(source: str | Path | AnnData | Dataset) -> Preview:
     problem = path_problem(str(source))
     if problem:
         raise DatasetError(problem)
-    import anndata
-
+    path = expanded(source)
     try:
-        adata = anndata.read_h5ad(source, backed="r")
+        return _of(_outline(path), path.stem)
     except Exception as error:  # damaged files fail in many ways; the remedy is the same
         raise DatasetError(f"{source} cannot be read as .h5ad (incomplete or another format?): {error}") from error
-    try:
-        return _of(adata, Path(source).stem)
-    finally:
-        adata.file.close()
 
 
 def path_problem(text: str) -> str:
@@ -110,9 +110,15 @@ def path_problem(text: str) -> str:
     >>> path_problem("cells.csv")
     "cells.csv is no .h5ad file; write one with adata.write_h5ad('cells.h5ad')"
     """
-    path = Path(text).expanduser()
     if not text.strip():
         return "type the path of an .h5ad file"
+    try:
+        return _problem(expanded(text), text)
+    except OSError as error:  # no right to look there, or a name too long
+        return f"{text} cannot be looked at: {error}"
+
+
+def _problem(path: Path, text: str) -> str:
     if path.is_dir():
         inside = sorted(file.name for file in path.glob("*.h5ad"))[:3]
         return f"{text} is a folder" + (f"; in it: {', '.join(inside)}" if inside else " without an .h5ad file")
@@ -125,11 +131,34 @@ def path_problem(text: str) -> str:
     return ""
 
 
+def _outline(path: Path) -> Any:
+    """What `_of` looks at of an AnnData; layers and embeddings, which a backed AnnData loads, stay in the file."""
+    import anndata
+    import h5py
+    from anndata.io import read_elem
+
+    with h5py.File(path, "r") as file:
+        if isinstance(file["obs"], h5py.Group):
+            tables = {key: read_elem(file[key]) for key in ("obs", "var", "raw/var") if key in file}
+            return SimpleNamespace(
+                obs=tables["obs"],
+                n_obs=len(tables["obs"]),
+                n_vars=len(tables["var"]),
+                raw=SimpleNamespace(n_vars=len(tables["raw/var"])) if "raw/var" in tables else None,
+                layers=dict.fromkeys(file.get("layers", ())),
+            )
+    with warnings.catch_warnings(action="ignore"):  # that the layout is older than anndata 0.7, as loading will say
+        adata = anndata.read_h5ad(path, backed="r")
+    adata.file.close()
+    return adata
+
+
 def _of(adata: Any, name: str) -> Preview:
-    columns = [_column(adata.obs[key], str(key)) for key in adata.obs.columns]
     n = int(adata.n_obs)
+    kept = [key for key in adata.obs.columns if not _is_measure(adata.obs[key])]
+    columns = [_column(adata.obs[key], str(key)) for key in kept]
     usable = [column for column in columns if 2 <= column.n_values <= min(MOST_CLASSES, max(2, n // 2))]
-    usable.sort(key=lambda column: (_likelihood(column.name), not _is_text(adata.obs[column.name])))
+    usable.sort(key=lambda column: _rank(column.name, adata.obs[column.name]))
     layers = ("X", *(["raw"] if adata.raw is not None else []), *map(str, adata.layers.keys()))
     raw = adata.raw.n_vars if adata.raw is not None else 0
     return Preview(name, n, max(int(adata.n_vars), int(raw)), tuple(usable), group_columns(adata), layers)
@@ -137,6 +166,20 @@ def _of(adata: Any, name: str) -> Preview:
 
 def _column(values: Any, name: str) -> Column:
     return Column(name, int(values.nunique()), int(values.isna().sum()))
+
+
+def _is_measure(values: Any) -> bool:
+    """Whether these are numbers with digits after the point."""
+    if str(values.dtype).lower() not in ("float16", "float32", "float64"):
+        return False
+    found = values.dropna().to_numpy(dtype=float)
+    return not np.array_equal(found, np.rint(found))
+
+
+def _rank(name: str, values: Any) -> tuple[int, bool, int]:
+    """Labels first, text first, and `cell_type` before `cell_type_ontology_term_id`."""
+    place = _likelihood(name)
+    return place, not _is_text(values), len(name) if place < len(LABEL_WORDS) else 0
 
 
 def _is_text(values: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -82,7 +83,17 @@ class ProbeObsm(OnProbe):
         return self
 
     def _values(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float64]:
-        """(n_cells, d) rows of the embedding."""
+        """(n_cells, d) rows of the embedding, finite."""
+        values = self._rows(dataset, cells)
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(bad):
+            raise DatasetError(
+                f"embedding {self.obsm_key!r} is missing or infinite in {len(bad):,} cell(s), for example "
+                f"{dataset.cells[cells[bad[0]]]}; leave them out: adata[np.isfinite(adata.obsm[...]).all(axis=1)]"
+            )
+        return values
+
+    def _rows(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float64]:
         obsm = dataset.adata.obsm
         if self.obsm_key not in obsm:
             known = ", ".join(obsm) or "nothing; compute one and store it there"
@@ -95,14 +106,19 @@ class ProbeObsm(OnProbe):
                 f"embedding {self.obsm_key!r} must hold a row of real numbers for each cell, not "
                 f"{found.dtype} of shape {found.shape}"
             )
-        bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
-        if len(bad):
-            raise DatasetError(
-                f"embedding {self.obsm_key!r} is missing or infinite in {len(bad):,} cell(s), for example "
-                f"{dataset.cells[cells[bad[0]]]}; leave them out: adata[np.isfinite(adata.obsm[...]).all(axis=1)]"
-            )
         values: NDArray[np.float64] = found.astype(np.float64)
         return values
+
+    def embedding_sha256(self, dataset: Dataset) -> str:
+        """Return the sha256 of the embedding of all cells: whoever computes it anew gets other results.
+
+        Raises
+        ------
+        DatasetError
+            There is none under this key.
+        """
+        values = self._rows(dataset, np.arange(len(dataset)))
+        return hashlib.sha256(f"{values.shape}".encode() + values.tobytes()).hexdigest()
 
     def embed(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.floating]:
         """(n_cells, d) rows of the embedding."""
