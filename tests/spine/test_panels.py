@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gc
+import html
 import re
 import threading
+import weakref
 
 import numpy as np
 import pytest
 from ipywidgets import HTML, Button, Checkbox, FloatProgress
 
 import frostline
+from frostline import report
 from frostline.comparison import Comparison
 from frostline.errors import Cancelled, FrostlineError
-from frostline.panels import AnnotationPanel
+from frostline.panels import AnnotationPanel, DataPanel, ResultPanel, RunPanel
+from frostline.panels.rows import StrategyRow
 from frostline.strategies import DEFAULT, STRATEGIES, FrozenProbe, PcaLogistic
 
 pytestmark = pytest.mark.usefixtures("instant_umap")
@@ -24,11 +30,19 @@ OFFERED = [name for name in STRATEGIES if name != "probe_obsm"]
 
 @pytest.fixture
 def make_panel(three_kinds, small_checkpoint, fresh):
+    made = []
+
     def make(strategies=("pca_logistic",), **changes) -> AnnotationPanel:
         settings = {"dataset": fresh(three_kinds), "checkpoint": str(small_checkpoint), **changes}
-        return AnnotationPanel(settings.pop("dataset"), strategies=strategies, **settings)
+        made.append(AnnotationPanel(settings.pop("dataset"), strategies=strategies, **settings))
+        return made[-1]
 
-    return make
+    yield make
+    for panel in made:
+        panel.cancel()
+        panel.runner.background.close()
+        panel.settle(60)
+        panel.close()
 
 
 @pytest.fixture
@@ -36,9 +50,9 @@ def gate(monkeypatch):
     """Holds every fit of PCA + logistic regression back until it is set."""
     event, fit = threading.Event(), PcaLogistic.fit
 
-    def wait_and_fit(self, *arguments):
-        assert event.wait(60)
-        return fit(self, *arguments)
+    def wait_and_fit(self, dataset, split, monitor=None):
+        assert monitor is None or event.wait(60)  # estimates fit without a monitor
+        return fit(self, dataset, split, monitor)
 
     monkeypatch.setattr(PcaLogistic, "fit", wait_and_fit)
     yield event
@@ -69,10 +83,24 @@ def control(panel, label: str):
 
 
 def said(panel) -> str:
-    """Text of the status line."""
-    found = re.search(r'<span role="status" aria-live="polite">(.*?)</span>', html_of(panel))
+    """Text of the run's status line."""
+    shown = "\n".join(widget.value for widget in walk(panel.runner) if isinstance(widget, HTML))
+    found = re.findall(r'<span role="status" aria-live="polite">(.*?)</span>', shown)
     assert found
-    return found.group(1)
+    return found[-1]
+
+
+def tab(panel, name: str) -> str:
+    """HTML of a tab of the results, when it is drawn."""
+    panel.settle(60)
+    return panel.results._shown[name].value
+
+
+def row_of(panel, strategy: str) -> str:
+    """What a strategy's row says beside its checkbox."""
+    panel.settle(60)
+    (row,) = [w for w in walk(panel) if isinstance(w, StrategyRow) and w.name == strategy]
+    return "\n".join(widget.value for widget in walk(row) if isinstance(widget, HTML))
 
 
 def test_new_panel_is_idle_and_shows_what_it_was_given(make_panel):
@@ -89,13 +117,20 @@ def test_panel_says_which_data_it_is_about(make_panel):
 
 
 def test_one_checkbox_a_strategy_in_the_order_of_the_list(make_panel):
-    boxes = [w.description for w in walk(make_panel()) if isinstance(w, Checkbox)]
-    names = [*OFFERED, "probe_obsm:X_pca"]  # what the data set carries, its X_umap aside
+    boxes = [row.box.description for row in rows(make_panel())]
+    names = [*OFFERED, "probe_obsm"]  # of X_pca, which the data set carries; its X_umap is none
     assert len(boxes) == len(names)
     for text, name in zip(boxes, names, strict=True):
-        assert f"({name})" in text
-        assert STRATEGIES[name.partition(":")[0]].title in text
-    assert [name for name, text in zip(names, boxes, strict=True) if text.endswith("; expensive")] == ["full"]
+        assert text == f"{STRATEGIES[name].title} ({name})"
+
+
+def test_rows_say_what_is_trained_and_what_is_expensive(make_panel):
+    panel = make_panel()
+    for name in OFFERED:
+        assert STRATEGIES[name].trains in html.unescape(row_of(panel, name))
+    assert [name for name in OFFERED if "Expensive" in row_of(panel, name)] == ["full"]
+    assert "about 1 s" in row_of(panel, "majority").lower()
+    assert re.search(r"Up to \d+ (s|min)", row_of(panel, "lora"))
 
 
 def test_every_embedding_that_the_data_set_carries_is_offered(make_panel, three_kinds, fresh):
@@ -103,7 +138,7 @@ def test_every_embedding_that_the_data_set_carries_is_offered(make_panel, three_
     adata.obsm["X_scVI"] = np.random.default_rng(0).normal(size=(len(three_kinds), 7))
     panel = make_panel(["probe_obsm:X_scVI"], dataset=fresh(three_kinds, adata=adata))
     assert box(panel, "probe_obsm:X_scVI").value
-    assert box(panel, "probe_obsm:X_scVI").description.endswith("(probe_obsm:X_scVI): 24 trained parameters")
+    assert "24 trained parameters" in row_of(panel, "probe_obsm:X_scVI")
     assert panel.run(wait=True).strategies == ("probe_obsm:X_scVI",)
 
 
@@ -137,20 +172,49 @@ def test_finished_run_returns_its_comparison_and_shows_it(make_panel):
     assert [record.strategy for record in panel.records] == list(DEFAULT)
     assert comparison._repr_html_() in html_of(panel)
     assert said(panel).startswith("Done")
-    assert next(w for w in walk(panel) if isinstance(w, FloatProgress)).value == 1.0
-    pictures = re.findall(r"<img [^>]*>", html_of(panel))
-    texts = [re.search(r'alt="([^"]+)"', picture).group(1) for picture in pictures]
-    assert len(pictures) == 3
-    assert ["frozen_probe" in texts[0], "lora" in texts[1], comparison.best in texts[2]] == [True] * 3
+    assert {w.value for w in walk(panel.runner) if isinstance(w, FloatProgress) and shown(panel, w)} == {1.0}
+
+
+def shown(panel, bar: FloatProgress) -> bool:
+    """Whether a progress bar is in a row that is not hidden."""
+    rows = [w for w in walk(panel) if isinstance(w, StrategyRow) and bar in list(walk(w))]
+    return all(row.box.value for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "pictures"),
+    [("Verdict", 1), ("Maps", 1), ("Confusion", 1), ("Confidence", 2), ("Classes", 0), ("Costs", 0), ("Checks", 0)],
+)
+def test_every_tab_of_a_finished_run_is_drawn(make_panel, name, pictures):
+    panel = make_panel(["pca_logistic", "head"])
+    panel.run(wait=True)
+    found = re.findall(r"<img [^>]*>", tab(panel, name))
+    assert len(found) == pictures
+    assert all(re.search(r'alt="[^"]{20,}"', picture) for picture in found)
+    assert 'role="alert"' not in tab(panel, name)
+    assert len(tab(panel, name)) > 100
+
+
+def test_numbers_in_the_tabs_are_those_of_the_reports(make_panel):
+    panel = make_panel(["pca_logistic", "head"])
+    comparison = panel.run(wait=True)
+    for name, frame in (
+        ("Classes", report.class_metrics_table(comparison)),
+        ("Costs", report.costs_table(comparison)),
+        ("Confidence", report.calibration_table(comparison)),
+    ):
+        cells = re.findall(r"<td>(.*?)</td>", tab(panel, name))
+        wanted = [html.escape(str(value)) for value in frame.to_numpy().ravel()]
+        assert cells[: len(wanted)] == wanted
 
 
 def test_parameter_counts_promised_are_those_of_the_records(make_panel):
     panel = make_panel(OFFERED)
-    promised = {name: box(panel, name).description for name in OFFERED}
+    promised = {name: row_of(panel, name) for name in OFFERED}
     panel.run(wait=True)
     assert len(panel.records) == len(OFFERED)
     for record in panel.records:
-        assert f": {record.cost.trainable_parameters:,} trained parameters" in promised[record.strategy]
+        assert f". {record.cost.trainable_parameters:,} trained parameters." in promised[record.strategy]
 
 
 def test_panel_splits_as_the_function_does(make_panel):
@@ -186,13 +250,15 @@ def test_waiting_for_nothing_says_so(make_panel):
 
 def test_controls_are_locked_while_a_run_is_under_way(make_panel, gate):
     panel = make_panel()
-    locked = [button(panel, "Run"), control(panel, "Profile"), control(panel, "Seed"), box(panel, "lora")]
-    assert [w.disabled for w in (*locked, button(panel, "Cancel"))] == [False] * 4 + [True]
+    locked = [button(panel, "Run"), *(control(panel, name) for name in ("Profile", "Seed", "Labels", "Data"))]
+    locked.append(box(panel, "lora"))
+    assert [w.disabled for w in (*locked, button(panel, "Cancel"))] == [False] * 6 + [True]
     panel.run()
-    assert [w.disabled for w in (*locked, button(panel, "Cancel"))] == [True] * 4 + [False]
+    assert [w.disabled for w in (*locked, button(panel, "Cancel"))] == [True] * 6 + [False]
+    assert "under way" in button(panel, "Run").tooltip
     gate.set()
     panel.wait(60)
-    assert [w.disabled for w in (*locked, button(panel, "Cancel"))] == [False] * 4 + [True]
+    assert [w.disabled for w in (*locked, button(panel, "Cancel"))] == [False] * 6 + [True]
 
 
 def test_two_runs_cannot_overlap(make_panel, gate):
@@ -221,9 +287,9 @@ def test_run_is_disabled_without_a_strategy_and_says_why(make_panel):
     panel = make_panel()
     box(panel, "pca_logistic").value = False
     assert button(panel, "Run").disabled
-    assert button(panel, "Run").tooltip == "Tick a strategy"
+    assert button(panel, "Run").tooltip == "Tick at least one strategy to run."
     assert said(panel) == "Tick at least one strategy to run."
-    with pytest.raises(FrostlineError, match="tick at least one strategy"):
+    with pytest.raises(FrostlineError, match="Tick at least one strategy"):
         panel.run(wait=True)
     assert panel.state == "idle"
 
@@ -248,7 +314,7 @@ def test_cancel_keeps_what_had_finished(make_panel):
     assert panel.state == "cancelled"
     assert [record.strategy for record in panel.records] == ["pca_logistic"]
     assert said(panel) == "Cancelled; 1 finished evaluation(s) kept."
-    assert "<td>pca_logistic</td>" in html_of(panel)
+    assert "<td>pca_logistic</td>" in tab(panel, "Verdict")
     assert not button(panel, "Run").disabled
 
 
@@ -280,17 +346,19 @@ def test_failure_is_shown_kept_and_raised_by_wait(make_panel, monkeypatch):
         raise RuntimeError("no <i>luck</i> & no data")
 
     monkeypatch.setattr(FrozenProbe, "fit", fail)
-    panel = make_panel(["pca_logistic", "frozen_probe"])
+    panel = make_panel(["frozen_probe", "pca_logistic"])
     panel.run()
     with pytest.raises(RuntimeError, match="no <i>luck"):
         panel.wait(60)
     assert panel.state == "failed"
     assert isinstance(panel.error, RuntimeError)
     assert [record.strategy for record in panel.records] == ["pca_logistic"]
+    assert panel.comparison.strategies == ("pca_logistic",)
     alert = html_of(panel).partition('role="alert"')[2]
-    assert "<strong>RuntimeError</strong>: no &lt;i&gt;luck&lt;/i&gt; &amp; no data" in alert
+    assert "<strong>frozen_probe failed</strong>: no &lt;i&gt;luck&lt;/i&gt; &amp; no data" in alert
     assert "<i>" not in html_of(panel)
-    assert said(panel) == "The run failed."
+    assert said(panel) == "frozen_probe failed; 1 evaluation(s) of the others are kept."
+    assert "failed" in row_of(panel, "frozen_probe")
     assert not button(panel, "Run").disabled
 
 
@@ -305,13 +373,17 @@ def test_failure_is_gone_after_a_run_that_succeeds(make_panel, monkeypatch):
     assert 'role="alert"' not in html_of(panel)
 
 
-def test_data_that_suits_no_strategy_fails_before_any_training(make_panel, three_kinds, fresh, monkeypatch):
+def test_what_does_not_suit_the_data_is_said_before_the_run_and_does_not_stop_the_others(
+    make_panel, three_kinds, fresh, monkeypatch
+):
     nobody_knows = fresh(three_kinds, genes=tuple(f"ENSG{i:011d}" for i in range(len(three_kinds.genes))))
-    monkeypatch.setattr(PcaLogistic, "fit", lambda *_: pytest.fail("trained before all strategies had checked"))
-    panel = make_panel(["pca_logistic", "frozen_probe"], dataset=nobody_knows)
+    monkeypatch.setattr(FrozenProbe, "fit", lambda *_: pytest.fail("trained on what its check refuses"))
+    panel = make_panel(["frozen_probe", "pca_logistic"], dataset=nobody_knows)
+    assert "Cannot run: " in row_of(panel, "frozen_probe")
+    assert "look like Ensembl ids" in row_of(panel, "frozen_probe")
     with pytest.raises(FrostlineError, match="look like Ensembl ids"):
         panel.run(wait=True)
-    assert panel.records == ()
+    assert [record.strategy for record in panel.records] == ["pca_logistic"]
 
 
 def test_names_from_the_data_are_escaped(make_panel, three_kinds, fresh):
@@ -322,3 +394,426 @@ def test_names_from_the_data_are_escaped(make_panel, three_kinds, fresh):
     panel.run(wait=True)
     assert "&lt;b&gt;mine&lt;/b&gt;" in html_of(panel)
     assert "<b>" not in html_of(panel)
+
+
+class TestStale:
+    """Results that belong to other settings say so."""
+
+    @pytest.mark.parametrize(
+        ("label", "value", "what"),
+        [
+            ("Seed", 7, "seed"),
+            ("Profile", "full", "profile"),
+            ("Repeats", 2, "repeats"),
+            ("Split", "stratified", "split"),
+        ],
+    )
+    def test_a_change_marks_the_results_and_taking_it_back_unmarks_them(self, make_panel, label, value, what):
+        panel = make_panel(["majority"])
+        panel.run(wait=True)
+        assert (panel.runner.stale, panel.results._banner.value) == ("", "")
+        before = control(panel, label).value
+        control(panel, label).value = value
+        assert panel.runner.stale == what
+        assert f"Changed since: {what}." in panel.results._banner.value
+        assert 'role="status"' in panel.results._banner.value
+        assert what in said(panel)
+        control(panel, label).value = before
+        assert (panel.runner.stale, panel.results._banner.value) == ("", "")
+        assert said(panel) == "Done: 1 evaluations."
+
+    def test_ticking_a_strategy_and_a_hyper_parameter_count_too(self, make_panel):
+        panel = make_panel(["pca_knn"])
+        panel.run(wait=True)
+        box(panel, "majority").value = True
+        assert panel.runner.stale == "strategies"
+        box(panel, "majority").value = False
+        panel.runner._advanced.change("pca_knn", "n_components", 3)
+        assert panel.runner.stale == "hyper-parameters"
+
+    def test_another_label_column_marks_them_until_the_next_run(self, make_panel, three_kinds, fresh):
+        adata = three_kinds.adata.copy()
+        adata.obs["halves"] = np.where(np.arange(len(three_kinds)) % 2, "odd", "even")
+        panel = make_panel(["majority"], dataset=fresh(three_kinds, adata=adata))
+        panel.run(wait=True)
+        control(panel, "Labels").value = "halves"
+        panel.settle(60)
+        assert panel.runner.stale == "labels"
+        assert panel.run(wait=True).classes == ("even", "odd")
+        assert panel.runner.stale == ""
+
+
+class TestResume:
+    """What finished is on the disk, and can be taken over."""
+
+    def test_a_second_panel_takes_over_what_the_first_had_finished(self, make_panel, monkeypatch):
+        first = make_panel(["pca_logistic", "head"])
+        first.observe(lambda change: change.new and first.cancel(), "records")
+        with pytest.raises(Cancelled):
+            first.run(wait=True)
+        first.close()  # as when the kernel dies
+        second = make_panel(["pca_logistic", "head"])
+        second.settle(60)
+        offer = next(w for w in walk(second) if isinstance(w, Checkbox) and "Take over" in w.description)
+        assert offer.description.startswith("Take over 1 of 2 evaluations")
+        assert offer.layout.display is None
+        monkeypatch.setattr(PcaLogistic, "fit", lambda *_: pytest.fail("computed again"))
+        button(second, "Run").click()
+        assert second.wait(60).strategies == ("pca_logistic", "head")
+        assert [record.strategy for record in second.records] == ["pca_logistic", "head"]
+
+    def test_nothing_is_offered_for_other_settings(self, make_panel):
+        make_panel(["majority"], seed=1234).run(wait=True)
+        panel = make_panel(["majority"], seed=1235)
+        panel.settle(60)
+        offer = next(w for w in walk(panel) if isinstance(w, Checkbox) and w not in [r.box for r in rows(panel)])
+        assert offer.layout.display == "none"
+
+    def test_a_run_from_code_computes_everything_unless_told_otherwise(self, make_panel, monkeypatch):
+        panel = make_panel(["pca_logistic"])
+        panel.run(wait=True)
+        monkeypatch.setattr(PcaLogistic, "fit", lambda *_: 1 / 0)
+        assert panel.run(wait=True, resume=True).strategies == ("pca_logistic",)
+        with pytest.raises(ZeroDivisionError):
+            panel.run(wait=True)
+
+
+def rows(panel) -> list[StrategyRow]:
+    return [w for w in walk(panel) if isinstance(w, StrategyRow)]
+
+
+class TestDataPanel:
+    """Sources, columns, and what is wrong with them."""
+
+    @pytest.fixture
+    def make(self):
+        made = []
+
+        def build(*arguments, **options) -> DataPanel:
+            made.append(DataPanel(*arguments, **options))
+            made[-1].settle(60)
+            return made[-1]
+
+        yield build
+        for panel in made:
+            panel.close()
+
+    def test_empty_it_asks_for_data(self, make):
+        panel = make()
+        assert (panel.state, panel.dataset) == ("empty", None)
+        assert "Choose a data set." in html_of(panel)
+
+    def test_a_file_is_judged_as_its_path_is_typed(self, make, counts_file):
+        panel = make(names={})
+        source = control(panel, "Data")
+        source.value = next(value for text, value in source.options if text.startswith("A file"))
+        path = control(panel, "File")
+        assert path.continuous_update
+        for typed, words in (
+            (str(counts_file.parent), "is a folder; in it: mine.h5ad"),
+            (str(counts_file)[:-2], "is no .h5ad file"),
+            (str(counts_file.with_name("yours.h5ad")), "there is no file"),
+        ):
+            path.value = typed
+            assert words in html_of(panel)
+            assert panel.dataset is None
+        path.value = str(counts_file)
+        panel.settle(60)
+        assert panel.state == "failed"  # nothing in the name `kind` says that it holds labels
+        assert "choose the column of obs that holds the cell types" in html_of(panel)
+        control(panel, "Labels").value = "kind"
+        panel.settle(60)
+        assert (panel.state, panel.dataset.name, panel.dataset.label_key) == ("ready", "mine", "kind")
+
+    def test_it_says_the_same_as_the_functions(self, make, pbmc):
+        panel = make("pbmc68k-reduced")
+        assert panel.dataset.fingerprint() == pbmc.fingerprint()
+        text = html_of(panel)
+        assert "700 cells x 765 genes" in text
+        assert "752 of 765 genes are known to checkpoint mini" in text
+        for name, n in pbmc.summary()["cells"].items():
+            assert f"<td>{html.escape(name)}</td>" in text
+            assert f"</span> {n}</td>" in text
+        assert panel.findings == tuple(frostline.checks.check(pbmc, frostline.split(pbmc), "mini"))
+        assert all(html.escape(finding.title) in text for finding in panel.findings)
+
+    def test_an_anndata_of_the_notebook_is_offered_by_its_name(self, make, pbmc):
+        names = {"mine": pbmc.adata, "_old": pbmc.adata, "other": 3}
+        panel = make(names=names)
+        source = control(panel, "Data")
+        texts = [text for text, _ in source.options]
+        assert [text for text in texts if "mine" in text or "_old" in text] == ["mine (700 x 765)"]
+        source.value = next(value for text, value in source.options if text.startswith("mine"))
+        panel.settle(60)
+        assert "raw" in html_of(panel).partition('role="alert"')[2]  # X of it holds scaled values
+        control(panel, "Layer").value = "raw"
+        panel.settle(60)
+        assert (panel.dataset.name, panel.dataset.label_key) == ("mine", "bulk_labels")
+        names["later"] = pbmc.adata.copy()
+        button(panel, "Look again").click()
+        assert "later (700 x 765)" in [text for text, _ in source.options]
+        assert panel.dataset.name == "mine"
+
+    def test_a_wrong_label_column_is_told_with_those_that_there_are(self, make):
+        panel = make("pbmc68k-reduced", label_key="cell_typ")
+        assert panel.state == "failed"
+        alert = html_of(panel).partition('role="alert"')[2]
+        assert "cell_typ" in alert
+        assert "bulk_labels" in alert
+        control(panel, "Labels").value = "louvain"
+        panel.settle(60)
+        assert (panel.state, panel.error, panel.dataset.label_key) == ("ready", None, "louvain")
+        assert 'role="alert"' not in html_of(panel)
+
+    def test_groups_are_offered_and_taken(self, make):
+        panel = make("pancreas")
+        assert panel.dataset.group_key == "donor"
+        assert "4 groups in donor" in html_of(panel)
+        control(panel, "Groups").value = None
+        panel.settle(60)
+        assert panel.dataset.group_key is None
+
+    def test_a_loaded_data_set_keeps_its_values_when_its_labels_change(self, make, three_kinds):
+        panel = make(three_kinds)
+        assert panel.dataset is three_kinds
+        assert control(panel, "Layer").disabled
+
+
+class TestResultPanel:
+    """A comparison, from memory or from a folder."""
+
+    @pytest.fixture
+    def comparison(self, make_record):
+        records = [make_record(name, repeat=r) for name in ("head", "lora") for r in (0, 1)]
+        return frostline.compare(records)
+
+    def show(self, *arguments) -> ResultPanel:
+        panel = ResultPanel(*arguments)
+        panel.settle(60)
+        return panel
+
+    def test_it_shows_what_it_is_given(self, comparison):
+        panel = self.show(comparison)
+        assert comparison._repr_html_() in panel._shown["Verdict"].value
+        assert not any('role="alert"' in shown.value for shown in panel._shown.values())
+
+    def test_it_shows_a_folder_of_artifacts(self, save_artifacts, tmp_path):
+        folder = save_artifacts(tmp_path / "run")
+        panel = self.show(folder)
+        assert panel.comparison == frostline.load_comparison(folder)
+        assert self.show(str(folder)).comparison.strategies == ("pca_logistic", "head")
+
+    def test_a_folder_without_a_comparison_is_an_error(self, tmp_path):
+        with pytest.raises(FrostlineError, match="holds no comparison"):
+            ResultPanel(tmp_path)
+
+    def test_figures_follow_the_controls(self, comparison):
+        panel = self.show(comparison)
+        maps, confusion = panel._shown["Maps"], panel._shown["Confusion"]
+        assert "coloured by label" in maps.value
+        before = maps.value
+        control(panel, "Colour by").value = "confidence"
+        panel.settle(60)
+        assert "coloured by confidence" in maps.value
+        assert maps.value != before
+        control(panel, "Numbers").value = True
+        panel.settle(60)
+        assert "in percent of the true class" in confusion.value
+        control(panel, "Strategy").value = "lora"
+        panel.settle(60)
+        assert "Confusion matrix of lora" in confusion.value
+
+    def test_label_efficiency_and_unknown_cells_are_shown_where_they_were_measured(self, comparison, make_record):
+        assert "Not measured" in self.show(comparison)._shown["Labels"].value
+        records = [make_record("head"), make_record("head", budget=5), make_record("head", budget=10)]
+        assert self.show(frostline.compare(records))._shown["Labels"].value.count("<img") == 1
+
+    def test_export_writes_a_folder_that_passes_its_check(self, comparison, tmp_path):
+        panel = self.show(comparison)
+        control(panel, "Folder").value = str(tmp_path / "out")
+        button(panel, "Export").click()
+        panel.settle(60)
+        assert frostline.artifacts.check(tmp_path / "out").passed
+        assert "passed: " in panel._exported.value
+        assert frostline.load_comparison(tmp_path / "out").records == comparison.records
+
+    def test_export_into_a_folder_of_other_files_is_refused(self, comparison, tmp_path):
+        (tmp_path / "thesis.txt").write_text("precious")
+        panel = self.show(comparison)
+        control(panel, "Folder").value = str(tmp_path)
+        button(panel, "Export").click()
+        panel.settle(60)
+        assert 'role="alert"' in panel._exported.value
+        assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+    def test_without_results_export_is_out_of_use_and_says_why(self):
+        panel = ResultPanel()
+        assert button(panel, "Export").disabled
+        assert "no results" in button(panel, "Export").tooltip
+        with pytest.raises(FrostlineError, match="no results to export"):
+            panel.export()
+
+    def test_one_tab_that_fails_leaves_the_others(self, comparison, monkeypatch):
+        monkeypatch.setattr(report, "costs_table", lambda _: 1 / 0)
+        panel = self.show(comparison)
+        assert "Costs cannot be drawn" in panel._shown["Costs"].value
+        assert 'role="alert"' not in panel._shown["Checks"].value
+
+
+class TestAdvanced:
+    """Hyper-parameters behind the accordion."""
+
+    def open(self, panel, strategy: str):
+        panel.settle(60)
+        panel.runner._advanced.selected_index = 0
+        panel.runner._advanced._which.value = strategy
+
+    def test_every_field_of_the_strategy_has_a_control_with_its_docstring(self, make_panel):
+        panel = make_panel(["lora"])
+        self.open(panel, "lora")
+        told = STRATEGIES["lora"].settings()
+        shown = {
+            w.description: w.tooltip
+            for w in walk(panel.runner._advanced)
+            if getattr(w, "tooltip", None) in told.values()
+        }
+        assert shown == {name: text for name, text in told.items() if name != "checkpoint"}
+
+    def test_a_change_reaches_the_record(self, make_panel):
+        panel = make_panel(["pca_knn"])
+        self.open(panel, "pca_knn")
+        control(panel.runner._advanced, "n_components").value = 5
+        panel.run(wait=True)
+        assert panel.records[0].parameters["n_components"] == 5
+
+    def test_what_the_strategy_refuses_is_told_and_the_value_before_stays(self, make_panel):
+        panel = make_panel(["lora"])
+        self.open(panel, "lora")
+        control(panel.runner._advanced, "targets").value = "q_proj, nonsense"
+        assert "nonsense" in html_of(panel.runner._advanced)
+        assert panel.runner._advanced.changes == {}
+
+
+def test_closing_leaves_no_widget_no_thread_and_no_result_behind(three_kinds, fresh, small_checkpoint):
+    gc.collect()
+    before, threads = set(_instances()), threading.active_count()
+    panel = AnnotationPanel(fresh(three_kinds), strategies=["majority"], checkpoint=str(small_checkpoint))
+    comparison = panel.run(wait=True)
+    watched = [weakref.ref(comparison), weakref.ref(panel.dataset)]
+    del comparison
+    panel.close()
+    assert set(_instances()) == before
+    assert threading.active_count() <= threads
+    del panel
+    gc.collect()
+    assert [reference() for reference in watched] == [None, None]
+
+
+def _instances() -> dict:
+    from ipywidgets.widgets import widget
+
+    return widget._instances
+
+
+def test_closing_cancels_what_runs(make_panel, gate):
+    panel = make_panel(["pca_logistic"])
+    panel.run()
+    thread = panel.runner._thread
+    panel.close()
+    gate.set()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_running_a_cell_again_closes_the_panel_that_it_had_made(make_panel, monkeypatch):
+    from frostline.panels import base
+
+    place = ["cell-1", "execution-1"]
+    monkeypatch.setattr(base, "_where", lambda: tuple(place))
+    first = make_panel()
+    same = make_panel()  # a cell may make two
+    assert first.comm is not None or first.children
+    place[1] = "execution-2"
+    second = make_panel()
+    assert (first.children, same.children) == ((), ())
+    assert second.children
+    place[:] = ["cell-2", "execution-3"]
+    third = make_panel()
+    assert second.children
+    assert third.children
+
+
+def test_two_panels_cannot_run_at_once(make_panel, gate):
+    first, second = make_panel(), make_panel(["majority"])
+    first.run()
+    while "starting" not in row_of_running(first):
+        pass
+    with pytest.raises(FrostlineError, match="another run is under way in this kernel"):
+        second.run(wait=True)
+    gate.set()
+    first.wait(60)
+    assert second.run(wait=True).strategies == ("majority",)
+
+
+def row_of_running(panel) -> str:
+    return "\n".join(w.value for row in rows(panel) for w in walk(row) if isinstance(w, HTML))
+
+
+def test_run_panel_waits_for_data(three_kinds, fresh, small_checkpoint):
+    panel = RunPanel(strategies=["majority"], checkpoint=str(small_checkpoint))
+    assert button(panel, "Run").disabled
+    assert button(panel, "Run").tooltip == "Choose data first."
+    with pytest.raises(FrostlineError, match="Choose data first"):
+        panel.run(wait=True)
+    panel.dataset = fresh(three_kinds)
+    assert not button(panel, "Run").disabled
+    assert panel.run(wait=True).strategies == ("majority",)
+
+
+def test_every_control_has_a_label_and_a_tooltip(make_panel):
+    panel = make_panel()
+    panel.settle(60)
+    controls = [w for w in walk(panel) if hasattr(w, "disabled") and hasattr(w, "description")]
+    assert len(controls) > 25
+    assert [type(w).__name__ for w in controls if not w.description] == []
+    assert [w.description for w in controls if not w.tooltip] == []
+
+
+def test_loss_curve_appears_while_training_and_says_its_numbers(make_panel):
+    panel = make_panel(["head"])
+    panel.run(wait=True)
+    last = panel.records[0].history[-1]
+    said_of = f"epoch {len(panel.records[0].history)}: training loss {last['train_loss']:.3f}"
+    assert f'aria-label="Loss by epoch; {said_of}' in row_of(panel, "head")
+
+
+def test_records_of_a_full_disk_are_kept_in_memory_and_it_is_said(make_panel, monkeypatch):
+    from frostline.journal import Journal
+
+    def full(self, strategy, record):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Journal, "add", full)
+    panel = make_panel(["majority"])
+    panel.run(wait=True)
+    assert "No space left on device" in said(panel)
+    assert len(panel.records) == 1
+
+
+def test_a_setting_that_cannot_be_split_is_told_before_the_run(make_panel):
+    panel = make_panel()
+    control(panel, "Split").value = "group"
+    panel.settle(60)
+    alert = html_of(panel.runner).partition('role="alert"')[2]
+    assert "This cannot be run" in alert
+    assert "group" in alert
+    control(panel, "Split").value = ""
+    panel.settle(60)
+    assert 'role="alert"' not in html_of(panel.runner)
+
+
+def test_dataset_is_what_a_record_field_says(make_panel):
+    panel = make_panel(["majority"])
+    panel.run(wait=True)
+    assert panel.dataset.name == panel.records[0].dataset
+    assert dataclasses.asdict(panel.records[0].cost)["seconds"]

@@ -91,6 +91,7 @@ class Job:
         self.progress = {strategy.name: Progress(strategy.name) for strategy in strategies}
         self.warning = ""
         """Why records are not on disk; empty when they are."""
+        self._compared: tuple[list[tuple[str, int]], Comparison | None] = ([], None)
         self._changed = changed or (lambda _job: None)
         self._records = {(record.strategy, record.repeat): record for record in finished}
         self._unwritten = set(self._records)
@@ -107,9 +108,12 @@ class Job:
 
     @property
     def comparison(self) -> Comparison | None:
-        """What can be compared already; None before anything can."""
+        """What can be compared already; None before anything can. The same object until there is more."""
         complete = complete_records(self.records, self.failures)
-        return compare(complete) if complete else None
+        key = [(record.strategy, record.repeat) for record in complete]
+        if key != self._compared[0]:
+            self._compared = (key, compare(complete) if complete else None)
+        return self._compared[1]
 
     @property
     def fraction(self) -> float:

@@ -30,8 +30,8 @@ class HyperParameters(widgets.Accordion):  # type: ignore[misc]
     >>> from frostline.strategies import build
     >>> advanced = HyperParameters(lambda: None)
     >>> advanced.offer(build(["pca_knn"]))
-    >>> advanced.change("pca_knn", "n_neighbors", 7)
-    >>> advanced.applied(build(["pca_knn"]))[0].parameters["n_neighbors"]
+    >>> advanced.change("pca_knn", "n_components", 7)
+    >>> advanced.applied(build(["pca_knn"]))[0].parameters["n_components"]
     7
     """
 

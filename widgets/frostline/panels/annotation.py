@@ -126,6 +126,6 @@ class AnnotationPanel(Panel):
 
     def close(self) -> None:
         """Cancel what runs, and let go of everything."""
-        self.runner.cancel()
-        self.results.comparison = None
+        if hasattr(self, "runner"):  # a panel that was refused is closed, too
+            self.runner.cancel()
         super().close()

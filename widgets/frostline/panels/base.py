@@ -196,6 +196,8 @@ class Panel(widgets.VBox):  # type: ignore[misc]
 
     def close(self) -> None:
         """Let go of everything: work that waits, widgets, results."""
+        if not hasattr(self, "background"):  # it was refused before it was made
+            return
         self.background.close()
         below = list(walk(self))[1:]
         self.children = ()

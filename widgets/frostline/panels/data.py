@@ -23,7 +23,7 @@ from frostline.splits import split
 if TYPE_CHECKING:
     from anndata import AnnData
 
-FILE = "a file"
+NOTHING, GIVEN, FILE = "nothing", "given", "file"
 SHOWN_CLASSES = 15
 SEVERITY_MARKS = {"error": "✖", "warning": "▲", "note": "●"}
 
@@ -81,6 +81,7 @@ class DataPanel(Panel):
     ) -> None:
         self.checkpoint = checkpoint
         self._names, self._given = names, source
+        self._sources: dict[str, Any] = {}
         self._wanted = {"label": label_key, "group": group_key, "layer": layer}
         self._quiet = False
         self._make_controls()
@@ -143,32 +144,37 @@ class DataPanel(Panel):
     @property
     def source(self) -> Any:
         """What is chosen, as `load_dataset` takes it; None when nothing is."""
-        kind, value = self._source.value or ("none", None)
-        return Path(self._path.value).expanduser() if kind == FILE else value
+        if self._source.value == FILE:
+            return Path(self._path.value).expanduser()
+        return self._sources.get(self._source.value)
 
     def _refresh(self) -> None:
         """Offer what there is to choose from."""
         names = self._names if self._names is not None else _notebook_names()
-        options: list[tuple[str, tuple[str, Any]]] = []
-        given, chosen = self._given, None
+        given, before = self._given, self._source.value
+        self._sources = {}
+        options = [("Choose ...", NOTHING)]
         if given is not None and not isinstance(given, str | Path):
             text = f"{given.name} (given)" if isinstance(given, Dataset) else "the AnnData that was given"
-            chosen = ("given", given)
-            options.append((text, chosen))
-        options += [(name, ("registered", name)) for name in DATASETS]
+            options.append((text, GIVEN))
+            self._sources[GIVEN] = given
+        for name in DATASETS:
+            options.append((name, f"registered {name}"))
+            self._sources[f"registered {name}"] = name
         for name, adata in anndatas(dict(names)).items():
             if adata is not given:
-                options.append((f"{name} ({adata.n_obs:,} x {adata.n_vars:,})", ("notebook", adata)))
-        options += [("A file (.h5ad) ...", (FILE, None))]
-        if isinstance(given, str | Path):
-            chosen = ("registered", str(given)) if str(given) in DATASETS else (FILE, None)
-        before = self._source.value
+                options.append((f"{name} ({adata.n_obs:,} x {adata.n_vars:,})", f"notebook {name}"))
+                self._sources[f"notebook {name}"] = adata
+        options.append(("A file (.h5ad) ...", FILE))
         self._quiet = True
-        self._source.options = [("Choose ...", ("none", None)), *options]
-        kept = next((value for _, value in options if before and value[0] == before[0] and value[1] is before[1]), None)
-        self._source.value = kept or chosen or ("none", None)
-        if chosen and chosen[0] == FILE and not self._path.value:
-            self._path.value = str(given)
+        self._source.options = options
+        if before in [value for _, value in options]:
+            self._source.value = before
+        elif isinstance(given, str | Path):
+            self._source.value = f"registered {given}" if str(given) in DATASETS else FILE
+            self._path.value = "" if str(given) in DATASETS else str(given)
+        else:
+            self._source.value = NOTHING if given is None else GIVEN
         self._quiet = False
         self._show_path()
 
@@ -178,16 +184,16 @@ class DataPanel(Panel):
         self._layer.disabled = self.locked or isinstance(self.source, Dataset)
 
     def _show_path(self) -> None:
-        self._path.layout.display = None if (self._source.value or ("", 0))[0] == FILE else "none"
+        self._path.layout.display = None if self._source.value == FILE else "none"
 
     def _choose(self) -> None:
         """Look at what the source offers, then load it with what is likely."""
         if self._quiet:
             return
         self._show_path()
-        kind = (self._source.value or ("none", None))[0]
+        kind = self._source.value
         self._hint.value = ""
-        if kind == "none":
+        if kind == NOTHING:
             self._reset("empty", "Choose a data set.")
             return
         if kind == FILE:
@@ -258,6 +264,8 @@ class DataPanel(Panel):
                 dataset = source.relabelled(label, group)
             else:
                 dataset = load_dataset(source, label, group_key=group, layer=self._layer.value, name=self._name())
+                if group is None and dataset.group_key is not None:  # a registered one has groups of its own
+                    dataset = dataset.relabelled(label)
         except Exception as error:  # whatever it is, it is shown, and the panel goes on
             self._failed(error)
             return
@@ -265,8 +273,8 @@ class DataPanel(Panel):
 
     def _name(self) -> str | None:
         """Name of the notebook's variable, for tables; other sources have names of their own."""
-        kind = (self._source.value or ("none", None))[0]
-        return str(self._source.label).partition(" (")[0] if kind == "notebook" else None
+        kind, _, name = str(self._source.value).partition(" ")
+        return name if kind == "notebook" else None
 
     def _reset(self, state: str, words: str) -> None:
         self._alert.value, self._facts.value, self._checks.value = "", "", ""

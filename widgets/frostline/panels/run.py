@@ -505,5 +505,6 @@ class RunPanel(Panel):
 
     def close(self) -> None:
         """Cancel what runs, and let go of everything."""
-        self._cancel.set()
+        if hasattr(self, "_cancel"):  # a panel that was refused is closed, too
+            self._cancel.set()
         super().close()
