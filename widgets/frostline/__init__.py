@@ -32,7 +32,7 @@ _HOMES = {
     "evaluate_all": "evaluation",
     "label_efficiency": "evaluation",
     "leave_one_class_out": "evaluation",
-    "join_datasets": "datasets",
+    "join_datasets": "joining",
     "load_checkpoint": "checkpoints",
     "load_dataset": "datasets",
     "profile_table": "profiles",
@@ -72,9 +72,10 @@ if TYPE_CHECKING:
     from frostline import artifacts, checks, clusters, embedding, figures, genes, panels, report, strategies
     from frostline.checkpoints import load_checkpoint
     from frostline.comparison import Comparison, compare
-    from frostline.datasets import Dataset, join_datasets, load_dataset
+    from frostline.datasets import Dataset, load_dataset
     from frostline.embedding import embed
     from frostline.evaluation import evaluate, evaluate_all, label_efficiency, leave_one_class_out
+    from frostline.joining import join_datasets
     from frostline.profiles import profile_table
     from frostline.records import Record
     from frostline.settings import RunSettings
