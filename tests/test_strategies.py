@@ -1166,6 +1166,23 @@ class TestBuild:
         assert head.checkpoint == lora.checkpoint == "somewhere"
         assert (lora.rank, lora.alpha, lora.lora_dropout, lora.targets) == (4, 8, 0.05, ("linear1", "linear2"))
 
+    @pytest.mark.parametrize("name", IN_EPOCHS)
+    def test_every_strategy_in_epochs_takes_its_own_lengths(self, tiny_profile, name):
+        changes = {"full_epochs": 3, "full_lr": 3e-4, "tuning_genes": 33, "min_steps": 7}
+        (strategy,) = strategies.build([name], profile=dataclasses.replace(tiny_profile, **changes))
+        expected = {"head": (6, 5e-3, 8, 0), "full": (3, 3e-4, 4, 1)}.get(name, (2, 5e-3, 4, 0))
+        assert (strategy.epochs, strategy.learning_rate, strategy.patience, strategy.warmup_epochs) == expected
+        assert (strategy.min_steps, strategy.batch_size) == (7, 16)
+        assert name == "head" or strategy.n_genes == 33
+
+    @pytest.mark.parametrize(("profile", "most"), [("quickstart", 1_000), ("full", 2_500)])
+    def test_few_labelled_cells_pass_the_encoder_a_limited_number_of_times(self, profile, most):
+        """The second tutorial trains LoRA for every number of labels and every repeat."""
+        (lora,) = strategies.build(["lora"], profile=profile)
+        for n in (20, 40, 80, 110):
+            plan = lora._plan(0).for_cells(n)
+            assert n * plan.epochs <= most
+
     @pytest.mark.parametrize(
         ("names", "message"),
         [
