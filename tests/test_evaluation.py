@@ -17,7 +17,7 @@ from frostline.evaluation import (
     leave_one_class_out,
     umap_of,
 )
-from frostline.metrics import METRICS, accuracy, chosen_metrics, macro_f1, silhouette
+from frostline.metrics import METRICS, PREDICTED, accuracy, chosen_metrics, macro_f1, silhouette
 from frostline.records import Record
 from frostline.splits import split
 from frostline.strategies import FrozenProbe, HeadTuning, PcaLogistic
@@ -200,6 +200,7 @@ class TestStudies:
             assert (record.cells, record.labels) == (plain.cells, plain.labels)
             assert record.sizes["train"] + record.sizes["validation"] <= record.budget * len(record.classes)
             assert (record.umap, record.validation_probabilities, record.findings) == (None, None, ())
+            assert set(record.metrics) == set(PREDICTED)  # a study is read by its predictions alone
         assert frostline.compare([plain, *records]).label_efficiency()["budget"].isna().tolist() == [False, False, True]
 
     def test_a_budget_that_takes_nothing_away_is_passed_over(self, pbmc, cut):

@@ -54,7 +54,7 @@ from frostline.strategies import (
 from frostline.strategies.adapters import TARGETS
 from frostline.strategies.encoder import EncoderStrategy
 from frostline.strategies.probe import LinearProbe, probe_parameters
-from frostline.strategies.selection import choose, inner_folds
+from frostline.strategies.selection import choose, inner_folds, single_fold
 from frostline.strategies.tuning import EncoderTuning
 
 NAMES = list(STRATEGIES)
@@ -495,6 +495,17 @@ class TestInnerFolds:
         assert sorted(inner_folds(*self.stand_in(["a"] * 3), 5)) == [0, 1, 2]
 
 
+class TestSingleFold:
+    @pytest.mark.parametrize(
+        ("sizes", "held_out"),
+        [([40, 40, 40], 0), ([90, 30, 10], 1), ([900, 100], 1), ([950, 30, 20], 1)],
+    )
+    def test_the_fold_nearest_to_a_third_is_held_out(self, sizes, held_out):
+        folds = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+        np.testing.assert_array_equal(single_fold(folds, 3) == 0, folds == held_out)
+        assert set(single_fold(folds, 3)) == {-1, 0}
+
+
 class TestChoose:
     LABELS = np.array(["A", "B", "A", "B", "rare"])
 
@@ -518,6 +529,26 @@ class TestChoose:
 
     def test_where_no_fold_can_be_scored_the_middle_is_taken(self):
         assert self.chosen([0, 1, 0, 1, 1], sure=(0.9, 0.5, 0.7), labels=np.array(["A", "B", "A", "B", "B"])) == 2.0
+
+    @pytest.mark.parametrize(
+        ("sure", "tried", "best"),
+        [
+            ((0.5, 0.9, 0.8, 0.7, 0.99), 4, 2.0),
+            ((0.5, 0.9, 0.8, 0.85, 0.95), 5, 5.0),
+            ((0.5, 0.6, 0.7, 0.8, 0.9), 5, 5.0),
+        ],
+    )
+    def test_a_single_fold_is_left_after_two_rises_in_a_row(self, sure, tried, best):
+        labels, folds, seen = np.array(list("ABABAB")), np.array([-1, -1, -1, -1, 0, 0]), []
+
+        def candidates(rows, held_out):
+            assert (rows.tolist(), held_out.tolist()) == ([0, 1, 2, 3], [4, 5])
+            for p in sure:
+                seen.append(p)
+                yield np.where(labels[held_out][:, None] == ["A", "B"], p, 1 - p)
+
+        assert choose([1.0, 2.0, 3.0, 4.0, 5.0], labels, folds, candidates, Monitor()) == best
+        assert len(seen) == tried
 
     def test_the_mean_is_over_cells_and_not_over_folds(self):
         """Three cells want the first value, two the second."""
@@ -620,7 +651,7 @@ class TestGenesLogistic:
 
         def model(c):
             binary = LogisticRegression(
-                C=c, l1_ratio=1, solver="liblinear", intercept_scaling=30, max_iter=10_000, random_state=3
+                C=c, l1_ratio=1, solver="liblinear", intercept_scaling=30, tol=1e-3, max_iter=10_000, random_state=3
             )
             return OneVsRestClassifier(binary)
 
@@ -641,6 +672,7 @@ class TestGenesLogistic:
             l1_ratio=1,
             solver="liblinear",
             intercept_scaling=30,
+            tol=1e-3,
             max_iter=10_000,
             random_state=cut.training_seed,
         ).fit(dataset.matrix[cut.train].toarray(), dataset.labels[cut.train])
@@ -650,6 +682,35 @@ class TestGenesLogistic:
             rtol=0,
             atol=1e-3,
         )
+
+    def test_among_many_cells_c_is_chosen_on_one_fold(self, pbmc, cut, fresh, folds_of, monkeypatch):
+        """The same by scikit-learn, for values of C up to the second rise in a row."""
+        monkeypatch.setattr(GenesLogistic, "MANY", len(cut.train) - 1)
+        strategy = GenesLogistic().fit(fresh(pbmc), cut)
+        values, labels = pbmc.expression(cut.train, cut.genes).toarray().astype(float), pbmc.labels[cut.train]
+        folds = folds_of(3)
+        held_out = np.abs(np.bincount(folds) - len(folds) / 3).argmin()
+        losses = []
+        for c in GenesLogistic.GRID:
+            binary = LogisticRegression(
+                C=c, l1_ratio=1, solver="liblinear", intercept_scaling=30, tol=1e-3, max_iter=10_000, random_state=3
+            )
+            model = OneVsRestClassifier(binary).fit(values[folds != held_out], labels[folds != held_out])
+            known = (folds == held_out) & np.isin(labels, model.classes_)
+            truth = np.searchsorted(model.classes_, labels[known])
+            losses.append(-np.log(model.predict_proba(values[known])[np.arange(len(truth)), truth]).sum())
+            if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
+                break
+        assert strategy.chosen == {"C": GenesLogistic.GRID[int(np.argmin(losses))]}
+        assert f"1 above {len(cut.train) - 1} cells" in strategy.budget
+
+    def test_a_cancel_takes_effect_between_the_fits_of_two_classes(self, pbmc, cut, fresh, monkeypatch):
+        fits = []
+        original = LogisticRegression.fit
+        monkeypatch.setattr(LogisticRegression, "fit", lambda self, *given: fits.append(1) or original(self, *given))
+        with pytest.raises(Cancelled):
+            GenesLogistic().fit(fresh(pbmc), cut, Monitor(cancelled=lambda: len(fits) == 2))
+        assert len(fits) == 2
 
 
 class TestPcaKnn:
@@ -1123,6 +1184,23 @@ class TestBuild:
         assert (lora.epochs, lora.learning_rate, lora.batch_size) == (2, 5e-3, 16)
         assert head.checkpoint == lora.checkpoint == "somewhere"
         assert (lora.rank, lora.alpha, lora.lora_dropout, lora.targets) == (4, 8, 0.05, ("linear1", "linear2"))
+
+    @pytest.mark.parametrize("name", IN_EPOCHS)
+    def test_every_strategy_in_epochs_takes_its_own_lengths(self, tiny_profile, name):
+        changes = {"full_epochs": 3, "full_lr": 3e-4, "tuning_genes": 33, "min_steps": 7}
+        (strategy,) = strategies.build([name], profile=dataclasses.replace(tiny_profile, **changes))
+        expected = {"head": (6, 5e-3, 8, 0), "full": (3, 3e-4, 4, 1)}.get(name, (2, 5e-3, 4, 0))
+        assert (strategy.epochs, strategy.learning_rate, strategy.patience, strategy.warmup_epochs) == expected
+        assert (strategy.min_steps, strategy.batch_size) == (7, 16)
+        assert name == "head" or strategy.n_genes == 33
+
+    @pytest.mark.parametrize(("profile", "most"), [("quickstart", 1_000), ("full", 2_500)])
+    def test_few_labelled_cells_pass_the_encoder_a_limited_number_of_times(self, profile, most):
+        """The second tutorial trains LoRA for every number of labels and every repeat."""
+        (lora,) = strategies.build(["lora"], profile=profile)
+        for n in (20, 40, 80, 110):
+            plan = lora.plan(0).for_cells(n)
+            assert n * plan.epochs <= most
 
     @pytest.mark.parametrize(
         ("names", "message"),

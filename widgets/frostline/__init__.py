@@ -32,7 +32,7 @@ _HOMES = {
     "evaluate_all": "evaluation",
     "label_efficiency": "evaluation",
     "leave_one_class_out": "evaluation",
-    "join_datasets": "datasets",
+    "join_datasets": "joining",
     "load_checkpoint": "checkpoints",
     "load_comparison": "archive",
     "load_dataset": "datasets",
@@ -75,9 +75,10 @@ if TYPE_CHECKING:
     from frostline.archive import load_comparison
     from frostline.checkpoints import load_checkpoint
     from frostline.comparison import Comparison, compare
-    from frostline.datasets import Dataset, join_datasets, load_dataset
+    from frostline.datasets import Dataset, load_dataset
     from frostline.embedding import embed
     from frostline.evaluation import evaluate, evaluate_all, label_efficiency, leave_one_class_out
+    from frostline.joining import join_datasets
     from frostline.profiles import profile_table
     from frostline.records import Record
     from frostline.settings import RunSettings

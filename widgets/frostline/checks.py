@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.checkpoints import CHECKPOINTS, CORPUS_GENES, find_folder, load_checkpoint
-from frostline.datasets import DATASETS, PEOPLE_WORDS, Dataset, group_columns
+from frostline.datasets import DATASETS, Dataset
+from frostline.draws import random_across
+from frostline.groups import PEOPLE_WORDS, group_columns
 from frostline.records import SEVERITIES, Finding
-from frostline.splits import Split, random_across
+from frostline.splits import Split
 
 if TYPE_CHECKING:
     import pandas as pd

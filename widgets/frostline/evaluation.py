@@ -124,7 +124,10 @@ def _record(
     labels = dataset.labels[split.test].tolist()
     study = "validation" not in predicted
     known = [] if study else dataset.labels[split.validation].tolist()
-    chosen = {} if study else chosen_metrics(labels, predicted["test"], known, predicted["validation"], split.classes)
+    metrics = prediction_metrics(labels, predicted["test"], split.classes)
+    if not study:
+        metrics |= chosen_metrics(labels, predicted["test"], known, predicted["validation"], split.classes)
+        metrics |= {"silhouette": silhouette(embedding, labels), "knn_purity": knn_purity(embedding, labels)}
     return Record(
         strategy=fitted.name,
         parameters=fitted.parameters,
@@ -142,12 +145,7 @@ def _record(
         cells=tuple(dataset.cells[split.test].tolist()),
         labels=tuple(labels),
         probabilities=predicted["test"],
-        metrics={
-            **prediction_metrics(labels, predicted["test"], split.classes),
-            **chosen,
-            "silhouette": silhouette(embedding, labels),
-            "knn_purity": knn_purity(embedding, labels),
-        },
+        metrics=metrics,
         cost=cost,
         umap=None if study else umap_of(embedding, seed=split.training_seed),
         history=fitted.history_,

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from frostline.datasets import DATASETS, Dataset, expanded, group_columns
+from frostline.datasets import DATASETS, Dataset, expanded
 from frostline.errors import DatasetError
+from frostline.groups import group_columns
 
 if TYPE_CHECKING:
     from anndata import AnnData

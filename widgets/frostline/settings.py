@@ -11,8 +11,9 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from frostline.checkpoints import load_checkpoint
-from frostline.datasets import DATASETS, Dataset, join_datasets, load_dataset, refuse_unknown_source
+from frostline.datasets import DATASETS, Dataset, load_dataset, refuse_unknown_source
 from frostline.errors import FrostlineError, unknown
+from frostline.joining import join_datasets
 from frostline.profiles import get_profile
 from frostline.splits import KINDS, Split, split
 from frostline.strategies import Strategy, build

@@ -8,29 +8,22 @@ names of the groups: reordering the rows of a data set does not change it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.datasets import Dataset, group_columns
+from frostline.datasets import Dataset
+from frostline.draws import DRAWS, OF_THE_REST, PARTS, Rows, joined_rows, names_of, seeded_order
 from frostline.errors import DatasetError, unknown
 from frostline.profiles import Profile, get_profile
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Rows = NDArray[np.int64]
-PARTS = ("train", "validation", "test")
-KINDS = ("stratified", "group", "cross")
-TEST_SHARE = 0.25
-VALIDATION_SHARE = 0.15
-OF_THE_REST = VALIDATION_SHARE / (1 - TEST_SHARE)
-"""Share of the cells that do not test which validate: a fifth."""
-MIN_CELLS = 3
-"""A class needs one cell for each part; smaller classes are left out and listed."""
+KINDS = tuple(DRAWS)
 MIN_BUDGET = 2
 """Labelled cells per class: one that trains, one that validates."""
 
@@ -138,7 +131,7 @@ class Split:
             n_validation = min(max(1, round(OF_THE_REST * n)), len(members["validation"]))
             kept["validation"].append(members["validation"][:n_validation])
             kept["train"].append(members["train"][: n - n_validation])
-        return self._with_parts(dataset, _joined(kept["train"]), _joined(kept["validation"]), budget=n)
+        return self._with_parts(dataset, joined_rows(kept["train"]), joined_rows(kept["validation"]), budget=n)
 
     def without_class(self, dataset: Dataset, name: str) -> Split:
         """Take a class out of training and validation, to see how its test cells stand out.
@@ -180,15 +173,6 @@ class Split:
             raise DatasetError(f"this split was drawn from another data set than {dataset.name!r}")
         parts = _in_order(dataset.cells, {"train": train, "validation": validation, "test": self.test})
         return replace(self, **_described(dataset, parts, self.kind, self.profile), **changes)
-
-
-@dataclass(frozen=True)
-class _Draft:
-    """Rows of each part, what was left out and what must be said."""
-
-    parts: Mapping[str, Rows]
-    left_out: Mapping[str, int]
-    remarks: tuple[str, ...] = ()
 
 
 def split(
@@ -244,8 +228,7 @@ def split(
     kind = kind or ("cross" if dataset.sets else "group" if dataset.group_key else "stratified")
     if kind not in KINDS:
         raise DatasetError(str(unknown("kind of split", kind, KINDS)))
-    draw = {"stratified": _stratified, "group": _by_groups, "cross": _across_sets}[kind]
-    draft = draw(dataset, seed, repeat, profile.max_cells)
+    draft = DRAWS[kind](dataset, seed, repeat, profile.max_cells)
     parts = _in_order(dataset.cells, draft.parts)
     _refuse_untrainable(dataset, parts)
     return Split(
@@ -266,185 +249,20 @@ def _described(dataset: Dataset, parts: Mapping[str, Rows], kind: str, profile: 
     """The rows of the parts and what follows from them: genes, groups, classes without training, fingerprint."""
     groups, labels = dataset.groups, dataset.labels
     trained = set(labels[parts["train"]])
-    names = {} if groups is None else {part: _names(groups[rows]) for part, rows in parts.items()}
+    names = {} if groups is None else {part: names_of(groups[rows]) for part, rows in parts.items()}
     return {
         **parts,
         "genes": variable_genes(dataset, parts["train"], profile.max_genes),
         "groups": names,
-        "untrained": tuple(name for name in _names(labels[parts["test"]]) if name not in trained),
+        "untrained": tuple(name for name in names_of(labels[parts["test"]]) if name not in trained),
         "fingerprint": _fingerprint(dataset, *(parts[part] for part in PARTS), kind=kind, groups=groups),
     }
-
-
-def _names(values: NDArray[np.str_]) -> tuple[str, ...]:
-    return tuple(np.unique(values).tolist())
-
-
-def _stratified(dataset: Dataset, seed: int, repeat: int, max_cells: int) -> _Draft:
-    members, left_out = _classes(dataset, f"{seed}/{repeat}")
-    sizes = _stratified_sizes({name: len(rows) for name, rows in members.items()}, max_cells)
-    parts: dict[str, list[Rows]] = {part: [] for part in PARTS}
-    for name, rows in members.items():
-        n_test = max(1, round(TEST_SHARE * sizes[name]))
-        n_validation = max(1, round(VALIDATION_SHARE * sizes[name]))
-        chosen = rows[: sizes[name]]
-        parts["test"].append(chosen[:n_test])
-        parts["validation"].append(chosen[n_test : n_test + n_validation])
-        parts["train"].append(chosen[n_test + n_validation :])
-    drawn = {part: np.concatenate(rows) for part, rows in parts.items()}
-    return _Draft(drawn, left_out, (*_said_of_small(left_out), *_said_of_optimism(dataset)))
-
-
-def random_across(dataset: Dataset) -> tuple[str, ...]:
-    """Columns whose groups a random split would put on both sides: the group column, or what looks like one.
-
-    Examples
-    --------
-    >>> from frostline.datasets import load_dataset
-    >>> random_across(load_dataset("pancreas")), random_across(load_dataset("pbmc68k-reduced"))
-    (('donor',), ())
-    """
-    if dataset.group_key is not None:
-        return (dataset.group_key,)
-    return tuple(column for column in group_columns(dataset.adata) if column != dataset.label_key)
-
-
-def _said_of_optimism(dataset: Dataset) -> tuple[str, ...]:
-    columns = random_across(dataset)
-    if dataset.sets:
-        return (f"A random split mixes the cells of {' and '.join(dataset.sets)}: optimistic for a new data set.",)
-    if not columns:
-        return ()
-    first, *others = (f"{column!r} ({dataset.adata.obs[column].nunique()} groups)" for column in columns)
-    also = f"; also {', '.join(others)}" if others else ""
-    return (
-        f"The split is random although obs has the column {first}{also}: cells of the same group both train and test, "
-        "so the scores are optimistic for cells of a new one. "
-        f"group_key={columns[0]!r} and kind='group' hold whole groups out.",
-    )
-
-
-def _said_of_small(left_out: Mapping[str, int]) -> tuple[str, ...]:
-    return (f"Left out for having fewer than {MIN_CELLS} cells: {_counted(left_out)}.",) if left_out else ()
-
-
-def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} ({count})" for name, count in counts.items())
-
-
-def _by_groups(dataset: Dataset, seed: int, repeat: int, max_cells: int) -> _Draft:
-    members, left_out = _classes(dataset, f"{seed}/{repeat}")
-    rows = np.concatenate(list(members.values()))
-    groups = _groups_of(dataset)
-    names = _names(groups[rows])
-    if len(names) < 2:
-        others = [column for column in random_across(replace(dataset, group_key=None)) if column != dataset.group_key]
-        raise DatasetError(
-            f"group column {dataset.group_key!r} has one group only ({', '.join(names)}), and holding groups out takes "
-            f"two; choose kind='stratified', or another column (group-like ones: {', '.join(others) or 'none'})"
-        )
-    n_test = max(1, round(TEST_SHARE * len(names)))
-    n_validation = max(1, round(VALIDATION_SHARE * len(names))) if len(names) > 2 else 0
-    order = _in_turn(names, n_test, seed, repeat)
-    named = {"test": order[:n_test], "validation": order[n_test : n_test + n_validation]}
-    named["train"] = order[n_test + n_validation :]
-    parts = {part: rows[np.isin(groups[rows], list(named[part]))] for part in PARTS}
-    remarks = _said_of_small(left_out)
-    if not n_validation:
-        parts["train"], parts["validation"] = _hold_out(dataset.labels, parts["train"])
-        remarks += (
-            f"With two groups in {dataset.group_key!r}, validation cells come from the training group "
-            f"{named['train'][0]}: what is chosen on them, such as a confidence threshold, is optimistic.",
-        )
-    return _Draft(_limited(dataset.labels, parts, max_cells), left_out, remarks)
-
-
-def _groups_of(dataset: Dataset) -> NDArray[np.str_]:
-    if dataset.groups is None:
-        found = ", ".join(group_columns(dataset.adata)) or "none"
-        raise DatasetError(
-            "kind 'group' holds whole groups out, and this data set was loaded without group_key; "
-            f"columns of obs that look like groups: {found}"
-        )
-    return dataset.groups
-
-
-def _in_turn(names: Sequence[str], n: int, seed: int, repeat: int) -> list[str]:
-    """All groups, first the `n` that this repeat holds out: each has its turn before one has a second."""
-    cycle, turn = divmod(repeat, -(-len(names) // n))
-    order = np.array(names)[_seeded_order(np.array(names), f"{seed}/groups/{cycle}")]
-    return [str(name) for name in np.roll(order, -n * turn)]
-
-
-def _across_sets(dataset: Dataset, seed: int, repeat: int, max_cells: int) -> _Draft:
-    if not dataset.sets or dataset.origin is None:
-        raise DatasetError(
-            f"kind 'cross' needs two data sets in one, and {dataset.name!r} is a single one; "
-            "make one with frostline.join_datasets(train, test)"
-        )
-    labels, tests = dataset.labels, dataset.origin == dataset.sets[1]
-    known, tested = (set(labels[side].tolist()) for side in (~tests, tests))
-    foreign = {name: int((labels == name).sum()) for name in sorted(tested - known)}
-    members, small = _classes(dataset, f"{seed}/{repeat}", without=foreign)
-    rows = np.concatenate(list(members.values()))
-    parts = {"train": rows[~tests[rows]], "test": rows[tests[rows]]}
-    if not len(parts["test"]):
-        raise DatasetError(
-            f"no cell of {dataset.sets[1]!r} has a label that can be tested ({_counted(small)} left out)"
-        )
-    remarks = list(_said_of_small(small))
-    if foreign:
-        remarks.append(f"Labels of {dataset.sets[1]} that {dataset.sets[0]} lacks, left out: {_counted(foreign)}.")
-    if members.keys() - tested:
-        absent = ", ".join(sorted(members.keys() - tested))
-        remarks.append(f"Labels of {dataset.sets[0]} without a test cell in {dataset.sets[1]}: {absent}.")
-    groups = None if dataset.groups is None else dataset.groups[parts["train"]]
-    names = () if groups is None else _names(groups)
-    if groups is not None and len(names) > 1:
-        n = max(1, round(VALIDATION_SHARE * len(names)))
-        held = np.isin(groups, _in_turn(names, n, seed, repeat)[:n])
-        parts["train"], parts["validation"] = parts["train"][~held], parts["train"][held]
-    else:
-        parts["train"], parts["validation"] = _hold_out(labels, parts["train"])
-    remarks.append(
-        f"Validation cells come from {dataset.sets[0]}: what is chosen on them, such as a confidence threshold, is "
-        f"optimistic for {dataset.sets[1]}."
-    )
-    return _Draft(_limited(labels, parts, max_cells), {**small, **foreign}, tuple(remarks))
-
-
-def _hold_out(labels: NDArray[np.str_], rows: Rows) -> tuple[Rows, Rows]:
-    """Train and validation rows: of each class with two cells or more a fifth validates, at least one."""
-    chosen = np.zeros(len(rows), dtype=bool)
-    for name in np.unique(labels[rows]):
-        places = np.flatnonzero(labels[rows] == name)
-        if len(places) > 1:
-            chosen[places[: max(1, round(OF_THE_REST * len(places)))]] = True
-    return rows[~chosen], rows[chosen]
-
-
-def _limited(labels: NDArray[np.str_], parts: Mapping[str, Rows], max_cells: int) -> dict[str, Rows]:
-    """A sample of each part that keeps the shares of its classes, in all no more than the profile allows.
-
-    Each part may take its usual share of the cells; what one does not need goes to the others, training first.
-    """
-    shares = {"train": 1 - TEST_SHARE - VALIDATION_SHARE, "test": TEST_SHARE, "validation": VALIDATION_SHARE}
-    sizes = {part: min(len(parts[part]), round(share * max_cells)) for part, share in shares.items()}
-    for part in sizes:
-        sizes[part] += min(max(0, max_cells - sum(sizes.values())), len(parts[part]) - sizes[part])
-    return {part: _sampled(labels, rows, sizes[part]) for part, rows in parts.items()}
-
-
-def _sampled(labels: NDArray[np.str_], rows: Rows, size: int) -> Rows:
-    members = {str(name): rows[labels[rows] == name] for name in np.unique(labels[rows])}
-    sizes = _stratified_sizes({name: len(found) for name, found in members.items()}, size)
-    return _joined([found[: sizes[name]] for name, found in members.items()])
 
 
 def _refuse_untrainable(dataset: Dataset, parts: Mapping[str, Rows]) -> None:
     trained, validated = (set(dataset.labels[parts[part]].tolist()) for part in ("train", "validation"))
     groups = dataset.groups
-    where = f" (group(s) {', '.join(_names(groups[parts['train']])[:5])})" if groups is not None else ""
+    where = f" (group(s) {', '.join(names_of(groups[parts['train']])[:5])})" if groups is not None else ""
     remedy = "choose another group column, another seed, or kind='stratified'"
     if len(trained) < 2:
         raise DatasetError(
@@ -458,55 +276,12 @@ def _refuse_untrainable(dataset: Dataset, parts: Mapping[str, Rows]) -> None:
         )
 
 
-def _classes(dataset: Dataset, salt: str, without: Iterable[str] = ()) -> tuple[dict[str, Rows], dict[str, int]]:
-    """Rows of every class in seeded order, and the classes that are too small with their cells."""
-    order = _seeded_order(dataset.cells, salt)
-    names = [name for name in np.unique(dataset.labels) if name not in set(without)]
-    members = {name: order[dataset.labels[order] == name] for name in names}
-    left_out = {str(name): len(rows) for name, rows in members.items() if len(rows) < MIN_CELLS}
-    members = {str(name): rows for name, rows in members.items() if len(rows) >= MIN_CELLS}
-    if len(members) < 2:
-        raise DatasetError(
-            f"label column {dataset.label_key!r} has {len(members)} class(es) of at least {MIN_CELLS} cells; "
-            f"two are needed (seen: {dataset.summary()['cells'].to_dict()})"
-        )
-    return members, left_out
-
-
-def _seeded_order(cells: NDArray[np.str_], salt: str) -> Rows:
-    """Rows sorted by a hash of (salt, cell id): random, and independent of the rows' order."""
-    keys = [hashlib.blake2b(f"{salt}/{cell}".encode(), digest_size=16).digest() for cell in cells]
-    return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
-
-
 def _shuffled(cells: NDArray[np.str_], rows: Rows, salt: str) -> Rows:
-    return rows[_seeded_order(cells[rows], salt)]
+    return rows[seeded_order(cells[rows], salt)]
 
 
 def _in_order(cells: NDArray[np.str_], parts: Mapping[str, Rows]) -> dict[str, Rows]:
     return {part: parts[part][np.argsort(cells[parts[part]])] for part in PARTS}
-
-
-def _joined(parts: Sequence[Rows]) -> Rows:
-    return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
-
-
-def _stratified_sizes(counts: Mapping[str, int], max_cells: int) -> dict[str, int]:
-    """Cells to keep of each class: proportional, whole, at least MIN_CELLS if there are; largest remainders first.
-
-    They sum to max_cells, unless MIN_CELLS of every class is more than that already.
-    """
-    total = sum(counts.values())
-    if total <= max_cells:
-        return dict(counts)
-    exact = {name: count * max_cells / total for name, count in counts.items()}
-    sizes = {name: max(min(MIN_CELLS, counts[name]), int(share)) for name, share in exact.items()}
-    by_remainder = sorted(counts, key=lambda name: (int(exact[name]) - exact[name], name))
-    for name in by_remainder[: max(0, max_cells - sum(sizes.values()))]:
-        sizes[name] = min(counts[name], sizes[name] + 1)
-    while sum(sizes.values()) > max_cells and max(sizes.values()) > MIN_CELLS:
-        sizes[max(sizes, key=lambda name: sizes[name])] -= 1  # what the small classes got too much
-    return sizes
 
 
 def variable_genes(

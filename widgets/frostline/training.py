@@ -46,12 +46,12 @@ class TrainingPlan:
         >>> plan = TrainingPlan(epochs=8, batch_size=32, learning_rate=2e-3, seed=0, patience=4, min_steps=100)
         >>> few, many = plan.for_cells(40), plan.for_cells(420)
         >>> (few.batch_size, few.epochs, few.patience), (many.batch_size, many.epochs, many.patience)
-        ((8, 24, 12), (32, 8, 4))
+        ((8, 20, 10), (32, 8, 4))
         """
         batch_size = min(self.batch_size, max(SMALLEST_BATCH, n // STEPS_PER_EPOCH))
-        steps = self.epochs * math.ceil(n / batch_size)
-        times = max(1, math.ceil(self.min_steps / steps))
-        return replace(self, batch_size=batch_size, epochs=self.epochs * times, patience=self.patience * times)
+        epochs = max(self.epochs, math.ceil(self.min_steps / math.ceil(n / batch_size)))
+        patience = math.ceil(self.patience * epochs / self.epochs)
+        return replace(self, batch_size=batch_size, epochs=epochs, patience=patience)
 
 
 def train_classifier(

@@ -71,17 +71,7 @@ def declared_names(docnames: Iterable[str]) -> list[str]:
 
 
 def state_of(published: Path, name: str, root: Path) -> State:
-    """Judge one tutorial.
-
-    Parameters
-    ----------
-    published
-        Folder with the executed notebooks, their manifests and artifacts.
-    name
-        Name of the tutorial.
-    root
-        Folder that source notebooks are relative to.
-    """
+    """Judge one tutorial; the arguments are those of `find_problems`."""
     failure = _read_failure(published / f"{name}.failed.json")
     placed = [path for path in (f"{name}.run.json", f"{name}.ipynb", name) if (published / path).exists()]
     if not placed:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from frostline.datasets import Dataset
 from frostline.errors import FrostlineError
-from frostline.profiles import Profile
 from frostline.splits import Split
 from frostline.strategies.base import trained_classes
 from frostline.strategies.head import head_parameters
@@ -32,6 +31,7 @@ class Adapters(EncoderTuning):
     method: ClassVar[str]
     """lora, dora or ia3."""
     libraries: ClassVar[tuple[str, ...]] = ("peft",)
+    profile_key: ClassVar[str] = "lora"
 
     targets: tuple[str, ...] = FEED_FORWARD
     """Layers of each block: linear1, linear2 (feed-forward), q_proj, k_proj, v_proj, out_proj (attention)."""
@@ -41,18 +41,6 @@ class Adapters(EncoderTuning):
         wrong = [target for target in self.targets if target not in TARGETS]
         if wrong or not self.targets:
             raise FrostlineError(f"adapter targets {wrong or 'none'}; known: {', '.join(TARGETS)}")
-
-    @classmethod
-    def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
-        """Build it with the profile's epochs, batch size, learning rate and number of genes."""
-        return cls(
-            checkpoint=checkpoint,
-            epochs=profile.lora_epochs,
-            batch_size=profile.batch_size,
-            learning_rate=profile.lora_lr,
-            n_genes=profile.tuning_genes,
-            min_steps=profile.min_steps,
-        )
 
     @abstractmethod
     def _config(self) -> Any:

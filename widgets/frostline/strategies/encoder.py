@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,13 @@ from frostline.checkpoints import CHECKPOINTS, Checkpoint, load_checkpoint
 from frostline.datasets import Dataset
 from frostline.errors import CheckpointError, DatasetError
 from frostline.monitor import Monitor
+from frostline.profiles import Profile
 from frostline.splits import Split
 from frostline.strategies.base import Strategy, Workload, learned
 from frostline.tokens import MAX_LENGTH
+
+if TYPE_CHECKING:
+    from frostline.training import TrainingPlan
 
 _tried: set[str] = set()
 """Weights that have encoded a cell in this process."""
@@ -100,6 +104,65 @@ class EncoderStrategy(Strategy):
         return opened
 
 
+@dataclass(frozen=True)
+class InEpochs(EncoderStrategy):
+    """A strategy that trains a head, and perhaps more, in epochs with early stopping."""
+
+    profile_key: ClassVar[str]
+    """Prefix of its epochs and its learning rate in a profile: head, lora or full."""
+
+    epochs: int = 8
+    """Longest training; it stops early on the validation loss."""
+    batch_size: int = 32
+    """Cells in one training step."""
+    learning_rate: float = 2e-3
+    """Of AdamW."""
+    dropout: float = 0.1
+    """Between LayerNorm and linear layer of the head."""
+    patience: int = 4
+    """Epochs without a lower validation loss before training stops."""
+    min_steps: int = 100
+    """Optimiser steps that training may take at least; more epochs where few cells train."""
+    warmup_epochs: int = 0
+    """Epochs over which the learning rate rises linearly from zero."""
+
+    @classmethod
+    def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
+        """Build it with the profile's epochs, batch size, learning rate and steps."""
+        return cls(
+            checkpoint=checkpoint,
+            epochs=getattr(profile, f"{cls.profile_key}_epochs"),
+            batch_size=profile.batch_size,
+            learning_rate=getattr(profile, f"{cls.profile_key}_lr"),
+            min_steps=profile.min_steps,
+        )
+
+    @property
+    def budget(self) -> str:
+        """Epochs, and what ends them."""
+        steps = f"(or {self.min_steps} steps, if more)"
+        return f"at most {self.epochs} epochs {steps}, stopped early on the validation loss"
+
+    def check(self, dataset: Dataset, split: Split) -> None:
+        """Refuse also a split without validation cells of the trained classes."""
+        super().check(dataset, split)
+        rows_to_train_on(dataset, split)
+
+    def plan(self, seed: int) -> TrainingPlan:
+        """How long and how fast it trains."""
+        from frostline.training import TrainingPlan
+
+        return TrainingPlan(
+            self.epochs,
+            self.batch_size,
+            self.learning_rate,
+            seed,
+            patience=self.patience,
+            warmup_epochs=self.warmup_epochs,
+            min_steps=self.min_steps,
+        )
+
+
 def known_genes(dataset: Dataset, checkpoint: Checkpoint) -> tuple[str, ...]:
     """Genes of a data set that a checkpoint's vocabulary holds; all of them when it holds none.
 
@@ -128,8 +191,3 @@ def class_numbers(labels: NDArray[np.str_], classes: tuple[str, ...]) -> NDArray
     """
     position = {name: i for i, name in enumerate(classes)}
     return np.array([position[label] for label in labels], dtype=np.int64)
-
-
-def early_stopping(epochs: int, min_steps: int) -> str:
-    """Say how long training may go on."""
-    return f"at most {epochs} epochs (or {min_steps} steps, if more), stopped early on the validation loss"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from frostline.datasets import Dataset
-from frostline.profiles import Profile
 from frostline.splits import Split
 from frostline.strategies.base import trained_classes
 from frostline.strategies.head import head_parameters
@@ -33,6 +32,7 @@ class FullTuning(EncoderTuning):
     title: ClassVar[str] = "Full fine-tuning"
     trains: ClassVar[str] = "every weight of the encoder, and a head"
     expensive: ClassVar[bool] = True
+    profile_key: ClassVar[str] = "full"
 
     epochs: int = 16
     """Longest training; it stops early on the validation loss."""
@@ -40,18 +40,6 @@ class FullTuning(EncoderTuning):
     """Of AdamW, once warmed up."""
     warmup_epochs: int = 1
     """Epochs over which the learning rate rises linearly from zero."""
-
-    @classmethod
-    def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
-        """Build it with the profile's epochs, batch size, learning rate and number of genes."""
-        return cls(
-            checkpoint=checkpoint,
-            epochs=profile.full_epochs,
-            batch_size=profile.batch_size,
-            learning_rate=profile.full_lr,
-            n_genes=profile.tuning_genes,
-            min_steps=profile.min_steps,
-        )
 
     def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
         """All of the encoder, and the head."""

@@ -12,18 +12,17 @@ from numpy.typing import NDArray
 
 from frostline.datasets import Dataset
 from frostline.monitor import Monitor
-from frostline.profiles import Profile
 from frostline.records import Cost
 from frostline.splits import Split
 from frostline.strategies.base import learned, trained_classes
-from frostline.strategies.encoder import EncoderStrategy, class_numbers, early_stopping, known_genes, rows_to_train_on
+from frostline.strategies.encoder import InEpochs, class_numbers, known_genes, rows_to_train_on
 
 if TYPE_CHECKING:
     from frostline.model import Head
 
 
 @dataclass(frozen=True)
-class HeadTuning(EncoderStrategy):
+class HeadTuning(InEpochs):
     """LayerNorm, dropout and a linear layer, trained on frozen `<cls>` states with early stopping.
 
     Examples
@@ -36,40 +35,14 @@ class HeadTuning(EncoderStrategy):
     title: ClassVar[str] = "Head-only tuning"
     trains: ClassVar[str] = "a LayerNorm and a linear head on the frozen encoder"
     on_embedding: ClassVar[bool] = True
+    profile_key: ClassVar[str] = "head"
 
     epochs: int = 60
     """Longest training; it stops early on the validation loss."""
-    batch_size: int = 32
-    """Cells in one training step."""
-    learning_rate: float = 2e-3
-    """Of AdamW."""
-    dropout: float = 0.1
-    """Between LayerNorm and linear layer."""
-    min_steps: int = 100
-    """Optimiser steps that training may take at least; more epochs where few cells train."""
+    patience: int = 8
+    """Epochs without a lower validation loss before training stops."""
 
     head_: Head = learned()
-
-    @property
-    def budget(self) -> str:
-        """Epochs, and what ends them."""
-        return early_stopping(self.epochs, self.min_steps)
-
-    def check(self, dataset: Dataset, split: Split) -> None:
-        """Refuse also a split without validation cells of the trained classes."""
-        super().check(dataset, split)
-        rows_to_train_on(dataset, split)
-
-    @classmethod
-    def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
-        """Build it with the profile's epochs, batch size and learning rate."""
-        return cls(
-            checkpoint=checkpoint,
-            epochs=profile.head_epochs,
-            batch_size=profile.batch_size,
-            learning_rate=profile.head_lr,
-            min_steps=profile.min_steps,
-        )
 
     def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
         """LayerNorm's gain and bias, the linear layer's weights and biases."""
@@ -82,7 +55,7 @@ class HeadTuning(EncoderStrategy):
         import torch
 
         from frostline.model import Head
-        from frostline.training import TrainingPlan, train_classifier
+        from frostline.training import train_classifier
 
         monitor = monitor or Monitor()
         opened = self._open()
@@ -103,9 +76,7 @@ class HeadTuning(EncoderStrategy):
                 head,
                 lambda part, rows: head(states[part][torch.from_numpy(rows)]),
                 targets,
-                TrainingPlan(
-                    self.epochs, self.batch_size, self.learning_rate, split.training_seed, min_steps=self.min_steps
-                ),
+                self.plan(split.training_seed),
                 monitor=monitor.part(0.8, 1.0),
             )
         self._learn(head=head, history=history)

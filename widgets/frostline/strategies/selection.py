@@ -69,6 +69,18 @@ def _whole(groups: NDArray[np.str_], n_folds: int) -> NDArray[np.int64]:
     return folds
 
 
+def single_fold(folds: NDArray[np.int64], n_folds: int) -> NDArray[np.int64]:
+    """Hold out one fold only, the one nearest in size to one of so many equal ones: 0, and -1 for the other cells.
+
+    Examples
+    --------
+    >>> single_fold(np.array([0, 0, 0, 0, 1, 1, 2]), 3)
+    array([-1, -1, -1, -1,  0,  0, -1])
+    """
+    nearest = np.abs(np.bincount(folds) - len(folds) / n_folds).argmin()
+    return np.where(folds == nearest, 0, -1)
+
+
 def choose(
     grid: Sequence[float],
     labels: NDArray[np.str_],
@@ -80,7 +92,8 @@ def choose(
 
     The mean is over cells. Cells of a class that the other folds lack are passed over, and so is a fold
     beside which fewer than two classes are left. Among equals the first value wins: grids begin with
-    the strongest regularisation. When no fold can be scored, the middle of the grid is taken.
+    the strongest regularisation. When no fold can be scored, the middle of the grid is taken. With a single
+    fold the search ends once the loss has risen twice in a row.
 
     Examples
     --------
@@ -103,6 +116,9 @@ def choose(
         for i, probabilities in enumerate(candidates(rows, held_out)):
             monitor.step((fold + i / len(grid)) / n_folds, f"inner fold {fold + 1} of {n_folds}")
             losses[i] -= np.log(np.clip(probabilities[np.arange(len(truth)), truth], 1e-15, None)).sum()
+            if n_folds == 1 and i > 1 and losses[i] > losses[i - 1] > losses[i - 2]:
+                losses[i + 1 :] = np.inf
+                break
         scored += len(held_out)
     return grid[int(losses.argmin())] if scored else grid[len(grid) // 2]
 

@@ -6,7 +6,7 @@ import hashlib
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from frostline.datasets import Dataset
 from frostline.errors import FrostlineError
 from frostline.monitor import Monitor
+from frostline.profiles import Profile
 from frostline.records import Cost
 from frostline.splits import Split, variable_genes
 from frostline.strategies.base import Workload, learned
-from frostline.strategies.encoder import EncoderStrategy, class_numbers, early_stopping, known_genes, rows_to_train_on
+from frostline.strategies.encoder import InEpochs, class_numbers, known_genes, rows_to_train_on
 from frostline.strategies.head import head_arrays, head_from_arrays, head_probabilities
 
 if TYPE_CHECKING:
@@ -26,31 +27,16 @@ if TYPE_CHECKING:
 
     from frostline.model import Encoder, Head
     from frostline.tokens import Tokens
-    from frostline.training import TrainingPlan
 
 KEPT = 3  # sets of states kept: a split has three parts
 
 
 @dataclass(frozen=True)
-class EncoderTuning(EncoderStrategy):
+class EncoderTuning(InEpochs):
     """A strategy that trains weights inside the encoder; which ones, `_thawed` decides."""
 
     n_genes: int = 1_000
     """Genes that it reads: of those that the encoder knows, the ones of the largest variance over training cells."""
-    epochs: int = 8
-    """Longest training; it stops early on the validation loss."""
-    batch_size: int = 32
-    """Cells in one training step."""
-    learning_rate: float = 2e-3
-    """Of AdamW."""
-    dropout: float = 0.1
-    """Between LayerNorm and linear layer of the head."""
-    patience: int = 4
-    """Epochs without a lower validation loss before training stops."""
-    min_steps: int = 100
-    """Optimiser steps that training may take at least; more epochs where few cells train."""
-    warmup_epochs: int = 0
-    """Epochs over which the learning rate rises linearly from zero."""
 
     module_: nn.ModuleDict = learned()
     states_: dict[bytes, tuple[NDArray[np.float32], float]] = learned()
@@ -60,35 +46,16 @@ class EncoderTuning(EncoderStrategy):
     def _thawed(self, encoder: Encoder) -> Encoder:
         """Prepare the encoder so that exactly what shall be trained requires a gradient."""
 
-    @property
-    def budget(self) -> str:
-        """Epochs, and what ends them."""
-        return early_stopping(self.epochs, self.min_steps)
-
-    def check(self, dataset: Dataset, split: Split) -> None:
-        """Refuse also a split without validation cells of the trained classes."""
-        super().check(dataset, split)
-        rows_to_train_on(dataset, split)
+    @classmethod
+    def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
+        """Build it with the profile's number of genes, too."""
+        return replace(super().from_profile(profile, checkpoint), n_genes=profile.tuning_genes)
 
     def workload(self, split: Split) -> Workload:
         """Every epoch trains on the training cells and encodes the validation cells."""
         epochs = self.plan(split.training_seed).for_cells(len(split.train)).epochs
         encoded = (epochs + 1) * len(split.validation) + len(split.test)
         return Workload(encoded, epochs * len(split.train), self.n_genes)
-
-    def plan(self, seed: int) -> TrainingPlan:
-        """How long and how fast it trains."""
-        from frostline.training import TrainingPlan
-
-        return TrainingPlan(
-            self.epochs,
-            self.batch_size,
-            self.learning_rate,
-            seed,
-            patience=self.patience,
-            warmup_epochs=self.warmup_epochs,
-            min_steps=self.min_steps,
-        )
 
     @property
     def _encoder(self) -> Encoder:
@@ -120,12 +87,11 @@ class EncoderTuning(EncoderStrategy):
             encoder = self._thawed(opened.encoder())
             head = Head(opened.config.d_model, len(classes), self.dropout)
             self._learn(module=torch.nn.ModuleDict({"encoder": encoder, "head": head}), states={})
-            plan = self.plan(split.training_seed)
             history = train_classifier(
                 self.module_,
                 lambda part, rows: self._logits(tokens[part].take(rows)),
                 targets,
-                plan,
+                self.plan(split.training_seed),
                 lengths=tokens["train"].lengths,
                 monitor=monitor,
             )
