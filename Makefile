@@ -68,6 +68,7 @@ browser:
 
 bench: $(VENV)/installed-test
 	$(BIN)/python tests/benchmarks/tokens.py
+	$(BIN)/python tests/benchmarks/panels.py
 
 # The numbers of mini's model card, from data that is not shipped: see the card for its sources.
 mini-report: $(VENV)/installed-test

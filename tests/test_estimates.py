@@ -68,11 +68,11 @@ def test_an_estimate_says_whether_it_may_be_less():
 
 class TestWorkload:
     def test_by_hand(self, three_kinds, small_split, small_checkpoint):
-        """90 training cells: batches of 8, 12 a epoch; 2 epochs are 24 steps, and 100 take 5 times as many."""
+        """90 training cells: batches of 8, 12 a epoch; and 100 steps take 9 epochs of 12."""
         how = {"train": np.arange(90), "validation": np.arange(20), "test": np.arange(30)}
         cut = dataclasses.replace(small_split, **how)
         tuning = Lora(checkpoint=str(small_checkpoint), epochs=2, min_steps=100, n_genes=40)
-        assert tuning.workload(cut) == Workload(encoded=10 * 20 + 20 + 30, trained=10 * 90, genes=40)
+        assert tuning.workload(cut) == Workload(encoded=9 * 20 + 20 + 30, trained=9 * 90, genes=40)
         short = dataclasses.replace(tuning, min_steps=0, n_genes=7)
         assert short.workload(cut) == Workload(encoded=2 * 20 + 20 + 30, trained=2 * 90, genes=7)
         for kind in (FrozenProbe, HeadTuning):
