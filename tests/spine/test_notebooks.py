@@ -261,10 +261,15 @@ def test_executed_notebook_holds_the_panel_as_it_stood_at_the_end(executed):
     shown = "\n".join(str(s["state"].get("value", "")) for s in states)
     assert '<span role="status" aria-live="polite">Done' in shown
     assert 'role="alert"' not in shown
-    assert shown.count("<table") == 1
-    assert shown.count("<img alt=") == 3
+    assert len(re.findall(r"<table[^>]*frostline-leaderboard", shown)) == 1
+    pictures = re.findall(r"<img [^>]*>", shown)
+    assert len(pictures) == 5  # intervals, maps, confusion, reliability, risk and coverage
+    assert all(re.search(r'alt="[^"]{20,}"', picture) for picture in pictures)
     progress = [s["state"] for s in states if s["model_name"] == "FloatProgressModel"]
-    assert [(p["value"], p["bar_style"]) for p in progress] == [(1.0, "success")]
+    done = [p["bar_style"] for p in progress if p["value"] == 1.0]
+    assert done == ["success"] * (1 + len(ALL))  # of all, and of each that ran
+    assert {p["value"] for p in progress} == {0.0, 1.0}
+    assert "No results yet" not in shown
 
 
 def test_executed_notebook_repeats_the_results_as_plain_outputs(executed):
