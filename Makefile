@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PROFILE ?= quickstart
 
-.PHONY: help quickstart publish book release test lint lab browser bench mini-report clean
+.PHONY: help quickstart publish book release test lint lab browser bench mini-report screenshots clean
 
 help:
 	@echo "make quickstart  run the tutorial on real cells, check it, build the book"
@@ -17,6 +17,7 @@ help:
 	@echo "make browser     install the Chromium that the browser tests drive"
 	@echo "make bench       speed, measured side by side"
 	@echo "make mini-report LABELLED=folder CORPUS='a.h5ad b.h5ad'  mini's model card"
+	@echo "make screenshots  pictures of the panels for README and book, from a live JupyterLab"
 	@echo "make clean       remove what the other targets made, the environment too"
 
 # Installed again only when the requirements change.
@@ -75,6 +76,9 @@ mini-report: $(VENV)/installed-test
 	for s in 1 2; do $(BIN)/frostline pretrain $(CORPUS) -o artifacts/mini/seed$$s --seed $$s || exit 1; done
 	$(BIN)/python tests/benchmarks/mini_report.py --checkpoint mini artifacts/mini/seed1 artifacts/mini/seed2 \
 	  --labelled $(LABELLED) --corpus $(CORPUS) --card
+
+screenshots: $(VENV)/installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/screenshots.py
 
 clean:
 	rm -rf $(VENV) build artifacts book/published dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,12 +20,19 @@ STYLE = """<style>
 .frostline-panel .frostline-title {font-size: 1.15em; font-weight: 600; border-bottom: 1px solid var(--frostline-line);
   padding: 6px 0 2px}
 .frostline-panel .frostline-quiet {color: var(--frostline-quiet); font-size: 0.92em}
+.frostline-panel .widget-checkbox {height: auto; min-height: 28px; align-items: center}
 .frostline-panel .widget-checkbox label, .frostline-panel .widget-label-basic {white-space: normal; height: auto;
-  line-height: 1.3}
+  line-height: 1.3; display: flex; align-items: center}
+.frostline-panel .widget-checkbox input {flex: none; margin: 0 8px 0 0}
+.frostline-panel select {background-image: \
+url('data:image/svg+xml,<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 18 18">\
+<path d="M5 7l4 4 4-4" fill="none" stroke="%23808080" stroke-width="2"/></svg>') !important}
 .frostline-panel table {border-collapse: collapse; font-size: 0.92em; margin: 4px 0; color: var(--frostline-text)}
 .frostline-panel table :is(th, td) {padding: 3px 9px; text-align: left; vertical-align: top; background: transparent;
   color: var(--frostline-text); border-bottom: 1px solid var(--frostline-line); white-space: normal}
-.frostline-panel table.frostline-numbers :is(th, td):not(:first-child) {text-align: right; white-space: nowrap}
+.frostline-panel table.frostline-numbers :is(th, td):not(:first-child) {text-align: right}
+.frostline-panel table.frostline-numbers td {white-space: nowrap}
+.frostline-panel table.frostline-words td:first-child {white-space: nowrap}
 .frostline-panel caption {text-align: left; padding: 2px 9px; caption-side: top}
 .frostline-panel img {background: #fff; border-radius: 3px; padding: 4px; max-width: 100%; box-sizing: border-box}
 .frostline-panel .frostline-alert {border: 1px solid #d55e00; border-left-width: 5px; padding: 0.5em 1em; margin: 4px 0}
@@ -36,6 +43,7 @@ STYLE = """<style>
 .frostline-panel pre {white-space: pre-wrap; color: var(--frostline-text); background: transparent}
 .frostline-panel .lm-TabBar-content {flex-wrap: wrap !important}
 .frostline-panel .lm-TabBar-tab {flex: 0 1 auto !important; min-width: 0 !important}
+.frostline-panel :is(.lm-TabBar-tab, .jupyter-widget-Collapse-header) {color: var(--frostline-text) !important}
 .frostline-panel .frostline-row {border-bottom: 1px solid var(--frostline-line); align-items: center}
 .frostline-panel :is(button, input, select):focus-visible {outline: 2px solid #0072b2 !important; outline-offset: 1px}
 </style>"""
@@ -76,9 +84,9 @@ def note(text: str, kind: str = "note") -> str:
     return f'<div role="status" class="frostline-{kind}">{html.escape(text)}</div>'
 
 
-def table(frame: Any, caption: str) -> str:
-    """Table of text: the first column to the left, numbers to the right."""
-    shown: str = frame.to_html(index=False, border=0, classes="frostline-numbers", escape=True)
+def table(frame: Any, caption: str, kind: str = "numbers") -> str:
+    """Table of text: the first column to the left, `numbers` to the right, `words` to the left and wrapped."""
+    shown: str = frame.to_html(index=False, border=0, classes=f"frostline-{kind}", escape=True)
     head, _, rest = shown.partition(">")
     return f"{head}><caption class='frostline-quiet'>{html.escape(caption)}</caption>{rest}"
 

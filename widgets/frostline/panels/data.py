@@ -87,6 +87,7 @@ class DataPanel(Panel):
         self._make_controls()
         self._facts, self._checks, self._status = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self._facts.layout.flex, self._checks.layout.flex = "0 1 auto", "1 1 420px"
+        self._facts.layout.margin = "2px 24px 2px 2px"
         row = widgets.Layout(flex_flow="row wrap")
         super().__init__(
             [
@@ -234,14 +235,15 @@ class DataPanel(Panel):
         columns += [(name, name) for name in (label, group) if name is not None and name not in names]
         likely = [entry for entry in columns if entry[1] in found.groups]
         others = [entry for entry in columns if entry[1] not in found.groups]
-        self._label.options = [("Choose ...", None), *dict.fromkeys(columns)]
-        self._label.value = label
-        self._group.options = [("none", None), *dict.fromkeys([*likely, *others])]
-        self._group.value = group
-        self._layer.options = [(name, None if name == "X" else name) for name in found.layers]
+        # "" stands for none: a list whose value is None shows no choice at all
+        self._label.options = [("Choose ...", ""), *dict.fromkeys(columns)]
+        self._label.value = label or ""
+        self._group.options = [("none", ""), *dict.fromkeys([*likely, *others])]
+        self._group.value = group or ""
+        self._layer.options = [(name, "" if name == "X" else name) for name in found.layers]
         if layer is not None and layer not in found.layers:
             self._layer.options = [*self._layer.options, (layer, layer)]
-        self._layer.value = layer
+        self._layer.value = layer or ""
         given = isinstance(self.source, Dataset)
         self._layer.disabled = given
         self._layer.tooltip = "The data set was loaded from its layer already" if given else "Where the values are"
@@ -256,14 +258,16 @@ class DataPanel(Panel):
         self.background.do("load", lambda: self._load_now(source))
 
     def _load_now(self, source: Any) -> None:
-        label, group = self._label.value, self._group.value
+        label, group = self._label.value or None, self._group.value or None
         try:
             if label is None:
                 raise FrostlineError("choose the column of obs that holds the cell types, in the list of labels")
             if isinstance(source, Dataset):
                 dataset = source.relabelled(label, group)
             else:
-                dataset = load_dataset(source, label, group_key=group, layer=self._layer.value, name=self._name())
+                dataset = load_dataset(
+                    source, label, group_key=group, layer=self._layer.value or None, name=self._name()
+                )
                 if group is None and dataset.group_key is not None:  # a registered one has groups of its own
                     dataset = dataset.relabelled(label)
         except Exception as error:  # whatever it is, it is shown, and the panel goes on

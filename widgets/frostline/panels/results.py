@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 DPI = 96
 """Of pictures in the panel; those on disk are finer."""
-MAPPED = ("frozen_probe", "head", "lora", "pca_logistic")
-"""Whose maps are shown at first, the first two that there are."""
+MAPPED = ("frozen_probe", "lora", "pca_logistic", "head")
+"""Whose maps are shown at first, the first two that there are; a head leaves the frozen embedding as it is."""
 NOTHING = "<p>No results yet: press Run.</p>"
 
 
@@ -67,6 +67,8 @@ class ResultPanel(Panel):
     def __init__(self, comparison: Comparison | str | Path | None = None, *, dataset: Dataset | None = None) -> None:
         self.dataset = dataset
         self._shown: dict[str, widgets.HTML] = {}
+        self._offered: dict[widgets.Dropdown, str] = {}
+        """What was shown because nothing was chosen: a run's first strategies give way to better ones."""
         self._quiet = False
         self._make_controls()
         pages = self._pages()
@@ -147,9 +149,10 @@ class ResultPanel(Panel):
         mapped = [*(name for name in MAPPED if name in names), *(name for name in names if name not in MAPPED)]
         first = {self._left: mapped[0], self._right: mapped[min(1, len(mapped) - 1)], self._confused: comparison.best}
         for control, value in first.items():
-            before = control.value
+            chosen = control.value if control.value != self._offered.get(control) else None
             control.options = list(names)
-            control.value = before if before in names else value
+            control.value = chosen if chosen in names else value
+            self._offered[control] = value
         self._quiet = False
         order = list(self._shown)
         selected = self._tabs.selected_index or 0
@@ -278,7 +281,7 @@ def _labels(comparison: Comparison) -> str:
 
 def _costs(comparison: Comparison) -> str:
     costs = table(report.costs_table(comparison), "Means over repeats, as if each strategy had been run alone")
-    return costs + table(report.budgets_table(comparison), "What each was allowed to try, and chose")
+    return costs + table(report.budgets_table(comparison), "What each was allowed to try, and chose", "words")
 
 
 def _checks(comparison: Comparison) -> str:

@@ -34,7 +34,7 @@ class StrategyRow(widgets.HBox):  # type: ignore[misc]
         )  # fmt: skip
         self._facts = widgets.HTML(layout=widgets.Layout(flex="2 1 320px", width="auto"))
         self._bar = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout=widgets.Layout(width="110px"))
-        self._words = widgets.HTML(layout=widgets.Layout(flex="1 1 150px", width="auto"))
+        self._words = widgets.HTML(layout=widgets.Layout(flex="0 1 320px", width="auto"))
         self._curve = widgets.HTML()
         self._progress = widgets.HBox(
             [self._bar, self._words, self._curve],

@@ -1,0 +1,97 @@
+"""Pictures of the panels for README and book, from a live JupyterLab on the data set that needs no network."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+from PIL import Image
+from playwright.sync_api import Locator, Page, sync_playwright
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "tests" / "spine"), str(ROOT / "tests" / "book")]
+
+from chromium import launch  # noqa: E402
+from live_lab import live_lab, run_all_cells  # noqa: E402
+
+IMAGES = ROOT / "book" / "images"
+WIDTH = 1280
+MOST_BYTES = 200_000
+PATIENCE = 600_000
+"""Milliseconds."""
+KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
+CELLS = (
+    "import frostline",
+    """panel = frostline.panels.AnnotationPanel(
+    "pbmc68k-reduced", strategies=["majority", "pca_logistic", "frozen_probe", "head"]
+)
+panel""",
+    "panel.settle()\nprint('estimates' + ' made')",
+)
+
+
+def write_notebook(path: Path) -> None:
+    """A notebook with the panel in it."""
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": KERNELSPEC})
+    notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in CELLS]
+    nbformat.write(notebook, path)
+
+
+def save(locator: Locator, name: str) -> None:
+    """Take a picture; refuse one that is too large for a repository."""
+    picture = Image.open(io.BytesIO(locator.screenshot())).convert("RGB")
+    path = IMAGES / f"{name}.png"
+    picture.save(path, optimize=True)
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise SystemExit(f"{path} has {size:,} bytes, more than {MOST_BYTES:,}")
+    print(f"{size:>9,} bytes  {path.relative_to(ROOT)}  {picture.width} x {picture.height}")
+
+
+def take(page: Page) -> None:
+    """Run the strategies and take the four pictures on the way."""
+    run_all_cells(page)
+    page.locator(".jp-OutputArea-output", has_text="estimates made").wait_for()
+    panel = page.locator(".frostline-annotation-panel")
+    panel.scroll_into_view_if_needed()
+    save(panel.locator(".frostline-data-panel"), "panel_data")
+    panel.get_by_role("button", name="Run").click()
+    panel.get_by_text("Done: 4 evaluations").wait_for()
+    page.locator("img[alt^='Confidence against accuracy']").wait_for(state="attached")
+    page.evaluate("() => document.activeElement.blur()")
+    page.mouse.move(2, 2)
+    save(panel.locator(".frostline-run-panel"), "panel_run")
+    save(panel.locator(".frostline-result-panel"), "panel_results")
+    panel.get_by_role("tab", name="Maps").click()
+    panel.locator("img[alt^='UMAP of the test cells as frozen_probe and pca_logistic']").wait_for()
+    page.mouse.move(2, 2)
+    save(panel.locator(".frostline-result-panel"), "panel_maps")
+
+
+def main() -> None:
+    """Write book/images."""
+    IMAGES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for kind in ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR"):
+            os.environ[f"JUPYTER_{kind}"] = str(folder / kind.lower())
+        os.environ["IPYTHONDIR"] = str(folder / "ipython")
+        os.environ["FROSTLINE_CACHE"] = str(folder / "cache")  # where no earlier run could be taken over from
+        (folder / "notebooks").mkdir()
+        write_notebook(folder / "notebooks" / "panels.ipynb")
+        with live_lab(folder / "notebooks", folder / "lab") as lab, sync_playwright() as playwright:
+            browser = launch(playwright)
+            page = browser.new_page(viewport={"width": WIDTH, "height": 2400}, reduced_motion="reduce")
+            page.set_default_timeout(PATIENCE)
+            lab.open(page, "panels.ipynb")
+            page.keyboard.press("Control+b")  # without the file browser
+            take(page)
+            browser.close()
+
+
+if __name__ == "__main__":
+    main()
