@@ -115,7 +115,8 @@ def instant_umap(monkeypatch):
     import frostline.evaluation
 
     def first_two_columns(embedding, *, seed):
-        return np.array(embedding[:, :2]) if len(embedding) >= frostline.evaluation.MIN_CELLS_FOR_UMAP else None
+        mapped = len(embedding) >= frostline.evaluation.MIN_CELLS_FOR_UMAP and embedding.shape[1] >= 2
+        return np.array(embedding[:, :2]) if mapped else None
 
     monkeypatch.setattr(frostline.evaluation, "umap_of", first_two_columns)
 
