@@ -94,7 +94,7 @@ class Phase:
 PHASES = (
     Phase(steps=1460),
     Phase(
-        steps=1200,
+        steps=400,
         subset_sizes=(96, 192, 384),
         batch_cells=32,
         n_components=50,
