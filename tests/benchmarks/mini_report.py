@@ -18,7 +18,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +68,19 @@ LIMITS = """\
   sorted cells), which favours methods close to PCA.
 - The recipe was found by comparing several on these same tests, so the numbers flatter it somewhat. Seed 0 is
   shipped because it is the first, not because of its scores.
+- The first phase of the shipped seed ran before the second was written: the second went on from its weights as
+  they had been saved. A run from the start can differ from them by rounding.
 - The corpus is blood from three studies. Outside blood this encoder is out of its depth.
 - It makes every step of a tutorial runnable, quickly and offline. To judge scGPT, take its
   official weights."""
 
 
-N_SPLITS = (3, 30, 100)
-"""Half splits that a line of the table stands for; the smaller ones are the first of the largest."""
+N_SPLITS = 100
+HALF_SPLITS = {
+    "half for training, first 3 splits": slice(3),
+    "half for training, first 30 splits": slice(30),
+    f"half for training, all {N_SPLITS} splits": slice(N_SPLITS),
+}
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,8 @@ class Task:
     labels: NDArray[np.str_]
     cuts: list[tuple[NDArray[np.integer], NDArray[np.integer]]]
     """Training and test rows."""
+    lines: dict[str, slice] = field(default_factory=lambda: HALF_SPLITS)
+    """Lines of the table: what the cuts are -> which."""
     pooled: bool = False
     """One macro-F1 over the predictions of all cuts, where single test sets lack classes."""
     blood: bool = True
@@ -97,7 +105,7 @@ class Task:
 
 
 def half_splits(labels: NDArray[np.str_]) -> list[tuple[NDArray[np.integer], NDArray[np.integer]]]:
-    return list(StratifiedShuffleSplit(N_SPLITS[-1], test_size=0.5, random_state=0).split(labels, labels))
+    return list(StratifiedShuffleSplit(N_SPLITS, test_size=0.5, random_state=0).split(labels, labels))
 
 
 def log_normalise(counts: sparse.csr_matrix) -> sparse.csr_matrix:
@@ -109,24 +117,22 @@ def tasks(labelled: Path) -> Iterator[Task]:
     yield from pbmc68k()
     pbmc3k = anndata.read_h5ad(labelled / "pbmc3k_seurat.h5ad")
     labels = pbmc3k.obs["cell_type"].astype(str).to_numpy()
-    yield from_counts("pbmc3k, half for training", pbmc3k, labels, half_splits(labels))
+    yield from_counts("pbmc3k", pbmc3k, labels, half_splits(labels))
 
     kang = anndata.read_h5ad(labelled / "kang_muscat.h5ad")
     labels = kang.obs["cluster_id"].astype(str).to_numpy()
     sample = kang.obs["sample_id"].astype(str)
-    for name, source, target in (
-        ("donor 101 to 107", "101", "107"),
-        ("control to stimulated", "ctrl", "stim"),
-    ):
-        cut = (np.flatnonzero(sample.str.contains(source)), np.flatnonzero(sample.str.contains(target)))
-        yield from_counts(f"Kang, {name}", kang, labels, [cut])
+    pairs = (("101", "107"), ("ctrl", "stim"))
+    cuts = [tuple(np.flatnonzero(sample.str.contains(part)) for part in pair) for pair in pairs]
+    lines = {"donor 101 to 107": slice(0, 1), "control to stimulated": slice(1, 2)}
+    yield replace(from_counts("Kang", kang, labels, cuts), lines=lines)
 
     pancreas = anndata.read_h5ad(labelled / "pancreas_baron_human_175.h5ad")
     donor = pancreas.obs["donor"].astype(str).to_numpy()
     cuts = [(np.flatnonzero(donor != d), np.flatnonzero(donor == d)) for d in np.unique(donor)]
     labels = pancreas.obs["cell_type"].astype(str).to_numpy()
-    task = from_counts("pancreas, donors left out one by one", pancreas, labels, cuts)
-    yield replace(task, pooled=True, blood=False)
+    task = from_counts("pancreas", pancreas, labels, cuts)
+    yield replace(task, lines={"donors left out one by one": slice(None)}, pooled=True, blood=False)
 
 
 def pbmc68k() -> Iterator[Task]:
@@ -137,8 +143,7 @@ def pbmc68k() -> Iterator[Task]:
         adata = sc.datasets.pbmc68k_reduced()
     logged = sparse.csr_matrix(adata.raw.X).astype(np.float32)
     labels = adata.obs["bulk_labels"].astype(str).to_numpy()
-    name = "pbmc68k-reduced, half for training"
-    yield Task(name, logged, logged, list(adata.raw.var_names), labels, half_splits(labels))
+    yield Task("pbmc68k-reduced", logged, logged, list(adata.raw.var_names), labels, half_splits(labels))
 
 
 def from_counts(name, adata, labels, cuts) -> Task:
@@ -225,16 +230,6 @@ class Row:
     def mean(self) -> float:
         return float(np.mean(self.frozen))
 
-    def lines(self) -> Iterator[Row]:
-        """Give it as it is or, of many half splits, the first few, more and all of them."""
-        if self.frozen.shape[1] == 1:
-            yield self
-            return
-        for n in N_SPLITS:
-            pcas = {key: values[:n] for key, values in self.pcas.items()}
-            name = f"{self.name}, {'all' if n == N_SPLITS[-1] else 'first'} {n} splits"
-            yield replace(self, name=name, frozen=self.frozen[:, :n], random=self.random[:, :n], pcas=pcas)
-
 
 class Scores:
     """Macro-F1 by representation, task and cut, kept in a file so that nothing is measured twice."""
@@ -267,8 +262,8 @@ def fixed_score(task: Task, components: Callable[..., NDArray[np.float32]], *arg
     return probe(task, lambda _train: x)
 
 
-def measure(task: Task, checkpoints: list[Checkpoint], corpus: Corpus, n_random: int, scores: Scores) -> Row:
-    """Macro-F1 of every representation on one task."""
+def measure(task: Task, checkpoints: list[Checkpoint], corpus: Corpus, n_random: int, scores: Scores) -> Iterator[Row]:
+    """Macro-F1 of every representation on one task, line by line."""
     first = checkpoints[0]
     frozen = [
         scores.add(each.weights_sha256, task, lambda c=each: frozen_score(task, c.encoder(), c)) for each in checkpoints
@@ -283,7 +278,10 @@ def measure(task: Task, checkpoints: list[Checkpoint], corpus: Corpus, n_random:
         OWN_PCA: lambda: probe(task, lambda train: own_components(task, train)),
     }
     measured = {name: scores.add(name, task, score) for name, score in pcas.items()}
-    return Row(task.name, len(task.labels), task.blood, np.array(frozen), np.array(drawn), measured)
+    for name, cuts in task.lines.items():
+        parts = (np.array(values)[:, cuts] for values in (frozen, drawn))
+        of_pcas = {key: values[cuts] for key, values in measured.items()}
+        yield Row(f"{task.name}, {name}", len(task.labels), task.blood, *parts, of_pcas)
 
 
 def spread(values: NDArray[np.float64]) -> str:
@@ -351,7 +349,7 @@ def differences(rows: list[Row]) -> str:
         "|---|---|---|---|---|",
     ]
     for row in rows:
-        if row.frozen.shape[1] == N_SPLITS[-1]:
+        if row.frozen.shape[1] == N_SPLITS:
             control = row.pcas[CORPUS_PCA]
             d = row.frozen.mean(axis=0) - control
             numbers = f"{d.mean():+.4f} | {d.std(ddof=1):.4f} | {np.sum(d > 0)} of {len(d)}"
@@ -444,8 +442,9 @@ def main() -> None:
     seeds = check_seeds(checkpoints)
     scores = Scores(options.output / "mini_report.json", inputs(options, checkpoints[0]))
     corpus = read_corpus(options.corpus).frequent(arguments_of(checkpoints[0])["settings"]["min_fraction"])
-    measured = [measure(task, checkpoints, corpus, options.random, scores) for task in tasks(options.labelled)]
-    rows = [line for row in measured for line in row.lines()]
+    rows = [
+        row for task in tasks(options.labelled) for row in measure(task, checkpoints, corpus, options.random, scores)
+    ]
     text = sections(checkpoints, rows, seeds)
     (options.output / "mini_report.md").write_text("# What mini is worth\n\n" + text, encoding="utf-8")
     if options.card:
