@@ -468,7 +468,7 @@ class TestUnlikePretraining:
             assert "(5% in those themselves)" in finding.title
         assert "does not know 5,050" in finding.explanation
         assert "activated_stellate 33%" in finding.explanation
-        assert "macro-F1 of 0.65" in finding.explanation
+        assert "macro-F1 of 0.67" in finding.explanation
         assert "whole-human" in finding.remedy
         assert "pca_logistic" in finding.remedy
 

@@ -18,22 +18,12 @@ from frostline.checkpoints import load_checkpoint
 from frostline.corpus import principal_components, read_corpus
 from frostline.errors import Cancelled, DatasetError, FrostlineError
 from frostline.monitor import Monitor
-from frostline.pretraining import PretrainSettings, pretrain
+from frostline.pretraining import Phase, PretrainSettings, pretrain
 
 N_GENES = 120
-SMALL = PretrainSettings(
-    d_model=16,
-    n_layers=2,
-    n_heads=2,
-    d_hid=32,
-    dropout=0.1,
-    n_components=8,
-    subset_sizes=(8, 16),
-    batch_cells=16,
-    mvc_genes=4,
-    learning_rate=3e-3,
-    warmup=5,
-)
+FIRST = Phase(steps=24, subset_sizes=(8, 16), batch_cells=16, n_components=8, learning_rate=3e-3, warmup=5)
+SECOND = Phase(steps=16, subset_sizes=(32,), batch_cells=8, n_components=5, exponent=0.0, learning_rate=1e-3, warmup=2)
+SMALL = PretrainSettings(d_model=16, n_layers=2, n_heads=2, d_hid=32, dropout=0.1, phases=(FIRST, SECOND), mvc_genes=4)
 STEPS = 40
 FILES = ["MODEL_CARD.md", "args.json", "corpus_genes.csv", "history.csv", "model.safetensors", "vocab.json"]
 
@@ -85,11 +75,22 @@ def stop_after(steps: int) -> Monitor:
     return Monitor(cancelled=lambda: next(asked) >= steps)
 
 
-def test_the_loss_falls(finished):
-    history = np.genfromtxt(finished.folder / "history.csv", delimiter=",", names=True)
-    assert history["step"].tolist() == [10, 20, 30, 40]
+def history_of(folder: Path) -> np.ndarray:
+    return np.genfromtxt(folder / "history.csv", delimiter=",", names=True)
+
+
+@pytest.mark.parametrize("phase", [FIRST, SECOND])
+def test_the_loss_falls(corpus, tmp_path, phase):
+    pretrain(corpus, tmp_path, settings=replace(SMALL, phases=(replace(phase, steps=60),)))
+    history = history_of(tmp_path)
     for name in ("loss", "components", "mvc", "contrast"):
         assert history[name][-1] < history[name][0], name
+
+
+def test_history_holds_the_mean_of_every_ten_steps_of_a_phase(finished):
+    history = history_of(finished.folder)
+    assert history["step"].tolist() == [10, 20, 24, 34, 40]
+    assert history["phase"].tolist() == [1, 1, 1, 2, 2]
 
 
 def test_states_differ_between_cells_before_the_first_step(corpus):
@@ -143,7 +144,57 @@ def test_the_global_random_stream_is_left_alone(corpus, tmp_path):
     assert torch.equal(torch.rand(1), expected)
 
 
-@pytest.mark.parametrize("stops", [[3], [16, 7]])
+def state_at_the_border(corpus, folder: Path) -> dict:
+    with pytest.raises(Cancelled):
+        pretrain(corpus, folder, settings=SMALL, monitor=stop_after(24))
+    state = torch.load(folder / pretraining.STATE_FILE, weights_only=True)
+    assert state["step"] == 24
+    return state
+
+
+def test_the_second_phase_starts_from_the_encoder_of_the_first_and_nothing_else(corpus, tmp_path):
+    state = state_at_the_border(corpus, tmp_path / "both")
+    alone = pretrain(corpus, tmp_path / "alone", settings=replace(SMALL, phases=(FIRST,)))
+    expected = load_checkpoint(alone.folder).encoder().state_dict()
+    expected["value_encoder.linear1.weight"] *= 10
+    found = state["model"]
+    assert alone.steps == 24
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-6, atol=0)
+    assert not state["optimizer"]["state"]
+    assert state["heads"]["components.weight"].shape == (5, 16)
+    assert not state["heads"]["w.weight"].any()
+
+
+def test_a_run_of_another_length_is_divided_in_proportion(corpus, tmp_path):
+    done = pretrain(corpus, tmp_path, steps=10, settings=SMALL)
+    history = history_of(done.folder)
+    assert list(zip(history["step"], history["phase"], strict=True)) == [(6, 1), (10, 2)]
+
+
+def test_a_run_too_short_for_a_phase_leaves_it_out(corpus, tmp_path, monkeypatch):
+    """Even when it has to go on from the state of its only step."""
+    with monkeypatch.context() as patch:
+        patch.setattr(pretraining, "save_checkpoint", lambda *_args, **_kwargs: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            pretrain(corpus, tmp_path, steps=1, settings=SMALL)
+    pretrain(corpus, tmp_path, steps=1, settings=SMALL)
+    assert (tmp_path / "history.csv").read_text().splitlines()[1].startswith("1,1,")
+
+
+def test_every_phase_draws_other_batches(corpus):
+    run = pretraining._Run(read_corpus(corpus), 0, STEPS, replace(SMALL, phases=(FIRST, FIRST)))
+    run.start(Path("nowhere"))
+    first = run.batch(0)
+    run.step = 20
+    run.enter_phase()
+    again = run.batch(20)
+    assert first.components.shape == again.components.shape
+    assert not torch.equal(first.components, again.components)
+
+
+@pytest.mark.parametrize("stops", [[3], [16, 7], [24], [30, 2]])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(finished, corpus, tmp_path, stops):
     for steps in stops:
         with pytest.raises(Cancelled, match="of 40"):
@@ -194,6 +245,11 @@ def test_a_finished_run_is_returned_without_training(finished, corpus):
         ({"seed": 3}, "seed"),
         ({"steps": 41}, r"steps \(40 there, 41 here\)"),
         ({"settings": replace(SMALL, d_hid=64)}, "d_hid"),
+        (
+            {"settings": replace(SMALL, phases=(FIRST, replace(SECOND, warmup=3)))},
+            r"in warmup of phase 2 \(2 there, 3 here\);",
+        ),
+        ({"settings": replace(SMALL, phases=(FIRST,))}, "steps of phase 2"),
         ({"corpus": 1}, "corpus"),
     ],
 )
@@ -251,14 +307,15 @@ def test_pooling_keeps_every_count_and_drops_rare_genes(corpus):
     assert {kept.genes[i] for i in kept.measured[1]} == set(kept.genes) & set(second.columns)
 
 
-def test_components_are_those_of_the_log_normalised_cells_scaled_towards_equal_weight(corpus):
+@pytest.mark.parametrize("exponent", [0.0, 0.25, 1.0])
+def test_components_are_those_of_the_log_normalised_cells_scaled_towards_equal_weight(corpus, exponent):
     pooled = read_corpus(corpus)
     counts = pooled.counts.toarray().astype(np.float64)
     logged = np.log1p(counts / counts.sum(axis=1, keepdims=True) * 1e4)
     left, singular, _ = np.linalg.svd(logged - logged.mean(axis=0), full_matrices=False)
-    expected = left[:, :4] * singular[:4] ** 0.25
+    expected = left[:, :4] * singular[:4] ** exponent
     expected /= np.sqrt((expected**2).mean())
-    scores = principal_components(pooled, 4, seed=0)
+    scores = principal_components(pooled, 4, seed=0, exponent=exponent)
     signs = np.sign((scores * expected).sum(axis=0))
     np.testing.assert_allclose(scores * signs, expected, atol=1e-3)
 
@@ -326,10 +383,19 @@ def test_too_few_cells_are_refused(corpus, tmp_path):
         pretrain(corpus, tmp_path, steps=2)
 
 
-@pytest.mark.parametrize("change", [{"d_model": 15}, {"subset_sizes": ()}, {"batch_cells": 1}])
-def test_settings_that_make_no_sense_are_refused(change):
+@pytest.mark.parametrize(
+    ("settings", "change"),
+    [
+        (SMALL, {"d_model": 15}),
+        (SMALL, {"phases": ()}),
+        (FIRST, {"subset_sizes": ()}),
+        (FIRST, {"batch_cells": 1}),
+        (FIRST, {"steps": 0}),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, change):
     with pytest.raises(FrostlineError, match=next(iter(change))):
-        replace(SMALL, **change)
+        replace(settings, **change)
 
 
 @pytest.mark.parametrize("change", [{"steps": 0}, {"save_every": 0}])

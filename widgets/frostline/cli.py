@@ -226,7 +226,7 @@ def pretrain(
     corpus: Annotated[list[Path], typer.Argument(metavar="CORPUS.h5ad...", help="Counts of unlabelled cells.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new checkpoint.")],
     seed: Annotated[int, typer.Option(help="Of initial weights, subsets and batches.")] = 0,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1460,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps; as many as made mini if not given.")] = None,
 ) -> None:
     """Pre-train a small encoder on unlabelled cells; interrupted, the same command goes on."""
     from frostline.monitor import Monitor

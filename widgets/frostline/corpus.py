@@ -165,15 +165,15 @@ def _check_counts(matrix: sparse.csr_matrix, path: Path) -> None:
         )
 
 
-def principal_components(corpus: Corpus, n_components: int, seed: int) -> NDArray[np.float32]:
-    """(n_cells, n_components) scores: unit variance times singular value ^ 0.25, mean square 1 in all.
+def principal_components(corpus: Corpus, n_components: int, seed: int, exponent: float) -> NDArray[np.float32]:
+    """(n_cells, n_components) scores: unit variance times singular value ^ exponent, mean square 1 in all.
 
-    The exponent lets the leading components count for more without drowning the others.
+    An exponent between 0 and 1 lets the leading components count for more without drowning the others.
     """
     from sklearn.decomposition import PCA
 
     pca = PCA(n_components, svd_solver="arpack", random_state=seed)
-    scores = pca.fit_transform(corpus.log_normalised()) / pca.singular_values_**0.75
+    scores = pca.fit_transform(corpus.log_normalised()) / pca.singular_values_ ** (1 - exponent)
     return np.asarray(scores / np.sqrt(np.mean(scores**2)), dtype=np.float32)
 
 

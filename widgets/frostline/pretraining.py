@@ -6,8 +6,10 @@ cell. Gene embeddings start from co-expression and the first layer starts as an 
 `<cls>` states differ between cells before the first step; from an ordinary start a post-norm encoder of
 this size gives nearly the same state to every cell for hundreds of steps.
 
-Every batch is a pure function of the seed and the step, so a run that was stopped goes on as if it had not
-been. Import this module where it is used: it needs torch.
+The first phase of a run shows small subsets and asks for the leading components foremost; the second shows
+larger ones and asks for all components alike, those that tell rare and related cell types apart among them.
+Every phase starts with new heads and a new optimiser. Every batch is a pure function of the seed and the
+step, so a run that was stopped goes on as if it had not been. Import this module where it is used: it needs torch.
 
 Sources: Cui et al., Nature Methods 2024 (10.1038/s41592-024-02201-0) for the architecture and MVC; van den
 Oord et al. 2018 (arXiv:1807.03748) for InfoNCE.
@@ -18,8 +20,10 @@ from __future__ import annotations
 import json
 import math
 import os
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +58,54 @@ _MEAN_OF, _LAST = 10, 100  # steps a row of history.csv stands for; steps whose 
 
 
 @dataclass(frozen=True)
+class Phase:
+    """A stretch of a run with its own heads, optimiser and learning-rate schedule.
+
+    Examples
+    --------
+    >>> Phase(steps=1200, subset_sizes=(96, 192)).batch_cells
+    64
+    """
+
+    steps: int
+    """Steps of the phase, in a run of as many as all phases have; others are divided in proportion."""
+    subset_sizes: tuple[int, ...] = (48, 96, 160)
+    """Genes a cell shows in one step; one of these sizes is drawn per step."""
+    batch_cells: int = 64
+    """Cells a step, each seen as two gene subsets."""
+    n_components: int = 64
+    """Principal components of the pooled log-normalised cells to be told from `<cls>`."""
+    exponent: float = 0.25
+    """A component's standard deviation is its singular value to this power: 0 weights all alike."""
+    learning_rate: float = 2e-4
+    """Peak learning rate of AdamW; 1e-3 lets a post-norm encoder collapse."""
+    warmup: int = 100
+    """Steps over which the learning rate rises from zero; it falls as a cosine to the last step."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise FrostlineError(f"the steps of a phase must be at least 1, got {self.steps}")
+        if not self.subset_sizes or min(self.subset_sizes) < 1:
+            raise FrostlineError(f"subset_sizes must hold positive numbers of genes, got {self.subset_sizes}")
+        if self.batch_cells < 2:
+            raise FrostlineError("batch_cells must be at least 2: InfoNCE compares cells with one another")
+
+
+PHASES = (
+    Phase(steps=1460),
+    Phase(
+        steps=400,
+        subset_sizes=(96, 192, 384),
+        batch_cells=32,
+        n_components=50,
+        exponent=0.0,
+        learning_rate=1e-4,
+        warmup=50,
+    ),
+)
+
+
+@dataclass(frozen=True)
 class PretrainSettings:
     """Hyper-parameters of a pre-training run, the seed and the number of steps aside.
 
@@ -75,12 +127,8 @@ class PretrainSettings:
     """Dropout while pre-training; the random gene subsets already regularise."""
     min_fraction: float = 0.01
     """A gene enters the vocabulary when at least this fraction of the cells of one set express it."""
-    n_components: int = 64
-    """Principal components of the pooled log-normalised cells to be told from `<cls>`."""
-    subset_sizes: tuple[int, ...] = (48, 96, 160)
-    """Genes a cell shows in one step; one of these sizes is drawn per step."""
-    batch_cells: int = 64
-    """Cells a step, each seen as two gene subsets."""
+    phases: tuple[Phase, ...] = PHASES
+    """One after the other; each goes on from the encoder of the one before."""
     mvc_genes: int = 32
     """Expressed genes, and as many random measured ones, whose bins are told from `<cls>`."""
     mvc_weight: float = 0.5
@@ -89,24 +137,34 @@ class PretrainSettings:
     """Weight of InfoNCE between the two subsets."""
     temperature: float = 0.1
     """Of InfoNCE, over cosine similarities."""
-    learning_rate: float = 2e-4
-    """Peak learning rate of AdamW; 1e-3 lets a post-norm encoder collapse."""
     embedding_rate: float = 0.3
-    """Learning rate of the gene embeddings as a fraction of `learning_rate`."""
+    """Learning rate of the gene embeddings as a fraction of that of the phase."""
     weight_decay: float = 0.01
     """Of AdamW, on every parameter."""
-    warmup: int = 100
-    """Steps over which the learning rate rises from zero; it falls as a cosine to the last step."""
     clip: float = 1.0
     """Largest norm of the gradient."""
 
     def __post_init__(self) -> None:
         if self.d_model % self.n_heads:
             raise FrostlineError(f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}")
-        if not self.subset_sizes or min(self.subset_sizes) < 1:
-            raise FrostlineError(f"subset_sizes must hold positive numbers of genes, got {self.subset_sizes}")
-        if self.batch_cells < 2:
-            raise FrostlineError("batch_cells must be at least 2: InfoNCE compares cells with one another")
+        if not self.phases:
+            raise FrostlineError("phases must hold at least one phase")
+
+    @property
+    def steps(self) -> int:
+        """Steps of all phases together."""
+        return sum(phase.steps for phase in self.phases)
+
+    def ends(self, steps: int) -> tuple[int, ...]:
+        """Return the step at which each phase of a run of `steps` ends.
+
+        Examples
+        --------
+        >>> PretrainSettings(phases=(Phase(steps=3), Phase(steps=1))).ends(100)
+        (75, 100)
+        """
+        totals = accumulate(phase.steps for phase in self.phases)
+        return tuple(round(steps * total / self.steps) for total in totals)
 
 
 @dataclass(frozen=True)
@@ -118,7 +176,7 @@ class Pretrained:
     n_genes: int
     steps: int
     losses: Mapping[str, float]
-    """Means over the last 100 steps: the total, components, mvc, contrast."""
+    """Means over the last 100 steps of the last phase: the total, components, mvc, contrast."""
 
 
 def pretrain(
@@ -126,7 +184,7 @@ def pretrain(
     output: Path,
     *,
     seed: int = 0,
-    steps: int = 1460,
+    steps: int | None = None,
     settings: PretrainSettings | None = None,
     save_every: int = 100,
     monitor: Monitor | None = None,
@@ -144,7 +202,7 @@ def pretrain(
         Folder for the checkpoint, corpus_genes.csv, history.csv and MODEL_CARD.md. A run that was stopped
         leaves its state there and goes on from it; a finished one is returned as it is.
     seed, steps
-        Of all draws; optimiser steps of `settings.batch_cells` cells.
+        Of all draws; optimiser steps, as many as the phases of the settings have unless told otherwise.
     settings
         The remaining hyper-parameters; the defaults made `mini`.
     save_every
@@ -161,10 +219,12 @@ def pretrain(
     Cancelled
         The monitor said so; the state is saved, and the same call goes on from there.
     """
+    settings = settings or PretrainSettings()
+    steps = settings.steps if steps is None else steps
     if steps < 1 or save_every < 1:
         raise FrostlineError(f"steps and save_every must be at least 1, got {steps} and {save_every}")
     monitor = monitor or Monitor()
-    run = _Run(read_corpus(corpus), seed, steps, settings or PretrainSettings())
+    run = _Run(read_corpus(corpus), seed, steps, settings)
     finished = _finished(output, run.plan)
     if finished:
         return finished
@@ -232,11 +292,10 @@ class Batch:
     """(B, G) their bins / 50, 0 where not expressed."""
 
 
-def _heads(settings: PretrainSettings) -> nn.ModuleDict:
-    """Build what reads the objectives from `<cls>`; thrown away after pre-training."""
-    d = settings.d_model
+def _heads(d: int, n_components: int) -> nn.ModuleDict:
+    """Build what reads the objectives from `<cls>`; thrown away after the phase."""
     w = nn.Linear(d, d, bias=False)
-    parts = {"components": nn.Linear(d, settings.n_components), "gene2query": nn.Linear(d, d), "w": w}
+    parts = {"components": nn.Linear(d, n_components), "gene2query": nn.Linear(d, d), "w": w}
     nn.init.zeros_(w.weight)
     return nn.ModuleDict(parts)
 
@@ -269,7 +328,8 @@ class _Run:
         self.plan: dict[str, Any] = json.loads(json.dumps(plan))
         self.step = 0
         self.history: list[list[float]] = []  # LOSSES of each step
-        wanted = max(settings.d_model, settings.n_components)
+        self.ends = settings.ends(steps)
+        wanted = max(settings.d_model, *(phase.n_components for phase in settings.phases))
         if min(self.corpus.counts.shape) <= wanted:
             raise DatasetError(
                 f"the corpus has {self.corpus.counts.shape[0]} cells and {len(self.corpus.genes)} frequent "
@@ -278,24 +338,43 @@ class _Run:
 
     def start(self, state: Path) -> None:
         """Initialise everything, or go on from a saved state."""
-        settings = self.settings
         saved = _load_state(state, self.plan) if state.is_file() else None
-        self.components = principal_components(self.corpus, settings.n_components, self.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.model = build_encoder(self.corpus, settings, self.seed).train()
-            self.heads = _heads(settings)
-            self.noise = torch.get_rng_state()  # of dropout
-        table = self.model.encoder.embedding.weight
-        rest = [p for p in [*self.model.parameters(), *self.heads.parameters()] if p is not table]
-        groups = [{"params": [table], "scale": settings.embedding_rate}, {"params": rest, "scale": 1.0}]
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
-        self._epoch = -1
+            self.model = build_encoder(self.corpus, self.settings, self.seed).train()
+            self.noise = torch.get_rng_state()  # of heads and dropout
+        if saved:
+            self.step, self.history = saved["step"], saved["history"]
+        self.enter_phase()
         if saved:
             self.model.load_state_dict(saved["model"])
             self.heads.load_state_dict(saved["heads"])
             self.optimizer.load_state_dict(saved["optimizer"])
-            self.step, self.history, self.noise = saved["step"], saved["history"], saved["noise"]
+            self.noise = saved["noise"]
+
+    def phase_of(self, step: int) -> int:
+        """Return which phase a step belongs to, its end belonging to the next if there is one."""
+        return bisect_right(self.ends, min(step, self.steps - 1))
+
+    def enter_phase(self) -> None:
+        """Make what every phase has of its own, for the one that this step belongs to."""
+        settings, index = self.settings, self.phase_of(self.step)
+        self.phase = settings.phases[index]
+        self.first, self.end = (0, *self.ends)[index : index + 2]
+        n_cells = self.corpus.counts.shape[0]
+        self.batch_cells = min(self.phase.batch_cells, n_cells)
+        self._epoch = -1
+        self.components = principal_components(
+            self.corpus, self.phase.n_components, self.seed, exponent=self.phase.exponent
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self.noise)
+            self.heads = _heads(settings.d_model, self.phase.n_components)
+            self.noise = torch.get_rng_state()
+        table = self.model.encoder.embedding.weight
+        rest = [p for p in [*self.model.parameters(), *self.heads.parameters()] if p is not table]
+        groups = [{"params": [table], "scale": settings.embedding_rate}, {"params": rest, "scale": 1.0}]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
 
     def message(self) -> str:
         """Say where the run is, in a few words."""
@@ -304,7 +383,8 @@ class _Run:
 
     def advance(self) -> None:
         """Do one step."""
-        rate = self.settings.learning_rate * _schedule(self.step, self.steps, self.settings.warmup)
+        done, length = self.step - self.first, self.end - self.first
+        rate = self.phase.learning_rate * _schedule(done, length, self.phase.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         with torch.random.fork_rng(devices=[]):
@@ -320,12 +400,14 @@ class _Run:
         self.optimizer.step()
         self.history.append([float(loss.detach()) for loss in losses])
         self.step += 1
+        if self.step == self.end < self.steps:
+            self.enter_phase()
 
     def batch(self, step: int) -> Batch:
-        """Draw the batch of a step: a pure function of the seed and the step."""
-        n_cells = len(self.components)
-        n = min(self.settings.batch_cells, n_cells)
-        epoch, place = divmod(step, n_cells // n)
+        """Draw the batch of a step of this phase: a pure function of the seed and the step."""
+        n, n_cells = self.batch_cells, len(self.components)
+        epoch, place = divmod(step - self.first, n_cells // n)
+        epoch += self.first  # no two epochs of a run have the same number
         if epoch != self._epoch:  # values that admit several bins get others in every epoch
             self._epoch = epoch
             self._order = np.random.default_rng([self.seed, epoch]).permutation(n_cells)
@@ -333,7 +415,7 @@ class _Run:
         cells = self._order[place * n : (place + 1) * n]
         tokens = self._tokens.take(cells)
         rng = np.random.default_rng([self.seed, epoch, place])
-        size = int(rng.choice(self.settings.subset_sizes))
+        size = int(rng.choice(self.phase.subset_sizes))
         length = 1 + min(size, int(tokens.lengths.max()))
         subsets = [draw_subset(tokens, size, length, rng) for _ in range(2)]
         asked = self._questions(cells, tokens, rng)
@@ -363,14 +445,14 @@ class _Run:
 
     def finish(self, folder: Path) -> Pretrained:
         """Write the checkpoint, its history and its card; remove the state."""
-        last = np.mean(self.history[-_LAST:], axis=0)
+        last = np.mean(self.history[self.first :][-_LAST:], axis=0)
         losses = {name: round(float(value), 4) for name, value in zip(LOSSES, last, strict=True)}
         fold_values(self.model)
         extra = {**self.plan, "objective": _objective(self.settings), "final_losses": losses}
         save_checkpoint(folder, self.model, self.corpus.vocabulary, extra=extra)
         self.statistics.write(folder / CORPUS_GENES)
-        _write_history(self.history, folder / "history.csv")
-        (folder / "MODEL_CARD.md").write_text(_card(self, losses), encoding="utf-8")
+        _write_history(self.history, self.ends, folder / "history.csv")
+        (folder / "MODEL_CARD.md").write_text(_card(self), encoding="utf-8")
         (folder / STATE_FILE).unlink()
         return Pretrained(folder, len(self.components), len(self.corpus.genes), self.steps, losses)
 
@@ -392,14 +474,22 @@ def _load_state(path: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_plan(found: Mapping[str, Any], plan: Mapping[str, Any], folder: Path) -> None:
     """Refuse to go on with, or to overwrite, a run of another plan."""
-    old, new = ({**part, **part.get("settings", {})} for part in (found, plan))
-    names = [name for name in new if name != "settings" and old.get(name) != new[name]]
+    old, new = _flat(found), _flat(plan)
+    names = [name for name in {**new, **old} if old.get(name) != new.get(name)]
     if names:
-        seen = [n if n == "corpus" else f"{n} ({old.get(n)} there, {new[n]} here)" for n in names]
+        seen = [n if n == "corpus" else f"{n} ({old.get(n)} there, {new.get(n)} here)" for n in names]
         raise FrostlineError(
             f"{folder} holds a pre-training run that differs in {', '.join(seen)}; "
             "choose another folder, or repeat that run's arguments to go on with it"
         )
+
+
+def _flat(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Name -> value of everything that decides a run's weights; those of a phase are named after it."""
+    settings = dict(plan.get("settings", {}))
+    phases = settings.pop("phases", [])
+    parts = {f"{name} of phase {i}": value for i, phase in enumerate(phases, 1) for name, value in phase.items()}
+    return {name: plan.get(name) for name in ("corpus", "seed", "steps")} | settings | parts
 
 
 def _finished(folder: Path, plan: Mapping[str, Any]) -> Pretrained | None:
@@ -414,28 +504,44 @@ def _finished(folder: Path, plan: Mapping[str, Any]) -> Pretrained | None:
 
 
 def _objective(settings: PretrainSettings) -> str:
+    counts = " then ".join(str(phase.n_components) for phase in settings.phases)
     return (
-        f"mean squared error of {settings.n_components} principal components of the cell from <cls>, "
+        f"mean squared error of {counts} principal components of the cell from <cls>, "
         f"+ {settings.mvc_weight:g} x MVC, + {settings.contrast_weight:g} x InfoNCE between two random gene "
         "subsets of the cell"
     )
 
 
-def _write_history(history: Sequence[Sequence[float]], path: Path) -> None:
-    """One row for every ten steps: the last of them, and the means of the losses."""
-    chunks = [history[start : start + _MEAN_OF] for start in range(0, len(history), _MEAN_OF)]
-    steps = np.cumsum([len(chunk) for chunk in chunks])
-    rows = np.column_stack([steps, [np.mean(chunk, axis=0) for chunk in chunks]])
-    header = ",".join(("step", *LOSSES))
-    np.savetxt(path, rows, fmt=["%d", *["%.5f"] * len(LOSSES)], delimiter=",", header=header, comments="")
+def _write_history(history: Sequence[Sequence[float]], ends: Sequence[int], path: Path) -> None:
+    """One row for every ten steps of a phase: the last of them, the phase, and the means of the losses."""
+    lines = [",".join(("step", "phase", *LOSSES))]
+    for number, (first, end) in enumerate(pairwise((0, *ends)), 1):
+        for start in range(first, end, _MEAN_OF):
+            stop = min(start + _MEAN_OF, end)
+            means = np.mean(history[start:stop], axis=0)
+            lines.append(",".join([str(stop), str(number), *(f"{mean:.5f}" for mean in means)]))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _card(run: _Run, losses: Mapping[str, float]) -> str:
+def _phase_rows(run: _Run) -> tuple[str, str]:
+    """Return table rows: what each phase showed and asked for, and its losses at both ends."""
+    recipe, curve = [], []
+    for number, (first, end) in enumerate(pairwise((0, *run.ends)), 1):
+        phase, losses = run.settings.phases[number - 1], run.history[first:end]
+        if losses:
+            genes = ", ".join(map(str, phase.subset_sizes))
+            sizes = f"{end - first:,} | {phase.batch_cells} | {genes} | {phase.n_components}"
+            recipe.append(f"| {number} | {sizes} | {phase.exponent:g} | {phase.learning_rate:g} |")
+            start, stop = np.mean(losses[:_MEAN_OF], axis=0), np.mean(losses[-_LAST:], axis=0)
+            curve += [f"| {number} | {n} | {a:.3f} | {b:.3f} |" for n, a, b in zip(LOSSES, start, stop, strict=True)]
+    return "\n".join(recipe), "\n".join(curve)
+
+
+def _card(run: _Run) -> str:
     settings = run.settings
+    recipe, curve = _phase_rows(run)
     files = "\n".join(f"| {f['file']} | {f['cells']:,} | `{f['sha256']}` |" for f in run.corpus.files)
     n_parameters = sum(parameter.numel() for parameter in run.model.parameters())
-    first = np.mean(run.history[:_MEAN_OF], axis=0)
-    curve = "\n".join(f"| {n} | {a:.3f} | {losses[n]:.3f} |" for n, a in zip(LOSSES, first, strict=True))
     return f"""# Model card
 
 A small encoder in the scGPT architecture, pre-trained by frostline **for demonstration**. These are not the
@@ -444,13 +550,23 @@ official scGPT weights, and its results say nothing about what those can do.
 - {n_parameters:,} parameters: {settings.d_model} wide, {settings.n_layers} layers, {settings.n_heads} heads,
   feed-forward {settings.d_hid}; {len(run.corpus.genes):,} genes in the vocabulary (those that at least
   {settings.min_fraction:.0%} of the cells of one set express).
-- Objective: {_objective(settings)}. A step shows {" or ".join(map(str, settings.subset_sizes))} genes a cell.
-- {run.steps:,} steps of {settings.batch_cells} cells, AdamW at {settings.learning_rate:g}, seed {run.seed}.
+- Objective: {_objective(settings)}.
+- {run.steps:,} steps of AdamW, seed {run.seed}.
 - Layout: that of the released checkpoints, the weights as safetensors. The official code reads
   best_model.pt, which `torch.save(safetensors.torch.load_file("model.safetensors"), "best_model.pt")` makes.
   For a model without flash-attn it renames Wqkv to in_proj_; it takes over every tensor that matches in name
   and shape, with a log line for each, and leaves the decoders, which are not in this file, at their random
   initial values.
+
+## Phases
+
+Each goes on from the encoder of the one before, with new heads and a new optimiser. A cell is seen as two random
+subsets of its genes. A component's standard deviation is its singular value to the power given: 0 weights all
+alike, larger powers the leading ones more.
+
+| phase | steps | cells a step | genes a subset | components | power | peak learning rate |
+|---|---|---|---|---|---|---|
+{recipe}
 
 ## Corpus
 
@@ -463,9 +579,9 @@ each gene: the percentage of cells that do (the largest over the files) and the 
 
 ## Curve
 
-Means over the first {_MEAN_OF} and the last {_LAST} steps; the whole curve is in history.csv.
+Means over the first {_MEAN_OF} and the last {_LAST} steps of a phase; the whole curve is in history.csv.
 
-| loss | first | last |
-|---|---|---|
+| phase | loss | first | last |
+|---|---|---|---|
 {curve}
 """
