@@ -6,6 +6,8 @@ import dataclasses
 import gc
 import html
 import re
+import subprocess
+import sys
 import threading
 import weakref
 
@@ -817,3 +819,17 @@ def test_dataset_is_what_a_record_field_says(make_panel):
     panel.run(wait=True)
     assert panel.dataset.name == panel.records[0].dataset
     assert dataclasses.asdict(panel.records[0].cost)["seconds"]
+
+
+def test_python_ends_when_what_is_being_done_has_ended():
+    """A daemon thread that is cut off inside torch aborts the whole process."""
+    script = """
+import threading, time
+from frostline.panels.base import Background
+background, begun = Background(), threading.Event()
+background.do("first", lambda: (begun.set(), time.sleep(0.5), print("first ended")))
+begun.wait()
+background.do("second", lambda: print("second began"))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "first ended\n", "")

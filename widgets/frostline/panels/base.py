@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import html
 import threading
 import traceback
@@ -98,6 +99,20 @@ def walk(widget: widgets.Widget) -> Iterator[widgets.Widget]:
         yield from walk(child)
 
 
+AT_THE_END = 20.0
+"""Seconds that the end of Python waits for what is being done: torch aborts where its thread is cut off."""
+_at_work: weakref.WeakSet[Background] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_work() -> None:
+    """Let what is being done end before Python does, and begin nothing new."""
+    for background in list(_at_work):
+        background.close()
+        if background._thread is not None:
+            background._thread.join(AT_THE_END)
+
+
 class Background:
     """Work beside the kernel's main thread, one piece after the other, in a thread that ends when there is none.
 
@@ -122,6 +137,7 @@ class Background:
         self._waiting: dict[str, Callable[[], None]] = {}
         self._thread: threading.Thread | None = None
         self.closed = False
+        _at_work.add(self)
 
     def do(self, name: str, work: Callable[[], None]) -> None:
         """Do it soon."""
