@@ -308,7 +308,7 @@ class DataPanel(Panel):
         try:
             found = check(dataset, split(dataset), self.checkpoint)
         except Exception as error:  # such as too few cells to split
-            self._checks.value = alert(error, "These cells cannot be split yet")
+            self._checks.value = alert(error, "The checks cannot be made")
             return
         if self.dataset is dataset:
             self.set_trait("findings", tuple(found))
