@@ -809,9 +809,14 @@ def test_a_setting_that_cannot_be_split_is_told_before_the_run(make_panel):
     alert = html_of(panel.runner).partition('role="alert"')[2]
     assert "This cannot be run" in alert
     assert "group" in alert
+    assert button(panel, "Run").disabled
+    assert "group" in button(panel, "Run").tooltip
+    assert said(panel).startswith("This cannot be run: ")
     control(panel, "Split").value = ""
     panel.settle(60)
     assert 'role="alert"' not in html_of(panel.runner)
+    assert not button(panel, "Run").disabled
+    assert said(panel) == "Ready."
 
 
 def test_dataset_is_what_a_record_field_says(make_panel):

@@ -99,6 +99,7 @@ class Job:
         for name, progress in self.progress.items():
             if all((name, split.repeat) in self._records for split in splits):
                 progress.state, progress.fraction, progress.message = "done", 1.0, "done"
+                progress.history = list(self._records[name, splits[-1].repeat].history) if splits else []
 
     @property
     def records(self) -> tuple[Record, ...]:

@@ -100,7 +100,7 @@ class RunPanel(Panel):
         self._cancel = threading.Event()
         self._ran: dict[str, Any] = {}
         self._estimates: dict[str, Estimate | str] = {}
-        self._last_told, self._said_before = 0.0, ""
+        self._last_told, self._said_before, self._refused = 0.0, "", ""
         self._rows: dict[str, StrategyRow] = {}
         self._make_controls(profile, checkpoint, seed, split, repeats)
         wrap = widgets.Layout(flex_flow="row wrap")
@@ -215,6 +215,7 @@ class RunPanel(Panel):
 
     def _changed(self) -> None:
         """Something was chosen: say what is out of date, and work the costs out anew."""
+        self._refused = ""
         if self._ran:
             now = self.inputs
             self.stale = ", ".join(key for key in self._ran if now.get(key) != self._ran[key])
@@ -228,7 +229,7 @@ class RunPanel(Panel):
             return "Choose data first."
         if not self.chosen:
             return "Tick at least one strategy to run."
-        return ""
+        return self._refused
 
     def _enable(self) -> None:
         running, problem = self.state == "running", self._problem()
@@ -272,6 +273,12 @@ class RunPanel(Panel):
         except FrostlineError as error:
             self._estimates = {}
             self._alert.value = alert(error, "This cannot be run")
+            self._resume.layout.display = "none"
+            for row in self._rows.values():
+                row.describe(None, "")
+            if self.state != "running":
+                self._refused = f"This cannot be run: {error}"
+                self._enable()
             return
         if self.state == "running":
             return
