@@ -28,9 +28,10 @@ STYLE = """<style>
 .frostline-panel select {background-image: \
 url('data:image/svg+xml,<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 18 18">\
 <path d="M5 7l4 4 4-4" fill="none" stroke="%23808080" stroke-width="2"/></svg>') !important}
+.frostline-panel :is(table, thead, tbody, tr) {background: transparent !important; color: var(--frostline-text)}
 .frostline-panel table {border-collapse: collapse; font-size: 0.92em; margin: 4px 0; color: var(--frostline-text)}
-.frostline-panel table :is(th, td) {padding: 3px 9px; text-align: left; vertical-align: top; background: transparent;
-  color: var(--frostline-text); border-bottom: 1px solid var(--frostline-line); white-space: normal}
+.frostline-panel table :is(th, td) {padding: 3px 9px; text-align: left; vertical-align: top;
+  background: transparent !important; color: var(--frostline-text) !important; border-bottom: 1px solid var(--frostline-line); white-space: normal}
 .frostline-panel table.frostline-numbers :is(th, td):not(:first-child) {text-align: right}
 .frostline-panel table.frostline-numbers td {white-space: nowrap}
 .frostline-panel table.frostline-words td:first-child {white-space: nowrap}
