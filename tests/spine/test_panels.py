@@ -663,11 +663,11 @@ class TestResultPanel:
 
 
 class TestAdvanced:
-    """Hyper-parameters behind the accordion."""
+    """Hyper-parameters, folded away."""
 
     def open(self, panel, strategy: str):
         panel.settle(60)
-        panel.runner._advanced.selected_index = 0
+        panel.runner._advanced.fold.value = True
         panel.runner._advanced._which.value = strategy
 
     def test_every_field_of_the_strategy_has_a_control_with_its_docstring(self, make_panel):

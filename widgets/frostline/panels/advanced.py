@@ -1,4 +1,4 @@
-"""Hyper-parameters of the strategies behind an accordion, made from the strategies' own fields and docstrings."""
+"""Hyper-parameters of the strategies, folded away, made from the strategies' own fields and docstrings."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ ELSEWHERE = ("checkpoint", "obsm_key")
 """Fields that have controls of their own, or are in the strategy's name."""
 
 
-class HyperParameters(widgets.Accordion):  # type: ignore[misc]
+class HyperParameters(widgets.VBox):  # type: ignore[misc]
     """Change what a profile has set, one strategy at a time.
+
+    A button folds them out: the accordion of ipywidgets cannot be opened with the keyboard.
 
     Parameters
     ----------
@@ -50,8 +52,10 @@ class HyperParameters(widgets.Accordion):  # type: ignore[misc]
         self._which.observe(lambda _: self._show(), "value")
         self._reset.on_click(lambda _: self._forget())
         inside = widgets.VBox([self._which, self._fields, widgets.HBox([self._reset]), self._words])
-        super().__init__([inside], titles=("Advanced: hyper-parameters",), selected_index=None)
-        self.observe(lambda _: self._show(), "selected_index")
+        inside.layout.display = "none"
+        self._inside, self.fold = inside, _fold()
+        self.fold.observe(lambda _: self._show(), "value")
+        super().__init__([self.fold, inside])
 
     @property
     def changes(self) -> dict[str, dict[str, Any]]:
@@ -92,7 +96,9 @@ class HyperParameters(widgets.Accordion):  # type: ignore[misc]
     def _show(self) -> None:
         """Make the controls of one strategy, when somebody looks."""
         strategy = self._strategies.get(self._which.value)
-        if self.selected_index is None or strategy is None:
+        self._inside.layout.display = None if self.fold.value else "none"
+        self.fold.icon = "caret-down" if self.fold.value else "caret-right"
+        if not self.fold.value or strategy is None:
             return
         changes, rows = self._changes.get(strategy.name, {}), []
         for field, told in strategy.settings().items():
@@ -126,6 +132,16 @@ class HyperParameters(widgets.Accordion):  # type: ignore[misc]
                 part.close()
             row.close()
         super().close()
+
+
+def _fold() -> widgets.ToggleButton:
+    return widgets.ToggleButton(
+        value=False,
+        description="Advanced: hyper-parameters",
+        icon="caret-right",
+        tooltip="Show or hide the hyper-parameters",
+        layout=wide(),
+    )
 
 
 def _control(field: str, value: Any) -> widgets.Widget:

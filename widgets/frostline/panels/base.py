@@ -31,7 +31,8 @@ url('data:image/svg+xml,<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 18 
 .frostline-panel :is(table, thead, tbody, tr) {background: transparent !important; color: var(--frostline-text)}
 .frostline-panel table {border-collapse: collapse; font-size: 0.92em; margin: 4px 0; color: var(--frostline-text)}
 .frostline-panel table :is(th, td) {padding: 3px 9px; text-align: left; vertical-align: top;
-  background: transparent !important; color: var(--frostline-text) !important; border-bottom: 1px solid var(--frostline-line); white-space: normal}
+  background: transparent !important; color: var(--frostline-text) !important;
+  border-bottom: 1px solid var(--frostline-line); white-space: normal}
 .frostline-panel table.frostline-numbers :is(th, td):not(:first-child) {text-align: right}
 .frostline-panel table.frostline-numbers td {white-space: nowrap}
 .frostline-panel table.frostline-words td:first-child {white-space: nowrap}
@@ -45,7 +46,7 @@ url('data:image/svg+xml,<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 18 
 .frostline-panel pre {white-space: pre-wrap; color: var(--frostline-text); background: transparent}
 .frostline-panel .lm-TabBar-content {flex-wrap: wrap !important}
 .frostline-panel .lm-TabBar-tab {flex: 0 1 auto !important; min-width: 0 !important}
-.frostline-panel :is(.lm-TabBar-tab, .jupyter-widget-Collapse-header) {color: var(--frostline-text) !important}
+.frostline-panel .lm-TabBar-tab {color: var(--frostline-text) !important}
 .frostline-panel .frostline-row {border-bottom: 1px solid var(--frostline-line); align-items: center}
 .frostline-panel :is(button, input, select):focus-visible {outline: 2px solid #0072b2 !important; outline-offset: 1px}
 </style>"""
