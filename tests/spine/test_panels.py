@@ -838,3 +838,25 @@ background.do("second", lambda: print("second began"))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "first ended\n", "")
+
+
+def test_a_tick_times_no_strategy_anew_and_another_seed_times_all(make_panel, monkeypatch):
+    from frostline.panels import run
+
+    timed, estimate = [], run.estimate
+
+    def counted(strategy, *arguments):
+        timed.append(strategy.name)
+        return estimate(strategy, *arguments)
+
+    monkeypatch.setattr(run, "estimate", counted)
+    panel = make_panel(["majority"])
+    panel.settle(60)
+    names = [row.name for row in rows(panel)]
+    assert sorted(timed) == sorted(names)
+    box(panel, "pca_knn").value = True
+    panel.settle(60)
+    assert sorted(timed) == sorted(names)
+    control(panel, "Seed").value += 1
+    panel.settle(60)
+    assert sorted(timed) == sorted(names * 2)

@@ -100,6 +100,7 @@ class RunPanel(Panel):
         self._cancel = threading.Event()
         self._ran: dict[str, Any] = {}
         self._estimates: dict[str, Estimate | str] = {}
+        self._timed: dict[tuple[Any, ...], Estimate] = {}
         self._last_told, self._said_before, self._refused = 0.0, "", ""
         self._rows: dict[str, StrategyRow] = {}
         self._make_controls(profile, checkpoint, seed, split, repeats)
@@ -293,8 +294,11 @@ class RunPanel(Panel):
             self._describe(strategy, cuts)
 
     def _estimate(self, strategy: Strategy, cuts: Sequence[Split]) -> None:
+        key = (repr(strategy), cuts[0].fingerprint, cuts[0].profile, id(self.dataset))
         try:
-            self._estimates[strategy.name] = estimate(strategy, self.dataset, cuts[0])
+            if key not in self._timed:  # a tick of another box changes nothing about this one
+                self._timed[key] = estimate(strategy, self.dataset, cuts[0])
+            self._estimates[strategy.name] = self._timed[key]
         except FrostlineError as error:
             self._estimates[strategy.name] = str(error)
 
