@@ -258,6 +258,16 @@ class TestHousekeeping:
         assert not earlier.file.exists()
         assert elsewhere.file.exists()
 
+    def test_closing_leaves_what_another_kernel_is_at_work_on(self, make_record, three_kinds, small_split):
+        records = [make_record("majority", skill=skill) for skill in (1.0, 2.0, 3.0)]
+        before = written(Majority(), records[0], three_kinds, [small_split])
+        os.utime(before.file, ns=(1, 1))
+        journal = written(Majority(), records[1], three_kinds, [small_split])
+        since = written(Majority(), records[2], three_kinds, [small_split])  # begun after this run
+        before.add(PcaKnn(), make_record("pca_knn"))  # gone on with after this run began
+        journal.close()
+        assert set(journal.folder.iterdir()) == {before.file, journal.file, since.file}
+
     def test_closing_what_has_written_nothing_forgets_nothing(self, make_record, three_kinds, small_split):
         earlier = written(Majority(), make_record("majority"), three_kinds, [small_split])
         Journal.of(three_kinds, [small_split]).close()

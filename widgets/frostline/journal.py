@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -49,6 +49,8 @@ class Journal:
     file: Path
     """Of this run."""
     dataset: Dataset = field(repr=False)
+    earlier: Mapping[Path, int] = field(default_factory=dict, repr=False)
+    """Files of other runs when this one began -> when they were last written to, in nanoseconds."""
 
     @classmethod
     def of(cls, dataset: Dataset, splits: Sequence[Split]) -> Journal:
@@ -60,7 +62,11 @@ class Journal:
             parts = (cut.fingerprint, cut.profile, cut.seed, cut.repeat, cut.kind, cut.group_key, cut.notes, genes)
             digest.update(f"{parts}\n".encode())
         folder = cache_folder("runs") / digest.hexdigest()[:32]
-        return cls(folder, folder / f"{uuid.uuid4().hex}.jsonl", dataset)
+        earlier = {}
+        for file in folder.glob("*.jsonl"):
+            with contextlib.suppress(FileNotFoundError):  # another run has just forgotten it
+                earlier[file] = file.stat().st_mtime_ns
+        return cls(folder, folder / f"{uuid.uuid4().hex}.jsonl", dataset, earlier)
 
     def add(self, strategy: Strategy, record: Record) -> None:
         """Write a record to the disk.
@@ -102,10 +108,14 @@ class Journal:
         return list(found.values())
 
     def close(self) -> None:
-        """Forget what earlier runs left for these splits: all that is wanted of it is in the file of this one."""
-        for file in self.folder.glob("*.jsonl"):
-            if file != self.file and self.file.is_file():
-                file.unlink(missing_ok=True)
+        """Forget what earlier runs left for these splits: all that is wanted of it is in the file of this one.
+
+        What another kernel began, or went on with, since this run began stays: it is still at work on it.
+        """
+        for file, written in self.earlier.items():
+            with contextlib.suppress(FileNotFoundError):  # another run has forgotten it
+                if self.file.is_file() and file.stat().st_mtime_ns == written:
+                    file.unlink()
 
     def _forget_the_oldest(self) -> None:
         folders = sorted(self.folder.parent.iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
