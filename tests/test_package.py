@@ -36,6 +36,8 @@ LAYERS = (
     "checks",
     "training",
     "corpus",
+    "recipes",
+    "model_cards",
     "pretraining",
     "calibration",
     "metrics",

@@ -18,11 +18,21 @@ from frostline.checkpoints import load_checkpoint
 from frostline.corpus import principal_components, read_corpus
 from frostline.errors import Cancelled, DatasetError, FrostlineError
 from frostline.monitor import Monitor
-from frostline.pretraining import Phase, PretrainSettings, pretrain
+from frostline.pretraining import pretrain
+from frostline.recipes import Phase, PretrainSettings
 
 N_GENES = 120
 FIRST = Phase(steps=24, subset_sizes=(8, 16), batch_cells=16, n_components=8, learning_rate=3e-3, warmup=5)
-SECOND = Phase(steps=16, subset_sizes=(32,), batch_cells=8, n_components=5, exponent=0.0, learning_rate=1e-3, warmup=2)
+SECOND = Phase(
+    steps=16,
+    subset_sizes=(32,),
+    batch_cells=8,
+    n_components=5,
+    exponent=0.0,
+    n_neighbors=4,
+    learning_rate=1e-3,
+    warmup=2,
+)
 SMALL = PretrainSettings(d_model=16, n_layers=2, n_heads=2, d_hid=32, dropout=0.1, phases=(FIRST, SECOND), mvc_genes=4)
 STEPS = 40
 FILES = ["MODEL_CARD.md", "args.json", "corpus_genes.csv", "history.csv", "model.safetensors", "vocab.json"]
@@ -152,19 +162,64 @@ def state_at_the_border(corpus, folder: Path) -> dict:
     return state
 
 
-def test_the_second_phase_starts_from_the_encoder_of_the_first_and_nothing_else(corpus, tmp_path):
+def test_the_second_phase_goes_on_from_the_encoder_and_the_heads_of_the_first(corpus, tmp_path):
+    """What the heads tell at the border is what they told, component by component, in the units of the new phase."""
     state = state_at_the_border(corpus, tmp_path / "both")
-    alone = pretrain(corpus, tmp_path / "alone", settings=replace(SMALL, phases=(FIRST,)))
-    expected = load_checkpoint(alone.folder).encoder().state_dict()
-    expected["value_encoder.linear1.weight"] *= 10
-    found = state["model"]
-    assert alone.steps == 24
-    assert found.keys() == expected.keys()
-    for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, rtol=1e-6, atol=0)
+    run = pretraining._Run(read_corpus(corpus), 0, 24, replace(SMALL, phases=(FIRST,)))
+    run.start(Path("nowhere"))
+    while run.step < 24:
+        run.advance()
+    for name, tensor in run.model.state_dict().items():
+        assert torch.equal(state["model"][name], tensor), name
     assert not state["optimizer"]["state"]
-    assert state["heads"]["components.weight"].shape == (5, 16)
-    assert not state["heads"]["w.weight"].any()
+    for name in ("gene2query.weight", "gene2query.bias", "w.weight"):
+        assert torch.equal(state["heads"][name], run.heads.state_dict()[name])
+    assert state["heads"]["w.weight"].any()
+
+    pooled = run.corpus
+    told = torch.randn(6, 16)  # <cls> states of six cells
+    with torch.no_grad():
+        before = run.heads["components"](told).numpy()
+    after = (told @ state["heads"]["components.weight"].T + state["heads"]["components.bias"]).numpy()
+    old = principal_components(pooled, 8, 0, exponent=0.25)
+    new = principal_components(pooled, 5, 0, exponent=0.0, n_neighbors=4)
+    assert after.shape == (6, 10)
+    expected = before[:, :5] / old[:, :5].std(axis=0)
+    for part in (slice(5), slice(5, 10)):  # the components, and their means over neighbours
+        np.testing.assert_allclose(after[:, part] / new[:, part].std(axis=0), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_later_phase_may_tell_more_components_than_the_one_before(corpus):
+    phases = (replace(SECOND, steps=1), replace(FIRST, steps=1))
+    run = pretraining._Run(read_corpus(corpus), 0, 2, replace(SMALL, phases=phases))
+    run.start(Path("nowhere"))
+    run.advance()
+    weight = run.heads["components"].weight
+    assert weight.shape == (8, 16)
+    assert torch.isfinite(weight).all()
+    assert weight[5:].any()  # drawn, where the phase before has none
+
+
+@pytest.mark.parametrize("name", ["mvc_weight", "contrast_weight"])
+def test_an_objective_without_weight_changes_nothing_but_is_still_told(corpus, name):
+    """The total is the weighted sum of the parts, by hand; InfoNCE and MVC are in the history all the same."""
+    phase = replace(FIRST, mvc_weight=0.7, contrast_weight=0.2)
+    for settings in (replace(SMALL, phases=(phase,)), replace(SMALL, phases=(replace(phase, **{name: 0.0}),))):
+        run = pretraining._Run(read_corpus(corpus), 0, 3, settings)
+        run.start(Path("nowhere"))
+        run.advance()
+        total, components, mvc, contrast = run.history[0]
+        of = settings.phases[0]
+        assert total == pytest.approx(components + of.mvc_weight * mvc + of.contrast_weight * contrast, rel=1e-5)
+        assert mvc > 0
+        assert contrast > 0
+
+
+def test_the_objective_in_words_names_what_differs_between_phases():
+    words = replace(SMALL, phases=(FIRST, replace(SECOND, contrast_weight=0.0))).objective
+    assert words.startswith("mean squared error of 8 then 5 principal components")
+    assert "means over 0 then 4 neighbours" in words
+    assert "+ 0.5 x MVC, + 0.3 then 0 x InfoNCE" in words
 
 
 def test_a_run_of_another_length_is_divided_in_proportion(corpus, tmp_path):
@@ -318,6 +373,29 @@ def test_components_are_those_of_the_log_normalised_cells_scaled_towards_equal_w
     scores = principal_components(pooled, 4, seed=0, exponent=exponent)
     signs = np.sign((scores * expected).sum(axis=0))
     np.testing.assert_allclose(scores * signs, expected, atol=1e-3)
+
+
+def test_neighbours_add_the_mean_components_of_the_most_similar_cells(corpus):
+    """By hand, with all distances: the means over the five nearest, itself among them, scaled as the components."""
+    pooled = read_corpus(corpus)
+    alone = principal_components(pooled, 3, seed=0, exponent=0.25)
+    both = principal_components(pooled, 3, seed=0, exponent=0.25, n_neighbors=5)
+    assert both.shape == (len(alone), 6)
+    np.testing.assert_allclose(both[:, :3] / both[:, :3].std(axis=0), alone / alone.std(axis=0), atol=1e-3)
+    assert np.mean(both**2) == pytest.approx(1, rel=1e-5)
+    np.testing.assert_allclose(both[:, 3:].std(axis=0), both[:, :3].std(axis=0), rtol=1e-4)
+
+    logged = pooled.log_normalised().toarray().astype(np.float64)
+    left, singular, _ = np.linalg.svd(logged - logged.mean(axis=0), full_matrices=False)
+    space = (left * singular)[:, :50]
+    distances = ((space[:, None] - space[None]) ** 2).sum(axis=2)
+    nearest = np.argsort(distances, axis=1)[:, :5]
+    assert (nearest[:, 0] == np.arange(len(space))).all()
+    means = space[nearest, :3].mean(axis=1)
+    for column in range(3):
+        found = np.corrcoef(means[:, column], both[:, 3 + column])[0, 1]
+        same_sign = np.sign(np.corrcoef(space[:, column], both[:, column])[0, 1])
+        assert found * same_sign == pytest.approx(1, abs=1e-4)
 
 
 def write(adata: anndata.AnnData, path: Path) -> Path:

@@ -25,6 +25,8 @@ from frostline.tokens import Tokens, tokenize
 N_SPECIAL = len(SPECIAL_TOKENS)  # gene ids follow the special tokens
 PAD, CLS = SPECIAL_TOKENS.index("<pad>"), SPECIAL_TOKENS.index("<cls>")
 
+_NEIGHBOR_SPACE = 50  # principal components in which the cells most like a cell are looked for
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -165,15 +167,29 @@ def _check_counts(matrix: sparse.csr_matrix, path: Path) -> None:
         )
 
 
-def principal_components(corpus: Corpus, n_components: int, seed: int, exponent: float) -> NDArray[np.float32]:
+def principal_components(
+    corpus: Corpus, n_components: int, seed: int, exponent: float, n_neighbors: int = 0
+) -> NDArray[np.float32]:
     """(n_cells, n_components) scores: unit variance times singular value ^ exponent, mean square 1 in all.
 
-    An exponent between 0 and 1 lets the leading components count for more without drowning the others.
+    An exponent between 0 and 1 lets the leading components count for more without drowning the others. With
+    neighbours there are as many columns again: the means over each cell's nearest cells, itself among them, which
+    say what kind of cell it is with less of its own noise; each has the standard deviation of its component.
     """
     from sklearn.decomposition import PCA
+    from sklearn.neighbors import NearestNeighbors
 
-    pca = PCA(n_components, svd_solver="arpack", random_state=seed)
-    scores = pca.fit_transform(corpus.log_normalised()) / pca.singular_values_ ** (1 - exponent)
+    logged = corpus.log_normalised()
+    n = max(n_components, min(_NEIGHBOR_SPACE, min(logged.shape) - 1)) if n_neighbors else n_components
+    pca = PCA(n, svd_solver="arpack", random_state=seed)
+    raw = pca.fit_transform(logged)
+    scores = raw[:, :n_components] / pca.singular_values_[:n_components] ** (1 - exponent)
+    if n_neighbors:
+        space = raw[:, :_NEIGHBOR_SPACE]
+        nearest = NearestNeighbors(n_neighbors=n_neighbors).fit(space).kneighbors(space, return_distance=False)
+        means = scores[nearest].mean(axis=1)
+        means -= means.mean(axis=0)
+        scores = np.hstack([scores, means * (scores.std(axis=0) / means.std(axis=0))])
     return np.asarray(scores / np.sqrt(np.mean(scores**2)), dtype=np.float32)
 
 

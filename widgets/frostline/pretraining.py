@@ -7,9 +7,11 @@ cell. Gene embeddings start from co-expression and the first layer starts as an 
 this size gives nearly the same state to every cell for hundreds of steps.
 
 The first phase of a run shows small subsets and asks for the leading components foremost; the second shows
-larger ones and asks for all components alike, those that tell rare and related cell types apart among them.
-Every phase starts with new heads and a new optimiser. Every batch is a pure function of the seed and the
-step, so a run that was stopped goes on as if it had not been. Import this module where it is used: it needs torch.
+larger ones, about as large as whole cells, and asks for fewer components, for all of them alike, and for their means
+over the cells that are most like it. It goes on with the heads of the first, each component in its new units, and
+with a new optimiser. Every batch is a pure
+function of the seed and the step, so a run that was stopped goes on as if it had not been. Import this module
+where it is used: it needs torch.
 
 Sources: Cui et al., Nature Methods 2024 (10.1038/s41592-024-02201-0) for the architecture and MVC; van den
 Oord et al. 2018 (arXiv:1807.03748) for InfoNCE.
@@ -23,7 +25,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,125 +48,16 @@ from frostline.corpus import (
 )
 from frostline.errors import Cancelled, DatasetError, FrostlineError
 from frostline.model import Encoder, EncoderConfig
+from frostline.model_cards import final_losses, pretraining_card
 from frostline.monitor import Monitor
+from frostline.recipes import LOSSES, Phase, PretrainSettings
 from frostline.tokens import N_BINS, Tokens
 
 VALUE_SCALE = 10.0
 """Bins are divided by this in training; afterwards the value encoder's first layer takes it over."""
-LOSSES = ("loss", "components", "mvc", "contrast")
 STATE_FILE = "pretraining_state.pt"
 
-_MEAN_OF, _LAST = 10, 100  # steps a row of history.csv stands for; steps whose mean is the final loss
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of a run with its own heads, optimiser and learning-rate schedule.
-
-    Examples
-    --------
-    >>> Phase(steps=1200, subset_sizes=(96, 192)).batch_cells
-    64
-    """
-
-    steps: int
-    """Steps of the phase, in a run of as many as all phases have; others are divided in proportion."""
-    subset_sizes: tuple[int, ...] = (48, 96, 160)
-    """Genes a cell shows in one step; one of these sizes is drawn per step."""
-    batch_cells: int = 64
-    """Cells a step, each seen as two gene subsets."""
-    n_components: int = 64
-    """Principal components of the pooled log-normalised cells to be told from `<cls>`."""
-    exponent: float = 0.25
-    """A component's standard deviation is its singular value to this power: 0 weights all alike."""
-    learning_rate: float = 2e-4
-    """Peak learning rate of AdamW; 1e-3 lets a post-norm encoder collapse."""
-    warmup: int = 100
-    """Steps over which the learning rate rises from zero; it falls as a cosine to the last step."""
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise FrostlineError(f"the steps of a phase must be at least 1, got {self.steps}")
-        if not self.subset_sizes or min(self.subset_sizes) < 1:
-            raise FrostlineError(f"subset_sizes must hold positive numbers of genes, got {self.subset_sizes}")
-        if self.batch_cells < 2:
-            raise FrostlineError("batch_cells must be at least 2: InfoNCE compares cells with one another")
-
-
-PHASES = (
-    Phase(steps=1460),
-    Phase(
-        steps=400,
-        subset_sizes=(96, 192, 384),
-        batch_cells=32,
-        n_components=50,
-        exponent=0.0,
-        learning_rate=1e-4,
-        warmup=50,
-    ),
-)
-
-
-@dataclass(frozen=True)
-class PretrainSettings:
-    """Hyper-parameters of a pre-training run, the seed and the number of steps aside.
-
-    Examples
-    --------
-    >>> PretrainSettings(d_model=64).d_hid
-    256
-    """
-
-    d_model: int = 128
-    """Width of the encoder; also the number of singular vectors the gene embeddings start from."""
-    n_layers: int = 4
-    """Transformer layers."""
-    n_heads: int = 4
-    """Attention heads."""
-    d_hid: int = 256
-    """Feed-forward width."""
-    dropout: float = 0.0
-    """Dropout while pre-training; the random gene subsets already regularise."""
-    min_fraction: float = 0.01
-    """A gene enters the vocabulary when at least this fraction of the cells of one set express it."""
-    phases: tuple[Phase, ...] = PHASES
-    """One after the other; each goes on from the encoder of the one before."""
-    mvc_genes: int = 32
-    """Expressed genes, and as many random measured ones, whose bins are told from `<cls>`."""
-    mvc_weight: float = 0.5
-    """Weight of the mean squared error of bins / 50."""
-    contrast_weight: float = 0.3
-    """Weight of InfoNCE between the two subsets."""
-    temperature: float = 0.1
-    """Of InfoNCE, over cosine similarities."""
-    embedding_rate: float = 0.3
-    """Learning rate of the gene embeddings as a fraction of that of the phase."""
-    weight_decay: float = 0.01
-    """Of AdamW, on every parameter."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
-
-    def __post_init__(self) -> None:
-        if self.d_model % self.n_heads:
-            raise FrostlineError(f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}")
-        if not self.phases:
-            raise FrostlineError("phases must hold at least one phase")
-
-    @property
-    def steps(self) -> int:
-        """Steps of all phases together."""
-        return sum(phase.steps for phase in self.phases)
-
-    def ends(self, steps: int) -> tuple[int, ...]:
-        """Return the step at which each phase of a run of `steps` ends.
-
-        Examples
-        --------
-        >>> PretrainSettings(phases=(Phase(steps=3), Phase(steps=1))).ends(100)
-        (75, 100)
-        """
-        totals = accumulate(phase.steps for phase in self.phases)
-        return tuple(round(steps * total / self.steps) for total in totals)
+_MEAN_OF = 10  # steps that a row of history.csv stands for
 
 
 @dataclass(frozen=True)
@@ -285,23 +178,46 @@ class Batch:
     values: Tensor
     """(2 B, S) bins; -2 at `<cls>` and at padding."""
     components: Tensor
-    """(B, n_components)"""
+    """(B, n_targets) principal components, and their means over neighbours"""
     genes: Tensor
     """(B, G) vocabulary ids of the genes whose bins are asked for."""
     bins: Tensor
     """(B, G) their bins / 50, 0 where not expressed."""
 
 
-def _heads(d: int, n_components: int) -> nn.ModuleDict:
-    """Build what reads the objectives from `<cls>`; thrown away after the phase."""
+def _heads(d: int, n_targets: int) -> nn.ModuleDict:
+    """Build what reads the objectives from `<cls>`; thrown away in the end."""
     w = nn.Linear(d, d, bias=False)
-    parts = {"components": nn.Linear(d, n_components), "gene2query": nn.Linear(d, d), "w": w}
+    parts = {"components": nn.Linear(d, n_targets), "gene2query": nn.Linear(d, d), "w": w}
     nn.init.zeros_(w.weight)
     return nn.ModuleDict(parts)
 
 
-def batch_losses(model: Encoder, heads: nn.ModuleDict, batch: Batch, settings: PretrainSettings) -> list[Tensor]:
-    """Return the total loss, and its parts: components, mvc, contrast."""
+@dataclass(frozen=True)
+class Told:
+    """What a phase has to tell, and the heads that tell it."""
+
+    heads: nn.ModuleDict
+    components: NDArray[np.float32]
+    """(n_cells, n_targets) the principal components, then their means over neighbours if the phase has those."""
+    n_components: int
+
+    def carry(self, old: Told) -> None:
+        """Let the heads begin as earlier ones: each row as that of the same component, in its new units."""
+        for name in ("gene2query", "w"):
+            self.heads[name].load_state_dict(old.heads[name].state_dict())
+        n_targets = self.components.shape[1]
+        here = [i for i in range(n_targets) if i % self.n_components < old.n_components]
+        there = [i % self.n_components for i in here]
+        ratios = torch.from_numpy(self.components[:, here].std(axis=0) / old.components[:, there].std(axis=0))
+        rows, old_rows = (dict(heads["components"].named_parameters()) for heads in (self.heads, old.heads))
+        with torch.no_grad():
+            rows["weight"][here] = old_rows["weight"][there] * ratios[:, None]
+            rows["bias"][here] = old_rows["bias"][there] * ratios
+
+
+def batch_losses(model: Encoder, heads: nn.ModuleDict, batch: Batch, phase: Phase, temperature: float) -> list[Tensor]:
+    """Return the total loss of a phase, and its parts: components, mvc, contrast."""
     cls = model.cls_states(batch.ids, batch.values / VALUE_SCALE)  # (2 B, d)
     a, b = cls.chunk(2)
     components = F.mse_loss(heads["components"](cls), batch.components.repeat(2, 1))
@@ -310,10 +226,10 @@ def batch_losses(model: Encoder, heads: nn.ModuleDict, batch: Batch, settings: P
     predicted = heads["w"](torch.stack([a, b], dim=1)) @ queries.transpose(1, 2)  # (B, 2, G)
     mvc = F.mse_loss(predicted, batch.bins[:, None].expand_as(predicted))
 
-    similarity = F.normalize(a, dim=1) @ F.normalize(b, dim=1).T / settings.temperature  # (B, B)
+    similarity = F.normalize(a, dim=1) @ F.normalize(b, dim=1).T / temperature  # (B, B)
     own = torch.arange(len(a))
     contrast = (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2
-    total = components + settings.mvc_weight * mvc + settings.contrast_weight * contrast
+    total = components + phase.mvc_weight * mvc + phase.contrast_weight * contrast
     return [total, components, mvc, contrast]
 
 
@@ -329,11 +245,11 @@ class _Run:
         self.step = 0
         self.history: list[list[float]] = []  # LOSSES of each step
         self.ends = settings.ends(steps)
-        wanted = max(settings.d_model, *(phase.n_components for phase in settings.phases))
+        wanted = max(settings.d_model, *(n for p in settings.phases for n in (p.n_components, p.n_neighbors)))
         if min(self.corpus.counts.shape) <= wanted:
             raise DatasetError(
                 f"the corpus has {self.corpus.counts.shape[0]} cells and {len(self.corpus.genes)} frequent "
-                f"genes; both must exceed {wanted} (the larger of d_model and n_components)"
+                f"genes; both must exceed {wanted} (the largest of d_model, n_components and n_neighbors)"
             )
 
     def start(self, state: Path) -> None:
@@ -356,21 +272,25 @@ class _Run:
         """Return which phase a step belongs to, its end belonging to the next if there is one."""
         return bisect_right(self.ends, min(step, self.steps - 1))
 
-    def enter_phase(self) -> None:
-        """Make what every phase has of its own, for the one that this step belongs to."""
+    def enter_phase(self, before: Told | None = None) -> None:
+        """Make what every phase has of its own, for the one that this step belongs to; heads go on as they were."""
         settings, index = self.settings, self.phase_of(self.step)
         self.phase = settings.phases[index]
         self.first, self.end = (0, *self.ends)[index : index + 2]
         n_cells = self.corpus.counts.shape[0]
         self.batch_cells = min(self.phase.batch_cells, n_cells)
         self._epoch = -1
+        n = self.phase.n_components
         self.components = principal_components(
-            self.corpus, self.phase.n_components, self.seed, exponent=self.phase.exponent
+            self.corpus, n, self.seed, exponent=self.phase.exponent, n_neighbors=self.phase.n_neighbors
         )
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self.noise)
-            self.heads = _heads(settings.d_model, self.phase.n_components)
+            self.heads = _heads(settings.d_model, self.components.shape[1])
             self.noise = torch.get_rng_state()
+        self.told = Told(self.heads, self.components, n)
+        if before:
+            self.told.carry(before)
         table = self.model.encoder.embedding.weight
         rest = [p for p in [*self.model.parameters(), *self.heads.parameters()] if p is not table]
         groups = [{"params": [table], "scale": settings.embedding_rate}, {"params": rest, "scale": 1.0}]
@@ -389,7 +309,7 @@ class _Run:
             group["lr"] = rate * group["scale"]
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self.noise)
-            losses = batch_losses(self.model, self.heads, self.batch(self.step), self.settings)
+            losses = batch_losses(self.model, self.heads, self.batch(self.step), self.phase, self.settings.temperature)
             self.noise = torch.get_rng_state()
         if not torch.isfinite(losses[0]):
             raise FrostlineError(f"the loss is not finite at step {self.step}; lower the learning rate")
@@ -401,7 +321,7 @@ class _Run:
         self.history.append([float(loss.detach()) for loss in losses])
         self.step += 1
         if self.step == self.end < self.steps:
-            self.enter_phase()
+            self.enter_phase(self.told)
 
     def batch(self, step: int) -> Batch:
         """Draw the batch of a step of this phase: a pure function of the seed and the step."""
@@ -445,14 +365,21 @@ class _Run:
 
     def finish(self, folder: Path) -> Pretrained:
         """Write the checkpoint, its history and its card; remove the state."""
-        last = np.mean(self.history[self.first :][-_LAST:], axis=0)
-        losses = {name: round(float(value), 4) for name, value in zip(LOSSES, last, strict=True)}
+        losses = final_losses(self.history, self.first)
         fold_values(self.model)
-        extra = {**self.plan, "objective": _objective(self.settings), "final_losses": losses}
+        extra = {**self.plan, "objective": self.settings.objective, "final_losses": losses}
         save_checkpoint(folder, self.model, self.corpus.vocabulary, extra=extra)
         self.statistics.write(folder / CORPUS_GENES)
         _write_history(self.history, self.ends, folder / "history.csv")
-        (folder / "MODEL_CARD.md").write_text(_card(self), encoding="utf-8")
+        card = pretraining_card(
+            self.settings,
+            steps=self.steps,
+            seed=self.seed,
+            corpus=self.corpus,
+            history=self.history,
+            n_parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+        )
+        (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
         (folder / STATE_FILE).unlink()
         return Pretrained(folder, len(self.components), len(self.corpus.genes), self.steps, losses)
 
@@ -503,15 +430,6 @@ def _finished(folder: Path, plan: Mapping[str, Any]) -> Pretrained | None:
     return Pretrained(folder, n_cells, n_genes, args["steps"], args["final_losses"])
 
 
-def _objective(settings: PretrainSettings) -> str:
-    counts = " then ".join(str(phase.n_components) for phase in settings.phases)
-    return (
-        f"mean squared error of {counts} principal components of the cell from <cls>, "
-        f"+ {settings.mvc_weight:g} x MVC, + {settings.contrast_weight:g} x InfoNCE between two random gene "
-        "subsets of the cell"
-    )
-
-
 def _write_history(history: Sequence[Sequence[float]], ends: Sequence[int], path: Path) -> None:
     """One row for every ten steps of a phase: the last of them, the phase, and the means of the losses."""
     lines = [",".join(("step", "phase", *LOSSES))]
@@ -521,67 +439,3 @@ def _write_history(history: Sequence[Sequence[float]], ends: Sequence[int], path
             means = np.mean(history[start:stop], axis=0)
             lines.append(",".join([str(stop), str(number), *(f"{mean:.5f}" for mean in means)]))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _phase_rows(run: _Run) -> tuple[str, str]:
-    """Return table rows: what each phase showed and asked for, and its losses at both ends."""
-    recipe, curve = [], []
-    for number, (first, end) in enumerate(pairwise((0, *run.ends)), 1):
-        phase, losses = run.settings.phases[number - 1], run.history[first:end]
-        if losses:
-            genes = ", ".join(map(str, phase.subset_sizes))
-            sizes = f"{end - first:,} | {phase.batch_cells} | {genes} | {phase.n_components}"
-            recipe.append(f"| {number} | {sizes} | {phase.exponent:g} | {phase.learning_rate:g} |")
-            start, stop = np.mean(losses[:_MEAN_OF], axis=0), np.mean(losses[-_LAST:], axis=0)
-            curve += [f"| {number} | {n} | {a:.3f} | {b:.3f} |" for n, a, b in zip(LOSSES, start, stop, strict=True)]
-    return "\n".join(recipe), "\n".join(curve)
-
-
-def _card(run: _Run) -> str:
-    settings = run.settings
-    recipe, curve = _phase_rows(run)
-    files = "\n".join(f"| {f['file']} | {f['cells']:,} | `{f['sha256']}` |" for f in run.corpus.files)
-    n_parameters = sum(parameter.numel() for parameter in run.model.parameters())
-    return f"""# Model card
-
-A small encoder in the scGPT architecture, pre-trained by frostline **for demonstration**. These are not the
-official scGPT weights, and its results say nothing about what those can do.
-
-- {n_parameters:,} parameters: {settings.d_model} wide, {settings.n_layers} layers, {settings.n_heads} heads,
-  feed-forward {settings.d_hid}; {len(run.corpus.genes):,} genes in the vocabulary (those that at least
-  {settings.min_fraction:.0%} of the cells of one set express).
-- Objective: {_objective(settings)}.
-- {run.steps:,} steps of AdamW, seed {run.seed}.
-- Layout: that of the released checkpoints, the weights as safetensors. The official code reads
-  best_model.pt, which `torch.save(safetensors.torch.load_file("model.safetensors"), "best_model.pt")` makes.
-  For a model without flash-attn it renames Wqkv to in_proj_; it takes over every tensor that matches in name
-  and shape, with a log line for each, and leaves the decoders, which are not in this file, at their random
-  initial values.
-
-## Phases
-
-Each goes on from the encoder of the one before, with new heads and a new optimiser. A cell is seen as two random
-subsets of its genes. A component's standard deviation is its singular value to the power given: 0 weights all
-alike, larger powers the leading ones more.
-
-| phase | steps | cells a step | genes a subset | components | power | peak learning rate |
-|---|---|---|---|---|---|---|
-{recipe}
-
-## Corpus
-
-{len(run.components):,} unlabelled cells; the cells themselves are not shipped. {CORPUS_GENES} says how they express
-each gene: the percentage of cells that do (the largest over the files) and the mean counts per million.
-
-| file | cells | sha256 |
-|---|---|---|
-{files}
-
-## Curve
-
-Means over the first {_MEAN_OF} and the last {_LAST} steps of a phase; the whole curve is in history.csv.
-
-| phase | loss | first | last |
-|---|---|---|---|
-{curve}
-"""
