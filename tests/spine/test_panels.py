@@ -229,6 +229,18 @@ def test_panel_splits_as_the_function_does(make_panel):
     assert panel.records[0].fingerprint == frostline.split(panel.dataset, seed=12).fingerprint
 
 
+def test_another_profile_brings_its_repeats_unless_a_number_was_chosen(make_panel):
+    panel = make_panel(strategies=["majority"])
+    repeats, profile = (control(panel, name) for name in ("Repeats", "Profile"))
+    assert repeats.value == 1
+    profile.value = "full"
+    assert repeats.value == 3
+    repeats.value = 2
+    profile.value = "quickstart"
+    assert repeats.value == 2
+    assert make_panel(strategies=["majority"], repeats=5).runner.inputs["repeats"] == 5
+
+
 def test_full_profile_runs_all_its_repeats(make_panel):
     panel = make_panel(profile="full")
     assert panel.run(wait=True).repeats == (0, 1, 2)
@@ -405,7 +417,7 @@ class TestStale:
         ("label", "value", "what"),
         [
             ("Seed", 7, "seed"),
-            ("Profile", "full", "profile"),
+            ("Profile", "full", "profile, repeats"),
             ("Repeats", 2, "repeats"),
             ("Split", "stratified", "split"),
         ],

@@ -121,6 +121,7 @@ class RunPanel(Panel):
         )
         for control in (self._profile, self._checkpoint, self._split, self._repeats, self._seed):
             control.observe(lambda _: self._changed(), "value")
+        self._profile.observe(self._take_repeats, "value")
         self.observe(lambda _: self._enable(), "state")
         self.observe(lambda _: self._new_data(), "dataset")
         self.dataset = dataset
@@ -145,8 +146,8 @@ class RunPanel(Panel):
             tooltip="Which cells are held out for the test: cells at random, or whole donors, batches, studies",
         )  # fmt: skip
         self._repeats = widgets.BoundedIntText(
-            value=repeats or 0, min=0, max=100, description="Repeats", layout=at_most(290),
-            tooltip="Independent splits; 0 takes the profile's number",
+            value=repeats or get_profile(profile).repeats, min=1, max=100, description="Repeats", layout=at_most(290),
+            tooltip="Independent splits; another profile brings its own number",
         )  # fmt: skip
         self._seed = widgets.BoundedIntText(
             value=seed, min=0, max=2**32 - 1, description="Seed", layout=at_most(290),
@@ -214,6 +215,11 @@ class RunPanel(Panel):
         self._strategies.children = list(self._rows.values())
         self._changed()
 
+    def _take_repeats(self, change: dict[str, Any]) -> None:
+        """Let another profile bring its number of repeats, unless a number was chosen."""
+        if self._repeats.value == get_profile(change["old"]).repeats:
+            self._repeats.value = get_profile(change["new"]).repeats
+
     def _changed(self) -> None:
         """Something was chosen: say what is out of date, and work the costs out anew."""
         self._refused = ""
@@ -257,7 +263,7 @@ class RunPanel(Panel):
 
     def _splits(self) -> list[Split]:
         profile = get_profile(self._profile.value)
-        kind, n = self._split.value or None, self._repeats.value or profile.repeats
+        kind, n = self._split.value or None, self._repeats.value
         return [draw_split(self.dataset, kind=kind, seed=self._seed.value, profile=profile, repeat=i) for i in range(n)]
 
     def _built(self, names: Sequence[str]) -> list[Strategy]:
