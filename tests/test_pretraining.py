@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import anndata
@@ -537,6 +537,16 @@ def test_mini_card_says_what_it_is(mini):
         assert needed in card, needed
     assert all(file["sha256"] in card for file in args["corpus"])
     assert f"{sum(file['cells'] for file in args['corpus']):,}" in card
+
+
+def test_a_card_says_what_each_phase_did_and_hides_nothing_from_markdown(finished, mini):
+    for folder, phases in ((finished.folder, (FIRST, SECOND)), (mini.folder, PretrainSettings().phases)):
+        card = (folder / "MODEL_CARD.md").read_text()
+        assert "<cls>" not in card.replace("`<cls>`", "")  # it would be taken for a tag
+        assert f"| steps | {' | '.join(f'{phase.steps:,}' for phase in phases)} |" in card
+        assert f"| neighbours | {' | '.join(str(phase.n_neighbors) for phase in phases)} |" in card
+    args = json.loads((mini.folder / "args.json").read_text())
+    assert args["settings"] == json.loads(json.dumps(asdict(PretrainSettings())))  # the defaults made it
 
 
 def test_mini_states_differ_between_cells(mini):

@@ -29,23 +29,38 @@ def final_losses(history: Sequence[Sequence[float]], first: int) -> dict[str, fl
     return {name: round(float(value), 4) for name, value in zip(LOSSES, means, strict=True)}
 
 
-def _phase_rows(recipe: PretrainSettings, steps: int, history: Sequence[Sequence[float]]) -> tuple[str, str]:
-    """Return table rows: what each phase showed and asked for, and its losses at both ends."""
-    rows, curve = [], []
+def _phase_table(recipe: PretrainSettings, steps: int) -> str:
+    """Markdown table of what each phase showed and asked for, a column a phase that the run was long enough for."""
+    ends = (0, *recipe.ends(steps))
+    phases = [
+        (number, end - first, recipe.phases[number - 1])
+        for number, (first, end) in enumerate(pairwise(ends), 1)
+        if end > first
+    ]
+    rows = {
+        "steps": [f"{n:,}" for _, n, _ in phases],
+        "cells a step": [f"{phase.batch_cells}" for *_, phase in phases],
+        "genes a subset": [" or ".join(map(str, phase.subset_sizes)) for *_, phase in phases],
+        "components": [f"{phase.n_components}" for *_, phase in phases],
+        "power": [f"{phase.exponent:g}" for *_, phase in phases],
+        "neighbours": [f"{phase.n_neighbors}" for *_, phase in phases],
+        "weight of MVC": [f"{phase.mvc_weight:g}" for *_, phase in phases],
+        "weight of InfoNCE": [f"{phase.contrast_weight:g}" for *_, phase in phases],
+        "peak learning rate": [f"{phase.learning_rate:g}" for *_, phase in phases],
+    }
+    head = [f"| phase | {' | '.join(str(number) for number, *_ in phases)} |", "|---" * (1 + len(phases)) + "|"]
+    return "\n".join([*head, *(f"| {name} | {' | '.join(values)} |" for name, values in rows.items())])
+
+
+def _curve_rows(recipe: PretrainSettings, steps: int, history: Sequence[Sequence[float]]) -> str:
+    """Table rows: the losses at both ends of each phase."""
+    rows = []
     for number, (first, end) in enumerate(pairwise((0, *recipe.ends(steps))), 1):
-        phase, losses = recipe.phases[number - 1], history[first:end]
-        if not losses:  # the run was too short for it
-            continue
-        genes = ", ".join(map(str, phase.subset_sizes))
-        targets = f"{phase.n_components} | {phase.n_neighbors}"
-        numbers = (phase.exponent, phase.mvc_weight, phase.contrast_weight, phase.learning_rate)
-        rows.append(
-            f"| {number} | {end - first:,} | {phase.batch_cells} | {genes} | {targets} | "
-            f"{' | '.join(f'{value:g}' for value in numbers)} |"
-        )
-        ends = np.mean(losses[:_FIRST], axis=0), np.mean(losses[-_LAST:], axis=0)
-        curve += [f"| {number} | {name} | {a:.3f} | {b:.3f} |" for name, a, b in zip(LOSSES, *ends, strict=True)]
-    return "\n".join(rows), "\n".join(curve)
+        losses = history[first:end]
+        if losses:  # else the run was too short for it
+            ends = np.mean(losses[:_FIRST], axis=0), np.mean(losses[-_LAST:], axis=0)
+            rows += [f"| {number} | {name} | {a:.3f} | {b:.3f} |" for name, a, b in zip(LOSSES, *ends, strict=True)]
+    return "\n".join(rows)
 
 
 def pretraining_card(
@@ -58,7 +73,7 @@ def pretraining_card(
     n_parameters: int,
 ) -> str:
     """Markdown of the card; `history` holds the LOSSES of each step."""
-    phases, curve = _phase_rows(recipe, steps, history)
+    objective = recipe.objective.replace("<cls>", "`<cls>`")  # else markdown takes it for a tag
     files = "\n".join(f"| {f['file']} | {f['cells']:,} | `{f['sha256']}` |" for f in corpus.files)
     return f"""# Model card
 
@@ -68,7 +83,7 @@ official scGPT weights, and its results say nothing about what those can do.
 - {n_parameters:,} parameters: {recipe.d_model} wide, {recipe.n_layers} layers, {recipe.n_heads} heads,
   feed-forward {recipe.d_hid}; {len(corpus.genes):,} genes in the vocabulary (those that at least
   {recipe.min_fraction:.0%} of the cells of one set express).
-- Objective: {recipe.objective}.
+- Objective: {objective}.
 - {steps:,} steps of AdamW, seed {seed}.
 - Layout: that of the released checkpoints, the weights as safetensors. The official code reads
   best_model.pt, which `torch.save(safetensors.torch.load_file("model.safetensors"), "best_model.pt")` makes.
@@ -81,11 +96,9 @@ official scGPT weights, and its results say nothing about what those can do.
 Each goes on from the encoder of the one before, with a new optimiser. A cell is seen as two random subsets of its
 genes. A component's standard deviation is its singular value to the power given: 0 weights all alike, larger powers
 the leading ones more. Where there are neighbours, the means of the components over so many nearest cells are told
-besides. MVC and InfoNCE: their weights.
+besides.
 
-| phase | steps | cells a step | genes a subset | components | neighbours | power | MVC | InfoNCE | peak learning rate |
-|---|---|---|---|---|---|---|---|---|---|
-{phases}
+{_phase_table(recipe, steps)}
 
 ## Corpus
 
@@ -102,5 +115,5 @@ Means over the first {_FIRST} and the last {_LAST} steps of a phase; the whole c
 
 | phase | loss | first | last |
 |---|---|---|---|
-{curve}
+{_curve_rows(recipe, steps, history)}
 """
