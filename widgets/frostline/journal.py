@@ -110,7 +110,7 @@ class Journal:
     def close(self) -> None:
         """Forget what earlier runs left for these splits: all that is wanted of it is in the file of this one.
 
-        What another kernel began, or went on with, since this run began stays: it is still at work on it.
+        What another kernel began, or has written to, since this run began stays: it may still be at work on it.
         """
         for file, written in self.earlier.items():
             with contextlib.suppress(FileNotFoundError):  # another run has forgotten it

@@ -93,7 +93,7 @@ official scGPT weights, and its results say nothing about what those can do.
 
 ## Phases
 
-Each goes on from the encoder of the one before, with a new optimiser. A cell is seen as two random subsets of its
+Each goes on from the encoder and the heads of the one before. A cell is seen as two random subsets of its
 genes. A component's standard deviation is its singular value to the power given: 0 weights all alike, larger powers
 the leading ones more. Where there are neighbours, the means of the components over so many nearest cells are told
 besides.

@@ -264,7 +264,7 @@ class _Run:
         self.enter_phase()
         if saved:
             self.model.load_state_dict(saved["model"])
-            self.heads.load_state_dict(saved["heads"])
+            self.told.heads.load_state_dict(saved["heads"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.noise = saved["noise"]
 
@@ -281,18 +281,17 @@ class _Run:
         self.batch_cells = min(self.phase.batch_cells, n_cells)
         self._epoch = -1
         n = self.phase.n_components
-        self.components = principal_components(
+        components = principal_components(
             self.corpus, n, self.seed, exponent=self.phase.exponent, n_neighbors=self.phase.n_neighbors
         )
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self.noise)
-            self.heads = _heads(settings.d_model, self.components.shape[1])
+            self.told = Told(_heads(settings.d_model, components.shape[1]), components, n)
             self.noise = torch.get_rng_state()
-        self.told = Told(self.heads, self.components, n)
         if before:
             self.told.carry(before)
         table = self.model.encoder.embedding.weight
-        rest = [p for p in [*self.model.parameters(), *self.heads.parameters()] if p is not table]
+        rest = [p for p in [*self.model.parameters(), *self.told.heads.parameters()] if p is not table]
         groups = [{"params": [table], "scale": settings.embedding_rate}, {"params": rest, "scale": 1.0}]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
 
@@ -309,13 +308,15 @@ class _Run:
             group["lr"] = rate * group["scale"]
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self.noise)
-            losses = batch_losses(self.model, self.heads, self.batch(self.step), self.phase, self.settings.temperature)
+            losses = batch_losses(
+                self.model, self.told.heads, self.batch(self.step), self.phase, self.settings.temperature
+            )
             self.noise = torch.get_rng_state()
         if not torch.isfinite(losses[0]):
             raise FrostlineError(f"the loss is not finite at step {self.step}; lower the learning rate")
         self.optimizer.zero_grad()
         losses[0].backward()  # type: ignore[no-untyped-call]
-        parameters = [*self.model.parameters(), *self.heads.parameters()]
+        parameters = [*self.model.parameters(), *self.told.heads.parameters()]
         nn.utils.clip_grad_norm_(parameters, self.settings.clip)
         self.optimizer.step()
         self.history.append([float(loss.detach()) for loss in losses])
@@ -325,7 +326,7 @@ class _Run:
 
     def batch(self, step: int) -> Batch:
         """Draw the batch of a step of this phase: a pure function of the seed and the step."""
-        n, n_cells = self.batch_cells, len(self.components)
+        n, n_cells = self.batch_cells, len(self.told.components)
         epoch, place = divmod(step - self.first, n_cells // n)
         epoch += self.first  # no two epochs of a run have the same number
         if epoch != self._epoch:  # values that admit several bins get others in every epoch
@@ -340,7 +341,7 @@ class _Run:
         subsets = [draw_subset(tokens, size, length, rng) for _ in range(2)]
         asked = self._questions(cells, tokens, rng)
         ids, values = (np.concatenate(parts) for parts in zip(*subsets, strict=True))
-        return Batch(*map(torch.from_numpy, (ids, values, self.components[cells], *asked)))
+        return Batch(*map(torch.from_numpy, (ids, values, self.told.components[cells], *asked)))
 
     def _questions(
         self, cells: NDArray[np.int64], tokens: Tokens, rng: np.random.Generator
@@ -357,7 +358,11 @@ class _Run:
 
     def save(self, path: Path) -> None:
         """Write the state under a temporary name, then move it into place."""
-        parts = {name: getattr(self, name).state_dict() for name in ("model", "heads", "optimizer")}
+        parts = {
+            "model": self.model.state_dict(),
+            "heads": self.told.heads.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
         rest = {"step": self.step, "history": self.history, "noise": self.noise}
         temporary = path.with_name(path.name + ".tmp")
         torch.save({"plan": json.dumps(self.plan), **parts, **rest}, temporary)
@@ -381,7 +386,7 @@ class _Run:
         )
         (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
         (folder / STATE_FILE).unlink()
-        return Pretrained(folder, len(self.components), len(self.corpus.genes), self.steps, losses)
+        return Pretrained(folder, len(self.told.components), len(self.corpus.genes), self.steps, losses)
 
 
 def _schedule(step: int, steps: int, warmup: int) -> float:
