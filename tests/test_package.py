@@ -17,6 +17,8 @@ import frostline
 ROOT = Path(frostline.__file__).parent
 LAYERS = (
     "errors",
+    "escaping",
+    "scratch",
     "monitor",
     "memory",
     "records",
