@@ -19,6 +19,7 @@ LAYERS = (
     "errors",
     "escaping",
     "scratch",
+    "runs",
     "monitor",
     "memory",
     "records",

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
-from frostline import archive, audits, clusters, figures
+from frostline import archive, audits, clusters, figures, runs
 from frostline.clusters import Clusters
 from frostline.comparison import Comparison
 from frostline.datasets import Dataset
@@ -85,6 +85,8 @@ def declared(strategies: Sequence[str], studies: Sequence[str] = ()) -> tuple[st
 class Run:
     """A run that has begun: where its artifacts will go, and since when; made by `begin`."""
 
+    id: str
+    """32 hexadecimal digits; printed, and in the manifest."""
     settings: RunSettings
     folder: Path
     tutorial: str
@@ -94,13 +96,19 @@ class Run:
 
 
 def begin(settings: RunSettings, tutorial: str) -> Run:
-    """Note the start of a run, and refuse a folder that it must not replace.
+    """Note the start of a run, say which one it is, and refuse a folder that it must not replace.
 
     Raises
     ------
     ArtifactError
         The folder exists and holds something other than artifacts.
     """
+    run = _begin(settings, tutorial)
+    print(runs.line_of(run.id, tutorial, run.started, settings.output_dir))
+    return run
+
+
+def _begin(settings: RunSettings, tutorial: str) -> Run:
     folder = Path(settings.output_dir).resolve()
     if folder.exists() and not folder.is_dir():
         raise ArtifactError(f"OUTPUT_DIR {folder} is a file; name a folder")
@@ -109,7 +117,7 @@ def begin(settings: RunSettings, tutorial: str) -> Run:
             f"OUTPUT_DIR {folder} holds files but no {MANIFEST} of a run: it is no folder of artifacts, and would be "
             "replaced; name another one"
         )
-    return Run(settings, folder, tutorial, datetime.now(UTC), _notebook_sha256(f"{tutorial}.ipynb"))
+    return Run(runs.new_run(), settings, folder, tutorial, datetime.now(UTC), _notebook_sha256(f"{tutorial}.ipynb"))
 
 
 def _notebook_sha256(name: str) -> str | None:
@@ -180,7 +188,7 @@ def export(folder: str | Path, comparison: Comparison, dataset: Dataset | None =
         repeats=len(comparison.repeats),
         output_dir=str(folder),
     )
-    run = begin(settings, EXPORT)
+    run = _begin(settings, EXPORT)
     return _save(run, dataset, lambda staging: _write_files(staging, comparison), _facts(comparison))
 
 
@@ -288,6 +296,7 @@ def _write_manifest(folder: Path, run: Run, dataset: Dataset | None, facts: Mapp
         }
     content = {
         "format": 1,
+        "run": run.id,
         "tutorial": run.tutorial,
         "started": run.started.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
