@@ -59,9 +59,15 @@ def settings_for(small_checkpoint):
 
 
 @pytest.fixture(scope="module")
-def saved(comparison, settings_for, pbmc, tmp_path_factory) -> Path:
+def hand_made(pbmc, fresh):
+    """The data set that the records say they are of."""
+    return fresh(pbmc, name="hand-made", label_key="cell_type")
+
+
+@pytest.fixture(scope="module")
+def saved(comparison, settings_for, hand_made, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("saved") / "artifacts"
-    return save(begin(settings_for(folder), TUTORIAL), comparison, pbmc)
+    return save(begin(settings_for(folder), TUTORIAL), comparison, hand_made)
 
 
 @pytest.fixture
@@ -139,12 +145,12 @@ class TestWhatIsWritten:
         assert (saved / "report.md").read_text() == report.report_markdown(comparison)
         assert archive.read(saved).unseen_records == comparison.unseen_records
 
-    def test_the_manifest_tells_where_everything_came_from(self, saved, pbmc, settings_for, small_checkpoint):
+    def test_the_manifest_tells_where_everything_came_from(self, saved, hand_made, settings_for, small_checkpoint):
         manifest = json.loads((saved / "manifest.json").read_text())
         assert manifest["tutorial"] == TUTORIAL
         assert manifest["parameters"] == settings_for(saved).model_dump()
         assert manifest["seed"] == 42
-        assert manifest["dataset"]["sha256"] == pbmc.fingerprint()
+        assert manifest["dataset"]["sha256"] == hand_made.fingerprint()
         assert manifest["checkpoint"]["weights_sha256"] == sha256(small_checkpoint / "model.safetensors")
         assert manifest["splits"] == {"0": "split-0", "1": "split-1"}
         assert {"python", "torch", "frostline"} <= set(manifest["versions"])
@@ -161,10 +167,10 @@ class TestWhatIsWritten:
         (tmp_path / f"{TUTORIAL}.ipynb").write_text("{}")
         assert begin(settings_for("out"), TUTORIAL).notebook_sha256 == sha256(tmp_path / f"{TUTORIAL}.ipynb")
 
-    def test_undefined_numbers_are_na(self, make_record, settings_for, pbmc, tmp_path):
+    def test_undefined_numbers_are_na(self, make_record, settings_for, hand_made, tmp_path):
         record = make_record("pca_logistic")
         record = make_record("pca_logistic", metrics={**record.metrics, "silhouette": None})
-        folder = save(begin(settings_for(tmp_path / "out"), TUTORIAL), compare([record]), pbmc)
+        folder = save(begin(settings_for(tmp_path / "out"), TUTORIAL), compare([record]), hand_made)
         for name in ("report.csv", "strategy_metrics.csv"):
             assert pd.read_csv(folder / name, dtype=str, keep_default_na=False)["silhouette"].tolist() == ["NA"]
         assert check(folder).passed
@@ -179,10 +185,10 @@ class TestWhatIsWritten:
         ],
     )
     def test_a_run_of_fewer_strategies_leaves_fewer_pictures(
-        self, make_record, settings_for, pbmc, tmp_path, names, pictures
+        self, make_record, settings_for, hand_made, tmp_path, names, pictures
     ):
         comparison = compare([make_record(name) for name in names])
-        folder = save(begin(settings_for(tmp_path / "out"), TUTORIAL), comparison, pbmc)
+        folder = save(begin(settings_for(tmp_path / "out"), TUTORIAL), comparison, hand_made)
         assert {path.name for path in folder.iterdir()} == FILES - STUDY_FILES - set(MAPS) | pictures
         assert check(folder).passed
 
@@ -383,8 +389,8 @@ class TestForgery:
         cover_up(folder)
         refused(folder, MAPS[0], f"says that it is {MAPS[1]}")
 
-    def test_a_picture_of_another_run(self, folder, make_record, settings_for, pbmc, tmp_path):
-        other = save(begin(settings_for(tmp_path / "other"), TUTORIAL), compare([make_record("lora")]), pbmc)
+    def test_a_picture_of_another_run(self, folder, make_record, settings_for, hand_made, tmp_path):
+        other = save(begin(settings_for(tmp_path / "other"), TUTORIAL), compare([make_record("lora")]), hand_made)
         shutil.copy(other / "reliability.png", folder)
         cover_up(folder)
         refused(folder, "reliability.png", "was drawn from other predictions")
@@ -567,10 +573,10 @@ class TestReplacing:
     def earlier(self, folder) -> dict[str, bytes]:
         return contents(folder)
 
-    def test_a_later_run_replaces_everything(self, folder, settings_for, make_record, pbmc):
+    def test_a_later_run_replaces_everything(self, folder, settings_for, make_record, hand_made):
         (folder / "left over.txt").write_text("from somewhere")
         comparison = compare([make_record("pca_logistic")])
-        assert save(begin(settings_for(folder), TUTORIAL), comparison, pbmc) == folder
+        assert save(begin(settings_for(folder), TUTORIAL), comparison, hand_made) == folder
         assert {path.name for path in folder.iterdir()} == FILES - STUDY_FILES - set(MAPS)
         assert check(folder).passed
         assert [path.name for path in folder.parent.iterdir()] == ["artifacts"]
@@ -578,42 +584,42 @@ class TestReplacing:
     def test_the_folder_can_be_read_by_others(self, saved):
         assert saved.stat().st_mode & 0o777 == 0o755
 
-    def test_folders_above_are_made(self, settings_for, comparison, pbmc, tmp_path):
+    def test_folders_above_are_made(self, settings_for, comparison, hand_made, tmp_path):
         folder = tmp_path / "a" / "b" / "c"
-        assert check(save(begin(settings_for(folder), TUTORIAL), comparison, pbmc)).passed
+        assert check(save(begin(settings_for(folder), TUTORIAL), comparison, hand_made)).passed
 
     @pytest.mark.parametrize("where", ["png", "report_markdown", "umap_figure"])
     @pytest.mark.parametrize("error", [OSError("no space left"), KeyboardInterrupt()], ids=["disk", "interrupt"])
     def test_a_failure_while_writing_leaves_earlier_artifacts_as_they_were(
-        self, folder, earlier, settings_for, comparison, pbmc, monkeypatch, where, error
+        self, folder, earlier, settings_for, comparison, hand_made, monkeypatch, where, error
     ):
         def fail(*_args, **_facts):
             raise error
 
         monkeypatch.setattr(report if where == "report_markdown" else figures, where, fail)
         with pytest.raises(type(error)):
-            save(begin(settings_for(folder), TUTORIAL), comparison, pbmc)
+            save(begin(settings_for(folder), TUTORIAL), comparison, hand_made)
         assert contents(folder) == earlier
         assert [path.name for path in folder.parent.iterdir()] == ["artifacts"]
 
     def test_a_failing_check_of_what_was_written_leaves_earlier_artifacts_as_they_were(
-        self, folder, earlier, settings_for, comparison, pbmc, monkeypatch
+        self, folder, earlier, settings_for, comparison, hand_made, monkeypatch
     ):
         monkeypatch.setattr(figures, "png", lambda _figure, **_facts: b"no picture")
         with pytest.raises(ArtifactError, match=r"fail their own check: .*\.png: "):
-            save(begin(settings_for(folder), TUTORIAL), comparison, pbmc)
+            save(begin(settings_for(folder), TUTORIAL), comparison, hand_made)
         assert contents(folder) == earlier
         assert [path.name for path in folder.parent.iterdir()] == ["artifacts"]
 
-    def test_a_first_run_that_fails_leaves_nothing(self, settings_for, comparison, pbmc, monkeypatch, tmp_path):
+    def test_a_first_run_that_fails_leaves_nothing(self, settings_for, comparison, hand_made, monkeypatch, tmp_path):
         monkeypatch.setattr(figures, "png", lambda _figure, **_facts: b"no picture")
         with pytest.raises(ArtifactError):
-            save(begin(settings_for(tmp_path / "out"), TUTORIAL), comparison, pbmc)
+            save(begin(settings_for(tmp_path / "out"), TUTORIAL), comparison, hand_made)
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("failing", [1, 2])
     def test_a_failure_while_moving_leaves_earlier_artifacts_as_they_were(
-        self, folder, earlier, settings_for, comparison, pbmc, monkeypatch, failing
+        self, folder, earlier, settings_for, comparison, hand_made, monkeypatch, failing
     ):
         original, calls = os.replace, []
 
@@ -625,17 +631,17 @@ class TestReplacing:
 
         monkeypatch.setattr(artifacts.os, "replace", replace)
         with pytest.raises(PermissionError):
-            save(begin(settings_for(folder), TUTORIAL), comparison, pbmc)
+            save(begin(settings_for(folder), TUTORIAL), comparison, hand_made)
         assert contents(folder) == earlier
         assert [path.name for path in folder.parent.iterdir()] == ["artifacts"]
 
     def test_metrics_that_the_predictions_do_not_give_are_never_saved(
-        self, folder, earlier, settings_for, make_record, pbmc
+        self, folder, earlier, settings_for, make_record, hand_made
     ):
         record = make_record("head")
         flattering = make_record("head", metrics={**record.metrics, "accuracy": 0.99})
         with pytest.raises(ArtifactError, match=r"head, repeat 0: accuracy is given as 0\.99"):
-            save(begin(settings_for(folder), TUTORIAL), compare([flattering]), pbmc)
+            save(begin(settings_for(folder), TUTORIAL), compare([flattering]), hand_made)
         assert contents(folder) == earlier
 
 

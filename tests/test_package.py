@@ -19,6 +19,7 @@ LAYERS = (
     "errors",
     "escaping",
     "scratch",
+    "manifests",
     "runs",
     "monitor",
     "memory",
@@ -34,6 +35,7 @@ LAYERS = (
     "tokens",
     "model",
     "checkpoints",
+    "folders",
     "downloads",
     "embedding",
     "checks",
@@ -50,13 +52,16 @@ LAYERS = (
     "settings",
     "estimates",
     "evaluation",
+    "likeness",
     "comparison",
     "journal",
     "jobs",
     "archive",
     "figures",
     "report",
+    "pictures",
     "clusters",
+    "plans",
     "audits",
     "annotation",
     "artifacts",
@@ -144,7 +149,7 @@ def test_the_rule_would_notice_an_import_from_below():
     assert not may_import("strategies.lora", "strategies.frozen_probe")
     assert not may_import("strategies.lora", "strategies")
     assert may_import("strategies", "strategies.lora")
-    assert set(imported_by("comparison")) == {"errors", "metrics", "records", "significance", "verdicts"}
+    assert set(imported_by("comparison")) == {"errors", "likeness", "metrics", "records", "significance", "verdicts"}
     assert "model" in set(imported_by("checkpoints"))  # inside functions
 
 

@@ -114,7 +114,7 @@ def counts_file(pbmc, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def save_artifacts(make_record, three_kinds):
+def save_artifacts(make_record, three_kinds, fresh):
     """Write the artifacts of a run that never trained, through the package's own `save`."""
     from frostline import artifacts
     from frostline.comparison import compare
@@ -124,7 +124,7 @@ def save_artifacts(make_record, three_kinds):
         settings = RunSettings(output_dir=str(folder))
         run = artifacts.begin(settings, tutorial="tiny")
         comparison = compare([make_record(name, **changes) for name in strategies])
-        return artifacts.save(run, comparison, three_kinds)
+        return artifacts.save(run, comparison, fresh(three_kinds, name="hand-made", label_key="cell_type"))
 
     return save
 

@@ -7,15 +7,18 @@ with a budget or a withheld class) and records.jsonl, which holds everything els
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from frostline.comparison import Comparison, compare, long_predictions
 from frostline.errors import ArtifactError
+from frostline.manifests import Digest, is_plain_file, strict_json
 from frostline.records import Record
 
 if TYPE_CHECKING:
@@ -39,6 +42,72 @@ _PER_CELL = (
     "validation_labels",
     "validation_probabilities",
 )
+
+
+Count = Annotated[int, Field(ge=0)]
+LARGEST = 500_000_000
+"""Values of a table; what a file of some kilobytes can be made to unpack to ends here."""
+
+
+class _Cost(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    seconds: dict[str, Annotated[FiniteFloat, Field(ge=0)]]
+    trainable_parameters: Count
+    total_parameters: Count
+    peak_memory: Count | None
+    saved_bytes: Count | None
+
+
+class _Finding(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    code: str
+    severity: Literal["error", "warning", "note"]
+    title: str
+    explanation: str
+    remedy: str
+
+
+class _Line(BaseModel):
+    """A line of the records: what each entry must be. Others are for `Record` to refuse."""
+
+    model_config = ConfigDict(strict=True)
+
+    strategy: str
+    parameters: dict[str, Any]
+    dataset: str
+    label_key: str
+    profile: str
+    seed: int
+    repeat: Count
+    fingerprint: str
+    test_fingerprint: str
+    sizes: dict[str, Count]
+    classes: list[str]
+    metrics: dict[str, FiniteFloat | None]
+    cost: _Cost
+    history: list[dict[str, FiniteFloat]]
+    notes: list[str]
+    searched: str
+    chosen: dict[str, FiniteFloat]
+    split_kind: Literal["stratified", "group", "cross"]
+    group_key: str | None
+    untrained: list[str]
+    findings: list[_Finding]
+    budget: Annotated[int, Field(ge=1)] | None
+    unseen: str | None
+    training_fingerprint: Digest | None = None
+    weights_sha256: Digest | None = None
+    data_sha256: Digest | None = None
+
+
+def data_sha256(folder: Path) -> str:
+    """Hash of the files that hold a comparison: what every table, sentence and picture follows from."""
+    digest = hashlib.sha256()
+    for name in (*FILES, STUDIES):
+        digest.update(name.encode() + ((folder / name).read_bytes() if is_plain_file(folder / name) else b""))
+    return digest.hexdigest()
 
 
 def write(folder: Path, comparison: Comparison) -> None:
@@ -72,22 +141,52 @@ def read(folder: Path) -> Comparison:
     ArtifactError
         A file is missing or damaged, or the files do not fit together.
     """
-    import pandas as pd
-
     try:
-        lines = (folder / RECORDS).read_text(encoding="utf-8").splitlines()
-        contents: list[dict[str, Any]] = [json.loads(line) for line in lines]
-        tables = {name: pd.read_parquet(folder / name) for name in (PREDICTIONS, VALIDATION, UMAP)}
+        contents = _read_lines(folder / RECORDS)
+        tables = {name: read_table(folder / name) for name in (PREDICTIONS, VALIDATION, UMAP)}
         if any(_is_study(content) for content in contents):
-            tables[STUDIES] = pd.read_parquet(folder / STUDIES)
+            tables[STUDIES] = read_table(folder / STUDIES)
         parts = {name: dict(tuple(table.groupby(_keys(name), dropna=False))) for name, table in tables.items()}
         records = [_whole(content, parts) for content in contents]
         left = {name: len(found) for name, found in parts.items() if found}
         if left:
             raise ValueError(f"predictions without a record in {', '.join(left)}")
         return compare(records)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{folder} holds no comparison that can be read: {error}") from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, StopIteration) as error:
+        said = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError | OSError) else error
+        raise ArtifactError(f"{folder} holds no comparison that can be read: {said}") from error
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    contents = []
+    for i, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
+        try:
+            content = strict_json(line)
+            _Line.model_validate(content)
+        except ValidationError as error:
+            said = (f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in error.errors())
+            raise ValueError(f"{path.name}: line {i}: {'; '.join(said)}") from error
+        except ValueError as error:
+            raise ValueError(f"{path.name}: line {i}: {error}") from error
+        contents.append(content)
+    return contents
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table, unless it unpacks to more than any comparison holds.
+
+    Raises
+    ------
+    OSError, ValueError
+        It is no Parquet file, or too large.
+    """
+    import pandas as pd
+    from pyarrow import parquet
+
+    about = parquet.read_metadata(path)
+    if about.num_rows * max(1, about.num_columns) > LARGEST:
+        raise ValueError(f"{path.name} holds {about.num_rows:,} rows of {about.num_columns:,} columns")
+    return pd.read_parquet(path)
 
 
 def load_comparison(folder: str | Path) -> Comparison:

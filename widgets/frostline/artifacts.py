@@ -1,44 +1,38 @@
 """What a run leaves behind, and the check of it: of content, not of existence.
 
 Files are written to a temporary folder and moved into place when all of them are complete. `check` opens
-every file, recomputes every metric from the saved predictions and writes every table and sentence again.
+every file, recomputes every metric from the saved predictions, writes every table and sentence and draws every
+picture again. What a folder may hold to be replaced is in `frostline.folders`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-import os
 import platform
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, ValidationError
-
-from frostline import archive, audits, clusters, figures, runs
+from frostline import archive, audits, clusters, folders, manifests, pictures, plans, runs
 from frostline.clusters import Clusters
 from frostline.comparison import Comparison
-from frostline.datasets import Dataset
+from frostline.datasets import DATASETS, Dataset
 from frostline.errors import ArtifactError
+from frostline.manifests import MANIFEST, Manifest, sha256
+from frostline.records import save_records
+from frostline.scratch import scratch_folder
 from frostline.settings import RunSettings
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+__all__ = ["MANIFEST", "CheckResult", "Run", "begin", "check", "declared", "export", "save", "save_clusters", "sha256"]
 
-MANIFEST = "manifest.json"
 EXPORT = "panel"
 """What stands for the tutorial where a comparison was exported by itself."""
 CLUSTERS = "clusters"
 """The study that is of an embedding alone."""
 TABLES = ("report.md", "report.csv", "strategy_metrics.csv", "class_metrics.csv", "paired_tests.csv")
-PICTURES = ("best_strategy_confusion_matrix.png", "macro_f1_intervals.png", "reliability.png", "risk_coverage.png")
 PACKAGES = (
     "frostline",
     "torch",
@@ -69,13 +63,7 @@ def declared(strategies: Sequence[str], studies: Sequence[str] = ()) -> tuple[st
     """
     if CLUSTERS in studies:
         return tuple(sorted(clusters.FILES))
-    files = [*TABLES, *archive.FILES, *PICTURES]
-    if {"frozen_probe", "head"} & set(strategies):
-        files.append("frozen_embedding_umap.png")
-    if "lora" in strategies:
-        files.append("lora_embedding_umap.png")
-    for study in studies:
-        files += [f"{study}.csv", f"{study}.png"]
+    files = [*TABLES, *archive.FILES, *pictures.names_of(strategies, studies), *(f"{study}.csv" for study in studies)]
     if studies:
         files.append(archive.STUDIES)
     return tuple(sorted(files))
@@ -93,31 +81,33 @@ class Run:
     started: datetime
     notebook_sha256: str | None
     """Of the notebook's file; None when it is not where the kernel runs."""
+    found: str | None = None
+    """Hash of the manifest that was in the folder when it began."""
 
 
 def begin(settings: RunSettings, tutorial: str) -> Run:
-    """Note the start of a run, say which one it is, and refuse a folder that it must not replace.
+    """Note the start of a run, say which one it is, and try and hold the folder that it will write.
+
+    The folder is held until `save`, or until this process ends: no other process can begin a run in it. It is
+    replaced when it is empty or holds exactly what its manifest lists. Artifacts of another tutorial, data set, label
+    column or profile are not lost then: they are kept beside it under another name.
 
     Raises
     ------
     ArtifactError
-        The folder exists and holds something other than artifacts.
+        The folder cannot be written, holds anything else, or another run is at work on it.
     """
-    run = _begin(settings, tutorial)
+    run, _ = _begin(settings, tutorial)
     print(runs.line_of(run.id, tutorial, run.started, settings.output_dir))
     return run
 
 
-def _begin(settings: RunSettings, tutorial: str) -> Run:
-    folder = Path(settings.output_dir).resolve()
-    if folder.exists() and not folder.is_dir():
-        raise ArtifactError(f"OUTPUT_DIR {folder} is a file; name a folder")
-    if folder.is_dir() and any(folder.iterdir()) and _manifest_problems(folder / MANIFEST):
-        raise ArtifactError(
-            f"OUTPUT_DIR {folder} holds files but no {MANIFEST} of a run: it is no folder of artifacts, and would be "
-            "replaced; name another one"
-        )
-    return Run(runs.new_run(), settings, folder, tutorial, datetime.now(UTC), _notebook_sha256(f"{tutorial}.ipynb"))
+def _begin(settings: RunSettings, tutorial: str) -> tuple[Run, bool]:
+    """Begin, and say whether the folder was not held by this process before."""
+    folder = folders.whole_path(settings.output_dir)
+    taken = folders.take(folder)
+    digest, found = _notebook_sha256(f"{tutorial}.ipynb"), folders.state_of(folder)
+    return Run(runs.new_run(), settings, folder, tutorial, datetime.now(UTC), digest, found), taken
 
 
 def _notebook_sha256(name: str) -> str | None:
@@ -127,25 +117,21 @@ def _notebook_sha256(name: str) -> str | None:
     return None
 
 
-def sha256(path: Path) -> str:
-    """Return the sha256 of a file's bytes, as hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def save(run: Run, comparison: Comparison, dataset: Dataset) -> Path:
     """Write all artifacts of a run and move them into place.
 
     Returns
     -------
     Path
-        The folder; whatever an earlier run left in it has been replaced.
+        The folder; what an earlier run left in it has been replaced, or is kept under another name, see `begin`.
 
     Raises
     ------
     ArtifactError
-        The check of what was written fails; earlier artifacts stay as they were.
+        Something could not be written, the check of what was written fails, or the folder holds something else by
+        now. Earlier artifacts stay as they were; the message says where the results are.
     """
-    return _save(run, dataset, lambda folder: _write_files(folder, comparison), _facts(comparison))
+    return _save(run, dataset, _Content.of(comparison, run.settings))
 
 
 def export(folder: str | Path, comparison: Comparison, dataset: Dataset | None = None) -> Path:
@@ -154,7 +140,8 @@ def export(folder: str | Path, comparison: Comparison, dataset: Dataset | None =
     Parameters
     ----------
     folder
-        New, empty, or of artifacts already, which are replaced.
+        New, empty, or of artifacts already, which are replaced (those of another data set, label column or profile
+        are kept under another name).
     comparison
         As `compare` made it.
     dataset
@@ -174,22 +161,13 @@ def export(folder: str | Path, comparison: Comparison, dataset: Dataset | None =
     ...     check(export(folder, frostline.compare([record]), pbmc)).passed
     True
     """
-    first = comparison.records[0]
-    used = {str(r.parameters["checkpoint"]) for r in comparison.records if "checkpoint" in r.parameters}
-    settings = RunSettings.model_construct(
-        profile=first.profile,
-        dataset=first.dataset,
-        label_key=first.label_key,
-        group_key=first.group_key or "",
-        split=first.split_kind,
-        checkpoint=", ".join(sorted(used)),
-        strategies=list(comparison.strategies),
-        seed=first.seed,
-        repeats=len(comparison.repeats),
-        output_dir=str(folder),
-    )
-    run = _begin(settings, EXPORT)
-    return _save(run, dataset, lambda staging: _write_files(staging, comparison), _facts(comparison))
+    settings = RunSettings.model_construct(dataset=comparison.records[0].dataset, output_dir=str(folder))
+    run, taken = _begin(settings, EXPORT)
+    try:
+        return _save(run, dataset, _Content.of(comparison, settings))
+    finally:
+        if taken:
+            runs.let_go(run.folder)
 
 
 def save_clusters(run: Run, found: Clusters, dataset: Dataset) -> Path:
@@ -198,93 +176,155 @@ def save_clusters(run: Run, found: Clusters, dataset: Dataset) -> Path:
     Raises
     ------
     ArtifactError
-        The check of what was written fails; earlier artifacts stay as they were.
+        As of `save`.
     """
-    facts = {"strategies": [], "repeats": [], "studies": [CLUSTERS], "splits": {}}
-    return _save(run, dataset, lambda folder: clusters.write(folder, found, dataset.name), facts)
+    return _save(run, dataset, _Content.of_clusters(found, dataset, run.settings))
 
 
-def _save(run: Run, dataset: Dataset | None, write: Callable[[Path], None], facts: Mapping[str, Any]) -> Path:
-    run.folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{run.folder.name}-", dir=run.folder.parent))
+@dataclass(frozen=True)
+class _Content:
+    """What is saved: how it is written, what the manifest says of it, and what is kept when that fails."""
+
+    write: Callable[[Path], None]
+    rescue: Callable[[Path], None]
+    remedy: str
+    """How to read again what was rescued."""
+    settings: RunSettings
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, comparison: Comparison, settings: RunSettings) -> _Content:
+        records = [*comparison.records, *comparison.budget_records, *comparison.unseen_records]
+        facts = {
+            "strategies": list(comparison.strategies),
+            "repeats": list(comparison.repeats),
+            "studies": plans.studies(comparison),
+            "splits": {str(r.repeat): r.fingerprint for r in comparison.records},
+            "checkpoints": plans.checkpoints(comparison),
+        }
+        return cls(
+            lambda folder: _write_files(folder, comparison),
+            lambda folder: save_records(records, folder / archive.RECORDS),
+            f"frostline.compare(frostline.records.load_records(FOLDER / {archive.RECORDS!r}))",
+            _as_run(settings, comparison),
+            facts,
+        )
+
+    @classmethod
+    def of_clusters(cls, found: Clusters, dataset: Dataset, settings: RunSettings) -> _Content:
+        from frostline.checkpoints import load_checkpoint
+
+        used = load_checkpoint(settings.checkpoint)
+        facts = {"strategies": [], "repeats": [], "studies": [CLUSTERS], "splits": {}}
+        return cls(
+            lambda folder: clusters.write(folder, found, dataset.name),
+            lambda folder: clusters.write_data(folder, found),
+            "numpy.load and pandas.read_csv",
+            settings.model_copy(update={"checkpoint": used.label}),
+            {**facts, "checkpoints": {used.label: used.weights_sha256}},
+        )
+
+
+def _as_run(settings: RunSettings, comparison: Comparison) -> RunSettings:
+    """Settings with what the records say was run: a panel may have run something else than the parameters cell says."""
+    first = comparison.records[0]
+    said = {
+        "profile": first.profile,
+        "label_key": first.label_key,
+        "group_key": first.group_key or "",
+        "split": first.split_kind,
+        "checkpoint": ", ".join(plans.checkpoints(comparison)),
+        "strategies": list(comparison.strategies),
+        "seed": first.seed,
+        "repeats": len(comparison.repeats),
+    }
+    if settings.dataset in DATASETS and not settings.test_dataset:
+        said["dataset"] = first.dataset
+    return settings.model_copy(update=said)
+
+
+def _save(run: Run, dataset: Dataset | None, content: _Content) -> Path:
+    """Write, check and move into place; what was computed is kept whenever that fails."""
     try:
-        write(staging)
-        _write_manifest(staging, run, dataset, facts)
-        result = check(staging)
-        if result.problems:
-            raise ArtifactError("the artifacts just written fail their own check: " + "; ".join(result.problems))
-        staging.chmod(0o755)
-        _replace(run.folder, staging)
+        runs.hold(run.folder)  # by whoever saves again without a new beginning
+        with scratch_folder(run.folder.parent) as staging:
+            content.write(staging)
+            _write_manifest(staging, run, dataset, content)
+            result = check(staging)
+            if result.problems:
+                raise ArtifactError("the artifacts just written fail their own check: " + "; ".join(result.problems))
+            staging.chmod(0o755)
+            _put_in_place(run, staging)
+    except Exception as error:  # a full disk, a picture that cannot be drawn: none may cost what was computed
+        raise _kept(run, content, error) from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        runs.let_go(run.folder)
     return run.folder
 
 
-def _replace(folder: Path, staging: Path) -> None:
-    """Put the new folder in the place of the old one; the old one comes back when that fails."""
-    if not folder.exists():
-        os.replace(staging, folder)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+def _put_in_place(run: Run, staging: Path) -> None:
+    def is_expected(folder: Path) -> bool:
+        return folders.state_of(folder) == run.found or manifests.read_manifest(folder).run == run.id
+
     try:
-        os.replace(folder, aside / folder.name)
-        try:
-            os.replace(staging, folder)
-        except BaseException:
-            (aside / folder.name).rename(folder)
-            raise
-    finally:
-        shutil.rmtree(aside)
+        kept = folders.replace(run.folder, staging, is_expected, lambda old: _is_of_something_else(old, staging))
+    except (ArtifactError, OSError) as error:
+        beside = folders.move_beside(staging, run.folder)
+        raise _Beside(f"{error}. The new results are complete and checked, in {beside}") from error
+    if kept is not None:
+        print(f"{run.folder.name} held artifacts of something else; they are kept in {kept}")
+
+
+class _Beside(ArtifactError):
+    """The results are complete, under another name."""
+
+
+def _is_of_something_else(old: Path, new: Path) -> bool:
+    """Whether they are of another tutorial, data set, label column or profile: nobody asked to replace those."""
+    if folders.state_of(old) is None:
+        return False
+    before, after = (manifests.read_manifest(folder) for folder in (old, new))
+    return _subject(before) != _subject(after)
+
+
+def _subject(manifest: Manifest) -> tuple[object, ...]:
+    parameters = (manifest.parameters.get(name) for name in ("profile", "dataset", "test_dataset"))
+    return (manifest.tutorial, manifest.dataset.name, manifest.dataset.label_key, *map(str, parameters))
+
+
+def _kept(run: Run, content: _Content, error: Exception) -> ArtifactError:
+    """What is raised when saving fails: why, and where the results are."""
+    if isinstance(error, _Beside):
+        return ArtifactError(str(error))
+    said = str(error) if isinstance(error, ArtifactError) else f"{type(error).__name__}: {error}"
+    said = f"{run.folder} was not written: {said}. Earlier artifacts are as they were"
+    try:
+        kept = folders.rescue(run.folder, content.rescue)
+    except OSError as second:
+        return ArtifactError(f"{said}. The results are nowhere but in this process, nothing could be written: {second}")
+    return ArtifactError(f"{said}. What was computed is in {kept}; read it with {content.remedy}")
 
 
 def _write_files(folder: Path, comparison: Comparison) -> None:
     archive.write(folder, comparison)
     for name, text in audits.text_files(comparison).items():
         (folder / name).write_bytes(text.encode())
-    source = sha256(folder / archive.PREDICTIONS)
-    for name, figure in _pictures(comparison).items():
-        (folder / name).write_bytes(figures.png(figure, Title=name, Source=source))
-
-
-def _pictures(comparison: Comparison) -> dict[str, Figure]:
-    drawn = {
-        "best_strategy_confusion_matrix.png": figures.confusion_figure(comparison, comparison.best),
-        "macro_f1_intervals.png": figures.interval_figure(comparison),
-        "reliability.png": figures.reliability_figure(comparison),
-        "risk_coverage.png": figures.risk_coverage_figure(comparison),
-    }
-    frozen = next((name for name in ("frozen_probe", "head") if name in comparison.strategies), None)
-    if frozen is not None:
-        drawn["frozen_embedding_umap.png"] = figures.umap_figure(comparison, frozen)
-    if "lora" in comparison.strategies:
-        drawn["lora_embedding_umap.png"] = figures.umap_figure(comparison, "lora")
-    if comparison.budget_records:
-        drawn["label_efficiency.png"] = figures.label_efficiency_figure(comparison)
-    if comparison.unseen_records:
-        drawn["unknown_cells.png"] = figures.unknown_cells_figure(comparison)
-    return drawn
+    source, data = sha256(folder / archive.PREDICTIONS), archive.data_sha256(folder)
+    for name in pictures.names_of(comparison.strategies, plans.studies(comparison)):
+        content = pictures.draw(comparison, name, source)
+        (folder / name).write_bytes(content)
+        pictures.remember(data, name, content)
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide the numbers."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    """Return the versions of Python, of the packages that decide the numbers, and of what draws."""
+    packages = {name: version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **packages, **pictures.drawing_versions()}
 
 
-def _facts(comparison: Comparison) -> dict[str, Any]:
-    return {
-        "strategies": list(comparison.strategies),
-        "repeats": list(comparison.repeats),
-        "studies": audits.studies(comparison),
-        "splits": {str(r.repeat): r.fingerprint for r in comparison.records},
-    }
-
-
-def _write_manifest(folder: Path, run: Run, dataset: Dataset | None, facts: Mapping[str, Any]) -> None:
-    from frostline.checkpoints import load_checkpoint
-
-    files = sorted(folder.iterdir())
-    weights = load_checkpoint(run.settings.checkpoint).weights_sha256 if run.settings.checkpoint else None
-    about: dict[str, Any] = {"name": run.settings.dataset, "label_key": run.settings.label_key}
+def _write_manifest(folder: Path, run: Run, dataset: Dataset | None, content: _Content) -> None:
+    files, settings = sorted(folder.iterdir()), content.settings
+    about: dict[str, Any] = {"name": settings.dataset, "label_key": settings.label_key}
     if dataset is not None:
         about = {
             "name": dataset.name,
@@ -294,25 +334,22 @@ def _write_manifest(folder: Path, run: Run, dataset: Dataset | None, facts: Mapp
             "genes": len(dataset.genes),
             "sha256": dataset.fingerprint(),
         }
-    content = {
+    ended = max(run.started, datetime.now(UTC))  # clocks are set back
+    said = {
         "format": 1,
         "run": run.id,
         "tutorial": run.tutorial,
         "started": run.started.isoformat(timespec="seconds"),
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "parameters": run.settings.model_dump(),
-        "seed": run.settings.seed,
-        **facts,
+        "ended": ended.isoformat(timespec="seconds"),
+        "parameters": settings.model_dump(),
+        "seed": settings.seed,
+        **content.facts,
         "dataset": about,
         "notebook": {"name": f"{run.tutorial}.ipynb", "sha256": run.notebook_sha256},
-        "checkpoint": {
-            "name": run.settings.checkpoint,
-            "weights_sha256": weights,
-        },
         "versions": versions(),
         "files": {file.name: {"sha256": sha256(file), "bytes": file.stat().st_size} for file in files},
     }
-    (folder / MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (folder / MANIFEST).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
 
 
 @dataclass
@@ -324,6 +361,8 @@ class CheckResult:
     numbers: int = 0
     """Reported numbers recomputed from the predictions."""
     problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """What could not be checked here."""
 
     @property
     def passed(self) -> bool:
@@ -333,14 +372,24 @@ class CheckResult:
     def __str__(self) -> str:
         if self.problems:
             return "failed: " + "; ".join(self.problems)
-        return f"passed: {self.files} files opened, {self.numbers} numbers recomputed"
+        said = f"passed: {self.files} files opened, {self.numbers} numbers recomputed"
+        return "; ".join([said, *self.remarks])
 
 
-def check(folder: str | Path) -> CheckResult:
+def check(folder: str | Path, notebook: str | Path | None = None) -> CheckResult:
     """Check a folder of artifacts by its content.
 
     The files are exactly those declared, each with the sha256 of the manifest; all pictures open; every
-    metric equals the one recomputed from the saved predictions, and every table and report what they give.
+    metric equals the one recomputed from the saved predictions, and every table, report and picture is what they
+    give. An executed notebook that lies beside the folder and wrote it must be of the same run. That all of this
+    holds says that the files are consistent with the saved predictions; it is no signature.
+
+    Parameters
+    ----------
+    folder
+        Of artifacts.
+    notebook
+        Executed; by default those beside the folder whose OUTPUT_DIR it is.
 
     Returns
     -------
@@ -348,87 +397,70 @@ def check(folder: str | Path) -> CheckResult:
         With one sentence for everything that is wrong, naming the file.
     """
     folder, result = Path(folder), CheckResult()
-    problems = _manifest_problems(folder / MANIFEST)
-    result.problems += [f"{MANIFEST}: {problem}" for problem in problems]
-    if problems:
+    folders.recover_if_free(folder)
+    try:
+        manifest = manifests.read_manifest(folder)
+    except ArtifactError as error:
+        result.problems.append(f"{MANIFEST}: {error}")
         return result
     result.files += 1
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    expected = set(declared(manifest["strategies"], manifest["studies"]))
-    present = {file.name for file in folder.iterdir()} - {MANIFEST}
-    result.problems += [f"{name}: missing" for name in sorted(expected - present)]
-    result.problems += [f"{name}: unexpected, no artifact of this run" for name in sorted(present - expected)]
-    result.problems += [f"{name}: is no file" for name in sorted(expected & present) if not (folder / name).is_file()]
-    present = {name for name in present if (folder / name).is_file()}
-    for name in sorted(expected & present):
-        result.files += 1
-        recorded = manifest["files"].get(name, {}).get("sha256")
-        if recorded != sha256(folder / name):
-            result.problems.append(f"{name}: altered since the run (sha256 differs from the manifest)")
-    for name in sorted(expected & present):
-        if name.endswith(".png"):
-            drawn_from = clusters.CELLS if CLUSTERS in manifest["studies"] else archive.PREDICTIONS
-            source = manifest["files"].get(drawn_from, {}).get("sha256")
-            result.problems += [f"{name}: {problem}" for problem in _picture_problems(folder / name, source)]
-    if expected <= present:
-        audit = clusters.problems if CLUSTERS in manifest["studies"] else audits.problems
-        result.numbers, wrong = audit(folder, manifest)
-        result.problems += wrong
+    present = _check_files(folder, manifest, result)
+    if present is not None:
+        _check_content(folder, manifest, present, result)
+    result.problems += runs.notebook_problems(folder, manifest.run, notebook)
     return result
 
 
-class _File(BaseModel):
-    sha256: str
-
-
-class _Manifest(BaseModel):
-    """What the check reads of a manifest."""
-
-    tutorial: str
-    started: AwareDatetime
-    ended: AwareDatetime
-    parameters: dict[str, Any]
-    seed: int
-    strategies: list[str]
-    repeats: list[int]
-    studies: list[str]
-    dataset: dict[str, Any]
-    versions: dict[str, str]
-    files: dict[str, _File]
-
-
-def _manifest_problems(path: Path) -> list[str]:
-    if not path.is_file():
-        return [f"missing in {path.parent}"]
+def _check_files(folder: Path, manifest: Manifest, result: CheckResult) -> set[str] | None:
+    """Hold the names and hashes of the files to the manifest; None when there is no reading the folder."""
+    expected = set(declared(manifest.strategies, manifest.studies))
     try:
-        manifest = _Manifest.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        if error.errors()[0]["type"] == "json_invalid":
-            return [f"no JSON object ({error.errors()[0]['msg']})"]
-        return [
-            f"lacks {e['loc'][0]}" if e["type"] == "missing" else f"{'.'.join(map(str, e['loc'])) or 'is'} {e['msg']}"
-            for e in error.errors()
-        ]
-    return ["the run ended before it started"] if manifest.ended < manifest.started else []
+        found = {path.name: path for path in manifests.entries(folder) if path.name != MANIFEST}
+    except OSError as error:
+        result.problems.append(f"{folder.name}: cannot be read ({error})")
+        return None
+    result.problems += [f"{name}: missing" for name in sorted(expected - found.keys())]
+    result.problems += [f"{name}: unexpected, no artifact of this run" for name in sorted(found.keys() - expected)]
+    present = set()
+    for name in sorted(expected & found.keys()):
+        problem = _file_problem(found[name], manifest)
+        if problem != _NO_FILE:
+            result.files += 1
+            present.add(name)
+        result.problems += [f"{name}: {problem}"] if problem else []
+    return present if expected <= present else None
 
 
-def _picture_problems(path: Path, source: str | None) -> list[str]:
-    from PIL import Image
+_NO_FILE = "is no file of its own"
 
+
+def _file_problem(path: Path, manifest: Manifest) -> str | None:
+    if not manifests.is_plain_file(path):
+        return _NO_FILE
+    listed = manifest.files.get(path.name)
     try:
-        with Image.open(io.BytesIO(path.read_bytes())) as image:
-            image.load()
-            size, colours = image.size, image.convert("RGB").getcolors(maxcolors=1_000_000)
-            kind, facts = image.format, image.info
-    except (OSError, SyntaxError, ValueError) as error:
-        return [f"is no readable picture ({error})"]
-    problems = [] if kind == "PNG" else [f"is {kind}, not PNG"]
-    if min(size) < 200:
-        problems.append(f"is only {size[0]} x {size[1]} pixels")
-    if colours is not None and len(colours) < 2:
-        problems.append("is blank")
-    if facts.get("Title") != path.name:
-        problems.append(f"says that it is {facts.get('Title', 'nothing')}")
-    if facts.get("Source") != source:
-        problems.append("was drawn from other predictions")
-    return problems
+        digest = sha256(path)
+    except OSError as error:
+        return f"cannot be read ({error})"
+    if listed is None or listed.sha256 != digest:
+        return "altered since the run (sha256 differs from the manifest)"
+    if listed.bytes not in (None, path.stat().st_size):
+        return f"has {path.stat().st_size} bytes, the manifest says {listed.bytes}"
+    return None
+
+
+def _check_content(folder: Path, manifest: Manifest, present: set[str], result: CheckResult) -> None:
+    of_clusters = CLUSTERS in manifest.studies
+    listed = manifest.files.get(clusters.CELLS if of_clusters else archive.PREDICTIONS)
+    for name in sorted(name for name in present if name.endswith(".png")):
+        found = pictures.problems(folder / name, listed.sha256 if listed else None)
+        result.problems += [f"{name}: {problem}" for problem in found]
+    other = pictures.other_drawing(manifest.versions)
+    draws = not result.problems and other is None
+    try:
+        audit = clusters.problems if of_clusters else audits.problems
+        result.numbers, wrong = audit(folder, manifest, draws=draws)
+    except Exception as error:  # whatever a damaged file makes a library raise: it is damaged
+        wrong = [f"{folder.name}: its files cannot be held against each other ({type(error).__name__}: {error})"]
+    result.problems += wrong
+    result.remarks += [other] if other else []

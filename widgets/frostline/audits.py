@@ -6,15 +6,15 @@ files are written again from the saved records and must be the same to the last 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frostline import archive, report
+from frostline import archive, pictures, plans, report
 from frostline.comparison import Comparison
 from frostline.errors import ArtifactError
+from frostline.manifests import Manifest, sha256
 from frostline.metrics import REPRESENTED, chosen_metrics, prediction_metrics
 from frostline.records import Record
 
@@ -50,40 +50,68 @@ def text_files(comparison: Comparison) -> dict[str, str]:
     return {**texts, "report.md": report.report_markdown(comparison)}
 
 
-def problems(folder: Path, manifest: Mapping[str, Any]) -> tuple[int, list[str]]:
-    """Hold a folder's numbers and words to its predictions.
+def problems(folder: Path, manifest: Manifest, *, draws: bool = False) -> tuple[int, list[str]]:
+    """Hold a folder's numbers, words and pictures to its predictions, and its records to its manifest.
+
+    Parameters
+    ----------
+    folder, manifest
+        What was written, and what it says of itself.
+    draws
+        Whether pictures are drawn again, if nothing else is wrong.
 
     Returns
     -------
     tuple
         How many reported numbers were recomputed, and a sentence for everything that is wrong.
     """
-    import pandas as pd
-
     found: list[str] = []
-    for name in (archive.PREDICTIONS, archive.VALIDATION, archive.STUDIES):
+    tables: dict[str, pd.DataFrame] = {}
+    for name in (archive.PREDICTIONS, archive.VALIDATION, archive.STUDIES, archive.UMAP):
         if (folder / name).is_file():
-            try:
-                table = pd.read_parquet(folder / name)
-            except (OSError, ValueError) as error:
-                return 0, [f"{name}: cannot be read ({error})"]
-            found += [f"{name}: {problem}" for problem in _table_problems(name, table)]
+            found += _read_problems(folder, name, tables)
     if found:
         return 0, found
     try:
         comparison = archive.read(folder)
     except ArtifactError as error:
         return 0, [str(error)]
-    found += _plan_problems(comparison, manifest)
-    numbers, wrong = _metric_problems(comparison, pd.read_parquet(folder / archive.PREDICTIONS))
+    found += plans.problems(comparison, manifest)
+    numbers, wrong = _metric_problems(comparison, tables[archive.PREDICTIONS])
     found += wrong
     for name, wanted in text_files(comparison).items():
         if (folder / name).is_file():
             found += _text_problems(name, (folder / name).read_bytes(), wanted)
+    if draws and not found:
+        source = sha256(folder / archive.PREDICTIONS)
+        names = pictures.names_of(manifest.strategies, manifest.studies)
+        data = archive.data_sha256(folder)
+        found += pictures.redrawn_problems(folder, names, data, lambda name: pictures.draw(comparison, name, source))
     return numbers, found
 
 
+def _read_problems(folder: Path, name: str, tables: dict[str, pd.DataFrame]) -> list[str]:
+    """Read one table into `tables`; whatever a damaged file makes pandas or pyarrow raise is a problem of the file."""
+    try:
+        tables[name] = archive.read_table(folder / name)
+        check = _map_problems if name == archive.UMAP else _table_problems
+        return [f"{name}: {problem}" for problem in check(name, tables[name])]
+    except Exception as error:
+        return [f"{name}: cannot be read ({type(error).__name__}: {error})"]
+
+
+def _map_problems(_name: str, table: pd.DataFrame) -> list[str]:
+    columns = ["cell", "strategy", "repeat", "umap_1", "umap_2"]
+    if list(table.columns) != columns:
+        return [f"columns are {list(table.columns)}, not {columns}"]
+    if not np.isfinite(table[["umap_1", "umap_2"]].to_numpy(dtype=float)).all():
+        return ["a coordinate is missing or not finite"]
+    return ["a cell appears twice"] if table.duplicated(["cell", "strategy", "repeat"]).any() else []
+
+
 def _table_problems(name: str, table: pd.DataFrame) -> list[str]:
+    import pandas as pd
+
     columns = ["cell", "label", "strategy", "repeat"]
     columns += ["budget", "unseen", "distance", "predicted"] if name == archive.STUDIES else ["predicted"]
     if list(table.columns[: len(columns)]) != columns:
@@ -92,6 +120,13 @@ def _table_problems(name: str, table: pd.DataFrame) -> list[str]:
         return [] if name == archive.VALIDATION else ["is empty"]
     probabilities = table[[key for key in table.columns if str(key).startswith("p_")]]
     classes = np.array([str(key).removeprefix("p_") for key in probabilities.columns])
+    if not classes.size or len(set(table.columns)) < len(table.columns):
+        return ["has no column of probabilities, or one twice"]
+    texts = table[["cell", "label", "strategy", "predicted"]]
+    if not texts.map(lambda value: isinstance(value, str)).all(axis=None):
+        return ["a cell, label, strategy or predicted class is missing or no text"]
+    if not pd.api.types.is_integer_dtype(table["repeat"]) or table["repeat"].isna().any():
+        return ["a repeat is no whole number"]
     try:
         values = probabilities.to_numpy(dtype=float)
     except ValueError as error:
@@ -115,26 +150,6 @@ def _ground_problems(table: pd.DataFrame) -> list[str]:
         if len(rows) != len(set(zip(rows["cell"], rows["strategy"], strict=True))):
             found.append(f"a cell appears twice in repeat {repeat}")
     return found
-
-
-def _plan_problems(comparison: Comparison, manifest: Mapping[str, Any]) -> list[str]:
-    """Hold the records to what the manifest says was run."""
-    found = []
-    for name, seen, wanted in (
-        ("strategies", sorted(comparison.strategies), sorted(manifest["strategies"])),
-        ("repeats", list(comparison.repeats), sorted(manifest["repeats"])),
-        ("seeds", sorted({record.seed for record in comparison.records}), [manifest["seed"]]),
-        ("studies", studies(comparison), sorted(manifest.get("studies", []))),
-    ):
-        if seen != wanted:
-            found.append(f"{archive.RECORDS}: {name} are {seen}, the manifest says {wanted}")
-    return found
-
-
-def studies(comparison: Comparison) -> list[str]:
-    """Name what was measured besides the full evaluations."""
-    found = {"label_efficiency": comparison.budget_records, "unknown_cells": comparison.unseen_records}
-    return [name for name, records in found.items() if records]
 
 
 def recompute(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -167,12 +182,12 @@ def _metric_problems(comparison: Comparison, predictions: pd.DataFrame) -> tuple
     """Hold every metric of every record to its predictions; those of a representation to their range only."""
     plain, numbers, found = recompute(predictions), 0, []
     for record in (*comparison.records, *comparison.budget_records, *comparison.unseen_records):
-        truth = _again(record)
+        truth, which = _again(record), f"{archive.RECORDS}: {plans.named(record)}"
         if record.budget is None and record.unseen is None:
             counted = plain.loc[(record.strategy, record.repeat)]
             truth |= {"accuracy": float(counted["accuracy"]), "macro_f1": float(counted["macro_f1"])}
             if record.sizes["test"] != counted["n_test"]:
-                found.append(f"{_named(record)}: {record.sizes['test']} test cells, not {counted['n_test']:.0f}")
+                found.append(f"{which}: {record.sizes['test']} test cells, not {counted['n_test']:.0f}")
         for key, value in record.metrics.items():
             if key in REPRESENTED:
                 low = -1.0 if key == "silhouette" else 0.0
@@ -185,7 +200,7 @@ def _metric_problems(comparison: Comparison, predictions: pd.DataFrame) -> tuple
                     value is not None and actual is not None and not abs(value - actual) <= TOLERANCE
                 )
             if wrong:
-                found.append(f"{_named(record)}: {key} is given as {_say(value)}, the predictions give {_say(actual)}")
+                found.append(f"{which}: {key} is given as {_say(value)}, the predictions give {_say(actual)}")
     return numbers, found
 
 
@@ -200,12 +215,6 @@ def _again(record: Record) -> dict[str, float | None]:
         record.validation_probabilities,
         record.classes,
     )
-
-
-def _named(record: Record) -> str:
-    text = f"{archive.RECORDS}: {record.strategy}, repeat {record.repeat}"
-    text += f", budget {record.budget}" if record.budget is not None else ""
-    return text + (f", {record.unseen} withheld" if record.unseen is not None else "")
 
 
 def _say(value: float | None) -> str:

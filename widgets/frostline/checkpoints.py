@@ -110,6 +110,11 @@ class Checkpoint:
     vocabulary: Mapping[str, int] = field(repr=False)
     weights_sha256: str = field(repr=False)
 
+    @property
+    def label(self) -> str:
+        """What stands for it in records: its name, or that of its folder and its hash, so that a folder may move."""
+        return self.name if self.name in CHECKPOINTS else f"{self.folder.resolve().name}-{self.weights_sha256[:8]}"
+
     def encoder(self) -> Encoder:
         """Build the encoder and load its weights strictly; it carries a `load_report`.
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frostline.datasets import Dataset
 from frostline.errors import ArtifactError, DatasetError
-from frostline.figures import DPI, style
+from frostline.figures import DPI, png, style
+from frostline.manifests import Manifest, sha256
+from frostline.pictures import redrawn_problems
 from frostline.report import markdown_table
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ COLUMNS = {
     "cells": ("cell", "label", "cluster", "umap_1", "umap_2"),
     "markers": ("cluster", "rank", "gene", "score", "log_fold_change", "p_adjusted"),
 }
+TEXTS = ("cell", "label", "gene")
 N_MARKERS = 10
 UNIT = 1e-4
 """How far the norm of a row of the embedding may be from 1."""
@@ -186,16 +189,25 @@ def report_markdown(found: Clusters, name: str) -> str:
 
 def write(folder: Path, found: Clusters, name: str) -> None:
     """Write all files of a study into a folder; the picture carries the sha256 of the table it was drawn from."""
-    import hashlib
+    write_data(folder, found)
+    source = sha256(folder / CELLS)
+    (folder / PICTURE).write_bytes(_drawn(read(folder), source))
+    (folder / REPORT).write_text(report_markdown(read(folder), name), encoding="utf-8")
 
-    from frostline.figures import png
 
+def write_data(folder: Path, found: Clusters) -> None:
+    """Write what cannot be made from the rest: embedding, cells and marker genes."""
     np.save(folder / EMBEDDING, found.embedding)
     found.cells.to_csv(folder / CELLS, index=False)
     found.markers.to_csv(folder / MARKERS, index=False)
-    source = hashlib.sha256((folder / CELLS).read_bytes()).hexdigest()
-    (folder / PICTURE).write_bytes(png(umap_figure(found), Title=PICTURE, Source=source))
-    (folder / REPORT).write_text(report_markdown(read(folder), name), encoding="utf-8")
+
+
+def _drawn(found: Clusters, source: str) -> bytes:
+    """The picture, as PNG, whatever style the caller has set."""
+    import matplotlib.style
+
+    with matplotlib.style.context("default"):
+        return png(umap_figure(found), Title=PICTURE, Source=source)
 
 
 def read(folder: Path) -> Clusters:
@@ -206,21 +218,35 @@ def read(folder: Path) -> Clusters:
     ArtifactError
         A file is missing, damaged, or has other columns.
     """
-    import pandas as pd
-
     try:
-        cells, markers = (pd.read_csv(folder / name) for name in (CELLS, MARKERS))
+        cells, markers = (_read_table(folder / name) for name in (CELLS, MARKERS))
         embedding = np.load(folder / EMBEDDING, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{folder} holds no clusters that can be read: {error}") from error
     for file, table, columns in ((CELLS, cells, COLUMNS["cells"]), (MARKERS, markers, COLUMNS["markers"])):
         if tuple(table.columns) != columns:
             raise ArtifactError(f"{file}: columns are {list(table.columns)}, not {list(columns)}")
-    return Clusters(embedding, cells.astype({"cell": str, "label": str}), markers)
+    return Clusters(embedding, cells, markers)
 
 
-def problems(folder: Path, manifest: dict[str, Any]) -> tuple[int, list[str]]:
+def _read_table(path: Path) -> pd.DataFrame:
+    """Names stay as they are written: `NA` is a name, and so is `001`."""
+    import pandas as pd
+
+    columns = pd.read_csv(path, nrows=0).columns
+    numbers = {column: [""] for column in columns if column not in TEXTS}
+    return pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=numbers)
+
+
+def problems(folder: Path, manifest: Manifest, *, draws: bool = False) -> tuple[int, list[str]]:
     """Hold the files of a study to each other and to its manifest.
+
+    Parameters
+    ----------
+    folder, manifest
+        What was written, and what it says of itself.
+    draws
+        Whether the picture is drawn again.
 
     Returns
     -------
@@ -232,20 +258,23 @@ def problems(folder: Path, manifest: dict[str, Any]) -> tuple[int, list[str]]:
     except ArtifactError as error:
         return 0, [str(error)]
     wrong = [*_embedding_problems(found, manifest), *_marker_problems(found)]
-    wanted = report_markdown(found, manifest["dataset"]["name"])
+    wanted = report_markdown(found, manifest.dataset.name)
     if (folder / REPORT).read_text(encoding="utf-8", errors="replace") != wanted:
         wrong.append(f"{REPORT}: is not what {CELLS} and {MARKERS} give")
+    if draws and not wrong:
+        source = sha256(folder / CELLS)
+        wrong += redrawn_problems(folder, [PICTURE], source, lambda _: _drawn(found, source))
     return len(found.agreement) + found.cells["cluster"].nunique(), wrong
 
 
-def _embedding_problems(found: Clusters, manifest: dict[str, Any]) -> list[str]:
+def _embedding_problems(found: Clusters, manifest: Manifest) -> list[str]:
     wrong, cells = [], found.cells
     if found.embedding.ndim != 2 or len(found.embedding) != len(cells):
         return [f"{EMBEDDING}: has shape {found.embedding.shape} for {len(cells)} cells"]
     if not np.isfinite(found.embedding).all() or abs(np.linalg.norm(found.embedding, axis=1) - 1).max() > UNIT:
         wrong.append(f"{EMBEDDING}: rows are not all finite and of norm 1")
-    if cells["cell"].duplicated().any() or not 0 < len(cells) <= manifest["dataset"]["cells"]:
-        wrong.append(f"{CELLS}: its cells are not some of the data set's {manifest['dataset']['cells']}, each once")
+    if cells["cell"].duplicated().any() or not 0 < len(cells) <= (manifest.dataset.cells or 0):
+        wrong.append(f"{CELLS}: its cells are not some of the data set's {manifest.dataset.cells}, each once")
     if not np.isfinite(cells[["umap_1", "umap_2"]].to_numpy(dtype=float)).all():
         wrong.append(f"{CELLS}: a UMAP coordinate is missing")
     return wrong

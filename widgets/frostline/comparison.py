@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.errors import FrostlineError, unknown
+from frostline.likeness import named_apart, refuse_gaps, refuse_other_parameters, refuse_unlike
 from frostline.metrics import METRICS, class_auroc, class_table, false_positive_rate, separation
 from frostline.records import SEVERITIES, Finding, Record
 from frostline.significance import (
@@ -414,13 +415,15 @@ def compare(records: Sequence[Record]) -> Comparison:
     ----------
     records
         Of full evaluations, and, in any order among them, of fewer labelled cells (`budget`) and of withheld
-        classes (`unseen`).
+        classes (`unseen`). Where they began from several checkpoints, the names of the strategies say from which:
+        `frozen_probe@mini`.
 
     Raises
     ------
     FrostlineError
         There is no record of a full evaluation; two records are of the same strategy and repeat; strategies were
-        evaluated on different test cells or different repeats.
+        trained, validated or tested on different cells, or on different repeats; a strategy had other
+        hyper-parameters in another repeat; data set, profile or seed differ.
 
     Examples
     --------
@@ -431,37 +434,15 @@ def compare(records: Sequence[Record]) -> Comparison:
     >>> list(compare([record]).leaderboard().columns)[:3]
     ['strategy', 'macro_f1', 'macro_f1_low']
     """
-    plain = [record for record in records if record.budget is None and record.unseen is None]
-    if not plain:
+    if not any(record.budget is None and record.unseen is None for record in records):
         raise FrostlineError("there is no record to compare")
-    for budget, unseen in {(record.budget, record.unseen): None for record in records}:
-        _refuse_gaps([record for record in records if (record.budget, record.unseen) == (budget, unseen)])
-    for repeat in {record.repeat for record in records}:
-        tested = [record for record in records if record.repeat == repeat]
-        ground = {
-            (record.test_fingerprint, record.classes): record.strategy for record in plain if record.repeat == repeat
-        }
-        others = {record.test_fingerprint: record.strategy for record in tested}
-        if len(ground) > 1 or len(others) > 1:
-            names = ground.values() if len(ground) > 1 else others.values()
-            raise FrostlineError(
-                f"records of repeat {repeat} are of different test cells, labels or classes: "
-                f"{', '.join(names)}; only records of the same split can be compared"
-            )
+    refuse_unlike(records)
+    records = named_apart(records)
+    refuse_gaps(records)
+    refuse_other_parameters(records)
+    plain = [record for record in records if record.budget is None and record.unseen is None]
     return Comparison(
         tuple(plain),
         tuple(record for record in records if record.budget is not None),
         tuple(record for record in records if record.unseen is not None),
     )
-
-
-def _refuse_gaps(records: Sequence[Record]) -> None:
-    """Refuse a strategy that was evaluated twice on a split, or not on all of them."""
-    seen: dict[tuple[str, int], Record] = {}
-    for record in records:
-        if (record.strategy, record.repeat) in seen:
-            raise FrostlineError(f"two records of {record.strategy!r}, repeat {record.repeat}")
-        seen[record.strategy, record.repeat] = record
-    repeats = {name: {r for s, r in seen if s == name} for name, _ in seen}
-    if len({frozenset(found) for found in repeats.values()}) > 1:
-        raise FrostlineError(f"strategies were evaluated on different repeats: {repeats}")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frostline import checks
+from frostline.checkpoints import Checkpoint
 from frostline.datasets import Dataset
 from frostline.errors import FrostlineError
 from frostline.memory import peak_memory
 from frostline.metrics import chosen_metrics, knn_purity, prediction_metrics, silhouette
 from frostline.monitor import Monitor
-from frostline.records import Cost, Finding, Record
+from frostline.records import Cost, Finding, Record, fingerprint_of
 from frostline.splits import Split
 from frostline.strategies import Strategy
 
@@ -122,6 +124,7 @@ def _record(
     """Score and map the test cells that a fitted strategy predicted."""
     embedding = np.asarray(fitted.embed(dataset, split.test), dtype=np.float64)
     labels = dataset.labels[split.test].tolist()
+    opened: Checkpoint | None = getattr(fitted, "opened_", None)
     study = "validation" not in predicted
     known = [] if study else dataset.labels[split.validation].tolist()
     metrics = prediction_metrics(labels, predicted["test"], split.classes)
@@ -130,7 +133,7 @@ def _record(
         metrics |= {"silhouette": silhouette(embedding, labels), "knn_purity": knn_purity(embedding, labels)}
     return Record(
         strategy=fitted.name,
-        parameters=fitted.parameters,
+        parameters=_parameters(fitted),
         searched=fitted.budget,
         chosen=fitted.chosen,
         dataset=dataset.name,
@@ -161,7 +164,30 @@ def _record(
         budget=split.budget,
         unseen=split.unseen,
         distances=_distances(fitted, dataset, split, embedding) if split.unseen is not None else None,
+        training_fingerprint=_training_fingerprint(dataset, split),
+        weights_sha256=opened.weights_sha256 if opened is not None else None,
+        data_sha256=_data_sha256(dataset),
     )
+
+
+def _parameters(fitted: Strategy) -> dict[str, object]:
+    """Hyper-parameters, a checkpoint by its label: where its folder is tells nothing, and folders move."""
+    opened: Checkpoint | None = getattr(fitted, "opened_", None)
+    return {**fitted.parameters, **({} if opened is None else {"checkpoint": opened.label})}
+
+
+def _training_fingerprint(dataset: Dataset, split: Split) -> str:
+    """Hash of all that fitting was given: training and validation cells, their labels, genes."""
+    parts = [fingerprint_of(dataset.cells[rows], dataset.labels[rows]) for rows in (split.train, split.validation)]
+    return hashlib.sha256("\n".join([*parts, *split.genes]).encode()).hexdigest()
+
+
+def _data_sha256(dataset: Dataset) -> str:
+    key = ("sha256", id(dataset.matrix), id(dataset.labels))  # a changed copy shares the cache
+    if key not in dataset.cache:
+        dataset.cache[key] = dataset.fingerprint()
+    found: str = dataset.cache[key]
+    return found
 
 
 def _distances(fitted: Strategy, dataset: Dataset, split: Split, embedding: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -96,8 +96,8 @@ class Journal:
             with contextlib.suppress(FrostlineError):  # for whoever runs it to tell
                 wanted.add(_key(strategy, self.dataset))
         found: dict[tuple[str, int], Record] = {}
-        for file in sorted(self.folder.glob("*.jsonl"), key=lambda file: file.stat().st_mtime_ns):
-            for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        for file in sorted(self.folder.glob("*.jsonl"), key=_written_at):
+            for line in _lines(file):
                 try:
                     entry = json.loads(line)
                     if entry["strategy"] in wanted:
@@ -118,9 +118,23 @@ class Journal:
                     file.unlink()
 
     def _forget_the_oldest(self) -> None:
-        folders = sorted(self.folder.parent.iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
-        for folder in folders[:-KEPT]:
+        others = [folder for folder in self.folder.parent.iterdir() if folder != self.folder]  # clocks are set back
+        for folder in sorted(others, key=_written_at)[: -(KEPT - 1)]:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _written_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:  # another run has just forgotten it
+        return 0
 
 
 def _key(strategy: Strategy, dataset: Dataset) -> str:
@@ -133,7 +147,8 @@ def _key(strategy: Strategy, dataset: Dataset) -> str:
     """
     checkpoint = getattr(strategy, "checkpoint", None)
     weights = load_checkpoint(checkpoint).weights_sha256 if checkpoint else None
-    content = {"name": strategy.name, "parameters": strategy.parameters, "weights": weights}
+    parameters = {name: value for name, value in strategy.parameters.items() if name != "checkpoint"}  # a path
+    content = {"name": strategy.name, "parameters": parameters, "weights": weights}
     if isinstance(strategy, ProbeObsm):
         content["embedding"] = strategy.embedding_sha256(dataset)
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

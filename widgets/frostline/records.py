@@ -5,8 +5,10 @@ Tables, figures, reports and panels are drawn from records; nothing recomputes a
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,6 +135,12 @@ class Record:
     """Class that was withheld from fitting to measure how its cells stand out; None for none."""
     distances: NDArray[np.float64] | None = None
     """(n_test,) distance of each test cell to the training cells in the strategy's representation."""
+    training_fingerprint: str | None = None
+    """Of the training and validation cells, their labels and the genes in use; None in records of earlier versions."""
+    weights_sha256: str | None = None
+    """Of the checkpoint; None without one, and in records of earlier versions."""
+    data_sha256: str | None = None
+    """Of the data set: cells, labels, genes, values; None in records of earlier versions."""
 
     def __post_init__(self) -> None:
         _refuse_misfit("test", self.cells, self.labels, self.classes, self.probabilities)
@@ -191,6 +199,32 @@ class Record:
         return isinstance(other, Record) and self.to_json() == other.to_json()
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def kind_of(strategy: str) -> str:
+    """Kind of a strategy, of whose name a key or a checkpoint may be a part.
+
+    Examples
+    --------
+    >>> kind_of("frozen_probe@mini"), kind_of("probe_obsm:X_pca"), kind_of("lora")
+    ('frozen_probe', 'probe_obsm', 'lora')
+    """
+    return re.split("[:@]", strategy, maxsplit=1)[0]
+
+
+def fingerprint_of(cells: Iterable[str], labels: Iterable[str]) -> str:
+    """Hash (sha256) of cells and their labels, in this order.
+
+    Examples
+    --------
+    >>> fingerprint_of(["c1"], ["B"])[:8]
+    '01e46818'
+    """
+    digest = hashlib.sha256()
+    for cell, label in zip(cells, labels, strict=True):
+        digest.update(f"{cell}\t{label}\n".encode())
+    digest.update(b"\0")
+    return digest.hexdigest()
 
 
 def _refuse_misfit(
