@@ -10,6 +10,9 @@ from typing import Any
 
 from frostline.escaping import one_line
 
+SOURCE = "FROSTLINE_NOTEBOOK_SHA256"
+"""Environment variable in which a kernel finds the sha256 of the notebook that it executes, wherever that is."""
+
 _LINE = re.compile(r"^run (?P<run>[0-9a-f]{32}) of \S.*; files go to \S", re.MULTILINE)
 
 
