@@ -35,9 +35,7 @@ def _names_of_notebooks(incomplete: str) -> list[str]:
     return sorted(name for name in known_notebooks() if name.startswith(incomplete))
 
 
-Profile = Annotated[
-    str | None, typer.Option("--profile", help="quickstart (the default) or full: how much of the data, how long.")
-]
+Profile = Annotated[str | None, typer.Option("--profile", help="quickstart or full; the notebook's own if not given.")]
 Parameters = Annotated[
     list[str] | None, typer.Option("--parameter", "-p", help="KEY=VALUE, a parameter of the notebook; repeatable.")
 ]

@@ -292,8 +292,17 @@ def _finish(running: Path, output: Path, values: Mapping[str, Any]) -> str | Non
     return run
 
 
-def refuse_other_run(folder: Path, run: str | None) -> None:
+def refuse_other_run(folder: Path, run: str | None, copied: Path | None = None) -> None:
     """Refuse artifacts that another run than this one wrote.
+
+    Parameters
+    ----------
+    folder
+        Where the run put its artifacts.
+    run
+        Id that its notebook printed.
+    copied
+        The same artifacts, where they are to be looked at instead.
 
     Raises
     ------
@@ -301,12 +310,12 @@ def refuse_other_run(folder: Path, run: str | None) -> None:
         The manifest names another run, or none; or there is no id to hold it to.
     """
     if run is None:
-        raise ArtifactError(f"the notebook began no run (artifacts.begin), so that {folder} may be of any")
+        raise ArtifactError(
+            f"the notebook began no run, so that {folder} may be of any: call artifacts.begin in it, as tutorials do"
+        )
     try:
-        found = json.loads((folder / artifacts.MANIFEST).read_text(encoding="utf-8")).get("run")
+        found = json.loads(((copied or folder) / artifacts.MANIFEST).read_text(encoding="utf-8")).get("run")
     except (OSError, ValueError):
         return  # the check of the folder says so
     if found != run:
-        raise ArtifactError(
-            f"{folder} holds artifacts of another run ({found or 'without an id'}), not of this one ({run})"
-        )
+        raise ArtifactError(f"{folder} holds artifacts of another run ({found or 'without an id'}), not of {run}")

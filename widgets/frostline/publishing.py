@@ -232,7 +232,7 @@ def place(execution: Execution) -> None:
         result = artifacts.check(staging / name)
         if not result.passed:
             raise ArtifactError(f"{folder} {result}; nothing was published (see {execution.output})")
-        refuse_other_run(staging / name, execution.run)
+        refuse_other_run(folder, execution.run, staging / name)
         shutil.copyfile(execution.output, staging / f"{name}.ipynb")
         manifest = json.loads((staging / name / artifacts.MANIFEST).read_text(encoding="utf-8"))
         content = _run_manifest(execution, result, manifest, staging)

@@ -209,7 +209,8 @@ class RunSettings(BaseModel):
         if settings is None or lines:
             fields = [name.upper() for name in cls.model_fields]
             # of a whole parameters cell its own, of some values all that there are
-            known = ", ".join(name for name in fields if name in names or "OUTPUT_DIR" not in names)
+            whole = {"PROFILE", "OUTPUT_DIR"} <= set(names)
+            known = ", ".join(name for name in fields if name in names or not whole)
             raise FrostlineError("; ".join(lines) + f". The parameters are: {known}")
         return settings
 
