@@ -83,15 +83,16 @@ def write_artifacts(folder: Path) -> None:
     (folder / "manifest.json").write_text('{"seed": 42}')
 
 
-def manifest_of(root: Path) -> dict[str, Any]:
+def manifest_of(root: Path, name: str = NAME) -> dict[str, Any]:
     """The manifest of the run that left its files under `root`."""
+    source = f"notebooks/{name}.ipynb"
     published = root / "book" / "published"
-    files = sorted(p for p in (published / NAME).rglob("*") if p.is_file())
+    files = sorted(p for p in (published / name).rglob("*") if p.is_file())
     manifest = {
-        "tutorial": NAME,
-        "source_notebook": SOURCE,
-        "source_sha256": sha256(root / SOURCE),
-        "executed_sha256": sha256(published / f"{NAME}.ipynb"),
+        "tutorial": name,
+        "source_notebook": source,
+        "source_sha256": sha256(root / source),
+        "executed_sha256": sha256(published / f"{name}.ipynb"),
         "mode": "static executed tutorial",
         "profile": "quickstart",
         "parameters": {"PROFILE": "quickstart", "SEED": 42},
@@ -102,26 +103,26 @@ def manifest_of(root: Path) -> dict[str, Any]:
         "ended": "2026-11-22T10:11:01+00:00",
         "seconds": 61.2,
         "artifact_check": {"result": "passed", "files": len(files), "numbers": 24},
-        "artifacts": {p.relative_to(published / NAME).as_posix(): sha256(p) for p in files},
+        "artifacts": {p.relative_to(published / name).as_posix(): sha256(p) for p in files},
         "versions": {"python": "3.11.7", "frostline": "0.1.0", "torch": "2.13.0", "scanpy": "1.11.5"},
         "inputs": inputs.inputs_of({"PROFILE": "quickstart", "SEED": 42}, root),
     }
     return manifest | {"manifest_sha256": seal(manifest)}
 
 
-def write_manifest(root: Path, manifest: dict[str, Any] | None = None) -> None:
-    target = root / "book" / "published" / f"{NAME}.run.json"
-    target.write_text(json.dumps(manifest or manifest_of(root), indent=1))
+def write_manifest(root: Path, manifest: dict[str, Any] | None = None, name: str = NAME) -> None:
+    target = root / "book" / "published" / f"{name}.run.json"
+    target.write_text(json.dumps(manifest or manifest_of(root, name), indent=1))
 
 
-def publish(root: Path, executed: bytes, source: bytes) -> None:
+def publish(root: Path, executed: bytes, source: bytes, name: str = NAME) -> None:
     """Write a published tutorial with its artifacts and manifest under `root`."""
     published = root / "book" / "published"
-    write_artifacts(published / NAME)
+    write_artifacts(published / name)
     (root / "notebooks").mkdir(exist_ok=True)
-    (root / SOURCE).write_bytes(source)
-    (published / f"{NAME}.ipynb").write_bytes(executed)
-    write_manifest(root)
+    (root / "notebooks" / f"{name}.ipynb").write_bytes(source)
+    (published / f"{name}.ipynb").write_bytes(executed)
+    write_manifest(root, name=name)
 
 
 def build_book(root: Path, *, release: bool = False) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -33,6 +34,7 @@ def call(monkeypatch, capsys):
 
     def call(*arguments: object) -> Said:
         monkeypatch.setattr(sys, "argv", ["frostline", *map(str, arguments)])
+        capsys.readouterr()
         with pytest.raises(SystemExit) as end:
             cli.main()
         return Said(int(end.value.code or 0), *capsys.readouterr())
@@ -236,20 +238,29 @@ def test_notebook_that_fails_is_told_in_one_line(call, project, write_notebook, 
 
 
 def copy_of(folder: Path) -> str:
-    return f"import shutil\nshutil.copytree({str(folder)!r}, OUTPUT_DIR)"
+    """Cell that leaves the artifacts of a run that was made before, and says which one it was."""
+    run = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["run"]
+    said = f"run {run} of tiny, 2026-01-01 00:00:00 UTC; files go to artifacts"
+    return f"import shutil\nshutil.copytree({str(folder)!r}, OUTPUT_DIR)\nprint({said!r})"
 
 
-def test_run_prints_the_leaderboard_and_where_things_are(call, project, write_notebook, save_artifacts):
+def test_run_prints_the_verdict_the_leaderboard_and_where_things_are(call, project, write_notebook, save_artifacts):
     prepared = save_artifacts(project / "prepared")
     write_notebook(Path("notebooks/tiny.ipynb"), PARAMETERS, copy_of(prepared))
     said = call("run", "tiny", "-p", "OUTPUT_DIR=mine", "-o", "executed/out.ipynb")
     assert said.code == 0
-    lines = [line.split() for line in said.out.splitlines() if line]
-    order = pd.read_csv("mine/report.csv")["strategy"]
-    assert [line[0] for line in lines[:4]] == ["Leaderboard", "strategy", *order]
+    comparison = frostline.load_comparison("mine")
+    assert " ".join(said.out.split()).startswith(" ".join(comparison.verdict.split()))
+    lines = said.out.splitlines()
+    board = next(i for i, line in enumerate(lines) if line.startswith("Strategy "))
+    assert [line.split()[0] for line in lines[board + 1 : board + 3]] == list(comparison.leaderboard()["strategy"])
+    assert max(map(len, lines[: board + 3])) <= 100
+    lines = [line.split() for line in lines if line]
     assert lines[-3:-1] == [["notebook", "executed/out.ipynb"], ["artifacts", "mine"]]
     assert " ".join(lines[-1]) == f"check {artifacts.check('mine')}"
     assert (project / "executed" / "out.ipynb").is_file()
+    assert "tiny: A small tutorial\n" in said.err  # plain lines, since this is no terminal
+    assert "\x1b" not in said.err
 
 
 def test_run_fails_when_the_artifacts_fail_their_check(call, project, write_notebook, save_artifacts):
@@ -259,17 +270,20 @@ def test_run_fails_when_the_artifacts_fail_their_check(call, project, write_note
     said = call("run", "tiny")
     assert said.code == 1
     assert "failed: report.md: missing" in said.out
-    assert "Leaderboard" not in said.out
+    assert "Strategy" not in said.out
 
 
 def test_notebook_may_be_given_as_a_path(call, project, write_notebook, save_artifacts):
     prepared = save_artifacts(project / "prepared")
     write_notebook(project / "elsewhere" / "tiny.ipynb", PARAMETERS, copy_of(prepared))
-    assert call("run", "elsewhere/tiny.ipynb").code == 0
+    assert call("run", "elsewhere/tiny.ipynb", "--profile", "quickstart").code == 0
     assert nbformat.read("artifacts/tiny.ipynb", 4).metadata["papermill"]["parameters"]["PROFILE"] == "quickstart"
 
 
 def test_book_without_a_tutorial_says_what_to_do(call, project):
+    assert "make one with `frostline init our-studies`" in one_line(call("book"))
+    Path("book").mkdir()
+    Path("book/_toc.yml").write_text("root: index\nchapters:\n  - file: published/cell_type_annotation\n")
     assert "run: frostline publish cell_type_annotation" in one_line(call("book"))
 
 

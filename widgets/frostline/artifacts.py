@@ -111,6 +111,8 @@ def _begin(settings: RunSettings, tutorial: str) -> tuple[Run, bool]:
 
 
 def _notebook_sha256(name: str) -> str | None:
+    if runs.SOURCE in os.environ:
+        return os.environ[runs.SOURCE]
     for path in (Path(name), Path("notebooks") / name):
         if path.is_file():
             return sha256(path)

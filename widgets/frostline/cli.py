@@ -1,32 +1,41 @@
-"""The command line: frostline run | check | publish | book | init | embed | pretrain | checkpoints."""
+"""The command line: frostline run | tutorials | datasets | check | publish | book | init | embed | ..."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress, TaskID
 
 from frostline import __version__
 from frostline.errors import Cancelled, FrostlineError
+from frostline.escaping import one_line
+from frostline.interrupts import Ended, clear_up_on_signals
+from frostline.terminal import progress, result_lines
 
 if TYPE_CHECKING:
     from frostline.publishing import Outcome
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Do I need to fine-tune a single-cell foundation model, and how deep?",
 )
-console = Console(soft_wrap=True, highlight=False)
 
-Profile = Annotated[str, typer.Option("--profile", help="quickstart or full.")]
+SEEDS = 2**32 - 1
+"""The largest seed."""
+
+
+def _names_of_notebooks(incomplete: str) -> list[str]:
+    """For the shell, which completes them."""
+    from frostline.notebooks import known_notebooks
+
+    return sorted(name for name in known_notebooks() if name.startswith(incomplete))
+
+
+Profile = Annotated[str | None, typer.Option("--profile", help="quickstart or full; the notebook's own if not given.")]
 Parameters = Annotated[
     list[str] | None, typer.Option("--parameter", "-p", help="KEY=VALUE, a parameter of the notebook; repeatable.")
 ]
@@ -34,14 +43,25 @@ Parameters = Annotated[
 
 def main() -> None:
     """Run the command line; what the input is to blame for is told without a traceback."""
+    clear_up_on_signals()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # what a terminal of few characters cannot show
     try:
         app()
     except FrostlineError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except Ended as end:
+        print("ended by another process", file=sys.stderr)
+        sys.exit(end.code)
     except (Cancelled, KeyboardInterrupt):
         print("cancelled", file=sys.stderr)
         sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # typer's answer to Ctrl-C
+            print("cancelled", file=sys.stderr)
+        raise
 
 
 @app.callback(invoke_without_command=True)
@@ -51,8 +71,8 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-def _pairs(parameters: list[str] | None, profile: str) -> dict[str, str]:
-    pairs = {"PROFILE": profile}
+def _pairs(parameters: list[str] | None, profile: str | None) -> dict[str, str]:
+    pairs = {} if profile is None else {"PROFILE": profile}
     for item in parameters or []:
         name, equals, value = item.partition("=")
         if not equals:
@@ -63,43 +83,86 @@ def _pairs(parameters: list[str] | None, profile: str) -> dict[str, str]:
 
 def _refuse_bad_values(notebook: Path, pairs: dict[str, str]) -> None:
     """Say at once what the notebook would say after its kernel has started."""
-    from frostline.notebooks import typed_parameters
+    from frostline.notebooks import notebook_parameters, typed_parameters
     from frostline.settings import RunSettings
 
-    typed = typed_parameters(notebook, pairs)
+    defaults = {name: spec.default for name, spec in notebook_parameters(notebook).items()}
+    values = defaults | typed_parameters(notebook, pairs)
     RunSettings.from_notebook(
-        {name: value for name, value in typed.items() if name.lower() in RunSettings.model_fields}
+        {name: value for name, value in values.items() if name.lower() in RunSettings.model_fields}
     )
-
-
-def _show_leaderboard(folder: Path) -> None:
-    import pandas as pd
-
-    console.print("\nLeaderboard")
-    board = pd.read_csv(folder / "report.csv")
-    console.print(board.to_string(index=False, na_rep="NA", float_format="{:.4f}".format))
 
 
 @app.command()
 def run(
-    notebook: Annotated[str, typer.Argument(help="Name of a notebook in notebooks/, or a path.")],
-    profile: Profile = "quickstart",
+    notebook: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a notebook in notebooks/ or of a tutorial (frostline tutorials lists them), or a path.",
+            autocompletion=_names_of_notebooks,
+        ),
+    ],
+    profile: Profile = None,
     parameter: Parameters = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the executed notebook goes.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where the executed notebook goes, if not to artifacts/, or beside an OUTPUT_DIR that you name.",
+        ),
+    ] = None,
 ) -> None:
     """Execute a tutorial through papermill and check its artifacts."""
-    from frostline import artifacts, publishing
+    from frostline import artifacts, executions, notebooks
 
-    source = publishing.find_notebook(notebook)
+    source = notebooks.find_notebook(notebook)
     pairs = _pairs(parameter, profile)
+    known = notebooks.notebook_parameters(source)
+    if "OUTPUT_DIR" not in known:
+        raise FrostlineError(f"{source} has no parameter OUTPUT_DIR, and so no artifacts to check; run it by papermill")
     _refuse_bad_values(source, pairs)
-    done = publishing.execute(source, output or Path("artifacts") / source.name, pairs)
+    target = output or executions.default_output(source, notebooks.typed_parameters(source, pairs))
+    done = executions.execute(source, target, pairs)
     result = artifacts.check(done.artifacts_folder)
+    executions.refuse_other_run(done.artifacts_folder, done.run)
     if result.passed:
-        _show_leaderboard(done.artifacts_folder)
-    console.print(f"\nnotebook   {done.output}\nartifacts  {done.artifacts_folder}\ncheck      {result}")
+        print("\n".join(["", *result_lines(done.artifacts_folder)]))
+    print(f"\nnotebook   {done.output}\nartifacts  {done.artifacts_folder}\ncheck      {result}")
     if not result.passed:
         raise typer.Exit(1)
+
+
+@app.command()
+def tutorials() -> None:
+    """List the notebooks that run by name: title, where each is, its main parameters."""
+    from frostline import notebooks
+
+    for name, path in sorted(notebooks.known_notebooks().items()):
+        packaged = path.parent == notebooks.packaged_folder() and path.parent != notebooks.FOLDER
+        print(f"{name}  [{'comes with frostline' if packaged else path}]")
+        print(f"    {one_line(notebooks.title_of(path))}")
+        print(f"    parameters: {_parameters_of(path)}")
+
+
+def _parameters_of(notebook: Path) -> str:
+    from frostline.notebooks import notebook_parameters
+
+    try:
+        return ", ".join(notebook_parameters(notebook))
+    except FrostlineError as error:
+        return one_line(f"none that can be read ({error})")
+
+
+@app.command()
+def datasets() -> None:
+    """List the registered data sets: what they are, their columns, whether they are here."""
+    from frostline.datasets import DATASETS
+
+    for spec in DATASETS.values():
+        print(f"{spec.name}  [{'here' if spec.is_here else 'not downloaded'}]")
+        print(f"    {spec.description}")
+        print(f"    labels in {spec.label_key}, groups in {spec.group_key or 'no column'}")
 
 
 @app.command()
@@ -118,9 +181,12 @@ def check(folder: Annotated[Path, typer.Argument(help="Folder of artifacts.")]) 
 @app.command()
 def publish(
     notebook: Annotated[
-        list[str] | None, typer.Argument(help="Names of tutorials; none: all that book/_toc.yml declares.")
+        list[str] | None,
+        typer.Argument(
+            help="Names of tutorials; none: all that book/_toc.yml declares.", autocompletion=_names_of_notebooks
+        ),
     ] = None,
-    profile: Profile = "quickstart",
+    profile: Profile = None,
     parameter: Parameters = None,
     force: Annotated[bool, typer.Option("--force", help="Also run what is unchanged.")] = False,
     jobs: Annotated[int, typer.Option(min=1, max=2, help="How many run at once.")] = 2,
@@ -138,30 +204,32 @@ def publish(
     outcomes = publishing.publish_all(names, pairs, force=force, jobs=jobs, timeout=timeout)
     _show_outcomes(outcomes)
     if any((publishing.PUBLISHED / f"{source.stem}.run.json").is_file() for source in names):
-        console.print("\nBuilding the book ...")
+        print("\nBuilding the book ...", flush=True)
         _show_pages(outcomes, publishing.build_book())
     if any(outcome.result == "failed" for outcome in outcomes):
         raise typer.Exit(1)
 
 
 def _show_outcomes(outcomes: Sequence[Outcome]) -> None:
-    """One line for each tutorial, and the leaderboards."""
+    """Verdicts and leaderboards, and one line for each tutorial."""
+    from frostline.publishing import PUBLISHED
+
     for outcome in outcomes:
-        if outcome.artifacts is not None and (outcome.artifacts / "report.csv").is_file():
-            _show_leaderboard(outcome.artifacts)
+        if outcome.artifacts is not None:
+            print("\n".join(["", outcome.name, *result_lines(PUBLISHED / outcome.name)]))
     width = max(len(outcome.name) for outcome in outcomes)
-    console.print()
+    print()
     for outcome in outcomes:
         took = f"{outcome.seconds:8.1f} s" if outcome.seconds else " " * 10
-        console.print(f"{outcome.name:{width}}  {outcome.result:9}{took}  {outcome.said}".rstrip(), markup=False)
+        print(f"{outcome.name:{width}}  {outcome.result:9}{took}  {outcome.said}".rstrip())
 
 
 def _show_pages(outcomes: Sequence[Outcome], site: Path) -> None:
     for outcome in outcomes:
         if outcome.artifacts is not None:
-            console.print(f"\nnotebook   {outcome.output}\nartifacts  {outcome.artifacts}")
-            console.print(f"page       {site / 'published' / outcome.name}.html")
-    console.print(f"\nsite       {site / 'index.html'}")
+            print(f"\nnotebook   {outcome.output}\nartifacts  {outcome.artifacts}")
+            print(f"page       {site / 'published' / outcome.name}.html")
+    print(f"\nsite       {site / 'index.html'}")
 
 
 @app.command()
@@ -171,10 +239,10 @@ def book(
     """Build the book from the tutorials that were published before; pages not passed are marked as drafts."""
     from frostline import publishing
 
-    console.print(f"site       {publishing.build_book(release=release) / 'index.html'}")
+    print(f"site       {publishing.build_book(release=release) / 'index.html'}")
     for state in publishing.current_states():
         if state.is_draft:
-            console.print(f"draft      {state.name}: {state.check}", markup=False)
+            print(f"draft      {state.name}: {state.check}")
 
 
 @app.command()
@@ -192,8 +260,8 @@ def embed(
     source: Annotated[Path, typer.Argument(metavar="IN.h5ad", help="Cells; X holds counts or log-values.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="OUT.npy, or OUT.h5ad with obsm['X_scGPT'].")],
     checkpoint: Annotated[str, typer.Option(help="Name or folder of a checkpoint.")] = "mini",
-    seed: Annotated[int, typer.Option(help="Of the draws among tied bins.")] = 0,
-    max_length: Annotated[int, typer.Option(help="Longest sequence, <cls> included.")] = 1200,
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of the draws among tied bins.")] = 0,
+    max_length: Annotated[int, typer.Option(min=2, help="Longest sequence, in tokens, <cls> included.")] = 1200,
 ) -> None:
     """Embed cells with a frozen encoder."""
     import numpy as np
@@ -206,11 +274,8 @@ def embed(
     if not output.parent.is_dir():
         raise FrostlineError(f"-o {output}: there is no folder {output.parent}")
     adata = read_h5ad(source)
-    with _progress_bar() as (bar, task):
-        embedding = embed_cells(
-            adata, checkpoint=checkpoint, seed=seed, max_length=max_length, progress=_advance(bar, task)
-        )
-        bar.update(task, completed=1.0)
+    with progress(["embed"]) as told:
+        embedding = embed_cells(adata, checkpoint=checkpoint, seed=seed, max_length=max_length, progress=told["embed"])
     partial = output.with_name(f".{output.stem}.partial{output.suffix}")
     if output.suffix == ".npy":
         np.save(partial, embedding)
@@ -225,26 +290,17 @@ def embed(
 def pretrain(
     corpus: Annotated[list[Path], typer.Argument(metavar="CORPUS.h5ad...", help="Counts of unlabelled cells.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new checkpoint.")],
-    seed: Annotated[int, typer.Option(help="Of initial weights, subsets and batches.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of initial weights, subsets and batches.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps; as many as made mini if not given.")] = None,
 ) -> None:
     """Pre-train a small encoder on unlabelled cells; interrupted, the same command goes on."""
     from frostline.monitor import Monitor
     from frostline.pretraining import pretrain as pretrain_encoder
 
-    with _progress_bar() as (bar, task):
-        done = pretrain_encoder(corpus, output, seed=seed, steps=steps, monitor=Monitor(progress=_advance(bar, task)))
+    with progress(["pretrain"]) as told:
+        monitor = Monitor(progress=told["pretrain"])
+        done = pretrain_encoder(corpus, output, seed=seed, steps=steps, monitor=monitor)
     print(f"{done.folder}: {done.n_cells:,} cells, {done.n_genes:,} genes, {done.steps:,} steps")
-
-
-@contextmanager
-def _progress_bar() -> Iterator[tuple[Progress, TaskID]]:
-    with Progress(console=Console(stderr=True)) as bar:
-        yield bar, bar.add_task("starting", total=1.0)
-
-
-def _advance(bar: Progress, task: TaskID) -> Callable[[float, str], None]:
-    return lambda fraction, message: bar.update(task, completed=fraction, description=message)
 
 
 checkpoints_app = typer.Typer(no_args_is_help=True, help="The checkpoints that frostline knows.")
@@ -268,9 +324,8 @@ def download(name: str) -> None:
     from frostline.downloads import download as fetch
     from frostline.monitor import Monitor
 
-    with _progress_bar() as (bar, task):
-        folder = fetch(name, monitor=Monitor(progress=_advance(bar, task)))
-        bar.update(task, completed=1.0, description=name)
+    with progress([name]) as told:
+        folder = fetch(name, monitor=Monitor(progress=told[name]))
     print(folder)
 
 

@@ -40,6 +40,13 @@ class DatasetSpec:
     """What must be said wherever results on it are shown."""
     derived_labels: bool = False
     """Whether the labels were derived from expression, as a note says."""
+    cached: Callable[[], Path] | None = None
+    """Where it is once it has been downloaded; None for one that is installed."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it loads without a network."""
+        return self.cached is None or self.cached().is_file()
 
 
 def _pbmc68k_reduced() -> AnnData:
@@ -48,10 +55,16 @@ def _pbmc68k_reduced() -> AnnData:
     return sc.datasets.pbmc68k_reduced()
 
 
+def _pbmc3k_file() -> Path:
+    import scanpy as sc
+
+    return Path(sc.settings.datasetdir) / "pbmc3k_processed.h5ad"
+
+
 def _pbmc3k() -> AnnData:
     import scanpy as sc
 
-    cached = Path(sc.settings.datasetdir) / "pbmc3k_processed.h5ad"
+    cached = _pbmc3k_file()
     try:
         return sc.datasets.pbmc3k_processed()
     except OSError as error:  # URLError is one
@@ -88,6 +101,7 @@ DATASETS = {
             description="2,638 blood cells x 13,714 genes (10x), 8 cell types; downloaded by scanpy",
             notes=("The labels are clusters of the same matrix, which favours methods close to PCA.",),
             derived_labels=True,
+            cached=_pbmc3k_file,
         ),
         DatasetSpec(
             "pancreas",

@@ -1,27 +1,23 @@
-"""Notebooks with parameters: find one, read and check its parameters, execute it through papermill.
+"""Notebooks with parameters: find one, read and check its parameters.
 
-A notebook is executed under a temporary name and moved into place on success.
+The tutorials come with the package; a notebook of the same name in `notebooks/` of the current folder goes first.
 """
 
 from __future__ import annotations
 
 import ast
-import os
-import sys
-import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from frostline.book.inputs import inputs_of, sha256
+from frostline.book.inputs import TUTORIALS
+from frostline.book.states import source_title
 from frostline.errors import FrostlineError, unknown
+from frostline.lists import list_of
 
-WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
-TIMEOUT = 4 * 3_600
-"""Seconds that a run may take, unless told otherwise."""
+FOLDER = Path("notebooks")
+"""Of the current folder, for notebooks that are given by name."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +42,13 @@ class Parameter:
         --------
         >>> Parameter("SEED", "int", 42, "").parse("7")
         7
-        >>> Parameter("STRATEGIES", "list[str]", [], "").parse("head, lora")
+        >>> Parameter("STRATEGIES", "list[str]", [], "").parse('["head", "lora"]')
         ['head', 'lora']
         """
         try:
             if self.kind.startswith("list["):
                 kind = self.kind.removeprefix("list[").removesuffix("]")
-                return [_value(kind, part.strip()) for part in text.split(",") if part.strip()]
+                return [_value(kind, part) for part in list_of(text)]
             return _value(self.kind, text)
         except (ValueError, KeyError):
             raise FrostlineError(f"parameter {self.name} is of type {self.kind}; got {text!r}") from None
@@ -64,19 +60,55 @@ def _value(kind: str, text: str) -> Any:
     return {"str": str, "int": int, "float": float}[kind](text)
 
 
+def known_notebooks() -> dict[str, Path]:
+    """Notebooks that can be given by name: those of `notebooks/` here, then those that come with frostline.
+
+    Examples
+    --------
+    >>> "cell_type_annotation" in known_notebooks()
+    True
+    """
+    paths = [path for folder in (FOLDER, packaged_folder()) for path in sorted(folder.glob("*.ipynb"))]
+    return {path.stem: path for path in reversed(paths)}
+
+
+def packaged_folder() -> Path:
+    """Where the tutorials are that come with frostline: in the package, or beside it in a clone of the repository."""
+    clone = TUTORIALS.parents[3] / FOLDER
+    return clone if clone.is_dir() and not TUTORIALS.is_dir() else TUTORIALS
+
+
+def title_of(notebook: Path) -> str:
+    """Title of a notebook; its name where it has none.
+
+    Examples
+    --------
+    >>> title_of(find_notebook("embeddings_for_scanpy"))
+    'Embeddings for scanpy: clusters from a frozen foundation model'
+    """
+    return source_title(notebook)
+
+
 def find_notebook(name: str | Path) -> Path:
-    """Find a tutorial by name (in notebooks/) or path.
+    """Find a notebook by its path or name.
 
     Raises
     ------
     FrostlineError
         There is none; lists those that there are.
+
+    Examples
+    --------
+    >>> find_notebook("cell_type_annotation").name
+    'cell_type_annotation.ipynb'
     """
-    for path in (Path(name), Path("notebooks") / f"{name}.ipynb"):
-        if path.suffix == ".ipynb" and path.is_file():
-            return path
-    known = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
-    raise unknown("notebook", str(name), known or ["none in notebooks/ here"], remedy="A path to an .ipynb works too")
+    known = known_notebooks()
+    path = Path(name)
+    if path.suffix == ".ipynb" and path.is_file():
+        return path
+    if str(name) not in known:
+        raise unknown("notebook", str(name), sorted(known), remedy="A path to an .ipynb works too")
+    return known[str(name)]
 
 
 def notebook_parameters(notebook: Path) -> dict[str, Parameter]:
@@ -89,7 +121,7 @@ def notebook_parameters(notebook: Path) -> dict[str, Parameter]:
     """
     import papermill
 
-    _read(notebook)
+    read_notebook(notebook)
     try:
         declared = papermill.inspect_notebook(str(notebook))
     except (ValueError, KeyError) as error:  # no kernel is named, or a language that papermill does not read
@@ -115,7 +147,14 @@ def _literal(text: str) -> Any:
         return text
 
 
-def _read(path: Path) -> Any:
+def read_notebook(path: Path) -> Any:
+    """Read a notebook, whatever its version.
+
+    Raises
+    ------
+    FrostlineError
+        It cannot be read.
+    """
     import nbformat
 
     try:
@@ -137,119 +176,3 @@ def typed_parameters(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]
         if name not in known:
             raise unknown("parameter", name, known, remedy=f"They are declared in {notebook}")
     return {name: known[name].parse(value) if isinstance(value, str) else value for name, value in given.items()}
-
-
-@dataclass(frozen=True)
-class Execution:
-    """One notebook that ran to its end."""
-
-    notebook: Path
-    """Source."""
-    output: Path
-    """Executed notebook."""
-    parameters: dict[str, Any]
-    """All of them, defaults included."""
-    started: datetime
-    seconds: float
-    source_sha256: str
-    """Of the source as it was executed."""
-    inputs: dict[str, Any]
-    """Hashes of what else the run read, see `frostline.book.inputs`."""
-
-    @property
-    def artifacts_folder(self) -> Path:
-        """Where the notebook put its artifacts."""
-        return Path(str(self.parameters["OUTPUT_DIR"]))
-
-
-def execute(
-    notebook: Path,
-    output: Path,
-    parameters: Mapping[str, Any] | None = None,
-    *,
-    show_progress: bool | dict[str, Any] = True,
-    timeout: float | None = None,
-) -> Execution:
-    """Execute a notebook through papermill, in the current folder.
-
-    Parameters
-    ----------
-    notebook
-        Source; not changed.
-    output
-        The executed notebook, replaced only on success. After a failure the notebook as far as it came is
-        beside it, under the name `NAME.failed.ipynb`.
-    parameters
-        Values, or text that the annotations of the parameters cell turn into values.
-    show_progress
-        Whether to draw a bar, or settings of it, as papermill's `progress_bar`.
-    timeout
-        Seconds that the whole run may take; `TIMEOUT` if None.
-
-    Raises
-    ------
-    FrostlineError
-        An unknown parameter (before anything runs), a cell that raised, or the time was over.
-    """
-    import papermill
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
-
-    typed = typed_parameters(notebook, parameters or {})
-    values = {name: spec.default for name, spec in notebook_parameters(notebook).items()} | typed
-    output.parent.mkdir(parents=True, exist_ok=True)
-    running = output.with_name(f".{output.stem}.{os.getpid()}.running.ipynb")
-    failed = output.with_name(f"{output.stem}.failed.ipynb")
-    source, inputs = sha256(notebook), inputs_of(values, Path())
-    started, clock = datetime.now(UTC), time.perf_counter()
-    deadline = clock + (TIMEOUT if timeout is None else timeout)
-    try:
-        with tempfile.TemporaryDirectory(prefix="frostline-", ignore_cleanup_errors=True) as sockets:
-            papermill.execute_notebook(
-                str(notebook),
-                str(running),
-                typed,
-                progress_bar=show_progress,
-                timeout_func=lambda _: max(1, round(deadline - time.perf_counter())),
-                config=_kernel_config(sockets),
-            )
-        _finish(running, output)
-    except (papermill.exceptions.PapermillExecutionError, DeadKernelError, CellTimeoutError, FrostlineError) as error:
-        os.replace(running, failed)
-        raise FrostlineError(f"{notebook.name} failed {_said(error)} (see {failed})") from error
-    finally:
-        running.unlink(missing_ok=True)
-    failed.unlink(missing_ok=True)
-    return Execution(notebook, output, values, started, time.perf_counter() - clock, source, inputs)
-
-
-def _kernel_config(sockets: str) -> Any:
-    """Talk to the kernel over sockets in a folder of its own, so that kernels started at once never share a port."""
-    from traitlets.config import Config
-
-    if sys.platform == "win32":
-        return Config()
-    return Config({"KernelManager": {"transport": "ipc", "ip": str(Path(sockets) / "kernel")}})
-
-
-def _said(error: Exception) -> str:
-    """What went wrong, in a line."""
-    if hasattr(error, "ename"):
-        return f"in cell {error.exec_count}: {error.ename}: {error.evalue}"  # type: ignore[attr-defined]
-    return "with " + " ".join(str(error).split("\n")[0].split())
-
-
-def _finish(running: Path, output: Path) -> None:
-    """Refuse error outputs that papermill let pass, name the real output, move into place."""
-    import nbformat
-
-    executed = _read(running)
-    outputs = [item for cell in executed.cells for item in cell.get("outputs", ())]
-    for model in executed.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {}).values():
-        outputs += model["state"].get("outputs", ())  # of Output widgets
-    for item in outputs:
-        if item["output_type"] == "error":
-            raise FrostlineError(f"an error output: {item['ename']}: {item['evalue']}")
-    executed.metadata["papermill"]["output_path"] = output.name
-    executed.metadata["papermill"]["input_path"] = Path(executed.metadata["papermill"]["input_path"]).name
-    nbformat.write(executed, running)  # type: ignore[no-untyped-call]
-    os.replace(running, output)

@@ -11,22 +11,24 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from frostline import artifacts
+from frostline import artifacts, scratch
 from frostline.book.run_checks import seal
 from frostline.book.states import ALTERED, RELEASE, State, refusal, states_of, write_failure
 from frostline.errors import ArtifactError, FrostlineError
-from frostline.notebooks import Execution, execute, find_notebook, notebook_parameters, typed_parameters
-from frostline.tutorials import PUBLISHED, TOC, Plan, declared, plan, unfit
+from frostline.executions import Execution, default_output, execute, refuse_other_run
+from frostline.notebooks import find_notebook, notebook_parameters, typed_parameters
+from frostline.terminal import Told, progress
+from frostline.tutorials import PUBLISHED, Plan, declared, plan, unfit
 
 __all__ = [
     "PUBLISHED",
@@ -42,7 +44,6 @@ __all__ = [
     "typed_parameters",
 ]
 
-EXECUTED = Path("artifacts")
 SITE = Path("build") / "site"
 MODE = "static executed tutorial"
 MOST_JOBS = 2
@@ -102,26 +103,44 @@ def publish_all(
     prepared = [_prepare(notebook, parameters) for notebook in notebooks]
     plans = [item for item in prepared if isinstance(item, Plan)]
     for first, second in itertools.combinations(plans, 2):
-        if first.name == second.name or first.values["OUTPUT_DIR"] == second.values["OUTPUT_DIR"]:
+        folders = {Path(item.values["OUTPUT_DIR"]).resolve() for item in (first, second)}
+        if first.name == second.name or len(folders) == 1:
             raise FrostlineError(
                 f"{first.notebook} and {second.notebook} would both write {first.values['OUTPUT_DIR']}; "
                 "give them names and an OUTPUT_DIR of their own"
             )
     workers = max(1, min(jobs, MOST_JOBS, len(plans)))
-    bars = itertools.cycle(range(workers))
-    with _shared_cores(workers), ThreadPoolExecutor(workers) as pool:
+    names = [item.name for item in plans] if show_progress else []
+    stopped = threading.Event()
+    with _shared_cores(workers), progress(names) as lines, ThreadPoolExecutor(workers) as pool:
         running = [
             item
             if isinstance(item, Outcome)
-            else pool.submit(_publish_one, item, force, timeout, _bar(item, next(bars)) if show_progress else False)
+            else pool.submit(_publish_one, item, force, timeout, lines.get(item.name, _silent), stopped)
             for item in prepared
         ]
         try:
             return [item if isinstance(item, Outcome) else item.result() for item in running]
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            _stop_kernels()
+            stopped.set()
+            _stop([item for item in running if isinstance(item, Future)])
             raise
+
+
+def _silent(_fraction: float | None, _words: str) -> None:
+    """Tell nobody."""
+
+
+def _stop(running: Sequence[Future[Outcome]]) -> None:
+    """End what this process has started, since a kernel does not hear of an interrupt by itself."""
+    import psutil
+
+    for future in running:
+        future.cancel()
+    while wait(running, timeout=0.2).not_done:
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
 
 
 @contextmanager
@@ -137,46 +156,36 @@ def _shared_cores(workers: int) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _stop_kernels() -> None:
-    """End what this process has started, since a kernel does not hear of an interrupt by itself."""
-    import psutil
-
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            child.kill()
-
-
 def _prepare(notebook: Path, parameters: Mapping[str, Any]) -> Plan | Outcome:
     """Plan one of several; a notebook that is broken fails alone, a wrong parameter stops them all."""
     problem = unfit(notebook)
     return plan(notebook, parameters) if problem is None else _failed(notebook.stem, problem, 0.0)
 
 
-def _bar(item: Plan, position: int) -> dict[str, Any]:
-    return {"desc": item.name, "position": position, "unit": "cell", "leave": True}
-
-
-def _publish_one(item: Plan, force: bool, timeout: float | None, progress: bool | dict[str, Any]) -> Outcome:
-    output, folder = EXECUTED / f"{item.name}.ipynb", Path(item.values["OUTPUT_DIR"])
+def _publish_one(item: Plan, force: bool, timeout: float | None, told: Told, stopped: threading.Event) -> Outcome:
+    output, folder = default_output(item.notebook, item.parameters), Path(item.values["OUTPUT_DIR"])
     if not force and item.is_unchanged:
+        told(1.0, "unchanged")
         return Outcome(item.name, "unchanged", said=UNCHANGED, output=output, artifacts=folder)
     from jupyter_core.utils import ensure_event_loop
 
     clock, loop = time.perf_counter(), ensure_event_loop()
     try:
-        done = execute(item.notebook, output, item.parameters, show_progress=progress, timeout=timeout)
+        done = execute(item.notebook, output, item.parameters, told=told, timeout=timeout)
         place(done)
     except Exception as error:  # one tutorial's failure, of whatever kind, must not take the others along
+        if stopped.is_set():  # it did not fail by itself
+            raise
+        told(1.0, "failed")
         return _failed(item.name, error, time.perf_counter() - clock)
     finally:
         loop.close()  # it is this thread's own, and would stay open when the thread ends
+    told(1.0, "published")
     return Outcome(item.name, "published", done.seconds, output=output, artifacts=folder)
 
 
 def _failed(name: str, error: Exception, seconds: float) -> Outcome:
     said = str(error) if isinstance(error, FrostlineError) else f"{type(error).__name__}: {error}"
-    if isinstance(error, ArtifactError):
-        said += f" (see {EXECUTED / name}.ipynb)"
     write_failure(PUBLISHED, name, said, Path())
     return Outcome(name, "failed", seconds, said)
 
@@ -213,25 +222,33 @@ def place(execution: Execution) -> None:
         The artifacts fail their check, or are not of this run.
     """
     folder, name = execution.artifacts_folder, execution.notebook.stem
-    result = artifacts.check(folder)
-    if not result.passed:
-        raise ArtifactError(f"{folder} {result}; nothing was published")
-    manifest = json.loads((folder / artifacts.MANIFEST).read_text(encoding="utf-8"))
-    if datetime.fromisoformat(manifest["ended"]) < execution.started.replace(microsecond=0):
-        raise ArtifactError(f"{folder} holds artifacts of an earlier run; nothing was published")
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder}: {artifacts.check(folder)}; nothing was published")
     PUBLISHED.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".placing-", dir=PUBLISHED))
-    try:
+    _clear_old()
+    with scratch.scratch_folder(PUBLISHED) as staging:
         shutil.copytree(folder, staging / name)
+        # looked at where nothing else writes
+        result = artifacts.check(staging / name)
+        if not result.passed:
+            raise ArtifactError(f"{folder} {result}; nothing was published (see {execution.output})")
+        refuse_other_run(folder, execution.run, staging / name)
         shutil.copyfile(execution.output, staging / f"{name}.ipynb")
+        manifest = json.loads((staging / name / artifacts.MANIFEST).read_text(encoding="utf-8"))
         content = _run_manifest(execution, result, manifest, staging)
         (staging / f"{name}.run.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        shutil.rmtree(PUBLISHED / name, ignore_errors=True)
+        if (PUBLISHED / name).exists():
+            os.replace(PUBLISHED / name, staging / "earlier")
         for item in (name, f"{name}.ipynb", f"{name}.run.json"):
             os.replace(staging / item, PUBLISHED / item)
         (PUBLISHED / f"{name}.failed.json").unlink(missing_ok=True)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _clear_old() -> None:
+    """Remove folders that killed processes of earlier versions left behind; placing takes seconds."""
+    for path in PUBLISHED.glob(".placing-*"):
+        if time.time() - path.stat().st_mtime > 3_600 and scratch.is_own(path):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _run_manifest(
@@ -299,11 +316,11 @@ def build_book(*, release: bool = False) -> Path:
     Raises
     ------
     FrostlineError
-        jupyter-book is not installed, no tutorial is published here, a page cannot be published, or the build
-        failed.
+        jupyter-book is not installed, there is no book or no published tutorial here, a page cannot be
+        published, or the build failed.
     """
+    known = declared()
     if not list(PUBLISHED.glob("*.run.json")):
-        known = declared() if TOC.is_file() else sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
         raise FrostlineError(f"{PUBLISHED} holds no executed tutorial; run: frostline publish {' '.join(known[:1])}")
     program = Path(sys.executable).with_name("jupyter-book")
     if not program.is_file():

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _held: dict[tuple[Path, int], BaseFileLock] = {}
 """Locks by folder and process: a process that was forked holds none of its parent's."""
 
+SOURCE = "FROSTLINE_NOTEBOOK_SHA256"
+"""Environment variable in which a kernel finds the sha256 of the notebook that it executes, wherever that is."""
+
 _LINE = re.compile(r"^run (?P<run>[0-9a-f]{32}) of \S.*; files go to (?P<folder>\S.*)$", re.MULTILINE)
 
 

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-_NAME = re.compile(r"\.frostline-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<born>\d+)-[0-9a-f]{8}(?P<end>[.\w-]*)")
+_NAME = re.compile(r"\.frostline-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<born>\d+)-[0-9a-f]{8}(?P<end>[.\w+-]*)")
 
 
 @functools.cache
@@ -58,6 +58,12 @@ def scratch_path(folder: Path, ending: str = "") -> Path:
     return folder / f".frostline-{_host()}-{os.getpid()}-{_born(os.getpid())}-{uuid.uuid4().hex[:8]}{ending}"
 
 
+def is_of_this_machine(path: Path) -> bool:
+    """Whether the name is one of `scratch_path` on this machine."""
+    found = _NAME.fullmatch(path.name)
+    return found is not None and found["host"] == _host()
+
+
 def is_abandoned(path: Path) -> bool:
     """Whether the name is one of `scratch_path` and its process, of this machine, is gone."""
     found = _NAME.fullmatch(path.name)
@@ -83,13 +89,14 @@ def clear(folder: Path) -> list[Path]:
     removed = []
     for path in sorted(folder.glob(".frostline-*")) if folder.is_dir() else []:
         with contextlib.suppress(OSError):  # another process clears up, too
-            if is_abandoned(path) and not path.is_symlink() and _is_own(path):
+            if is_abandoned(path) and not path.is_symlink() and is_own(path):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
                 removed.append(path)
     return removed
 
 
-def _is_own(path: Path) -> bool:
+def is_own(path: Path) -> bool:
+    """Whether something belongs to this user."""
     return not hasattr(os, "getuid") or path.lstat().st_uid == os.getuid()
 
 

@@ -14,6 +14,7 @@ from frostline.checkpoints import load_checkpoint
 from frostline.datasets import DATASETS, Dataset, load_dataset, refuse_unknown_source
 from frostline.errors import FrostlineError, unknown
 from frostline.joining import join_datasets
+from frostline.lists import list_of
 from frostline.profiles import get_profile
 from frostline.splits import KINDS, Split, split
 from frostline.strategies import Strategy, build
@@ -65,6 +66,15 @@ class RunSettings(BaseModel):
     """Withhold one class after the other from fitting, to see whether its cells stand out."""
     output_dir: str = "artifacts/scgpt_cell_type_annotation"
     """Folder for the artifacts."""
+
+    @field_validator("strategies", "budgets", mode="before")
+    @classmethod
+    def _list_as_text(cls, value: Any, info: ValidationInfo) -> Any:
+        """Take `a,b` for a list, since papermill's -p hands on text."""
+        if not isinstance(value, str):
+            return value
+        items = list_of(value)
+        return [int(item) for item in items] if info.field_name == "budgets" else items
 
     @field_validator("profile")
     @classmethod
@@ -197,7 +207,10 @@ class RunSettings(BaseModel):
         except ValidationError as error:
             lines += [f"{'.'.join(map(str, e['loc'])).upper()}: {_plain(e)}" for e in error.errors()]
         if settings is None or lines:
-            known = ", ".join(name.upper() for name in cls.model_fields)
+            fields = [name.upper() for name in cls.model_fields]
+            # of a whole parameters cell its own, of some values all that there are
+            whole = {"PROFILE", "OUTPUT_DIR"} <= set(names)
+            known = ", ".join(name for name in fields if name in names or not whole)
             raise FrostlineError("; ".join(lines) + f". The parameters are: {known}")
         return settings
 

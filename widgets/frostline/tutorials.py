@@ -35,7 +35,8 @@ def declared() -> list[str]:
         toc = yaml.safe_load(TOC.read_text(encoding="utf-8"))
     except OSError:
         raise FrostlineError(
-            f"there is no {TOC} here: go to the folder of a book, or make one: frostline init"
+            f"there is no {TOC} here, and so no book to publish in: go to the folder of one, or make one with "
+            "`frostline init our-studies` and go there. `frostline run NAME` needs no book"
         ) from None
     except yaml.YAMLError as error:
         raise FrostlineError(f"{TOC} cannot be read: {' '.join(str(error).split())}") from error
@@ -67,6 +68,9 @@ def refuse_undeclared(notebooks: Sequence[Path]) -> None:
     known = declared()
     for notebook in notebooks:
         if notebook.stem not in known:
+            problem = _outside(notebook)
+            if problem is not None:
+                raise problem
             raise FrostlineError(
                 f"{notebook} would have no page: add the line `- file: {FOLDER}/{notebook.stem}` to {TOC}"
             )
@@ -139,9 +143,15 @@ def unfit(notebook: Path) -> FrostlineError | None:
     for name in NEEDED:
         if name not in known or known[name].kind != "str":
             return FrostlineError(f"{notebook} has no parameter {name}: str, which a published tutorial needs")
+    return _outside(notebook)
+
+
+def _outside(notebook: Path) -> FrostlineError | None:
     here = Path.cwd().resolve()
-    if not notebook.resolve().is_relative_to(here):
-        return FrostlineError(
-            f"{notebook} lies outside {here}; copy it into notebooks/, so that its page can link to it"
-        )
-    return None
+    if notebook.resolve().is_relative_to(here):
+        return None
+    return FrostlineError(
+        f"{notebook} lies outside {here}, where its page could not link to it: copy it "
+        f"(mkdir -p notebooks && cp '{notebook}' notebooks/) and add the line "
+        f"`- file: {FOLDER}/{notebook.stem}` to {TOC}"
+    )

@@ -16,6 +16,8 @@ from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LOCK = "constraints.txt"
+TUTORIALS = PACKAGE / "data" / "tutorials"
+"""Notebooks that come with the installed package; the one that is run is hashed by itself."""
 WRITTEN = "OUTPUT_DIR"
 """The parameter that names what a run writes, not what it reads."""
 
@@ -86,7 +88,10 @@ def tree_sha256(path: Path) -> str:
     """Hash of a file, or of all files below a folder (a .zarr, a checkpoint) with their names."""
     if path.is_file():
         return sha256(path)
-    files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    files = sorted(
+        p for p in path.rglob("*") if p.is_file() and not {"__pycache__", ".ipynb_checkpoints"} & set(p.parts)
+    )
+    files = [p for p in files if not p.is_relative_to(TUTORIALS)]
     return _joined((p.relative_to(path).as_posix(), sha256(p)) for p in files)
 
 

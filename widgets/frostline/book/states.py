@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from frostline.book.run_checks import MACHINE_PATH, STALE, find_problems
+from frostline.book.run_checks import MACHINE_PATH, STALE, TITLE, find_problems, read_json, title_cell
 
 FOLDER = "published"
 PASSED, STALE_PAGE, FAILED, ALTERED, NOT_RUN = "passed", "stale", "failed", "altered", "not run"
@@ -133,3 +133,12 @@ def _read_failure(path: Path) -> dict[str, Any]:
         return {"said": str(found["said"]), "ended": str(found["ended"])}
     except (OSError, ValueError, KeyError, TypeError):
         return {"said": "the record of the failure cannot be read", "ended": ""} if path.exists() else {}
+
+
+def source_title(notebook: Path) -> str:
+    """Title of a source notebook; its name when there is none to be read."""
+    content, problems = read_json(notebook)
+    cells = [] if problems else content.get("cells", [])
+    index = title_cell(cells)
+    found = TITLE.search("".join(cells[index]["source"])) if index is not None else None
+    return found.group().lstrip("# ") if found else notebook.stem

@@ -19,12 +19,23 @@ from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
 from frostline.book.inputs import sha256
-from frostline.book.run_checks import TITLE, read_json, title_cell
-from frostline.book.states import FOLDER, NOT_RUN, RELEASE, State, declared_names, refusal, state_of, states_of
+from frostline.book.run_checks import TITLE, title_cell
+from frostline.book.states import (
+    FOLDER,
+    NOT_RUN,
+    RELEASE,
+    State,
+    declared_names,
+    refusal,
+    source_title,
+    state_of,
+    states_of,
+)
 
 STATIC_NOTE = (
     "This page is a static copy of an executed notebook. Its widgets show the state at the end of the run "
@@ -129,15 +140,6 @@ def render_stub(state: State, title: str) -> str:
     return f"{STUB}\n# {title}\n\n{box}\n"
 
 
-def source_title(notebook: Path) -> str:
-    """Title of a source notebook; its name when there is none to be read."""
-    content, problems = read_json(notebook)
-    cells = [] if problems else content.get("cells", [])
-    index = title_cell(cells)
-    found = TITLE.search("".join(cells[index]["source"])) if index is not None else None
-    return found.group().lstrip("# ") if found else notebook.stem
-
-
 def inject_box(notebook_text: str, state: State) -> str:
     """Put the box directly under the title of a notebook given as JSON text."""
     notebook = json.loads(notebook_text)
@@ -175,13 +177,17 @@ def current_states(app: Sphinx) -> list[State]:
     return states_of(Path(app.srcdir) / FOLDER, declared_names(app.config.external_site_map), project_root(app))
 
 
-def on_builder_inited(app: Sphinx) -> None:
-    """Write a stand-in for every declared tutorial that has no run, remove those no longer needed."""
-    folder = Path(app.srcdir) / FOLDER
-    for path in folder.glob("*.md"):
+def remove_stubs(app: Sphinx, _config: Config) -> None:
+    """Remove the stand-ins of an earlier build, before anything looks for the files of the book."""
+    for path in (Path(app.srcdir) / FOLDER).glob("*.md"):
         if is_stub(path):
             path.unlink()
-    for name in declared_names(app.config.external_site_map):
+
+
+def write_stubs(app: Sphinx, config: Config) -> None:
+    """Write a stand-in for every declared tutorial that has no run."""
+    folder = Path(app.srcdir) / FOLDER
+    for name in declared_names(config.external_site_map):
         if not (folder / f"{name}.ipynb").exists():
             folder.mkdir(exist_ok=True)
             state = state_of(folder, name, project_root(app))
@@ -217,7 +223,10 @@ def on_build_finished(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect this part of the extension to Sphinx."""
     app.add_config_value("frostline_root", "..", "env")
-    app.connect("builder-inited", on_builder_inited)
+    # Both before Sphinx lists its files, which it does once the configuration is there: the stand-in of an earlier
+    # build and the notebook published since would be two files of one page. sphinx_external_toc reads at 900.
+    app.connect("config-inited", remove_stubs, priority=100)
+    app.connect("config-inited", write_stubs, priority=950)
     app.connect("env-before-read-docs", on_before_read)
     app.connect("source-read", on_source_read)
     app.connect("build-finished", on_build_finished)
