@@ -853,15 +853,15 @@ background.do("second", lambda: print("second began"))
 
 
 def test_a_tick_times_no_strategy_anew_and_another_seed_times_all(make_panel, monkeypatch):
-    from frostline.panels import run
+    from frostline.panels import costs
 
-    timed, estimate = [], run.estimate
+    timed, estimate = [], costs.estimate
 
     def counted(strategy, *arguments):
         timed.append(strategy.name)
         return estimate(strategy, *arguments)
 
-    monkeypatch.setattr(run, "estimate", counted)
+    monkeypatch.setattr(costs, "estimate", counted)
     panel = make_panel(["majority"])
     panel.settle(60)
     names = [row.name for row in rows(panel)]

@@ -258,6 +258,11 @@ def replace_earlier(panel: Panel) -> None:
     _of_cells[cell] = (execution, [*made, weakref.ref(panel)])
 
 
+def in_a_lab() -> bool:
+    """Whether a person's JupyterLab runs the code: it names the cell, which papermill and scripts do not."""
+    return _where()[0] is not None
+
+
 def _where() -> tuple[str | None, str]:
     """Id of the notebook cell that is being run, None outside notebooks, and of its execution."""
     try:
