@@ -14,7 +14,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -130,13 +130,15 @@ def save(run: Run, comparison: Comparison, dataset: Dataset) -> Path:
     Returns
     -------
     Path
-        The folder; whatever an earlier run left in it has been replaced.
+        The folder; whatever an earlier run left in it has been replaced. Its manifest has the parameters of what
+        was run, also where these were changed in a panel after the run began.
 
     Raises
     ------
     ArtifactError
         The check of what was written fails; earlier artifacts stay as they were.
     """
+    run = replace(run, settings=run.settings.as_run(comparison.records, dataset))
     return _save(run, dataset, lambda folder: _write_files(folder, comparison), _facts(comparison))
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from frostline.comparison import Comparison, compare
 from frostline.datasets import Dataset
 from frostline.errors import Cancelled, FrostlineError
-from frostline.escaping import one_line
+from frostline.escaping import for_markdown, one_line
 from frostline.evaluation import evaluate_checked
 from frostline.journal import Journal
 from frostline.monitor import Monitor
@@ -57,6 +57,26 @@ class Ran:
     """Strategies that were asked for and failed, and why."""
     changed: str = ""
     """What has been changed in the panel since, such as "seed"; empty when nothing."""
+
+    @property
+    def caption(self) -> str:
+        """What the numbers are of, in Markdown: data, settings, and what has been changed or has failed since."""
+        first = self.comparison.records[0]
+        used = {str(r.parameters["checkpoint"]): None for r in self.comparison.records if "checkpoint" in r.parameters}
+        facts = [
+            f"{for_markdown(self.dataset.name)}, labels in {for_markdown(first.label_key)}",
+            f"groups in {for_markdown(self.dataset.group_key)}" if self.dataset.group_key else "no groups",
+            f"profile {first.profile}, {first.split_kind} split, {len(self.splits)} repeat(s), seed {first.seed}",
+            *(f"checkpoint {for_markdown(name)}" for name in used),
+        ]
+        lines = ["Run last: " + "; ".join(facts) + "."]
+        for name, error in self.failures.items():
+            lines.append(f"**Failed, and not compared: {for_markdown(name)}.** {for_markdown(_reason(error))}")
+        if self.changed:
+            lines.append(
+                f"**Changed in the panel since: {for_markdown(self.changed)}.** Press Run to bring this up to date."
+            )
+        return "\n\n".join(lines)
 
     def refuse_failures(self) -> None:
         """Do nothing where all strategies finished.
@@ -184,7 +204,7 @@ class Job:
         return Ran(comparison, self.dataset, strategies, splits, self.failures, changed)
 
     def add(self, studies: Iterable[Record]) -> None:
-        """Put records with fewer labels, or with a class withheld, into the comparison.
+        """Put records with fewer labels, or with a class withheld, into the comparison; again, in the place of those.
 
         Raises
         ------
@@ -192,7 +212,7 @@ class Job:
             They are of other test cells.
         """
         before = self.studies
-        self.studies = (*before, *studies)
+        self.studies = tuple({(r.strategy, r.repeat, r.budget, r.unseen): r for r in (*before, *studies)}.values())
         try:
             self.comparison  # noqa: B018  computed, to be refused here
         except FrostlineError:
