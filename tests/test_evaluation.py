@@ -228,7 +228,8 @@ class TestStudies:
             leave_one_class_out([PcaLogistic()], pbmc, [cut], classes=["Neuron"])
         two = dataclasses.replace(cut, train=cut.train[np.isin(pbmc.labels[cut.train], cut.classes[:2])])
         with pytest.raises(FrostlineError, match="needs three classes with training cells"):
-            leave_one_class_out([PcaLogistic()], pbmc, [two])
+            leave_one_class_out([PcaLogistic()], pbmc, [two], classes=list(cut.classes[:1]))
+        assert list(leave_one_class_out([PcaLogistic()], pbmc, [two])) == []
 
     def test_one_embedding_serves_all_repeats_and_studies(self, probe, pbmc, fresh, monkeypatch, tiny_profile):
         import frostline.embedding

@@ -72,7 +72,7 @@ def main() -> None:
     row = panel.runner._rows["head"]
     clicks = {
         "tick a strategy": lambda: setattr(row.box, "value", not row.box.value),
-        "another seed": lambda: setattr(panel.runner._seed, "value", panel.runner._seed.value + 1),
+        "another seed": lambda: setattr(panel.runner._controls.seed, "value", panel.runner._controls.seed.value + 1),
         "another label column": lambda: setattr(panel.data._label, "value", "louvain"),
     }
     for name, click in clicks.items():

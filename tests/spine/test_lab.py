@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +106,12 @@ def notebook_folder(root, small_checkpoint, write_notebook, tmp_path_factory) ->
         "print(f'the panel is {panel.state}; threads {threads};',"
         " f'{len(ipywidgets.widgets.widget._instances)} widgets')",
         "frostline.panels.DataPanel('pbmc68k-reduced', label_key='no_such_column')",
+    )
+    write_notebook(
+        folder / "waits.ipynb",
+        "import frostline",
+        "panel = frostline.panels.AnnotationPanel('pbmc68k-reduced', strategies=['majority', 'lora'],"
+        f" checkpoint={str(small_checkpoint)!r})\ndisplay(panel)\npanel.settle()\npanel.run(wait=True)",
     )
     return folder
 
@@ -213,6 +220,7 @@ def test_first_time_path(browser, lab, notebook_folder):
         check_stale_marks(panel)
         check_cancel_and_run_again(panel)
         check_tabs_and_figures(panel)
+        check_cells_below(session, notebook_folder)
         check_export(panel, notebook_folder / "my-results")
         session.check_quiet()
 
@@ -264,6 +272,22 @@ def check_cancel_and_run_again(panel: Locator) -> None:
     expect(row(panel, "lora").locator(".progress-bar")).to_be_hidden()
 
 
+def check_cells_below(session: Session, folder: Path) -> None:
+    """They show what the panel ran last: by now with other labels than the notebook's."""
+    for cell, said_of in (("ran.caption", "labels in louvain"), ("artifacts.save(", "passed:")):
+        code = session.page.locator(".jp-CodeCell", has_text=cell)
+        code.locator(".cm-content").click()
+        session.page.keyboard.press("Control+Enter")
+        expect(code.locator(".jp-OutputArea")).to_contain_text(said_of)
+    saved = folder / "artifacts" / "scgpt_cell_type_annotation" / "manifest.json"
+    session.page.wait_for_timeout(200)
+    for _ in range(600):
+        if json.loads(saved.read_text())["parameters"]["label_key"] == "louvain":
+            return
+        session.page.wait_for_timeout(100)
+    raise AssertionError(saved.read_text()[:1000])
+
+
 def check_tabs_and_figures(panel: Locator) -> None:
     panel.get_by_role("tab", name="Maps").click()
     picture = panel.locator("img[alt^='UMAP of the test cells as frozen_probe and pca_logistic represent them']")
@@ -291,6 +315,23 @@ def check_export(panel: Locator, folder: Path) -> None:
     button(panel, "Export").click()
     expect(panel.get_by_role("status").filter(has_text=re.compile(r"passed: \d+ files opened"))).to_be_visible()
     assert (folder / "manifest.json").is_file()
+
+
+def test_cell_that_waits_can_be_interrupted_and_all_cells_run_again(browser, lab):
+    with opened(browser, lab, "waits.ipynb") as session:
+        page, panel = session.page, session.panel
+        expect(row(panel, "lora")).to_contain_text("running")
+        expect(button(panel, "Cancel")).to_be_disabled()
+        hint = panel.locator(".frostline-note", has_text="interrupt the kernel: the square")
+        expect(hint).to_be_visible()
+        page.get_by_role("button", name=re.compile("^Interrupt the kernel")).click()
+        expect(said(panel)).to_have_text("Cancelled; 1 finished evaluation(s) kept.")
+        expect(hint).to_be_hidden()
+        page.get_by_role("menuitem", name="Kernel", exact=True).click()
+        page.get_by_role("menuitem", name=re.compile("^Restart Kernel and Run All Cells")).click()
+        page.get_by_role("button", name="Confirm Kernel Restart").click()
+        expect(said(panel)).to_have_text("Done: 2 evaluations, 1 of them taken over from an earlier run.")
+        expect(leaderboard(panel)).to_have_count(2)
 
 
 def test_what_is_wrong_is_said_in_plain_words(small):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import gc
 import html
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -342,17 +345,156 @@ def test_cancelled_panel_can_run_again(make_panel):
     assert panel.run(wait=True).strategies == ("pca_logistic", "head")
 
 
-def test_interrupting_the_kernel_is_a_cancel(make_panel, monkeypatch):
+@pytest.fixture
+def interrupted(monkeypatch):
+    """The first fit of a frozen probe interrupts the kernel, as the square above a notebook does, and works on."""
+    fit, told = FrozenProbe.fit, []
+
     def interrupt(self, dataset, split, monitor=None):
-        raise KeyboardInterrupt
+        if monitor is not None and not told:
+            told.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(6_000):
+                monitor.step(0.5, "working on")
+                time.sleep(0.01)
+        return fit(self, dataset, split, monitor)
 
     monkeypatch.setattr(FrozenProbe, "fit", interrupt)
+    return told
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_interrupting_a_cell_that_waits_is_a_cancel(make_panel):
     panel = make_panel(["pca_logistic", "frozen_probe"])
     with pytest.raises(KeyboardInterrupt):
         panel.run(wait=True)
     assert panel.state == "cancelled"
-    assert len(panel.records) == 1
+    assert said(panel) == "Cancelled; 1 finished evaluation(s) kept."
+    assert [record.strategy for record in panel.records] == ["pca_logistic"]
+    assert panel.latest().comparison.strategies == ("pca_logistic",)
     assert not button(panel, "Run").disabled
+    assert not panel.runner._thread.is_alive()
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_finished_evaluations_are_taken_over_where_somebody_runs_all_cells_again(make_panel, monkeypatch):
+    from frostline.panels import base
+
+    with pytest.raises(KeyboardInterrupt):
+        make_panel(["pca_logistic", "frozen_probe"]).run(wait=True)
+    monkeypatch.setattr(PcaLogistic, "fit", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # a script, or papermill: its costs are to be of one run
+        make_panel(["pca_logistic"]).run(wait=True)
+    monkeypatch.setattr(base, "_where", lambda: ("cell-1", "execution-1"))
+    panel = make_panel(["pca_logistic", "frozen_probe"])
+    ran = panel.run(wait=True)
+    assert ran.strategies == ("pca_logistic", "frozen_probe")
+    assert said(panel) == "Done: 2 evaluations, 1 of them taken over from an earlier run."
+    assert [note for note in ran.notes if note.startswith("1 of 2 evaluations were taken over")]
+
+
+def test_cancel_is_out_of_use_and_says_why_while_a_cell_waits(make_panel, gate):
+    panel = make_panel()
+    hint = panel.runner._controls.hint
+    shown = []
+    panel.observe(lambda _: shown.append((button(panel, "Cancel").disabled, hint.layout.display)), "state")
+    gate.set()
+    panel.run(wait=True)
+    assert shown == [(True, None), (True, "none")]
+    gate.clear()
+    panel.run()
+    assert (button(panel, "Cancel").disabled, hint.layout.display) == (False, "none")
+    waiting = threading.Thread(target=panel.latest)
+    waiting.start()
+    while not button(panel, "Cancel").disabled:
+        time.sleep(0.01)
+    assert "interrupt the kernel" in button(panel, "Cancel").tooltip
+    assert "interrupt the kernel" in html.unescape(hint.value)
+    gate.set()
+    waiting.join(60)
+    assert hint.layout.display == "none"
+    assert "Stop within the current batch" in button(panel, "Cancel").tooltip
+
+
+class TestLatest:
+    """What the cells below the panel show."""
+
+    def test_it_is_what_was_run_last_and_what_it_was_run_on(self, make_panel, three_kinds):
+        adata = three_kinds.adata.copy()
+        adata.obs["parity"] = np.where(np.arange(len(three_kinds)) % 2, "odd", "even")
+        given = frostline.load_dataset(adata, "bulk_labels", name="three kinds")
+        panel = make_panel(["majority"], dataset=given)
+        panel.run(wait=True)
+        before = panel.dataset
+        control(panel.data, "Labels").value = "parity"
+        panel.settle(60)
+        ran = panel.latest()
+        assert (ran.dataset, ran.dataset is panel.dataset) == (before, False)
+        assert ran.changed == "labels"
+        assert "**Changed in the panel since: labels.**" in ran.caption
+        button(panel, "Run").click()
+        panel.wait(60)
+        ran = panel.latest()
+        assert (ran.dataset.label_key, ran.comparison.classes) == ("parity", ("even", "odd"))
+        assert ran.changed == ""
+        assert "three kinds, labels in parity; no groups; profile quickstart, stratified split" in ran.caption
+        assert (panel.results.dataset, panel.results.comparison) == (ran.dataset, ran.comparison)
+
+    def test_it_waits_for_a_run_that_was_started_with_the_button(self, make_panel, gate):
+        panel = make_panel()
+        panel.run()
+        threading.Timer(0.2, gate.set).start()
+        assert panel.latest().comparison.strategies == ("pca_logistic",)
+
+    def test_nothing_to_show_is_said(self, make_panel, monkeypatch):
+        panel = make_panel()
+        with pytest.raises(FrostlineError, match="nothing has been run yet; press Run, or call panel"):
+            panel.latest()
+        monkeypatch.setattr(PcaLogistic, "check", lambda *_: 1 / 0)
+        with pytest.raises(FrostlineError, match="left nothing to compare: division by zero"):
+            panel.run(wait=True, keep_going=True)
+
+    def test_a_strategy_that_fails_costs_no_other_its_results_and_is_told_everywhere(
+        self, make_panel, monkeypatch, tmp_path
+    ):
+        monkeypatch.setattr(FrozenProbe, "check", lambda *_: (_ for _ in ()).throw(RuntimeError("no\nluck")))
+        panel = make_panel(["frozen_probe", "majority", "pca_knn"])
+        comparison = panel.run(wait=True, keep_going=True)
+        assert comparison.strategies == ("majority", "pca_knn")
+        said_of = "Strategy frozen_probe was asked for and failed, so it is not compared: no luck"
+        assert said_of in comparison.notes
+        assert said_of in report.report_markdown(comparison)
+        ran = panel.latest()
+        assert "**Failed, and not compared: frozen_probe.** no luck" in ran.caption
+        with pytest.raises(FrostlineError, match=r"1 of 3 strategies failed: frozen_probe: no luck.*RESUME=True"):
+            ran.refuse_failures()
+        where = frostline.artifacts.export(tmp_path / "out", comparison, ran.dataset)
+        assert frostline.artifacts.check(where).passed
+        assert said_of in frostline.load_comparison(where).notes
+
+    def test_studies_of_what_was_run_are_shown_in_the_panel_and_again_in_the_place_of_the_first(self, make_panel):
+        panel = make_panel(["majority"], repeats=2)
+        panel.run(wait=True)
+        ran = panel.latest()
+        for _ in range(2):
+            panel.add(frostline.label_efficiency(ran.strategies, ran.dataset, ran.splits, budgets=[5]))
+            panel.add(frostline.leave_one_class_out(ran.strategies, ran.dataset, ran.splits[:1]))
+        comparison = panel.latest().comparison
+        assert panel.comparison is comparison
+        assert [(r.budget, r.repeat) for r in comparison.budget_records] == [(5, 0), (5, 1)]
+        assert len(comparison.unseen_records) == 3
+        assert tab(panel, "Labels").count("<img") == 2
+        panel.run(wait=True)
+        assert panel.latest().comparison.budget_records == ()
+
+    def test_studies_of_other_cells_are_refused_and_what_was_there_stays(self, make_panel):
+        panel = make_panel(["majority"])
+        panel.run(wait=True)
+        ran = panel.latest()
+        other = frostline.split(ran.dataset, seed=7)
+        with pytest.raises(FrostlineError, match="different test cells"):
+            panel.add(frostline.label_efficiency(ran.strategies, ran.dataset, [other], budgets=[5]))
+        assert panel.latest().comparison.budget_records == ()
 
 
 def test_failure_is_shown_kept_and_raised_by_wait(make_panel, monkeypatch):
@@ -853,15 +995,15 @@ background.do("second", lambda: print("second began"))
 
 
 def test_a_tick_times_no_strategy_anew_and_another_seed_times_all(make_panel, monkeypatch):
-    from frostline.panels import run
+    from frostline.panels import costs
 
-    timed, estimate = [], run.estimate
+    timed, estimate = [], costs.estimate
 
     def counted(strategy, *arguments):
         timed.append(strategy.name)
         return estimate(strategy, *arguments)
 
-    monkeypatch.setattr(run, "estimate", counted)
+    monkeypatch.setattr(costs, "estimate", counted)
     panel = make_panel(["majority"])
     panel.settle(60)
     names = [row.name for row in rows(panel)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -125,7 +125,8 @@ def save(run: Run, comparison: Comparison, dataset: Dataset) -> Path:
     Returns
     -------
     Path
-        The folder; what an earlier run left in it has been replaced, or is kept under another name, see `begin`.
+        The folder; what an earlier run left in it has been replaced, or is kept under another name, see `begin`. Its
+        manifest has the parameters of what was run, also where these were changed in a panel after the run began.
 
     Raises
     ------
@@ -133,6 +134,7 @@ def save(run: Run, comparison: Comparison, dataset: Dataset) -> Path:
         Something could not be written, the check of what was written fails, or the folder holds something else by
         now. Earlier artifacts stay as they were; the message says where the results are.
     """
+    run = replace(run, settings=run.settings.as_run(comparison.records, dataset))
     return _save(run, dataset, _Content.of(comparison, run.settings))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,6 +140,8 @@ class Dataset:
     """Names of the training and the test set, if `join_datasets` made this one."""
     origin: NDArray[np.str_] | None = field(default=None, repr=False)
     """(n_cells,) which of the `sets` a cell came from."""
+    given: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """What it was loaded from and how, by the parameters of a run: dataset, layer; of a second set, test_dataset ..."""
 
     @property
     def cells(self) -> NDArray[np.str_]:
@@ -279,8 +281,18 @@ def load_dataset(
             raise DatasetError(f"{kind} names are not unique, for example {repeated!r}; call {remedy} first")
     matrix, values = _log_normalise(raw_matrix, genes, adata.obs_names)
     assert label_key is not None  # _labels raised otherwise
+    given = {"dataset": str(source) if isinstance(source, str | Path) else name or found_name, "layer": layer or ""}
     return Dataset(
-        name or found_name, adata, label_key, matrix, tuple(map(str, genes)), labels, values, group_key, notes
+        name or found_name,
+        adata,
+        label_key,
+        matrix,
+        tuple(map(str, genes)),
+        labels,
+        values,
+        group_key,
+        notes,
+        given=given,
     )
 
 

@@ -309,12 +309,13 @@ def leave_one_class_out(
     strategies, dataset, splits
         As for `evaluate_all`.
     classes
-        To be withheld; by default every class that has test cells, while two others are left to train on.
+        To be withheld; by default every class that has test cells. Splits on which not even two others would be left
+        to train on are passed over: there is nothing to withhold.
 
     Raises
     ------
     FrostlineError
-        A class is unknown, or fewer than three classes have training cells.
+        A class that was named is unknown, or fewer than three classes have training cells.
 
     Examples
     --------
@@ -329,6 +330,8 @@ def leave_one_class_out(
     for cut in splits:
         trained, tested = set(dataset.labels[cut.train]), set(dataset.labels[cut.test])
         if len(trained) < 3:
+            if classes is None:
+                continue
             raise FrostlineError(
                 f"withholding a class needs three classes with training cells; seen: {sorted(trained)}"
             )

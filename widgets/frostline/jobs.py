@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from frostline.comparison import Comparison, compare
 from frostline.datasets import Dataset
 from frostline.errors import Cancelled, FrostlineError
+from frostline.escaping import for_markdown, one_line
 from frostline.evaluation import evaluate_checked
 from frostline.journal import Journal
 from frostline.monitor import Monitor
@@ -40,6 +41,58 @@ class Progress:
     seconds: float = 0.0
     """That it has been running for."""
     error: Exception | None = None
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a job has made that can be compared, and what it was made of: `Job.ran`."""
+
+    comparison: Comparison
+    dataset: Dataset
+    strategies: tuple[Strategy, ...]
+    """Those that are compared."""
+    splits: tuple[Split, ...]
+    """Those that all of them have finished."""
+    failures: Mapping[str, Exception] = field(default_factory=dict)
+    """Strategies that were asked for and failed, and why."""
+    changed: str = ""
+    """What has been changed in the panel since, such as "seed"; empty when nothing."""
+
+    @property
+    def caption(self) -> str:
+        """What the numbers are of, in Markdown: data, settings, and what has been changed or has failed since."""
+        first = self.comparison.records[0]
+        used = {str(r.parameters["checkpoint"]): None for r in self.comparison.records if "checkpoint" in r.parameters}
+        facts = [
+            f"{for_markdown(self.dataset.name)}, labels in {for_markdown(first.label_key)}",
+            f"groups in {for_markdown(self.dataset.group_key)}" if self.dataset.group_key else "no groups",
+            f"profile {first.profile}, {first.split_kind} split, {len(self.splits)} repeat(s), seed {first.seed}",
+            *(f"checkpoint {for_markdown(name)}" for name in used),
+        ]
+        lines = ["Run last: " + "; ".join(facts) + "."]
+        for name, error in self.failures.items():
+            lines.append(f"**Failed, and not compared: {for_markdown(name)}.** {for_markdown(_reason(error))}")
+        if self.changed:
+            lines.append(
+                f"**Changed in the panel since: {for_markdown(self.changed)}.** Press Run to bring this up to date."
+            )
+        return "\n\n".join(lines)
+
+    def refuse_failures(self) -> None:
+        """Do nothing where all strategies finished.
+
+        Raises
+        ------
+        FrostlineError
+            Some failed; says which, why, and that the others are kept.
+        """
+        if self.failures:
+            said = "; ".join(f"{name}: {_reason(error)}" for name, error in self.failures.items())
+            n = len(self.failures) + len(self.strategies)
+            raise FrostlineError(
+                f"{len(self.failures)} of {n} strategies failed: {said}. The others are compared, and nothing of "
+                "theirs is lost: run again with RESUME=True, and only what is missing is computed"
+            )
 
 
 class Job:
@@ -91,7 +144,11 @@ class Job:
         self.progress = {strategy.name: Progress(strategy.name) for strategy in strategies}
         self.warning = ""
         """Why records are not on disk; empty when they are."""
-        self._compared: tuple[list[tuple[str, int]], Comparison | None] = ([], None)
+        self.studies: tuple[Record, ...] = ()
+        """Records with fewer labels or a class withheld, made of the same splits; see `add`."""
+        self.taken_over = len({(record.strategy, record.repeat) for record in finished} & set(places))
+        """Evaluations that were there already."""
+        self._compared: tuple[object, Comparison | None] = (None, None)
         self._changed = changed or (lambda _job: None)
         self._records = {(record.strategy, record.repeat): record for record in finished}
         self._unwritten = set(self._records)
@@ -111,10 +168,56 @@ class Job:
     def comparison(self) -> Comparison | None:
         """What can be compared already; None before anything can. The same object until there is more."""
         complete = complete_records(self.records, self.failures)
-        key = [(record.strategy, record.repeat) for record in complete]
+        key = ([(record.strategy, record.repeat) for record in complete], self.studies, tuple(self.failures))
         if key != self._compared[0]:
-            self._compared = (key, compare(complete) if complete else None)
+            self._compared = (key, self._compare(complete) if complete else None)
         return self._compared[1]
+
+    def _compare(self, complete: Sequence[Record]) -> Comparison:
+        """Compare, and say beside the numbers what failed and what is of an earlier run."""
+        notes = [
+            f"Strategy {one_line(name)} was asked for and failed, so it is not compared: {_reason(error)}"
+            for name, error in self.failures.items()
+        ]
+        if self.taken_over:
+            notes.append(
+                f"{self.taken_over} of {len(self.strategies) * len(self.splits)} evaluations were taken over from an "
+                "earlier run with the same settings; their seconds and memory are of that run."
+            )
+        if not notes:
+            return compare([*complete, *self.studies])
+        return compare([*(replace(each, notes=(*each.notes, *notes)) for each in complete), *self.studies])
+
+    def ran(self, changed: str = "") -> Ran | None:
+        """What can be compared with what it was made of; None before anything can.
+
+        Parameters
+        ----------
+        changed
+            What has been changed since the job began, for whoever reads it.
+        """
+        comparison = self.comparison
+        if comparison is None:
+            return None
+        strategies = tuple(each for each in self.strategies if each.name in comparison.strategies)
+        splits = tuple(split for split in self.splits if split.repeat in comparison.repeats)
+        return Ran(comparison, self.dataset, strategies, splits, self.failures, changed)
+
+    def add(self, studies: Iterable[Record]) -> None:
+        """Put records with fewer labels, or with a class withheld, into the comparison; again, in the place of those.
+
+        Raises
+        ------
+        FrostlineError
+            They are of other test cells.
+        """
+        before = self.studies
+        self.studies = tuple({(r.strategy, r.repeat, r.budget, r.unseen): r for r in (*before, *studies)}.values())
+        try:
+            self.comparison  # noqa: B018  computed, to be refused here
+        except FrostlineError:
+            self.studies = before
+            raise
 
     @property
     def fraction(self) -> float:
@@ -228,6 +331,10 @@ class Job:
         if not wanted & self._unwritten:
             with contextlib.suppress(OSError):  # they are found again, and lose against the newer file
                 journal.close()
+
+
+def _reason(error: Exception) -> str:
+    return one_line(error) or type(error).__name__
 
 
 def complete_records(records: Sequence[Record], failed: Collection[str] = ()) -> list[Record]:

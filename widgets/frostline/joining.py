@@ -68,6 +68,7 @@ def join_datasets(train: Dataset, test: Dataset, *, name: str | None = None) -> 
         tuple(dict.fromkeys((*train.notes, *test.notes, f"{sets[0]} trains and {sets[1]} tests, on the {kept}."))),
         sets=sets,
         origin=np.concatenate([np.repeat(set_name, len(data)) for set_name, data in pair]),
+        given={**train.given, "test_label_key": test.label_key, **{f"test_{k}": v for k, v in test.given.items()}},
     )
 
 

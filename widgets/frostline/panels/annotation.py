@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +10,12 @@ import traitlets
 
 from frostline.comparison import Comparison
 from frostline.datasets import Dataset
+from frostline.jobs import Ran
 from frostline.panels.base import Panel, replace_earlier
 from frostline.panels.data import DataPanel
 from frostline.panels.results import ResultPanel
 from frostline.panels.run import RunPanel
+from frostline.records import Record
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -91,7 +93,8 @@ class AnnotationPanel(Panel):
         replace_earlier(self)
 
     def _show(self, change: Any) -> None:
-        self.results.dataset = self.runner.dataset
+        ran = self.runner.ran
+        self.results.dataset = None if ran is None else ran.dataset
         self.results.comparison = change.new
 
     def _lock(self, change: Any) -> None:
@@ -103,11 +106,11 @@ class AnnotationPanel(Panel):
         """Names of the ticked strategies."""
         return self.runner.chosen
 
-    def run(self, *, wait: bool = False, resume: bool = False) -> Comparison | None:
+    def run(self, *, wait: bool = False, resume: bool | None = None, keep_going: bool = False) -> Comparison | None:
         """Run the ticked strategies, as `RunPanel.run` does; when waited for, everything is drawn in the end."""
         self.data.settle()
         try:
-            return self.runner.run(wait=wait, resume=resume)
+            return self.runner.run(wait=wait, resume=resume, keep_going=keep_going)
         finally:
             if wait:
                 self.settle()
@@ -115,6 +118,15 @@ class AnnotationPanel(Panel):
     def wait(self, timeout: float | None = None) -> Comparison:
         """Wait for the run and return its comparison, or raise what went wrong."""
         return self.runner.wait(timeout)
+
+    def latest(self) -> Ran:
+        """Return what was run last, in a cell or with the button, as `RunPanel.latest` does."""
+        return self.runner.latest()
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Put records with fewer labels, or with a class withheld, into what was run last, and show them."""
+        self.runner.add(records)
+        self.settle()
 
     def cancel(self) -> None:
         """Stop within the current batch; finished records are kept."""

@@ -133,7 +133,7 @@ class Background:
     counted
     """
 
-    def __init__(self, failed: Callable[[Exception], None] | None = None) -> None:
+    def __init__(self, failed: Callable[[BaseException], None] | None = None) -> None:
         self._lock = threading.Lock()
         self._failed = failed or (lambda _error: None)
         self._waiting: dict[str, Callable[[], None]] = {}
@@ -193,7 +193,7 @@ class Background:
                 work = self._waiting.pop(name)
             try:
                 work()
-            except Exception as error:  # nobody would see the traceback of a thread
+            except BaseException as error:  # nobody would see the traceback of a thread, and settle would wait for ever
                 self._failed(error)
 
 
@@ -211,7 +211,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         self.add_class("frostline-panel")
         self.add_class(css_class)
 
-    def _tell_failure(self, error: Exception) -> None:
+    def _tell_failure(self, error: BaseException) -> None:
         self._alert.value = alert(error)
 
     def settle(self, timeout: float | None = None) -> None:
@@ -256,6 +256,11 @@ def replace_earlier(panel: Panel) -> None:
                 earlier.close()
         made = []
     _of_cells[cell] = (execution, [*made, weakref.ref(panel)])
+
+
+def in_a_lab() -> bool:
+    """Whether a person's JupyterLab runs the code: it names the cell, which papermill and scripts do not."""
+    return _where()[0] is not None
 
 
 def _where() -> tuple[str | None, str]:

@@ -4,34 +4,31 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ipywidgets as widgets
 import traitlets
 
-from frostline.checkpoints import CHECKPOINTS, load_checkpoint
+from frostline.checkpoints import load_checkpoint
 from frostline.comparison import Comparison
 from frostline.datasets import Dataset
 from frostline.errors import Cancelled, FrostlineError
-from frostline.estimates import Estimate, duration, estimate
-from frostline.jobs import Job
+from frostline.jobs import Job, Ran
 from frostline.journal import Journal
 from frostline.panels.advanced import HyperParameters
-from frostline.panels.base import Panel, alert, at_most, replace_earlier, status, title, wide
+from frostline.panels.base import Panel, alert, in_a_lab, replace_earlier, status, title, wide
+from frostline.panels.controls import RunControls
+from frostline.panels.costs import TIMES, Costs
 from frostline.panels.rows import StrategyRow
-from frostline.profiles import PROFILES, get_profile
+from frostline.profiles import get_profile
+from frostline.records import Record
 from frostline.splits import Split
-from frostline.splits import split as draw_split
 from frostline.strategies import STRATEGIES, ProbeObsm, Strategy, build
 
 MAP = 2
 """Columns of what is a picture of an embedding, such as X_umap, and no embedding to classify from."""
-SPLITS = (("what suits the data", ""), ("stratified (random cells)", "stratified"), ("group (whole groups)", "group"))
-TIMES = (
-    "<div class='frostline-quiet'>Times are estimates for this machine, from a few of your cells; a map of the test "
-    "cells comes on top. Strategies on one frozen embedding share the time that it takes.</div>"
-)
 PAUSE = 0.15
 """Seconds between two messages to the browser: a batch may take a hundredth of one."""
 
@@ -99,29 +96,35 @@ class RunPanel(Panel):
         self._thread: threading.Thread | None = None
         self._cancel = threading.Event()
         self._ran: dict[str, Any] = {}
-        self._estimates: dict[str, Estimate | str] = {}
-        self._timed: dict[tuple[Any, ...], Estimate] = {}
-        self._last_told, self._said_before, self._refused = 0.0, "", ""
+        self._costs = Costs()
+        self._last_told, self._said_before, self._refused, self._held = 0.0, "", "", ""
         self._rows: dict[str, StrategyRow] = {}
-        self._make_controls(profile, checkpoint, seed, split, repeats)
+        self._controls = RunControls(profile, checkpoint, seed, split, repeats)
+        self._strategies, self._advanced = widgets.VBox([]), HyperParameters(self._changed)
+        self._bar = widgets.FloatProgress(
+            value=0.0, min=0.0, max=1.0, layout=wide(), tooltip="Progress of all strategies"
+        )
+        self._status = widgets.HTML()
+        self._controls.run.on_click(lambda _: self._start())
+        self._controls.cancel.on_click(lambda _: self.cancel())
         wrap = widgets.Layout(flex_flow="row wrap")
         super().__init__(
             [
                 title("Run"),
-                widgets.HBox([self._profile, self._checkpoint, self._split, self._repeats, self._seed], layout=wrap),
+                widgets.HBox(self._controls.settings, layout=wrap),
                 widgets.HTML(TIMES),
                 self._strategies,
                 self._advanced,
-                self._resume,
-                widgets.HBox([self._run_button, self._cancel_button], layout=wrap),
+                self._controls.resume,
+                widgets.HBox([self._controls.run, self._controls.cancel], layout=wrap),
+                self._controls.hint,
                 self._bar,
                 self._status,
             ],
             "frostline-run-panel",
         )
-        for control in (self._profile, self._checkpoint, self._split, self._repeats, self._seed):
+        for control in self._controls.settings:
             control.observe(lambda _: self._changed(), "value")
-        self._profile.observe(self._take_repeats, "value")
         self.observe(lambda _: self._enable(), "state")
         self.observe(lambda _: self._new_data(), "dataset")
         self.dataset = dataset
@@ -131,49 +134,10 @@ class RunPanel(Panel):
 
     # ------------------------------------------------------------------ controls
 
-    def _make_controls(self, profile: str, checkpoint: str, seed: int, split: str | None, repeats: int | None) -> None:
-        self._profile = widgets.Dropdown(
-            options=list(PROFILES), value=profile, description="Profile", layout=at_most(290),
-            tooltip="How many cells, how long to train",
-        )  # fmt: skip
-        self._checkpoint = widgets.Combobox(
-            options=list(CHECKPOINTS), value=checkpoint, description="Checkpoint", layout=at_most(290),
-            continuous_update=False, tooltip="A registered name, or a folder in the official layout",
-        )  # fmt: skip
-        options = SPLITS if split in (None, "stratified", "group") else (*SPLITS, (str(split), split))
-        self._split = widgets.Dropdown(
-            options=options, value=split or "", description="Split", layout=at_most(290),
-            tooltip="Which cells are held out for the test: cells at random, or whole donors, batches, studies",
-        )  # fmt: skip
-        self._repeats = widgets.BoundedIntText(
-            value=repeats or get_profile(profile).repeats, min=1, max=100, description="Repeats", layout=at_most(290),
-            tooltip="Independent splits; another profile brings its own number",
-        )  # fmt: skip
-        self._seed = widgets.BoundedIntText(
-            value=seed, min=0, max=2**32 - 1, description="Seed", layout=at_most(290),
-            tooltip="Of the splits and of all training",
-        )  # fmt: skip
-        self._strategies = widgets.VBox([])
-        self._advanced = HyperParameters(self._changed)
-        self._resume = widgets.Checkbox(
-            value=True, indent=False, layout=widgets.Layout(width="auto", display="none"),
-            tooltip="Evaluations that finished before are taken over, not computed again",
-        )  # fmt: skip
-        self._run_button = widgets.Button(description="Run", button_style="primary", icon="play")
-        self._cancel_button = widgets.Button(
-            description="Cancel", icon="stop", tooltip="Stop within the current batch; finished results stay"
-        )
-        self._bar = widgets.FloatProgress(
-            value=0.0, min=0.0, max=1.0, layout=wide(), tooltip="Progress of all strategies"
-        )
-        self._status = widgets.HTML()
-        self._run_button.on_click(lambda _: self._start())
-        self._cancel_button.on_click(lambda _: self.cancel())
-
     @property
     def checkpoint_control(self) -> widgets.Combobox:
         """Where the checkpoint is chosen, for who wants to observe it."""
-        return self._checkpoint
+        return self._controls.checkpoint
 
     @property
     def chosen(self) -> list[str]:
@@ -187,11 +151,7 @@ class RunPanel(Panel):
         about = {} if data is None else {"data": id(data.matrix), "labels": data.label_key, "groups": data.group_key}
         return {
             **about,
-            "profile": self._profile.value,
-            "checkpoint": self._checkpoint.value,
-            "split": self._split.value,
-            "repeats": self._repeats.value,
-            "seed": self._seed.value,
+            **self._controls.values,
             "strategies": tuple(self.chosen),
             "hyper-parameters": repr(self._advanced.changes),
         }
@@ -215,11 +175,6 @@ class RunPanel(Panel):
         self._strategies.children = list(self._rows.values())
         self._changed()
 
-    def _take_repeats(self, change: dict[str, Any]) -> None:
-        """Let another profile bring its number of repeats, unless a number was chosen."""
-        if self._repeats.value == get_profile(change["old"]).repeats:
-            self._repeats.value = get_profile(change["new"]).repeats
-
     def _changed(self) -> None:
         """Something was chosen: say what is out of date, and work the costs out anew."""
         self._refused = ""
@@ -240,14 +195,9 @@ class RunPanel(Panel):
 
     def _enable(self) -> None:
         running, problem = self.state == "running", self._problem()
-        controls = [self._profile, self._checkpoint, self._split, self._repeats, self._seed, self._resume]
-        for control in (*controls, *(row.box for row in self._rows.values())):
-            control.disabled = running
-        self._cancel_button.disabled = not running
-        self._run_button.disabled = running or bool(problem)
-        self._run_button.tooltip = (
-            "A run is under way; cancel it first" if running else problem or "Evaluate the ticked strategies"
-        )
+        self._controls.enable(running=running, held=self._held, problem=problem)
+        for row in self._rows.values():
+            row.box.disabled = running
         if running:
             return
         if problem:
@@ -261,26 +211,18 @@ class RunPanel(Panel):
 
     # ------------------------------------------------------------------ what a run will cost
 
-    def _splits(self) -> list[Split]:
-        profile = get_profile(self._profile.value)
-        kind, n = self._split.value or None, self._repeats.value
-        return [draw_split(self.dataset, kind=kind, seed=self._seed.value, profile=profile, repeat=i) for i in range(n)]
-
-    def _built(self, names: Sequence[str]) -> list[Strategy]:
-        return build(names, profile=self._profile.value, checkpoint=self._checkpoint.value)
-
     def _plan(self) -> None:
         """Count parameters, time a few cells, and look for what is on disk, beside the notebook's thread."""
         try:
-            load_checkpoint(self._checkpoint.value)
-            strategies = self._built(list(self._rows))
+            load_checkpoint(self._controls.checkpoint.value)
+            strategies = self._controls.build(list(self._rows))
             self._advanced.offer(strategies)
             strategies = self._advanced.applied(strategies)
-            cuts = self._splits()
+            cuts = self._controls.draw(self.dataset)
         except FrostlineError as error:
-            self._estimates = {}
+            self._costs.forget()
             self._alert.value = alert(error, "This cannot be run")
-            self._resume.layout.display = "none"
+            self._controls.resume.layout.display = "none"
             for row in self._rows.values():
                 row.describe(None, "")
             if self.state != "running":
@@ -296,52 +238,36 @@ class RunPanel(Panel):
         for strategy in sorted(strategies, key=lambda each: not self._rows[each.name].box.value):
             if self.background.waits("plan") or self.state == "running":
                 return
-            self._estimate(strategy, cuts)
+            self._costs.work_out(strategy, self.dataset, cuts)
             self._describe(strategy, cuts)
 
-    def _estimate(self, strategy: Strategy, cuts: Sequence[Split]) -> None:
-        key = (repr(strategy), cuts[0].fingerprint, cuts[0].profile, id(self.dataset))
-        try:
-            if key not in self._timed:  # a tick of another box changes nothing about this one
-                self._timed[key] = estimate(strategy, self.dataset, cuts[0])
-            self._estimates[strategy.name] = self._timed[key]
-        except FrostlineError as error:
-            self._estimates[strategy.name] = str(error)
-
     def _describe(self, strategy: Strategy, cuts: Sequence[Split]) -> None:
-        row = self._rows.get(strategy.name)
-        if row is None:
-            return
-        words = [f"{strategy.planned_parameters(cuts[0], self.dataset):,} trained parameters."]
-        found = self._estimates.get(strategy.name)
-        if isinstance(found, Estimate):
-            total = Estimate(found.seconds * len(cuts), found.at_most)
-            times = f" for {len(cuts)} repeats" if len(cuts) > 1 else ""
-            words.append(f"{str(total).capitalize()}{times}.")
-        elif found:
-            words.append(f"Cannot run: {found}")
-        row.describe(strategy, " ".join(words))
+        if strategy.name in self._rows:
+            self._rows[strategy.name].describe(strategy, self._costs.words(strategy, self.dataset, cuts))
 
     def _look_for_finished(self, strategies: Sequence[Strategy], cuts: Sequence[Split]) -> None:
         wanted = [each for each in strategies if self._rows[each.name].box.value]
         found = Journal.of(self.dataset, cuts).finished(wanted)
         n = len(wanted) * len(cuts)
-        self._resume.layout.display = None if found else "none"
-        self._resume.description = (
+        self._controls.resume.layout.display = None if found else "none"
+        self._controls.resume.description = (
             f"Take over {len(found)} of {n} evaluations that finished in an earlier run with these settings"
         )
 
     # ------------------------------------------------------------------ running
 
-    def run(self, *, wait: bool = False, resume: bool = False) -> Comparison | None:
+    def run(self, *, wait: bool = False, resume: bool | None = None, keep_going: bool = False) -> Comparison | None:
         """Run the ticked strategies.
 
         Parameters
         ----------
         wait
-            Return when the run is over, as a batch notebook must; otherwise at once.
+            Return when the run is over, as a notebook that runs from top to bottom must; otherwise at once.
         resume
-            Take over what finished in an earlier run with the same settings, also one of a kernel that died.
+            Take over what finished in an earlier run with the same settings, also one of a kernel that died. None:
+            in JupyterLab, where somebody may restart and run all cells, and not in batch, whose costs are of one run.
+        keep_going
+            Return the comparison of the others where a strategy failed; `latest` says what failed.
 
         Returns
         -------
@@ -360,18 +286,33 @@ class RunPanel(Panel):
         if self._problem():
             raise FrostlineError(self._problem())
         self._cancel.clear()
+        self._held = "run" if wait else ""
         self._begin()
+        take_over = in_a_lab() if resume is None else resume
+        self._thread = threading.Thread(target=self._work, args=(take_over,), name="frostline-run", daemon=True)
+        self._thread.start()
         if not wait:
-            self._thread = threading.Thread(target=self._work, args=(resume,), name="frostline-run", daemon=True)
-            self._thread.start()
             return None
-        self._thread = None
-        self._work(resume)
+        try:
+            self._join()
+        except KeyboardInterrupt:
+            self.cancel()
+            self._join()
+            raise
+        finally:
+            self._held = ""
+            self._enable()
         self.settle()
-        return self.wait()
+        return self.latest().comparison if keep_going and self.state == "failed" else self.wait()
+
+    def _join(self, timeout: float | None = None) -> None:
+        """Wait for the thread of the run; an interrupt is heard in between, on every system."""
+        thread, end = self._thread, None if timeout is None else time.monotonic() + timeout
+        while thread is not None and thread.is_alive() and (end is None or time.monotonic() < end):
+            thread.join(PAUSE)
 
     def _begin(self) -> None:
-        self._ran, self._said_before = self.inputs, ""
+        self._ran, self._said_before, self._job = self.inputs, "", None
         self.stale = ""
         self.set_trait("error", None)
         self.set_trait("comparison", None)
@@ -388,7 +329,7 @@ class RunPanel(Panel):
         if self.state == "running":  # a second click, sent before the browser had learnt of the first
             return
         try:
-            self.run(resume=self._resume.layout.display is None and self._resume.value)
+            self.run(resume=self._controls.resume.layout.display is None and self._controls.resume.value)
         except FrostlineError as error:
             self._alert.value = alert(error)
 
@@ -408,8 +349,8 @@ class RunPanel(Panel):
         FrostlineError
             Nothing has been run.
         """
-        if self._thread is not None:
-            self._thread.join(timeout)
+        with self._waiting():
+            self._join(timeout)
         if self.state == "running":
             raise TimeoutError(f"the run is not over after {timeout} s")
         if self.error is not None:
@@ -419,24 +360,71 @@ class RunPanel(Panel):
             raise FrostlineError("nothing has been run yet")
         return comparison
 
+    def latest(self) -> Ran:
+        """Return what was run last, in a cell or with the button; waits while it is under way.
+
+        Raises
+        ------
+        FrostlineError
+            Nothing has been run, or nothing of it can be compared.
+        """
+        with self._waiting():
+            self._join()
+        if self.ran is not None:
+            return self.ran
+        if self.error is not None:
+            raise FrostlineError(f"the last run left nothing to compare: {self.error}") from self.error
+        raise FrostlineError("nothing has been run yet; press Run, or call panel.run(wait=True)")
+
+    @property
+    def ran(self) -> Ran | None:
+        """What was run last, as far as it is; None before anything can be compared."""
+        return None if self._job is None else self._job.ran(self.stale)
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Say that a cell waits, while one does for a run that was started with the button."""
+        if self.state != "running" or self._held:
+            yield
+            return
+        self._held = "wait"
+        self._enable()
+        try:
+            yield
+        finally:
+            self._held = ""
+            self._enable()
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Put records with fewer labels, or with a class withheld, into what was run last.
+
+        Raises
+        ------
+        FrostlineError
+            They are of other test cells, or nothing has been run.
+        """
+        self.latest()
+        assert self._job is not None  # latest raised otherwise
+        self._job.add(records)
+        self.set_trait("comparison", self._job.comparison)
+
     def _work(self, resume: bool) -> None:
         stop: BaseException | None = None
         try:
-            strategies, cuts = self._advanced.applied(self._built(self.chosen)), self._splits()
+            strategies, cuts = (
+                self._advanced.applied(self._controls.build(self.chosen)),
+                self._controls.draw(self.dataset),
+            )
             journal = Journal.of(self.dataset, cuts)
             done = journal.finished(strategies) if resume else []
             self._job = Job(strategies, self.dataset, cuts, finished=done, journal=journal, changed=self._tell)
             self._job.run(self._cancel.is_set)
-        except (Cancelled, KeyboardInterrupt) as found:
-            stop = found
-        except Exception as error:  # shown here, and raised again by wait()
+        except BaseException as error:  # shown here, and raised again by wait()
             stop = error
         try:
             self._end(stop)
         except Exception as error:  # a result that cannot be compared must not leave the panel running for ever
             self._fail(error)
-        if isinstance(stop, KeyboardInterrupt):
-            raise stop
 
     def _tell(self, job: Job) -> None:
         """Show how far the job is; called from within its loops."""
@@ -448,30 +436,14 @@ class RunPanel(Panel):
         self._last_told = now
         self._bar.value = job.fraction
         for name, progress in job.progress.items():
-            found = self._estimates.get(name)
-            expected = found.seconds * len(job.splits) if isinstance(found, Estimate) else None
-            self._rows[name].show(progress, expected)
+            self._rows[name].show(progress, self._costs.seconds(name, len(job.splits)))
         running = next((each for each in job.progress.values() if each.state == "running"), None)
         if running is not None and not self._cancel.is_set():
-            left = self._left(job)
+            left = self._costs.left(job.progress, len(job.splits))
             self._say(f"{running.strategy}: {running.message}" + (f"; about {left} left in all" if left else ""))
         if new:
             self.set_trait("records", job.records)
             self.set_trait("comparison", job.comparison)
-
-    def _left(self, job: Job) -> str:
-        """Time that all strategies still need, by what they were estimated and how fast they have been."""
-        seconds = 0.0
-        for name, progress in job.progress.items():
-            if progress.state in ("waiting", "running"):
-                found = self._estimates.get(name)
-                if progress.state == "running" and progress.fraction > 0.1:
-                    seconds += progress.seconds * (1 - progress.fraction) / progress.fraction
-                elif isinstance(found, Estimate):
-                    seconds += found.seconds * len(job.splits) * (1 - progress.fraction)
-                else:
-                    return ""
-        return duration(seconds)
 
     def _end(self, stop: BaseException | None) -> None:
         job = self._job
@@ -493,7 +465,8 @@ class RunPanel(Panel):
         else:
             self._bar.value, self._bar.bar_style = 1.0, "success"
             warning = f" Beware: {job.warning}" if job is not None and job.warning else ""
-            self._finish("done", None, f"Done: {n} evaluations.{warning}")
+            taken = f", {job.taken_over} of them taken over from an earlier run" if job and job.taken_over else ""
+            self._finish("done", None, f"Done: {n} evaluations{taken}.{warning}")
 
     def _some_failed(self, job: Job) -> None:
         """Show what went wrong; the other strategies have their results."""
@@ -510,7 +483,6 @@ class RunPanel(Panel):
         self._finish("failed", error, "The run failed.")
 
     def _finish(self, state: str, error: BaseException | None, words: str) -> None:
-        self._job = None
         self._said_before = words
         self.set_trait("error", error)
         self.set_trait("state", state)

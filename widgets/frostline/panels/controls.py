@@ -1,0 +1,116 @@
+"""What a RunPanel lets one set, and the buttons that begin and end a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+
+from frostline.checkpoints import CHECKPOINTS
+from frostline.datasets import Dataset
+from frostline.panels.base import at_most, note
+from frostline.profiles import PROFILES, get_profile
+from frostline.splits import Split, split
+from frostline.strategies import Strategy, build
+
+SPLITS = (("what suits the data", ""), ("stratified (random cells)", "stratified"), ("group (whole groups)", "group"))
+INTERRUPT = "interrupt the kernel: the square ■ above the notebook, or Esc, I, I"
+HELD = {
+    "run": f"A cell waits for this run, and no click reaches the kernel meanwhile. To cancel, {INTERRUPT}. "
+    "What has finished is kept.",
+    "wait": f"A cell waits for this run, and no click reaches the kernel meanwhile. To end the waiting, {INTERRUPT}; "
+    "then Cancel works again.",
+}
+"""What a cell waits for -> how to get out of it."""
+
+
+class RunControls:
+    """Profile, checkpoint, split, repeats, seed; whether to take over; Run and Cancel.
+
+    Examples
+    --------
+    >>> controls = RunControls("quickstart", "mini", 42, None, None)
+    >>> [control.description for control in controls.settings]
+    ['Profile', 'Checkpoint', 'Split', 'Repeats', 'Seed']
+    """
+
+    def __init__(self, profile: str, checkpoint: str, seed: int, kind: str | None, repeats: int | None) -> None:
+        self.profile = widgets.Dropdown(
+            options=list(PROFILES), value=profile, description="Profile", layout=at_most(290),
+            tooltip="How many cells, how long to train",
+        )  # fmt: skip
+        self.checkpoint = widgets.Combobox(
+            options=list(CHECKPOINTS), value=checkpoint, description="Checkpoint", layout=at_most(290),
+            continuous_update=False, tooltip="A registered name, or a folder in the official layout",
+        )  # fmt: skip
+        options = SPLITS if kind in (None, "stratified", "group") else (*SPLITS, (str(kind), kind))
+        self.split = widgets.Dropdown(
+            options=options, value=kind or "", description="Split", layout=at_most(290),
+            tooltip="Which cells are held out for the test: cells at random, or whole donors, batches, studies",
+        )  # fmt: skip
+        self.repeats = widgets.BoundedIntText(
+            value=repeats or get_profile(profile).repeats, min=1, max=100, description="Repeats", layout=at_most(290),
+            tooltip="Independent splits; another profile brings its own number",
+        )  # fmt: skip
+        self.seed = widgets.BoundedIntText(
+            value=seed, min=0, max=2**32 - 1, description="Seed", layout=at_most(290),
+            tooltip="Of the splits and of all training",
+        )  # fmt: skip
+        self.resume = widgets.Checkbox(
+            value=True, indent=False, layout=widgets.Layout(width="auto", display="none"),
+            tooltip="Evaluations that finished before are taken over, not computed again",
+        )  # fmt: skip
+        self.run = widgets.Button(description="Run", button_style="primary", icon="play")
+        self.cancel = widgets.Button(description="Cancel", icon="stop")
+        self.hint = widgets.HTML(layout=widgets.Layout(display="none"))
+        self.profile.observe(self._take_repeats, "value")
+
+    def _take_repeats(self, change: dict[str, Any]) -> None:
+        """Let another profile bring its number of repeats, unless a number was chosen."""
+        if self.repeats.value == get_profile(change["old"]).repeats:
+            self.repeats.value = get_profile(change["new"]).repeats
+
+    @property
+    def settings(self) -> tuple[widgets.Widget, ...]:
+        """What decides the results, in the order in which it is shown."""
+        return self.profile, self.checkpoint, self.split, self.repeats, self.seed
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What is set, by the name that a reader knows it by."""
+        return {str(control.description).lower(): control.value for control in self.settings}
+
+    def draw(self, dataset: Dataset) -> list[Split]:
+        """Splits of a data set."""
+        kind, seed, profile = self.split.value or None, self.seed.value, get_profile(self.profile.value)
+        return [split(dataset, kind=kind, seed=seed, profile=profile, repeat=i) for i in range(self.repeats.value)]
+
+    def build(self, names: Sequence[str]) -> list[Strategy]:
+        """Strategies as the profile has them, with the checkpoint."""
+        return build(names, profile=self.profile.value, checkpoint=self.checkpoint.value)
+
+    def __iter__(self) -> Iterator[widgets.Widget]:
+        return iter((*self.settings, self.resume))
+
+    def enable(self, *, running: bool, held: str, problem: str) -> None:
+        """Let be pressed what would do something, and say why the rest would not.
+
+        Parameters
+        ----------
+        running
+            A run is under way.
+        held
+            What a cell waits for, a key of `HELD`; empty while no cell does.
+        problem
+            Why no run is possible; empty when one is.
+        """
+        for control in self:
+            control.disabled = running
+        self.run.disabled = running or bool(problem)
+        ready = problem or "Evaluate the ticked strategies"
+        self.run.tooltip = "A run is under way; cancel it first" if running else ready
+        self.cancel.disabled = not running or bool(held)
+        self.cancel.tooltip = HELD.get(held, "Stop within the current batch; finished results stay")
+        self.hint.value = note(HELD[held]) if running and held else ""
+        self.hint.layout.display = None if running and held else "none"
