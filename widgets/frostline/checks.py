@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.checkpoints import CHECKPOINTS, CORPUS_GENES, find_folder, load_checkpoint
+from frostline.columns import columns_of
 from frostline.datasets import DATASETS, Dataset
 from frostline.draws import random_across
 from frostline.groups import PEOPLE_WORDS, group_columns
@@ -243,7 +244,7 @@ def _shared_group(case: Case) -> Iterator[Finding]:
     if case.split.kind != "stratified":  # a random split shares all of them, as optimistic-split says
         columns += [column for column in group_columns(case.dataset.adata, PEOPLE_WORDS) if column not in columns]
     for column in columns:
-        values = case.dataset.adata.obs[column]
+        values = columns_of(case.dataset.adata.obs)[column]
         rest, test = (set(values.iloc[rows].dropna().astype(str)) for rows in case.sides)
         both = sorted(rest & test)
         if both:
@@ -263,7 +264,7 @@ def _optimistic_split(case: Case) -> Iterator[Finding]:
     columns = random_across(case.dataset)
     if case.split.kind != "stratified" or not (columns or case.dataset.sets):
         return
-    obs = case.dataset.adata.obs
+    obs = columns_of(case.dataset.adata.obs)
     seen = ", ".join(f"{column!r} with {obs[column].nunique()} groups" for column in columns)
     yield Finding(
         "optimistic-split",
@@ -308,10 +309,9 @@ def _matching_clusterings(dataset: Dataset) -> dict[str, float]:
     from sklearn.metrics import adjusted_rand_score
 
     found = {}
-    for column in map(str, dataset.adata.obs.columns):
+    for column, values in columns_of(dataset.adata.obs).items():
         if column == dataset.label_key or not _CLUSTERING.search(column):
             continue
-        values = dataset.adata.obs[column]
         known = values.notna().to_numpy()
         if 2 <= values.nunique() <= known.sum() / 2:
             index = float(adjusted_rand_score(dataset.labels[known], values[known].astype(str)))

@@ -264,25 +264,17 @@ def embed(
     max_length: Annotated[int, typer.Option(min=2, help="Longest sequence, in tokens, <cls> included.")] = 1200,
 ) -> None:
     """Embed cells with a frozen encoder."""
-    import numpy as np
-
-    from frostline.datasets import read_h5ad
+    from frostline import saving
     from frostline.embedding import embed as embed_cells
+    from frostline.reading import expanded, read_h5ad
 
-    if output.suffix not in {".npy", ".h5ad"}:
-        raise FrostlineError(f"-o {output}: the name must end in .npy or .h5ad")
-    if not output.parent.is_dir():
-        raise FrostlineError(f"-o {output}: there is no folder {output.parent}")
+    source, output = expanded(source), expanded(output)
+    saving.refuse_bad_target(source, output)
     adata = read_h5ad(source)
+    saving.refuse_unwritable(adata, output)
     with progress(["embed"]) as told:
         embedding = embed_cells(adata, checkpoint=checkpoint, seed=seed, max_length=max_length, progress=told["embed"])
-    partial = output.with_name(f".{output.stem}.partial{output.suffix}")
-    if output.suffix == ".npy":
-        np.save(partial, embedding)
-    else:
-        adata.obsm["X_scGPT"] = embedding
-        adata.write_h5ad(partial)
-    partial.replace(output)
+    saving.save(embedding, adata, output)
     print(f"{output}: {embedding.shape[0]:,} cells x {embedding.shape[1]}")
 
 

@@ -20,6 +20,8 @@ from scipy import sparse
 
 from frostline.checkpoints import SPECIAL_TOKENS
 from frostline.errors import DatasetError
+from frostline.matrices import canonical
+from frostline.reading import read_h5ad
 from frostline.tokens import Tokens, tokenize
 
 N_SPECIAL = len(SPECIAL_TOKENS)  # gene ids follow the special tokens
@@ -131,25 +133,20 @@ def read_corpus(paths: Sequence[Path]) -> Corpus:
 
 
 def _read_counts(path: Path) -> tuple[sparse.csr_matrix, list[str]]:
-    import anndata
-
-    if not path.is_file():
+    if not path.exists():
         raise DatasetError(f"{path} does not exist; the corpus is a list of .h5ad files of counts")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # repeated names are refused below
-            adata = anndata.read_h5ad(path)
-    except Exception as error:  # truncated files fail in many ways; the remedy is the same
-        raise DatasetError(f"{path} cannot be read as .h5ad (incomplete file?): {error}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # repeated names are refused below
+        adata = read_h5ad(path)
     if adata.X is None or 0 in adata.shape:
         raise DatasetError(f"{path} holds no expression values (X is empty)")
-    matrix = sparse.csr_matrix(adata.X).astype(np.float32)
-    matrix.eliminate_zeros()
+    matrix = canonical(adata.X, adata.shape, f"X of {path}")
     _check_counts(matrix, path)
-    if not adata.var_names.is_unique:
-        twice = ", ".join(map(str, adata.var_names[adata.var_names.duplicated()][:3]))
+    genes = adata.var_names.astype(str)
+    if not genes.is_unique:
+        twice = ", ".join(genes[genes.duplicated()][:3])
         raise DatasetError(f"{path}: genes occur more than once ({twice}); try adata.var_names_make_unique()")
-    return matrix, [str(name) for name in adata.var_names]
+    return matrix, genes.tolist()
 
 
 def _check_counts(matrix: sparse.csr_matrix, path: Path) -> None:

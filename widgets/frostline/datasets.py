@@ -6,7 +6,7 @@ To add one, add a DatasetSpec to `DATASETS`.
 from __future__ import annotations
 
 import hashlib
-import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.columns import columns_of, repeated_names
 from frostline.errors import DatasetError, unknown
+from frostline.matrices import in_memory, layer_names, refuse_bad_values, values_of
+from frostline.reading import expanded, problem
+from frostline.reading import read_h5ad as read_h5ad
+from frostline.values import Values, describe, log_normalise
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
     from scipy import sparse
-
-MAX_LOG_VALUE = 20.0  # log1p of counts per ten thousand stays below 9.3, of counts per million below 13.9
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class DatasetSpec:
     description: str
     layer: str | None = None
     """`raw`, a key of `layers`, or None for X."""
+    values: str | None = None
+    """What the values are, one of `frostline.values.NAMES`; None to find it out."""
     group_key: str | None = None
     notes: tuple[str, ...] = ()
     """What must be said wherever results on it are shown."""
@@ -131,7 +136,7 @@ class Dataset:
     labels: NDArray[np.str_] = field(repr=False)
     """(n_cells,) label of every cell."""
     values: str
-    """What the values were found to be: counts, log-normalised or normalised, not logged."""
+    """What the values were found to be, in a few words: counts, log-normalised, counts per million, not logged ..."""
     group_key: str | None = None
     notes: tuple[str, ...] = ()
     cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -142,6 +147,8 @@ class Dataset:
     """(n_cells,) which of the `sets` a cell came from."""
     given: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """What it was loaded from and how, by the parameters of a run: dataset, layer; of a second set, test_dataset ..."""
+    evidence: str = ""
+    """What was seen of the values that says what they are."""
 
     @property
     def cells(self) -> NDArray[np.str_]:
@@ -167,7 +174,7 @@ class Dataset:
         """
         if self.group_key is None:
             return None
-        return np.asarray(self.adata.obs[self.group_key].astype(str), dtype=str)
+        return np.asarray(columns_of(self.adata.obs)[str(self.group_key)].astype(str), dtype=str)
 
     def __len__(self) -> int:
         return int(self.adata.n_obs)
@@ -233,6 +240,7 @@ def load_dataset(
     *,
     group_key: str | None = None,
     layer: str | None = None,
+    values: str | None = None,
     name: str | None = None,
 ) -> Dataset:
     """Load a labelled data set and check it.
@@ -247,6 +255,10 @@ def load_dataset(
         Column of obs with donors, batches or studies.
     layer
         Where the counts or log-normalised values are: a key of layers, `raw`, or X when None.
+    values
+        What they are, if that cannot be told from them: counts, linear (normalised, not logged; decimals of
+        ambient-corrected counts), log1p, log2 or log10 (of x + 1), log1p-twice or sqrt. They become log1p of counts
+        per ten thousand.
     name
         What to call the data set in tables; its file name otherwise.
 
@@ -254,32 +266,24 @@ def load_dataset(
     ------
     DatasetError
         The file cannot be read; a column or layer does not exist; there is one class only; labels, groups or
-        values are missing; values are negative or infinite; cell or gene names are not unique.
+        values are missing; values are negative, infinite, the same in all cells, or it cannot be told what they are;
+        the matrix is damaged; cell or gene names are not unique.
 
     Examples
     --------
     >>> load_dataset("pbmc68k-reduced")
-    Dataset(name='pbmc68k-reduced', label_key='bulk_labels', values='log-normalised', group_key=None, ...)
+    Dataset(name='pbmc68k-reduced', label_key='bulk_labels', values='log1p, row sums differ', group_key=None, ...)
     """
     adata, spec, found_name = _open(source)
     notes: tuple[str, ...] = ()
     if spec is not None:
-        label_key, group_key, layer = (
-            label_key or spec.label_key,
-            group_key or spec.group_key,
-            layer or spec.layer,
-        )
+        label_key, group_key = label_key or spec.label_key, group_key or spec.group_key
+        layer, values = layer or spec.layer, values or spec.values
         notes = spec.notes
     labels = _labels(adata, label_key)
     if group_key is not None:
         _refuse_missing(_column(adata, group_key, "group"), group_key, "group")
-    raw_matrix, genes = _values(adata, layer)
-    for kind, names in (("cell", adata.obs_names), ("gene", genes)):
-        if not names.is_unique:
-            remedy = "adata.obs_names_make_unique()" if kind == "cell" else "adata.var_names_make_unique()"
-            repeated = names[names.duplicated()][0]
-            raise DatasetError(f"{kind} names are not unique, for example {repeated!r}; call {remedy} first")
-    matrix, values = _log_normalise(raw_matrix, genes, adata.obs_names)
+    matrix, genes, found = _matrix(adata, layer, values)
     assert label_key is not None  # _labels raised otherwise
     given = {"dataset": str(source) if isinstance(source, str | Path) else name or found_name, "layer": layer or ""}
     return Dataset(
@@ -289,9 +293,10 @@ def load_dataset(
         matrix,
         tuple(map(str, genes)),
         labels,
-        values,
+        found.name,
         group_key,
         notes,
+        evidence=found.evidence,
         given=given,
     )
 
@@ -305,7 +310,10 @@ def _open(source: str | Path | AnnData) -> tuple[AnnData, DatasetSpec | None, st
     from anndata import AnnData
 
     if isinstance(source, AnnData):
-        return source, None, "AnnData"
+        return in_memory(source), None, "AnnData"
+    if not isinstance(source, str | Path):
+        kind = type(source).__name__
+        raise DatasetError(f"a {kind} is no data set: give a name, the path of an .h5ad file, or an AnnData")
     if str(source) in DATASETS:
         spec = DATASETS[str(source)]
         return spec.load(), spec, spec.name
@@ -314,53 +322,37 @@ def _open(source: str | Path | AnnData) -> tuple[AnnData, DatasetSpec | None, st
     return read_h5ad(path), None, path.stem
 
 
-def expanded(source: str | Path) -> Path:
-    """Return a path with the home folder in place of `~`; a file whose name begins like that is left as it is."""
-    return Path(os.path.expanduser(source))
-
-
 def refuse_unknown_source(source: str | Path) -> None:
-    """Refuse what is neither a registered name nor a file, without reading anything.
+    """Refuse what is neither a registered name nor an .h5ad file, without reading more than its first bytes.
 
     Raises
     ------
     DatasetError
-        Lists the registered names, or says that there is no such file.
+        Lists the registered names, or says what is wrong with the file.
     """
-    path = expanded(source)
-    if str(source) in DATASETS or path.is_file():
+    text = str(source)
+    if text in DATASETS:
         return
-    if path.suffix == ".h5ad":
-        raise DatasetError(f"there is no file {path}")
-    error = unknown("data set", str(source), DATASETS, remedy="The path of an .h5ad file works too")
-    raise DatasetError(str(error))
-
-
-def read_h5ad(path: Path) -> AnnData:
-    """Read an .h5ad file, or say plainly why that is impossible.
-
-    Raises
-    ------
-    DatasetError
-        There is no such file, or it is truncated or no AnnData.
-    """
-    import anndata
-
-    if not path.is_file():
-        raise DatasetError(f"there is no file {path}")
-    try:
-        return anndata.read_h5ad(path)
-    except Exception as error:  # h5py and anndata have many; to the reader they are one
-        raise DatasetError(f"{path} cannot be read as .h5ad (truncated or not an AnnData file?): {error}") from error
+    if not isinstance(source, Path) and re.fullmatch(r"[^./\\]*", text) and not expanded(text).exists():
+        raise DatasetError(str(unknown("data set", text, DATASETS, remedy="The path of an .h5ad file works too")))
+    said = problem(source)
+    if said:
+        raise DatasetError(said)
 
 
 def _column(adata: AnnData, key: str | None, kind: str) -> Any:
-    columns = ", ".join(map(str, adata.obs.columns)) or "none"
+    columns = ", ".join(dict.fromkeys(map(str, adata.obs.columns))) or "none"
     if key is None:
         raise DatasetError(f"name the {kind} column; obs has: {columns}")
-    if key not in adata.obs:
+    if str(key) in repeated_names(adata.obs):
+        raise DatasetError(
+            f"{kind} column {key!r} stands more than once in obs; keep the first of each name: "
+            "adata.obs = adata.obs.loc[:, ~adata.obs.columns.duplicated()]"
+        )
+    found = columns_of(adata.obs)
+    if str(key) not in found:
         raise DatasetError(f"{kind} column {key!r} is not in obs, which has: {columns}")
-    return adata.obs[key]
+    return found[str(key)]
 
 
 def _refuse_missing(column: Any, key: str, kind: str) -> None:
@@ -388,68 +380,64 @@ def _labels(adata: AnnData, label_key: str | None) -> NDArray[np.str_]:
     return labels
 
 
-def _values(adata: AnnData, layer: str | None) -> tuple[Any, Any]:
-    if layer == "raw":
-        if adata.raw is None:
-            raise DatasetError("layer 'raw' was asked for, but this AnnData has no .raw")
-        return adata.raw.X, adata.raw.var_names
-    if layer is not None and layer != "X":
-        if layer not in adata.layers:
-            known = ", ".join(["X", *(["raw"] if adata.raw is not None else []), *adata.layers])
-            raise DatasetError(f"layer {layer!r} does not exist; this AnnData has: {known}")
-        return adata.layers[layer], adata.var_names
-    if adata.X is None:
-        raise DatasetError("this AnnData has no X; name a layer")
-    if _extremes(adata.X)[0] < 0:
-        elsewhere = [*(["raw"] if adata.raw is not None else []), *adata.layers]
-        remedy = f"name one of: {', '.join(elsewhere)}" if elsewhere else "load the data set before it was scaled"
-        raise DatasetError(
-            f"X holds negative values (smallest {_extremes(adata.X)[0]:.3g}): it looks scaled or batch-corrected. "
-            f"Counts or log-normalised values are needed; {remedy} (layer=...)"
-        )
-    return adata.X, adata.var_names
+def _matrix(adata: AnnData, layer: str | None, said: str | None) -> tuple[sparse.csr_matrix, pd.Index[Any], Values]:
+    """CSR float32 of log1p(counts per ten thousand), its genes, and what the values were."""
+    matrix = values_of(adata, layer)
+    genes = (adata.raw if layer == "raw" else adata).var_names
+    _refuse_scaled(adata, layer, matrix)
+    _refuse_repeated_names(adata, layer, genes)
+    refuse_bad_values(matrix, genes, adata.obs_names)
+    _refuse_flat(matrix)
+    found = describe(matrix, said)
+    log_normalise(matrix, found)
+    _refuse_flat(matrix)
+    return matrix, genes, found
 
 
-def _extremes(matrix: Any) -> tuple[float, float]:
-    values = matrix.data if hasattr(matrix, "indptr") else np.asarray(matrix)
-    return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+def _refuse_scaled(adata: AnnData, layer: str | None, matrix: sparse.csr_matrix) -> None:
+    if layer not in (None, "X") or not matrix.nnz or not matrix.data.min() < 0:
+        return
+    elsewhere = layer_names(adata)[1:]
+    remedy = f"name one of: {', '.join(elsewhere)}" if elsewhere else "load the data set before it was scaled"
+    raise DatasetError(
+        f"X holds negative values (smallest {matrix.data.min():.3g}): it looks scaled or batch-corrected. "
+        f"Counts or log-normalised values are needed; {remedy} (layer=...)"
+    )
 
 
-def _log_normalise(matrix: Any, genes: Any, cells: Any) -> tuple[sparse.csr_matrix, str]:
-    """CSR float32 of log1p(counts per ten thousand), and what the values were."""
-    from scipy import sparse
+def _refuse_repeated_names(adata: AnnData, layer: str | None, genes: Any) -> None:
+    for kind, names, axis in (("cell", adata.obs_names, "obs"), ("gene", genes, "var")):
+        found = names.astype(str)
+        if found.is_unique:
+            continue
+        remedy = f"adata.{axis}_names_make_unique()"
+        if not isinstance(names.dtype, np.dtype):  # a CategoricalIndex takes no new names
+            remedy = f"adata.{axis}_names = adata.{axis}_names.astype(str); {remedy}"
+        if kind == "gene" and layer == "raw":
+            remedy = (
+                "adata.raw.var.index = anndata.utils.make_index_unique(adata.raw.var_names.astype(str)), "
+                "which is what var_names_make_unique does,"
+            )
+        repeated = str(found[found.duplicated()][0])
+        raise DatasetError(f"{kind} names are not unique, for example {repeated!r}; call {remedy} first")
 
-    csr = sparse.csr_matrix(matrix, dtype=np.float32, copy=True)
-    csr.eliminate_zeros()
-    csr.sort_indices()
-    refuse_bad_values(csr, genes, cells)
-    if not csr.nnz:
+
+def _refuse_flat(matrix: sparse.csr_matrix) -> None:
+    """Refuse values that cannot tell one cell from another."""
+    if matrix.shape[1] < 2:
+        raise DatasetError(f"there is {matrix.shape[1]} gene, and cells are told apart by many: load all genes")
+    if not matrix.nnz:
         raise DatasetError("every value is zero")
-    if np.array_equal(csr.data, np.rint(csr.data)):
-        kind = "counts"
-    elif csr.data.max() <= MAX_LOG_VALUE:
-        return csr, "log-normalised"
-    else:
-        kind = "normalised, not logged"
-    totals = np.asarray(csr.sum(axis=1)).ravel()
-    csr.data *= np.repeat(np.divide(1e4, totals, where=totals > 0, out=np.zeros_like(totals)), np.diff(csr.indptr))
-    np.log1p(csr.data, out=csr.data)
-    return csr, kind
-
-
-def refuse_bad_values(csr: sparse.csr_matrix, genes: Any, cells: Any) -> None:
-    """Refuse values that are missing, infinite or negative; names the first cell and gene.
-
-    Raises
-    ------
-    DatasetError
-        There is such a value.
-    """
-    bad = np.flatnonzero(~np.isfinite(csr.data) | (csr.data < 0))
-    if len(bad):
-        cell = cells[np.searchsorted(csr.indptr, bad[0], side="right") - 1]
-        gene = genes[csr.indices[bad[0]]]
+    lengths = np.diff(matrix.indptr)
+    if (lengths == lengths[0]).all() and _is_one_row(matrix, int(lengths[0])):
+        low, high = float(matrix.data.min()), float(matrix.data.max())
+        seen = f"{low:g} everywhere" if low == high else f"{low:.3g} to {high:.3g}"
         raise DatasetError(
-            f"{len(bad):,} values are missing, infinite or negative, the first is {csr.data[bad[0]]} in cell "
-            f"{cell!r}, gene {gene!r}; counts or log-normalised values are needed"
+            f"all {len(lengths):,} cells have the same values ({seen}), so nothing can tell them apart; "
+            "load what was measured (layer=...)"
         )
+
+
+def _is_one_row(matrix: sparse.csr_matrix, length: int) -> bool:
+    same = (matrix.indices.reshape(-1, length) == matrix.indices[:length]).all()
+    return bool(same and np.allclose(matrix.data.reshape(-1, length), matrix.data[:length], rtol=1e-5, atol=0))

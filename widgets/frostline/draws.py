@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.columns import columns_of
 from frostline.datasets import Dataset
 from frostline.errors import DatasetError
 from frostline.groups import group_columns
@@ -71,7 +72,8 @@ def _said_of_optimism(dataset: Dataset) -> tuple[str, ...]:
         return (f"A random split mixes the cells of {' and '.join(dataset.sets)}: optimistic for a new data set.",)
     if not columns:
         return ()
-    first, *others = (f"{column!r} ({dataset.adata.obs[column].nunique()} groups)" for column in columns)
+    obs = columns_of(dataset.adata.obs)
+    first, *others = (f"{column!r} ({obs[column].nunique()} groups)" for column in columns)
     also = f"; also {', '.join(others)}" if others else ""
     return (
         f"The split is random although obs has the column {first}{also}: cells of the same group both train and test, "

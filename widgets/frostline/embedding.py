@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 
 from frostline.checkpoints import Checkpoint, load_checkpoint
-from frostline.datasets import Dataset, refuse_bad_values
+from frostline.datasets import Dataset
 from frostline.errors import DatasetError
 from frostline.genes import GeneMatch, match_genes
+from frostline.matrices import refuse_bad_values, values_of
 from frostline.memory import peak_memory
 from frostline.model import Encoder, EncoderConfig
 from frostline.monitor import Monitor
@@ -224,7 +225,8 @@ def embed(
     Raises
     ------
     DatasetError
-        No gene in the vocabulary, negative or missing values, a cell without an expressed known gene.
+        No gene in the vocabulary, negative or missing values, a damaged matrix, a cell without an expressed known
+        gene.
     CheckpointError
         The checkpoint is unknown or does not match the encoder.
 
@@ -235,13 +237,9 @@ def embed(
     >>> embed(pbmc[:5]).shape
     (5, 128)
     """
-    from scipy import sparse
-
-    if adata.X is None:
-        raise DatasetError("this AnnData has no X; put the values to embed there")
     opened = load_checkpoint(checkpoint)
     match = match_genes(list(adata.var_names), opened.vocabulary)
-    matrix = sparse.csr_matrix(adata.X, dtype=np.float32)
+    matrix = values_of(adata)
     refuse_bad_values(matrix, adata.var_names, adata.obs_names)
     _refuse_empty_cells(matrix, match, np.asarray(adata.obs_names, dtype=str))
     tokens = tokenize(matrix, match.ids, seed=seed, max_length=max_length)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from frostline.columns import columns_of
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -41,8 +43,9 @@ def group_columns(adata: AnnData, words: Sequence[str] = GROUP_WORDS) -> tuple[s
     >>> group_columns(load_dataset("pancreas").adata)
     ('donor',)
     """
-    places = {str(name): _group_place(str(name), words) for name in adata.obs.columns}
-    found = [name for name, place in places.items() if place is not None and _holds_groups(adata.obs[name])]
+    columns = columns_of(adata.obs)
+    places = {name: _group_place(name, words) for name in columns}
+    found = [name for name, place in places.items() if place is not None and _holds_groups(columns[name])]
     return tuple(sorted(found, key=lambda name: (places[name], found.index(name))))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.columns import columns_of
 from frostline.datasets import Dataset, cell_prefix
 from frostline.errors import DatasetError
 from frostline.genes import looks_like_ensembl
@@ -69,6 +70,7 @@ def join_datasets(train: Dataset, test: Dataset, *, name: str | None = None) -> 
         sets=sets,
         origin=np.concatenate([np.repeat(set_name, len(data)) for set_name, data in pair]),
         given={**train.given, "test_label_key": test.label_key, **{f"test_{k}": v for k, v in test.given.items()}},
+        evidence=" / ".join(dict.fromkeys(filter(None, (train.evidence, test.evidence)))),
     )
 
 
@@ -100,10 +102,11 @@ def _joined_obs(train: Dataset, test: Dataset, sets: tuple[str, str]) -> pd.Data
     """Labels, groups, and the columns of obs that both sets have."""
     import pandas as pd
 
-    common = [column for column in train.adata.obs if column in test.adata.obs]
+    ours, theirs = columns_of(train.adata.obs), columns_of(test.adata.obs)
     columns: dict[str, Any] = {
-        str(column): np.concatenate([np.asarray(data.adata.obs[column], dtype=object) for data in (train, test)])
-        for column in common
+        name: np.concatenate([np.asarray(part, dtype=object) for part in (column, theirs[name])])
+        for name, column in ours.items()
+        if name in theirs
     }
     group_key = train.group_key or test.group_key
     if group_key is not None:

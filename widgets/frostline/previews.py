@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from frostline.datasets import DATASETS, Dataset, expanded
+from frostline.columns import columns_of
+from frostline.datasets import DATASETS, Dataset
 from frostline.errors import DatasetError
 from frostline.groups import group_columns
+from frostline.matrices import layer_names
+from frostline.reading import expanded, opened, problem
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -92,15 +95,12 @@ def preview(source: str | Path | AnnData | Dataset) -> Preview:
     if isinstance(source, str) and source in DATASETS:
         return _of(DATASETS[source].load(), source)
     if not isinstance(source, str | Path):
-        return _of(source, "adata")
-    problem = path_problem(str(source))
-    if problem:
-        raise DatasetError(problem)
+        return _of(_anndata(source), "adata")
+    said = path_problem(str(source))
+    if said:
+        raise DatasetError(said)
     path = expanded(source)
-    try:
-        return _of(_outline(path), path.stem)
-    except Exception as error:  # damaged files fail in many ways; the remedy is the same
-        raise DatasetError(f"{source} cannot be read as .h5ad (incomplete or another format?): {error}") from error
+    return _of(_outline(path), path.stem)
 
 
 def path_problem(text: str) -> str:
@@ -109,27 +109,18 @@ def path_problem(text: str) -> str:
     Examples
     --------
     >>> path_problem("cells.csv")
-    "cells.csv is no .h5ad file; write one with adata.write_h5ad('cells.h5ad')"
+    "cells.csv is no .h5ad file; write one with import scanpy as sc; sc.read_csv('cells.csv').write_h5ad('cells.h5ad')"
     """
-    if not text.strip():
-        return "type the path of an .h5ad file"
-    try:
-        return _problem(expanded(text), text)
-    except OSError as error:  # no right to look there, or a name too long
-        return f"{text} cannot be looked at: {error}"
+    return problem(text) if text.strip() else "type the path of an .h5ad file"
 
 
-def _problem(path: Path, text: str) -> str:
-    if path.is_dir():
-        inside = sorted(file.name for file in path.glob("*.h5ad"))[:3]
-        return f"{text} is a folder" + (f"; in it: {', '.join(inside)}" if inside else " without an .h5ad file")
-    if path.suffix != ".h5ad":
-        return f"{text} is no .h5ad file; write one with adata.write_h5ad('{path.stem}.h5ad')"
-    if not path.is_file():
-        near = path.parent if path.parent.is_dir() else None
-        there = sorted(file.name for file in near.glob("*.h5ad"))[:3] if near else []
-        return f"there is no file {text}" + (f"; in its folder: {', '.join(there)}" if there else "")
-    return ""
+def _anndata(source: Any) -> AnnData:
+    from anndata import AnnData
+
+    if not isinstance(source, AnnData):
+        kind = type(source).__name__
+        raise DatasetError(f"a {kind} is no data set: give a name, the path of an .h5ad file, or an AnnData")
+    return source
 
 
 def _outline(path: Path) -> Any:
@@ -138,7 +129,7 @@ def _outline(path: Path) -> Any:
     import h5py
     from anndata.io import read_elem
 
-    with h5py.File(path, "r") as file:
+    with opened(path) as file:
         if isinstance(file["obs"], h5py.Group):
             tables = {key: read_elem(file[key]) for key in ("obs", "var", "raw/var") if key in file}
             return SimpleNamespace(
@@ -148,21 +139,20 @@ def _outline(path: Path) -> Any:
                 raw=SimpleNamespace(n_vars=len(tables["raw/var"])) if "raw/var" in tables else None,
                 layers=dict.fromkeys(file.get("layers", ())),
             )
-    with warnings.catch_warnings(action="ignore"):  # that the layout is older than anndata 0.7, as loading will say
-        adata = anndata.read_h5ad(path, backed="r")
-    adata.file.close()
-    return adata
+        with warnings.catch_warnings(action="ignore"):  # that the layout is older than anndata 0.7, as loading will say
+            adata = anndata.read_h5ad(path, backed="r")
+        adata.file.close()
+        return adata
 
 
 def _of(adata: Any, name: str) -> Preview:
     n = int(adata.n_obs)
-    kept = [key for key in adata.obs.columns if not _is_measure(adata.obs[key])]
-    columns = [_column(adata.obs[key], str(key)) for key in kept]
+    obs = {key: values for key, values in columns_of(adata.obs).items() if not _is_measure(values)}
+    columns = [_column(values, key) for key, values in obs.items()]
     usable = [column for column in columns if 2 <= column.n_values <= min(MOST_CLASSES, max(2, n // 2))]
-    usable.sort(key=lambda column: _rank(column.name, adata.obs[column.name]))
-    layers = ("X", *(["raw"] if adata.raw is not None else []), *map(str, adata.layers.keys()))
+    usable.sort(key=lambda column: _rank(column.name, obs[column.name]))
     raw = adata.raw.n_vars if adata.raw is not None else 0
-    return Preview(name, n, max(int(adata.n_vars), int(raw)), tuple(usable), group_columns(adata), layers)
+    return Preview(name, n, max(int(adata.n_vars), int(raw)), tuple(usable), group_columns(adata), layer_names(adata))
 
 
 def _column(values: Any, name: str) -> Column:
@@ -211,7 +201,9 @@ def anndatas(names: dict[str, Any]) -> dict[str, AnnData]:
     module = sys.modules.get("anndata")
     if module is None:  # nobody has imported it, so nobody has one
         return {}
-    return {name: value for name, value in names.items() if not name.startswith("_") and type(value) is module.AnnData}
+    return {
+        name: value for name, value in names.items() if not name.startswith("_") and isinstance(value, module.AnnData)
+    }
 
 
 def shown_columns(found: Sequence[Column]) -> list[tuple[str, str]]:

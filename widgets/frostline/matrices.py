@@ -1,0 +1,247 @@
+"""Matrices of cells x genes as anndata, scipy and HDF5 permit them, made into one kind: canonical CSR of float32.
+
+Every matrix comes in through `canonical`. It looks at row pointers and column numbers before any compiled routine of
+scipy does, which trusts them and reads or writes outside its arrays where they are wrong.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.errors import DatasetError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from scipy import sparse
+
+BLOCK = 2**24
+"""Values of a dense matrix that are looked at at once; bounds the memory, not the result."""
+
+
+def in_memory(adata: AnnData) -> AnnData:
+    """Return an AnnData whose matrices and tables are in memory: itself, or what its file holds.
+
+    Raises
+    ------
+    DatasetError
+        It is backed by a file that cannot be read any more.
+    """
+    import pandas as pd
+
+    if not adata.isbacked and isinstance(adata.obs, pd.DataFrame):
+        return adata
+    try:
+        return adata.to_memory()
+    except Exception as error:  # its file is closed, gone or damaged
+        raise DatasetError(_unreadable("this AnnData", error)) from error
+
+
+def _unreadable(what: str, error: Exception) -> str:
+    return (
+        f"{what} lies in a file and cannot be read ({error}); open the file again and call "
+        "adata = adata.to_memory() before it is closed"
+    )
+
+
+def values_of(adata: AnnData, layer: str | None = None) -> sparse.csr_matrix:
+    """Take X, `raw` or a layer out of an AnnData, canonical and independent of it.
+
+    Raises
+    ------
+    DatasetError
+        There is no such layer, or it is damaged or holds no numbers.
+
+    Examples
+    --------
+    >>> import anndata
+    >>> values_of(anndata.AnnData(np.eye(3, dtype=np.float32))).nnz
+    3
+    """
+    name = layer or "X"
+    if name == "raw":
+        if adata.raw is None:
+            raise DatasetError("layer 'raw' was asked for, but this AnnData has no .raw")
+        return canonical(adata.raw.X, (adata.n_obs, adata.raw.n_vars), "raw.X")
+    if name != "X" and name not in adata.layers:
+        raise DatasetError(f"layer {name!r} does not exist; this AnnData has: {', '.join(layer_names(adata))}")
+    whole = getattr(adata, "_adata_ref", None) if adata.is_view else None
+    for whose in (whole, adata):  # a view would slice a damaged matrix before anyone has looked at it
+        matrix = None if whose is None else whose.X if name == "X" else whose.layers[name]
+        if whose is whole is not None:
+            refuse_broken(matrix, name)
+    if matrix is None:
+        raise DatasetError("this AnnData has no X; name a layer (layer=...), or set adata.X = adata.layers[...]")
+    return canonical(matrix, adata.shape, name if name == "X" else f"layer {name!r}")
+
+
+def layer_names(adata: AnnData) -> tuple[str, ...]:
+    """`X`, `raw` where there is one, and the names of layers."""
+    return ("X", *(["raw"] if adata.raw is not None else []), *map(str, adata.layers.keys()))
+
+
+def canonical(matrix: Any, shape: tuple[int, int], what: str) -> sparse.csr_matrix:
+    """Make CSR float32 of any matrix: entries that stand twice summed, columns in order, no stored zeros.
+
+    Parameters
+    ----------
+    matrix
+        Sparse of any format, dense, or in a file; it is not changed and shares no memory with the result.
+    shape
+        (n_cells, n_genes) that it must have.
+    what
+        Its name in errors.
+
+    Raises
+    ------
+    DatasetError
+        It is damaged, cannot be read, or holds something else than real numbers.
+
+    Examples
+    --------
+    >>> from scipy import sparse
+    >>> twice = sparse.csr_matrix(([1, 2, 3], [2, 0, 2], [0, 3]), shape=(1, 3))
+    >>> canonical(twice, (1, 3), "X").toarray().tolist()
+    [[2.0, 0.0, 4.0]]
+    """
+    try:
+        csr = _as_csr(_loaded(matrix), what)
+    except DatasetError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:  # what files and lazy arrays raise
+        raise DatasetError(_unreadable(what, error)) from error
+    if csr.shape != tuple(shape):
+        raise DatasetError(f"{what} has the shape {csr.shape}, but there are {shape[0]} cells and {shape[1]} genes")
+    csr.sum_duplicates()
+    csr.eliminate_zeros()
+    return csr
+
+
+def _loaded(matrix: Any) -> Any:
+    """The matrix itself, or what a sparse matrix in a file (anndata) or a lazy one (dask) stands for."""
+    for method in ("to_memory", "compute"):
+        if hasattr(matrix, method):
+            return getattr(matrix, method)()
+    return matrix
+
+
+def _as_csr(matrix: Any, what: str) -> sparse.csr_matrix:
+    from scipy import sparse
+
+    if not sparse.issparse(matrix):
+        return _from_dense(matrix, what)
+    refuse_broken(matrix, what)
+    if matrix.format in ("csr", "csc", "bsr"):
+        kind = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix, "bsr": sparse.bsr_matrix}[matrix.format]
+        n = int(matrix.indptr[-1])  # arrays may be longer than what is used of them
+        parts = (_numbers(matrix.data[:n], what), matrix.indices[:n].copy(), matrix.indptr.copy())
+        return kind(parts, shape=matrix.shape).tocsr()
+    if matrix.format in ("lil", "dok"):
+        matrix = matrix.tocoo()
+        refuse_broken(matrix, what)
+    if matrix.format == "dia":
+        matrix = sparse.dia_matrix((_numbers(matrix.data, what), matrix.offsets), shape=matrix.shape).tocoo()
+    return sparse.coo_matrix((_numbers(matrix.data, what), matrix.coords), shape=matrix.shape).tocsr()
+
+
+def _from_dense(matrix: Any, what: str) -> sparse.csr_matrix:
+    from scipy import sparse
+
+    if not hasattr(matrix, "shape") or hasattr(matrix, "iloc"):  # a table, or a list
+        matrix = np.asarray(matrix)
+    if len(matrix.shape) != 2:
+        raise DatasetError(f"{what} has {len(matrix.shape)} dimension(s), but cells x genes are two")
+    step = max(1, BLOCK // max(1, matrix.shape[1]))
+    parts = [
+        sparse.csr_matrix(_numbers(matrix[start : start + step], what)) for start in range(0, matrix.shape[0], step)
+    ]
+    return sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix(matrix.shape, dtype=np.float32)
+
+
+def _numbers(values: Any, what: str) -> NDArray[np.float32]:
+    """A new array of float32; what is masked is missing."""
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(np.float64), np.nan)
+    found = np.asarray(values)
+    if found.dtype.kind not in "biufO":
+        raise DatasetError(f"{what} holds {found.dtype} values; real numbers are needed: counts or log-values")
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite is refused by `refuse_bad_values`
+            return found.astype(np.float32)
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"{what} holds something that is no number: {error}") from error
+
+
+def refuse_broken(matrix: Any, what: str) -> None:
+    """Refuse a sparse matrix whose pointers or column numbers lead outside it.
+
+    Raises
+    ------
+    DatasetError
+        Says what is wrong.
+    """
+    kind = getattr(matrix, "format", None)
+    if not hasattr(matrix, "nnz"):  # dense, or still in its file
+        return
+    problem = None
+    if kind in ("csr", "csc", "bsr"):
+        problem = _broken_pointers(matrix)
+    elif kind == "coo":
+        problem = _broken_coordinates(matrix)
+    if problem is not None:
+        raise DatasetError(f"{what} is damaged: {problem}. Take the file, or the matrix, from its source again")
+
+
+def _broken_pointers(matrix: Any) -> str | None:
+    height, width = matrix.blocksize if matrix.format == "bsr" else (1, 1)
+    rows, columns = matrix.shape[0] // height, matrix.shape[1] // width
+    if matrix.format == "csc":
+        rows, columns = columns, rows
+    indptr, indices = np.asarray(matrix.indptr), np.asarray(matrix.indices)
+    if indptr.dtype.kind not in "iu" or indices.dtype.kind not in "iu":
+        return f"its indptr and indices are {indptr.dtype} and {indices.dtype}, not integers"
+    if indptr.shape != (rows + 1,):
+        return f"its indptr has {indptr.size:,} numbers instead of {rows + 1:,}"
+    if len(indices) != len(matrix.data):
+        return f"it has {len(matrix.data):,} values and {len(indices):,} indices"
+    steps = np.diff(indptr.astype(np.int64))
+    if indptr[0] != 0 or (steps < 0).any() or indptr[-1] > len(indices):
+        return f"its indptr does not rise from 0 to at most {len(indices):,}"
+    return _outside(indices[: indptr[-1]], columns, "indices")
+
+
+def _broken_coordinates(matrix: Any) -> str | None:
+    for axis, places in enumerate(matrix.coords):
+        if len(places) != len(matrix.data):
+            return f"it has {len(matrix.data):,} values and {len(places):,} coordinates"
+        problem = _outside(np.asarray(places), matrix.shape[axis], "coordinates")
+        if problem is not None:
+            return problem
+    return None
+
+
+def _outside(places: NDArray[Any], size: int, name: str) -> str | None:
+    if places.dtype.kind not in "iu":
+        return f"its {name} are {places.dtype}, not integers"
+    low, high = (int(places.min()), int(places.max())) if places.size else (0, -1)
+    return f"its {name} go from {low:,} to {high:,}, outside 0 to {size - 1:,}" if low < 0 or high >= size else None
+
+
+def refuse_bad_values(csr: sparse.csr_matrix, genes: Any, cells: Any) -> None:
+    """Refuse values that are missing, infinite or negative; names the first cell and gene.
+
+    Raises
+    ------
+    DatasetError
+        There is such a value.
+    """
+    bad = np.flatnonzero(~(np.isfinite(csr.data) & (csr.data >= 0)))
+    if len(bad):
+        cell = cells[np.searchsorted(csr.indptr, bad[0], side="right") - 1]
+        gene = genes[csr.indices[bad[0]]]
+        raise DatasetError(
+            f"{len(bad):,} values are missing, infinite (or above 3.4e38) or negative, the first is "
+            f"{csr.data[bad[0]]} in cell {str(cell)!r}, gene {str(gene)!r}; counts or log-normalised values are needed"
+        )

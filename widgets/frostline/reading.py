@@ -1,0 +1,308 @@
+"""Files of cells: what one is, whether it may be read, and the line that mends it where it cannot.
+
+A file is looked at before anyone reads it: nothing in it may lead to another file, and its parts may not form a circle.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from frostline.errors import DatasetError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+_ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+:/{1,2}[^/]")
+MOST_PARTS = 100_000
+"""Groups and arrays that a file may have; an .h5ad has hundreds."""
+DEEPEST = 50
+"""Levels of groups in groups."""
+
+_SCANPY = "import scanpy as sc; sc.{}.write_h5ad({!r})"
+_BY_ENDING = {
+    ".h5": "read_10x_h5({path!r})",
+    ".loom": "read_loom({path!r})",
+    ".csv": "read_csv({path!r})",
+    ".tsv": "read_text({path!r}, delimiter='\\t')",
+    ".txt": "read_text({path!r})",
+    ".xlsx": "read_excel({path!r}, 'Sheet1')",
+    ".mtx": "read_mtx({path!r}).T",
+}
+"""How scanpy reads files of other kinds; rows are cells."""
+_IN_R = {
+    ".rds": "anndataR::write_h5ad(readRDS('{path}'), '{to}')",
+    ".h5seurat": "SeuratDisk::Convert('{path}', dest = 'h5ad')",
+    ".rdata": "anndataR::write_h5ad(get(load('{path}')), '{to}')",
+}
+_PACKED = {
+    b"\x1f\x8b": ("gzip", ".gz", "gunzip {}"),
+    b"PK\x03\x04": ("zip", ".zip", "unzip {}"),
+    b"\xfd7zXZ": ("xz", ".xz", "xz -d {}"),
+    b"BZh": ("bzip2", ".bz2", "bunzip2 {}"),
+    b"\x28\xb5\x2f\xfd": ("zstandard", ".zst", "zstd -d {}"),
+}
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+def expanded(source: str | Path) -> Path:
+    """Return a path with the home folder in place of `~`; a file whose name begins like that is left as it is."""
+    return Path(os.path.expanduser(source))
+
+
+def problem(source: str | Path) -> str:
+    """Say why a path is no .h5ad file that can be read, and how to mend that; empty where nothing is seen.
+
+    Parameters
+    ----------
+    source
+        As it was typed; only the first bytes of a file are read.
+
+    Examples
+    --------
+    >>> problem("https://example.org/cells.h5ad")[:52]
+    'https://example.org/cells.h5ad is an address, and fr'
+    """
+    text = str(source)
+    if _ADDRESS.match(text):
+        return _address(text)
+    try:
+        return _problem(expanded(source), text)
+    except (OSError, ValueError) as error:  # no right to look there, a name too long, or with a zero byte
+        return f"{text} cannot be looked at: {error}"
+
+
+def _address(text: str) -> str:
+    scheme, _, rest = text.partition(":/")
+    address = f"{scheme}://{rest.lstrip('/')}"
+    name = Path(rest).name or "cells.h5ad"
+    fetch = {"s3": f"aws s3 cp {address} .", "gs": f"gcloud storage cp {address} ."}
+    line = fetch.get(scheme.lower(), f"curl -L -o {name} '{address}'")
+    return f"{text} is an address, and frostline reads files: download it first ({line}), then give {name}"
+
+
+def _problem(path: Path, text: str) -> str:
+    if path.is_symlink() and not path.exists():
+        return f"{text} is a link to {os.readlink(path)}, which is not there"
+    if path.is_dir():
+        return _folder(path, text)
+    if not path.exists():
+        return _other_kind(path, text) if path.suffix != ".h5ad" else _missing(path, text)
+    if not path.is_file():
+        return f"{text} is no regular file"
+    if not os.access(path, os.R_OK):
+        return f"{text} may not be read by you: chmod u+r {text}, or ask its owner"
+    return _content(path, text)
+
+
+def _missing(path: Path, text: str) -> str:
+    near = path.parent if path.parent.is_dir() else None
+    there = sorted(file.name for file in near.glob("*.h5ad"))[:3] if near else []
+    return f"there is no file {text}" + (f"; in its folder: {', '.join(there)}" if there else "")
+
+
+def _folder(path: Path, text: str) -> str:
+    target = f"{path.name.removesuffix('.zarr').removesuffix('.h5ad') or 'cells'}.h5ad"
+    if any((path / name).exists() for name in (".zgroup", "zarr.json", ".zattrs")):
+        line = f"import anndata; anndata.read_zarr({text!r}).write_h5ad({target!r})"
+        return f"{text} is a zarr folder and no .h5ad file; write one with {line}"
+    if any((path / name).exists() for name in ("matrix.mtx", "matrix.mtx.gz")):
+        line = _SCANPY.format(f"read_10x_mtx({text!r})", target)
+        return f"{text} is a folder of 10x and no .h5ad file; write one with {line}"
+    inside = sorted(file.name for file in path.glob("*.h5ad"))[:3]
+    return f"{text} is a folder" + (f"; in it: {', '.join(inside)}" if inside else " without an .h5ad file")
+
+
+def _content(path: Path, text: str) -> str:
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head and path.suffix == ".h5ad":
+        return f"{text} cannot be read as .h5ad: it is empty (0 bytes); download or write it again"
+    if head.startswith(b"version https://git-lfs"):
+        return f"{text} is a pointer of Git LFS, not the file itself: git lfs pull --include '{path.name}'"
+    if re.match(rb"\s*(<\?xml|<!doctype|<html|<head)", head, re.IGNORECASE):
+        return f"{text} is a web page, saved under this name (a login or an error page?): download the file again"
+    for magic, (kind, ending, line) in _PACKED.items():
+        if head.startswith(magic):
+            name = text if path.suffix == ending else f"{text}{ending}"
+            line = line.format(f"'{name}'")
+            line = line if name == text else f"mv '{text}' '{name}' && {line}"
+            return f"{text} is compressed with {kind}; unpack it first: {line}"
+    return "" if path.suffix == ".h5ad" or head.startswith(_HDF5) else _other_kind(path, text)
+
+
+def _other_kind(path: Path, text: str) -> str:
+    ending, target = path.suffix.lower(), f"{path.stem}.h5ad"
+    if ending in _IN_R:
+        return f"{text} is no .h5ad file; write one in R with {_IN_R[ending].format(path=text, to=target)}"
+    if ending in _BY_ENDING:
+        line = _SCANPY.format(_BY_ENDING[ending].format(path=text), target)
+        return f"{text} is no .h5ad file; write one with {line}"
+    return f"{text} is no .h5ad file; write one with adata.write_h5ad('{target}')"
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Open an .h5ad file that leads nowhere else, for reading; whatever fails inside is told as one DatasetError.
+
+    Raises
+    ------
+    DatasetError
+        There is no such file, it is of another kind, locked, damaged or too new, or leads to other files.
+    """
+    import h5py
+
+    said = problem(path)
+    if said:
+        raise DatasetError(said)
+    try:
+        with h5py.File(path, "r") as file:
+            _refuse_other_layouts(file, path)
+            refuse_foreign_parts(file, path)
+            yield file
+    except DatasetError:
+        raise
+    except Exception as error:  # h5py and anndata have many; to the reader they are one
+        raise DatasetError(_reason(path, error)) from error
+
+
+def read_h5ad(path: Path) -> AnnData:
+    """Read an .h5ad file, or say plainly why that is impossible.
+
+    Raises
+    ------
+    DatasetError
+        There is no such file, it is of another kind, locked, damaged or too new, or leads to other files.
+    """
+    import anndata
+
+    with opened(Path(path)):
+        return anndata.read_h5ad(path)
+
+
+def _reason(path: Path, error: Exception) -> str:
+    words = str(error)
+    if isinstance(error, BlockingIOError) or "unable to lock file" in words:
+        return (
+            f"{path} is locked: another program has it open for writing. Close it there (adata.file.close(), or end "
+            "the notebook); on a network drive that cannot lock files, start with HDF5_USE_FILE_LOCKING=FALSE set"
+        )
+    if "already open for" in words or "consistency flags" in words:
+        return (
+            f"{path} is open for writing, or a program that wrote it was killed: close it there (adata.file.close()); "
+            f"if nobody has it open: h5clear -s '{path}'"
+        )
+    if isinstance(error, PermissionError):
+        return f"{path} may not be read by you: chmod u+r {path}, or ask its owner"
+    chain = _causes(error)
+    if any(type(cause).__name__ == "IORegistryError" for cause in chain) or any("IOSpec" in str(c) for c in chain):
+        spec = next((found for cause in chain for found in re.findall(r"IOSpec\([^)]*\)", str(cause))), words)
+        return (
+            f"{path} was written by a newer anndata than {version('anndata')}, which does not know {spec}: "
+            "pip install -U anndata, or write the file again with the older version"
+        )
+    return f"{path} cannot be read as .h5ad (truncated or not an AnnData file?): {error}"
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _refuse_other_layouts(file: Any, path: Path) -> None:
+    """Tell other kinds of HDF5 by their groups, whatever the file is called."""
+    names = set(file)
+    target = f"{path.stem}.h5ad" if path.suffix != ".h5ad" else f"{path.stem}.converted.h5ad"
+    if {"obs", "var"} <= names:
+        return
+    if "mod" in names:
+        line = f"import mudata; mudata.read_h5mu({str(path)!r}).mod['rna'].write_h5ad({target!r})"
+        raise DatasetError(f"{path} holds several modalities (MuData); write one of them with {line}")
+    if "matrix" in names and isinstance(file["matrix"], type(file["/"])) and "barcodes" in file["matrix"]:
+        line = _SCANPY.format(f"read_10x_h5({str(path)!r})", target)
+        raise DatasetError(f"{path} is a file of 10x (Cell Ranger) and no .h5ad file; write one with {line}")
+    if {"matrix", "row_attrs", "col_attrs"} <= names:
+        line = _SCANPY.format(f"read_loom({str(path)!r})", target)
+        raise DatasetError(f"{path} is a loom file and no .h5ad file; write one with {line}")
+    if "assays" in names or "cell.names" in names:
+        line = f"SeuratDisk::Convert('{path}', dest = 'h5ad')"
+        raise DatasetError(f"{path} is an h5Seurat file and no .h5ad file; write one in R with {line}")
+    missing = " and ".join(sorted({"obs", "var"} - names))
+    raise DatasetError(f"{path} cannot be read as .h5ad (truncated or not an AnnData file?): it has no {missing}")
+
+
+def refuse_foreign_parts(file: Any, path: Path) -> None:
+    """Refuse a file that leads to other files, or whose parts form a circle; nothing outside it is opened.
+
+    Raises
+    ------
+    DatasetError
+        Names the part.
+    """
+    for name, leads_to in _foreign(file):
+        raise DatasetError(
+            f"{path}: {name} lies in another file ({leads_to}), which is not read; write a file that holds everything, "
+            "where it was made: import anndata; anndata.read_h5ad(...).write_h5ad('whole.h5ad')"
+        )
+    stack, parts = [("", file, 0)], 0
+    while stack:
+        name, group, depth = stack.pop()
+        for key, part in _parts(group):
+            parts += 1
+            if parts > MOST_PARTS or depth > DEEPEST:
+                much = f"more than {MOST_PARTS:,} parts" if parts > MOST_PARTS else f"more than {DEEPEST} levels"
+                raise DatasetError(f"{path} is no sound .h5ad file: {name}/{key} has {much}, or links in a circle")
+            if hasattr(part, "keys"):
+                stack.append((f"{name}/{key}", part, depth + 1))
+
+
+def _parts(group: Any) -> Iterator[tuple[str, Any]]:
+    """Groups and arrays in a group; links that lead nowhere are left to the reader."""
+    for key in group:
+        try:
+            yield key, group[key]
+        except KeyError:
+            continue
+
+
+def _foreign(file: Any) -> Iterator[tuple[str, str]]:
+    """(name, where it lies) of everything that is not in the file itself; follows hard links only."""
+    import h5py
+
+    stack, seen = [("", file)], set()
+    while stack:
+        name, group = stack.pop()
+        for key in group:
+            here = f"{name}/{key}"
+            try:
+                link = group.get(key, getlink=True)
+            except TypeError:  # a kind of link that only other programs know
+                yield here, "a link of an unknown kind"
+                continue
+            if isinstance(link, h5py.ExternalLink):
+                yield here, link.filename
+            if not isinstance(link, h5py.HardLink):
+                continue
+            part = group[key]
+            address = h5py.h5o.get_info(part.id).addr
+            if address in seen:
+                continue
+            seen.add(address)
+            if isinstance(part, h5py.Group):
+                stack.append((here, part))
+            elif isinstance(part, h5py.Dataset):
+                yield from ((here, where) for where in _stored_elsewhere(part))
+
+
+def _stored_elsewhere(array: Any) -> Iterator[str]:
+    yield from (str(name) for name, *_ in array.external or ())
+    if array.is_virtual:
+        yield from (source.file_name for source in array.virtual_sources() if source.file_name != ".")

@@ -1,0 +1,174 @@
+"""Where an embedding of cells is written: what can fail is tried before the cells are embedded, and nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.errors import DatasetError, FrostlineError
+from frostline.scratch import clear, scratch_path
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+KEY = "X_scGPT"
+"""Key of obsm in an .h5ad file that is written."""
+
+
+def refuse_bad_target(source: Path, output: Path) -> None:
+    """Refuse a place where an embedding cannot be written, before anything is read.
+
+    Raises
+    ------
+    FrostlineError
+        The name, or the folder; says which.
+    """
+    said = f"-o {output}"
+    if output.suffix not in {".npy", ".h5ad"}:
+        raise FrostlineError(f"{said}: the name must end in .npy or .h5ad")
+    if not output.parent.is_dir():
+        raise FrostlineError(f"{said}: there is no folder {output.parent}")
+    if output.is_dir():
+        raise FrostlineError(f"{said} is a folder: name a file")
+    if output.exists() and source.exists() and output.samefile(source):
+        raise FrostlineError(f"{said} is the file that is read: choose another name")
+    try:
+        clear(output.parent)
+        trial = scratch_path(output.parent, output.suffix)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise FrostlineError(f"{said}: the folder {output.parent} cannot be written to ({error})") from error
+
+
+def refuse_unwritable(adata: AnnData, output: Path) -> None:
+    """Write everything of an AnnData but its matrices into a scratch file, to see whether that is possible.
+
+    Raises
+    ------
+    DatasetError
+        anndata refuses to write a part of it; names the part and the remedy.
+    """
+    if output.suffix != ".h5ad":
+        return
+    try:
+        _write(lambda path: _without_matrices(adata).write_h5ad(path), scratch_path(output.parent, ".h5ad"))
+    except Exception as error:  # anndata has many; each names the part
+        npy = output.with_suffix(".npy")
+        raise DatasetError(
+            f"-o {output}: anndata can read this file and refuses to write it: "
+            f"{_said(error)}. {_remedy(adata, error)}. Or write the embedding alone: -o {npy}"
+        ) from error
+
+
+def _without_matrices(adata: AnnData) -> AnnData:
+    """The same AnnData, with matrices of their kinds that hold nothing."""
+    from anndata import AnnData
+    from scipy import sparse
+
+    light = AnnData(
+        obs=adata.obs.copy(), var=adata.var.copy(), uns=dict(adata.uns), obsm=dict(adata.obsm), varm=dict(adata.varm)
+    )
+    for ours, theirs in ((light.layers, adata.layers), (light.obsp, adata.obsp), (light.varp, adata.varp)):
+        ours.update({name: _empty(matrix) for name, matrix in theirs.items() if _may_fail(matrix)})
+    if adata.raw is not None:
+        nothing = sparse.csr_matrix(adata.raw.shape, dtype=np.float32)
+        light.raw = AnnData(nothing, obs=adata.obs[[]].copy(), var=adata.raw.var.copy(), varm=dict(adata.raw.varm))
+    if adata.X is not None and _may_fail(adata.X):
+        light.X = _empty(adata.X)
+    return light
+
+
+def _may_fail(matrix: Any) -> bool:
+    """Whether it is anything else than a dense matrix of numbers, which can always be written."""
+    return not isinstance(matrix, np.ndarray) or matrix.dtype.kind not in "biuf"
+
+
+def _empty(matrix: Any) -> Any:
+    """A sparse matrix of the same kind without values; others as they are."""
+    from scipy import sparse
+
+    return type(matrix)(matrix.shape, dtype=matrix.dtype) if sparse.issparse(matrix) else matrix
+
+
+def _said(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(dict.fromkeys(lines)).rstrip(".") or type(error).__name__
+
+
+def _remedy(adata: AnnData, error: BaseException) -> str:
+    """Lines of code that mend the part that cannot be written, as far as the message names it."""
+    tables = {"obs": adata.obs, "var": adata.var, "raw.var": None if adata.raw is None else adata.raw.var}
+    reserved = next((name for name, table in tables.items() if table is not None and "_index" in table.columns), None)
+    words = " ".join([str(error), *getattr(error, "__notes__", ())])
+    found = re.search(r"writing key '([^']*)' of <class [^>]*> to (/[^\n]*)", words)
+    key, place = (found[1], found[2].strip().strip("/")) if found else ("", "")
+    table = place.replace("/", ".")
+    if reserved is not None:
+        line = f"adata.{reserved}.rename(columns={{'_index': 'index_'}}, inplace=True)"
+    elif table in tables:
+        line = f"adata.{table}[{key!r}] = adata.{table}[{key!r}].astype(str)"
+    elif key in tables and not place:
+        line = f"adata.{key}.columns = anndata.utils.make_index_unique(adata.{key}.columns.astype(str))"
+    elif place:
+        first, *inner = place.split("/")
+        line = f"del adata.{first}{''.join(f'[{name!r}]' for name in (*inner, key))}"
+    else:
+        line = "take that part away"
+    return f"In Python: adata = anndata.read_h5ad(...); {line}; adata.write_h5ad('mended.h5ad')"
+
+
+def save(embedding: NDArray[np.float32], adata: AnnData, output: Path) -> None:
+    """Write an embedding into a .npy file, or with its cells into an .h5ad file; whole or not at all.
+
+    Raises
+    ------
+    FrostlineError
+        It could not be written there; the embedding is kept elsewhere, and the message says where.
+    """
+
+    def write(path: Path) -> None:
+        if output.suffix == ".npy":
+            np.save(path, embedding)
+        else:
+            adata.obsm[KEY] = embedding
+            adata.write_h5ad(path)
+
+    try:
+        _write(write, scratch_path(output.parent, output.suffix), output)
+    except Exception as error:
+        kept = _keep(embedding, output)
+        where = f"is kept: np.load({str(kept)!r})" if kept else "could not be kept either"
+        raise FrostlineError(f"{output} could not be written ({_said(error)}); the embedding {where}") from error
+
+
+def _write(write: Callable[[Path], None], scratch: Path, output: Path | None = None) -> None:
+    """Write a scratch file, and move it to its place if it has one; nothing of it is left otherwise."""
+    try:
+        write(scratch)
+        if output is not None:
+            scratch.replace(output)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _keep(embedding: NDArray[np.float32], output: Path) -> Path | None:
+    """Write the embedding alone under a name that nobody has, beside the output or in a temporary folder."""
+    for folder in (output.parent, Path(tempfile.gettempdir())):
+        with contextlib.suppress(OSError):
+            number = next(n for n in range(10_000) if not (folder / _kept(output, n)).exists())
+            kept = folder / _kept(output, number)
+            _write(lambda path: np.save(path, embedding), scratch_path(folder, ".npy"), kept)
+            return kept
+    return None
+
+
+def _kept(output: Path, number: int) -> str:
+    return f"{output.stem}.embedding{f'-{number}' if number else ''}.npy"
