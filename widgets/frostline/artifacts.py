@@ -275,7 +275,8 @@ def _write_manifest(folder: Path, run: Run, dataset: Dataset | None, facts: Mapp
     from frostline.checkpoints import load_checkpoint
 
     files = sorted(folder.iterdir())
-    weights = load_checkpoint(run.settings.checkpoint).weights_sha256 if run.settings.checkpoint else None
+    used = run.settings.used_checkpoint
+    weights = load_checkpoint(used).weights_sha256 if used else None
     about: dict[str, Any] = {"name": run.settings.dataset, "label_key": run.settings.label_key}
     if dataset is not None:
         about = {

@@ -194,6 +194,9 @@ def embed(
     checkpoint: Annotated[str, typer.Option(help="Name or folder of a checkpoint.")] = "mini",
     seed: Annotated[int, typer.Option(help="Of the draws among tied bins.")] = 0,
     max_length: Annotated[int, typer.Option(help="Longest sequence, <cls> included.")] = 1200,
+    gene_column: Annotated[
+        str | None, typer.Option(help="Column of var with the gene symbols; found, where it is needed, if not given.")
+    ] = None,
 ) -> None:
     """Embed cells with a frozen encoder."""
     import numpy as np
@@ -208,7 +211,12 @@ def embed(
     adata = read_h5ad(source)
     with _progress_bar() as (bar, task):
         embedding = embed_cells(
-            adata, checkpoint=checkpoint, seed=seed, max_length=max_length, progress=_advance(bar, task)
+            adata,
+            checkpoint=checkpoint,
+            seed=seed,
+            max_length=max_length,
+            gene_column=gene_column,
+            progress=_advance(bar, task),
         )
         bar.update(task, completed=1.0)
     partial = output.with_name(f".{output.stem}.partial{output.suffix}")

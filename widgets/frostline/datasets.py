@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.errors import DatasetError, unknown
+from frostline.symbols import Symbols, read_symbols
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,6 +127,10 @@ class Dataset:
     """Names of the training and the test set, if `join_datasets` made this one."""
     origin: NDArray[np.str_] | None = field(default=None, repr=False)
     """(n_cells,) which of the `sets` a cell came from."""
+    set_columns: tuple[tuple[str, str | None], ...] = ()
+    """What the columns of labels and groups were called in each of the `sets`."""
+    gene_source: str = "adata.var_names"
+    """Where the names of the genes are from, in Python, such as `adata.raw.var['feature_name']`."""
 
     @property
     def cells(self) -> NDArray[np.str_]:
@@ -217,6 +222,7 @@ def load_dataset(
     *,
     group_key: str | None = None,
     layer: str | None = None,
+    gene_column: str | None = None,
     name: str | None = None,
 ) -> Dataset:
     """Load a labelled data set and check it.
@@ -231,6 +237,9 @@ def load_dataset(
         Column of obs with donors, batches or studies.
     layer
         Where the counts or log-normalised values are: a key of layers, `raw`, or X when None.
+    gene_column
+        Column of var (with layer `raw` of raw.var) with the gene symbols; `var_names` for the names themselves. When
+        None, a column is taken, and a note says so, if it holds clearly more human symbols than the names do.
     name
         What to call the data set in tables; its file name otherwise.
 
@@ -258,15 +267,36 @@ def load_dataset(
     if group_key is not None:
         _refuse_missing(_column(adata, group_key, "group"), group_key, "group")
     raw_matrix, genes = _values(adata, layer)
-    for kind, names in (("cell", adata.obs_names), ("gene", genes)):
-        if not names.is_unique:
-            remedy = "adata.obs_names_make_unique()" if kind == "cell" else "adata.var_names_make_unique()"
-            repeated = names[names.duplicated()][0]
-            raise DatasetError(f"{kind} names are not unique, for example {repeated!r}; call {remedy} first")
+    if not adata.obs_names.is_unique:
+        repeated = adata.obs_names[adata.obs_names.duplicated()][0]
+        raise DatasetError(
+            f"cell names are not unique, for example {repeated!r}; call adata.obs_names_make_unique() first"
+        )
+    found = _symbols(adata, raw_matrix, layer, gene_column)
     matrix, values = _log_normalise(raw_matrix, genes, adata.obs_names)
     assert label_key is not None  # _labels raised otherwise
     return Dataset(
-        name or found_name, adata, label_key, matrix, tuple(map(str, genes)), labels, values, group_key, notes
+        name or found_name,
+        adata,
+        label_key,
+        matrix,
+        found.names,
+        labels,
+        values,
+        group_key,
+        (*notes, *([found.note] if found.note else [])),
+        gene_source=found.source,
+    )
+
+
+def _symbols(adata: AnnData, matrix: Any, layer: str | None, gene_column: str | None) -> Symbols:
+    """Names of the genes of a layer, from the table that belongs to it."""
+    raw = layer == "raw"
+    return read_symbols(
+        adata.raw.var if raw else adata.var,
+        gene_column or None,
+        raw=raw,
+        totals=lambda: np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel(),
     )
 
 

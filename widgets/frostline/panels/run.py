@@ -23,7 +23,7 @@ from frostline.panels.rows import StrategyRow
 from frostline.profiles import PROFILES, get_profile
 from frostline.splits import Split
 from frostline.splits import split as draw_split
-from frostline.strategies import STRATEGIES, ProbeObsm, Strategy, build
+from frostline.strategies import STRATEGIES, ProbeObsm, Strategy, build, checkpoint_of
 
 MAP = 2
 """Columns of what is a picture of an embedding, such as X_umap, and no embedding to classify from."""
@@ -93,8 +93,10 @@ class RunPanel(Panel):
         repeats: int | None = None,
     ) -> None:
         get_profile(profile)
-        load_checkpoint(checkpoint)
-        self._first = [each.name for each in build(strategies, profile=profile, checkpoint=checkpoint)]
+        first = build(strategies, profile=profile, checkpoint=checkpoint)
+        if checkpoint_of(first):
+            load_checkpoint(checkpoint)
+        self._first = [each.name for each in first]
         self._job: Job | None = None
         self._thread: threading.Thread | None = None
         self._cancel = threading.Event()
@@ -272,7 +274,8 @@ class RunPanel(Panel):
     def _plan(self) -> None:
         """Count parameters, time a few cells, and look for what is on disk, beside the notebook's thread."""
         try:
-            load_checkpoint(self._checkpoint.value)
+            if self.chosen and checkpoint_of(self._built(self.chosen)):
+                load_checkpoint(self._checkpoint.value)
             strategies = self._built(list(self._rows))
             self._advanced.offer(strategies)
             strategies = self._advanced.applied(strategies)
@@ -312,7 +315,10 @@ class RunPanel(Panel):
         row = self._rows.get(strategy.name)
         if row is None:
             return
-        words = [f"{strategy.planned_parameters(cuts[0], self.dataset):,} trained parameters."]
+        try:
+            words = [f"{strategy.planned_parameters(cuts[0], self.dataset):,} trained parameters."]
+        except FrostlineError:  # of a checkpoint that is not here, as the estimate says
+            words = []
         found = self._estimates.get(strategy.name)
         if isinstance(found, Estimate):
             total = Estimate(found.seconds * len(cuts), found.at_most)
