@@ -15,11 +15,12 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
 from frostline.checkpoints import CORPUS_GENES, find_folder
-from frostline.checks import BARCODES, CHECKS, UNLIKE, _corpus_genes, check, rare_shares
+from frostline.checks import CHECKS, UNLIKE, _corpus_genes, check, rare_shares
 from frostline.corpus import read_corpus
 from frostline.datasets import Dataset, load_dataset
 from frostline.errors import CheckpointError
 from frostline.joining import join_datasets
+from frostline.leakage import BARCODES
 from frostline.profiles import get_profile
 from frostline.records import Finding
 from frostline.splits import split

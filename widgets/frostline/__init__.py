@@ -39,7 +39,10 @@ _HOMES = {
     "profile_table": "profiles",
     "split": "splits",
 }
-_MODULES = ("artifacts", "checks", "clusters", "embedding", "figures", "genes", "panels", "report", "strategies")
+_MODULES = (
+    *("artifacts", "checks", "clusters", "embedding", "figures", "genes", "panels", "report", "strategies"),
+    "vocabulary",
+)
 
 __all__ = [
     "Comparison",
@@ -68,10 +71,11 @@ __all__ = [
     "report",
     "split",
     "strategies",
+    "vocabulary",
 ]
 
 if TYPE_CHECKING:
-    from frostline import artifacts, checks, clusters, embedding, figures, genes, panels, report, strategies
+    from frostline import artifacts, checks, clusters, embedding, figures, genes, panels, report, strategies, vocabulary
     from frostline.archive import load_comparison
     from frostline.checkpoints import load_checkpoint
     from frostline.comparison import Comparison, compare

@@ -8,6 +8,7 @@ picture again. What a folder may hold to be replaced is in `frostline.folders`.
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

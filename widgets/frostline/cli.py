@@ -262,6 +262,9 @@ def embed(
     checkpoint: Annotated[str, typer.Option(help="Name or folder of a checkpoint.")] = "mini",
     seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of the draws among tied bins.")] = 0,
     max_length: Annotated[int, typer.Option(min=2, help="Longest sequence, in tokens, <cls> included.")] = 1200,
+    gene_column: Annotated[
+        str | None, typer.Option(help="Column of var with the gene symbols; found, where it is needed, if not given.")
+    ] = None,
 ) -> None:
     """Embed cells with a frozen encoder."""
     from frostline import saving
@@ -273,7 +276,14 @@ def embed(
     adata = read_h5ad(source)
     saving.refuse_unwritable(adata, output)
     with progress(["embed"]) as told:
-        embedding = embed_cells(adata, checkpoint=checkpoint, seed=seed, max_length=max_length, progress=told["embed"])
+        embedding = embed_cells(
+            adata,
+            checkpoint=checkpoint,
+            seed=seed,
+            max_length=max_length,
+            gene_column=gene_column,
+            progress=told["embed"],
+        )
     saving.save(embedding, adata, output)
     print(f"{output}: {embedding.shape[0]:,} cells x {embedding.shape[1]}")
 

@@ -45,6 +45,8 @@ HEADINGS = {
     "peak_memory": "Peak MB",
 }
 """Columns that a reader is shown; report.csv has all metrics."""
+CAUTIONED = {("little-vocabulary", "warning")}
+"""Findings that go into the verdict, as errors do."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -146,8 +148,20 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """What to take, in words, from the tests and the costs."""
-        return verdict(self.evidence)
+        """What to take, in words, from the tests and the costs; what makes the numbers wrong is said first."""
+        return " ".join([*self.cautions, verdict(self.evidence)])
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """A sentence for each kind of finding that no verdict may be read without, and the strategies concerned."""
+        grave = [f for f in self.findings if f.severity == "error" or (f.code, f.severity) in CAUTIONED]
+        first = {f.code: f for f in reversed(grave)}
+        return tuple(f"Beware: {f.title}{self._concerned(f)}." for f in grave if first[f.code] is f)
+
+    def _concerned(self, finding: Finding) -> str:
+        """Strategies that a finding is of, where it is not of all."""
+        names = list(dict.fromkeys(record.strategy for record in self.records if finding in record.findings))
+        return "" if len(names) == len(self.strategies) else f" ({', '.join(names)})"
 
     def leaderboard(self) -> pd.DataFrame:
         """One row a strategy, means over repeats, by macro-F1 and then accuracy.

@@ -20,6 +20,7 @@ from frostline.errors import DatasetError, unknown
 from frostline.matrices import in_memory, layer_names, refuse_bad_values, values_of
 from frostline.reading import expanded, problem
 from frostline.reading import read_h5ad as read_h5ad
+from frostline.symbols import Symbols, read_symbols
 from frostline.values import Values, describe, log_normalise
 
 if TYPE_CHECKING:
@@ -149,6 +150,10 @@ class Dataset:
     """What it was loaded from and how, by the parameters of a run: dataset, layer; of a second set, test_dataset ..."""
     evidence: str = ""
     """What was seen of the values that says what they are."""
+    set_columns: tuple[tuple[str, str | None], ...] = ()
+    """What the columns of labels and groups were called in each of the `sets`."""
+    gene_source: str = "adata.var_names"
+    """Where the names of the genes are from, in Python, such as `adata.raw.var['feature_name']`."""
 
     @property
     def cells(self) -> NDArray[np.str_]:
@@ -241,6 +246,7 @@ def load_dataset(
     group_key: str | None = None,
     layer: str | None = None,
     values: str | None = None,
+    gene_column: str | None = None,
     name: str | None = None,
 ) -> Dataset:
     """Load a labelled data set and check it.
@@ -259,6 +265,9 @@ def load_dataset(
         What they are, if that cannot be told from them: counts, linear (normalised, not logged; decimals of
         ambient-corrected counts), log1p, log2 or log10 (of x + 1), log1p-twice or sqrt. They become log1p of counts
         per ten thousand.
+    gene_column
+        Column of var (with layer `raw` of raw.var) with the gene symbols; `var_names` for the names themselves. When
+        None, a column is taken, and a note says so, if it holds clearly more human symbols than the names do.
     name
         What to call the data set in tables; its file name otherwise.
 
@@ -283,21 +292,38 @@ def load_dataset(
     labels = _labels(adata, label_key)
     if group_key is not None:
         _refuse_missing(_column(adata, group_key, "group"), group_key, "group")
-    matrix, genes, found = _matrix(adata, layer, values)
+    matrix, symbols, found = _matrix(adata, layer, values, gene_column)
     assert label_key is not None  # _labels raised otherwise
-    given = {"dataset": str(source) if isinstance(source, str | Path) else name or found_name, "layer": layer or ""}
+    given = {
+        "dataset": str(source) if isinstance(source, str | Path) else name or found_name,
+        "layer": layer or "",
+        "gene_column": gene_column or "",
+        "values": values or "",
+    }
     return Dataset(
         name or found_name,
         adata,
         label_key,
         matrix,
-        tuple(map(str, genes)),
+        symbols.names,
         labels,
         found.name,
         group_key,
-        notes,
+        (*notes, *([symbols.note] if symbols.note else [])),
         evidence=found.evidence,
         given=given,
+        gene_source=symbols.source,
+    )
+
+
+def _symbols(adata: AnnData, matrix: Any, layer: str | None, gene_column: str | None) -> Symbols:
+    """Names of the genes of a layer, from the table that belongs to it."""
+    raw = layer == "raw"
+    return read_symbols(
+        adata.raw.var if raw else adata.var,
+        gene_column or None,
+        raw=raw,
+        totals=lambda: np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel(),
     )
 
 
@@ -380,18 +406,20 @@ def _labels(adata: AnnData, label_key: str | None) -> NDArray[np.str_]:
     return labels
 
 
-def _matrix(adata: AnnData, layer: str | None, said: str | None) -> tuple[sparse.csr_matrix, pd.Index[Any], Values]:
+def _matrix(
+    adata: AnnData, layer: str | None, said: str | None, gene_column: str | None
+) -> tuple[sparse.csr_matrix, Symbols, Values]:
     """CSR float32 of log1p(counts per ten thousand), its genes, and what the values were."""
     matrix = values_of(adata, layer)
-    genes = (adata.raw if layer == "raw" else adata).var_names
     _refuse_scaled(adata, layer, matrix)
-    _refuse_repeated_names(adata, layer, genes)
-    refuse_bad_values(matrix, genes, adata.obs_names)
+    _refuse_repeated_cells(adata)
+    symbols = _symbols(adata, matrix, layer, gene_column)
+    refuse_bad_values(matrix, symbols.names, adata.obs_names)
     _refuse_flat(matrix)
     found = describe(matrix, said)
     log_normalise(matrix, found)
     _refuse_flat(matrix)
-    return matrix, genes, found
+    return matrix, symbols, found
 
 
 def _refuse_scaled(adata: AnnData, layer: str | None, matrix: sparse.csr_matrix) -> None:
@@ -405,21 +433,15 @@ def _refuse_scaled(adata: AnnData, layer: str | None, matrix: sparse.csr_matrix)
     )
 
 
-def _refuse_repeated_names(adata: AnnData, layer: str | None, genes: Any) -> None:
-    for kind, names, axis in (("cell", adata.obs_names, "obs"), ("gene", genes, "var")):
-        found = names.astype(str)
-        if found.is_unique:
-            continue
-        remedy = f"adata.{axis}_names_make_unique()"
-        if not isinstance(names.dtype, np.dtype):  # a CategoricalIndex takes no new names
-            remedy = f"adata.{axis}_names = adata.{axis}_names.astype(str); {remedy}"
-        if kind == "gene" and layer == "raw":
-            remedy = (
-                "adata.raw.var.index = anndata.utils.make_index_unique(adata.raw.var_names.astype(str)), "
-                "which is what var_names_make_unique does,"
-            )
-        repeated = str(found[found.duplicated()][0])
-        raise DatasetError(f"{kind} names are not unique, for example {repeated!r}; call {remedy} first")
+def _refuse_repeated_cells(adata: AnnData) -> None:
+    found = adata.obs_names.astype(str)
+    if found.is_unique:
+        return
+    remedy = "adata.obs_names_make_unique()"
+    if not isinstance(adata.obs_names.dtype, np.dtype):  # a CategoricalIndex takes no new names
+        remedy = f"adata.obs_names = adata.obs_names.astype(str); {remedy}"
+    repeated = str(found[found.duplicated()][0])
+    raise DatasetError(f"cell names are not unique, for example {repeated!r}; call {remedy} first")
 
 
 def _refuse_flat(matrix: sparse.csr_matrix) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +26,18 @@ from frostline.matrices import refuse_bad_values, values_of
 from frostline.memory import peak_memory
 from frostline.model import Encoder, EncoderConfig
 from frostline.monitor import Monitor
+from frostline.symbols import Symbols, read_symbols
 from frostline.tokens import MAX_LENGTH, Tokens, tokenize
+from frostline.vocabulary import overlap, told
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
+    from scipy import sparse
 
 BATCH_TOKENS = 8_192
 """Padded tokens in one batch of inference; bounds the memory, not the result."""
+_LISTED = 5  # cells that a line of code names one by one
 
 
 def pad_tokens(tokens: Tokens, config: EncoderConfig) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,25 +108,67 @@ def tokenize_cells(
     """
     match = match_genes(genes, checkpoint.vocabulary)
     matrix = dataset.expression(cells, genes)
-    _refuse_empty_cells(matrix, match, dataset.cells[cells])
+    empty = dataset.cells[cells][~_readable(matrix, match.ids)]
+    if len(empty):
+        said = told(overlap(dataset, checkpoint), dataset.adata, dataset.gene_source, checkpoint)
+        left = f"dataset.adata[frostline.embedding.readable(dataset.matrix, dataset.genes, {checkpoint.name!r})]"
+        raise DatasetError(_without_known_genes(said, empty, left))
     return tokenize(matrix, match.ids, seed=seed, max_length=max_length)
 
 
-def _refuse_empty_cells(matrix: object, match: GeneMatch, names: NDArray[np.str_]) -> None:
-    expressed = np.asarray((matrix[:, match.ids >= 0] != 0).sum(axis=1)).ravel()  # type: ignore[index]
-    empty = names[expressed == 0]
-    if len(empty):
-        raise DatasetError(
-            f"{len(empty)} cell(s) express no gene of the vocabulary, for example {', '.join(empty[:3])}; "
-            "leave them out, for example with scanpy.pp.filter_cells(adata, min_genes=200)"
-        )
+def readable(
+    matrix: NDArray[np.number] | sparse.csr_matrix, genes: Sequence[str], checkpoint: str | Path
+) -> NDArray[np.bool_]:
+    """Say which cells express a gene that a checkpoint knows; an encoder can read no others.
+
+    Parameters
+    ----------
+    matrix
+        (n_cells, n_genes) values.
+    genes
+        Their names.
+    checkpoint
+        A name of `CHECKPOINTS` or a folder.
+
+    Returns
+    -------
+    ndarray
+        (n_cells,)
+
+    Examples
+    --------
+    >>> readable(np.array([[0, 3], [2, 0]]), ["CD3D", "no gene"], "mini")
+    array([False,  True])
+    """
+    from scipy import sparse
+
+    return _readable(sparse.csr_matrix(matrix), match_genes(genes, load_checkpoint(checkpoint).vocabulary).ids)
+
+
+def _readable(matrix: sparse.csr_matrix, ids: NDArray[np.int32]) -> NDArray[np.bool_]:
+    expressed = np.asarray((matrix[:, np.flatnonzero(ids >= 0)] != 0).sum(axis=1)).ravel()
+    return np.asarray(expressed > 0)
+
+
+def _without_known_genes(said: str, empty: NDArray[np.str_], left: str) -> str:
+    few = f"adata[~adata.obs_names.isin({empty.tolist()})]"
+    return (
+        f"{said.removesuffix('.')}; {len(empty):,} cell(s) express no gene of the vocabulary that is read, for example "
+        f"{', '.join(map(str, empty[:3]))}. Leave them out: `adata = {few if len(empty) <= _LISTED else left}.copy()`"
+    )
 
 
 def token_table(dataset: Dataset, cell: int, genes: Sequence[str], checkpoint: Checkpoint) -> pd.DataFrame:
-    """Show one cell as the encoder reads it: gene, log-normalised value and bin, highest bins first."""
+    """Show one cell as the encoder reads it: gene, log-normalised value and bin, highest bins first.
+
+    No row, where the cell expresses no gene of the vocabulary.
+    """
     import pandas as pd
 
-    tokens = tokenize_cells(dataset, np.array([cell]), genes, checkpoint)
+    matrix, ids = dataset.expression(np.array([cell]), genes), match_genes(genes, checkpoint.vocabulary).ids
+    if not _readable(matrix, ids).any():
+        return pd.DataFrame(columns=["gene", "log-normalised", "bin"])
+    tokens = tokenize(matrix, ids)
     symbols = {token_id: symbol for symbol, token_id in checkpoint.vocabulary.items()}
     names = [symbols[int(token_id)] for token_id in tokens.gene_ids]
     values = dataset.expression(np.array([cell]), names).toarray().ravel()
@@ -197,6 +244,7 @@ def embed(
     checkpoint: str | Path = "mini",
     seed: int = 0,
     max_length: int = MAX_LENGTH,
+    gene_column: str | None = None,
     key_added: str | None = None,
     progress: object = None,
 ) -> NDArray[np.float32]:
@@ -212,6 +260,9 @@ def embed(
         Of the draws among tied bins and of the sample of genes in long cells.
     max_length
         Longest sequence, `<cls>` included.
+    gene_column
+        Column of var with the gene symbols; `var_names` for the names themselves. When None, a column is taken if it
+        holds clearly more of the vocabulary than the names do.
     key_added
         Also write the embedding to `adata.obsm[key_added]`.
     progress
@@ -230,6 +281,11 @@ def embed(
     CheckpointError
         The checkpoint is unknown or does not match the encoder.
 
+    Warns
+    -----
+    UserWarning
+        The vocabulary knows fewer than 200 of the genes, or genes with less than 60 % of the counts.
+
     Examples
     --------
     >>> from frostline.datasets import load_dataset
@@ -238,13 +294,32 @@ def embed(
     (5, 128)
     """
     opened = load_checkpoint(checkpoint)
-    match = match_genes(list(adata.var_names), opened.vocabulary)
     matrix = values_of(adata)
+    symbols = read_symbols(
+        adata.var,
+        gene_column,
+        totals=lambda: np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel(),
+        known=opened.vocabulary,
+    )
     refuse_bad_values(matrix, adata.var_names, adata.obs_names)
-    _refuse_empty_cells(matrix, match, np.asarray(adata.obs_names, dtype=str))
+    match = _match_all(adata, matrix, symbols, opened)
     tokens = tokenize(matrix, match.ids, seed=seed, max_length=max_length)
     monitor = Monitor(progress) if callable(progress) else None
     embedding = normalise(encode(opened.encoder(), tokens, monitor=monitor))
     if key_added is not None:
         adata.obsm[key_added] = embedding
     return embedding
+
+
+def _match_all(adata: AnnData, matrix: sparse.csr_matrix, symbols: Symbols, opened: Checkpoint) -> GeneMatch:
+    """Match the genes; refuse cells without a known one, and warn of too few."""
+    totals = np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel()
+    match = match_genes(symbols.names, opened.vocabulary, totals)
+    said = told(match, adata, symbols.source, opened)
+    empty = np.asarray(adata.obs_names, dtype=str)[~_readable(matrix, match.ids)]
+    if len(empty):
+        left = f"adata[frostline.embedding.readable(adata.X, {symbols.source}, {opened.name!r})]"
+        raise DatasetError(_without_known_genes(said, empty, left))
+    if match.severity and matrix.shape[0]:
+        warnings.warn(said, stacklevel=3)
+    return match

@@ -95,7 +95,7 @@ def _findings(strategy: Strategy, dataset: Dataset, split: Split) -> tuple[Findi
     if split.budget is not None or split.unseen is not None:
         return ()
     checkpoint = getattr(strategy, "checkpoint", None)
-    key = ("checks", split.fingerprint, checkpoint)
+    key = ("checks", split.fingerprint, checkpoint, dataset.label_key, dataset.group_key)
     if key not in dataset.cache:
         dataset.cache[key] = checks.check(dataset, split, checkpoint)
     found: tuple[Finding, ...] = dataset.cache[key]

@@ -1,21 +1,59 @@
 """Gene identifiers and how they meet a checkpoint's vocabulary.
 
 scGPT matches gene symbols exactly, case included, and drops the rest; so does frostline, and says
-how many and which.
+how many and which, what share of the counts they carry, and what is likely the matter with the others.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.errors import DatasetError
-
+FEW_MATCHED = 200
+"""Fewer genes than these tell an encoder little."""
+HARDLY_MATCHED = 50
+"""Fewer genes than these tell it next to nothing: an error."""
+LITTLE_COVERED = 0.6
+"""Share of the counts on genes that the vocabulary holds, below which the encoder misses much of what was measured."""
+PANEL = 1_000
+"""A data set with fewer genes may be a targeted panel."""
 _ENSEMBL = re.compile(r"^ENS[A-Z]{0,4}[GT]\d{6,}(\.\d+)?$")
+_SPECIES = {"": "human", "MUS": "mouse", "RNO": "rat", "DAR": "zebrafish", "MMU": "macaque", "SSC": "pig"}
+_PATTERNS = (
+    (re.compile(r"\d+(\.0)?"), "are numbers: Entrez ids, or places in a list"),
+    (re.compile(r"[A-Za-z]{0,10}[-_ .]?\d+"), "are numbered names, which tell nothing of the genes"),
+    (re.compile(r"[NX][MRP]_\d+(\.\d+)?"), "are RefSeq ids"),
+    (re.compile(r"\d+(_[a-z])?_at"), "are probes of an array"),
+    (re.compile(r"(chr)?[\dXYM]+T?[:_-]\d+[-_:]\d+"), "are places in the genome"),
+)
+"""What names can be that hold no symbol."""
+_GENOME = r"(?i)^(?:GRC[hm]\d+|hg\d+|mm\d+|human|mouse|homo_sapiens|mus_musculus|gene)[-_:|. ]+"
+_BESIDE_SYMBOL = r"[_|:;, ]*ENS[A-Z]{0,4}[GT]\d{6,}(?:\.\d+)?[_|:;, ]*"
+_CHANGES = (
+    ("have the name of a genome in front", _GENOME, ""),
+    ("have an Ensembl id beside the symbol", _BESIDE_SYMBOL, ""),
+    ("have blanks around them", r"^\s+|\s+$", ""),
+    ("end in a version", r"\.\d+$", ""),
+    ("end in a number", r"[-_]\d+$", ""),
+    ("have dots in the place of hyphens", r"\.", "-"),
+)
+"""What is the matter with names, if a replacement of this pattern by that text makes many of them known."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a vocabulary lacks most genes of a data set."""
+
+    words: str
+    """What is the matter with the names."""
+    advice: str
+    """What to do about it."""
+    change: str = ""
+    """The method that mends an Index or a Series of the names; empty where none does."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +64,10 @@ class GeneMatch:
     """All gene names asked for, in their own order."""
     ids: NDArray[np.int32]
     """(n_genes,) vocabulary ids, -1 where the vocabulary lacks the gene."""
+    covered: float | None = None
+    """Share of the counts on genes that the vocabulary holds; None where no counts were given."""
+    cause: Cause | None = field(default=None, repr=False)
+    """What is likely the matter, where so few match that it has to be said."""
 
     @property
     def n_matched(self) -> int:
@@ -37,11 +79,32 @@ class GeneMatch:
         """Names that the vocabulary lacks."""
         return tuple(name for name, gene_id in zip(self.names, self.ids, strict=True) if gene_id < 0)
 
-    def __str__(self) -> str:
+    @property
+    def severity(self) -> str:
+        """`error` or `warning` where an encoder of this vocabulary sees too little of the cells; else empty."""
+        if self.n_matched < HARDLY_MATCHED:
+            return "error"
+        little = self.n_matched < FEW_MATCHED or (self.covered is not None and self.covered < LITTLE_COVERED)
+        return "warning" if little else ""
+
+    def counted(self, checkpoint: str = "") -> str:
+        """How many genes match the vocabulary of a checkpoint, and what share of the counts they carry."""
+        share = "" if self.covered is None else f", with {_percent(self.covered)} of the counts"
         text = f"{self.n_matched:,} of {len(self.names):,} genes are in the vocabulary"
+        return text + (f" of {checkpoint}" if checkpoint else "") + (share if self.n_matched else "")
+
+    def __str__(self) -> str:
+        text = self.counted()
         if self.unmatched:
             text += f"\nnot in it, for example: {', '.join(self.unmatched[:5])}"
-        return text
+        return text + (f"\n{self.cause.words}. {self.cause.advice}" if self.cause else "")
+
+
+def _percent(share: float) -> str:
+    """Share in whole percent; never 0 or 100 for what is neither."""
+    if 0 < share < 0.01:
+        return "less than 1 %"
+    return "more than 99 %" if 0.99 < share < 1 else f"{share:.0%}".replace("%", " %")
 
 
 def looks_like_ensembl(names: Sequence[str]) -> bool:
@@ -58,34 +121,137 @@ def looks_like_ensembl(names: Sequence[str]) -> bool:
     return bool(head) and sum(bool(_ENSEMBL.match(str(name))) for name in head) > len(head) / 2
 
 
-def match_genes(names: Sequence[str], vocabulary: Mapping[str, int]) -> GeneMatch:
+def match_genes(
+    names: Sequence[str], vocabulary: Mapping[str, int], totals: NDArray[np.floating] | None = None
+) -> GeneMatch:
     """Match gene names with a vocabulary, exactly as the official code does.
 
-    Raises
-    ------
-    DatasetError
-        Not one gene is in the vocabulary; the message says whether the names look like Ensembl ids.
+    Parameters
+    ----------
+    names
+        Of the genes.
+    vocabulary
+        Token -> id.
+    totals
+        (n_genes,) counts of each gene, to say what share of them the matched ones carry.
 
     Examples
     --------
     >>> match_genes(["CD3D", "nonsense"], {"CD3D": 7}).ids.tolist()
     [7, -1]
+    >>> print(match_genes(["Cd3d", "Ms4a1"], {"CD3D": 7, "MS4A1": 8}))
+    0 of 2 genes are in the vocabulary
+    not in it, for example: Cd3d, Ms4a1
+    The names are in title case, as mouse genes are written (Cd3d, Ms4a1); ...
     """
-    ids = np.fromiter((vocabulary.get(str(name), -1) for name in names), dtype=np.int32, count=len(names))
-    match = GeneMatch(tuple(str(name) for name in names), ids)
-    if match.n_matched == 0:
-        raise DatasetError(_no_overlap(match.names, vocabulary))
-    return match
+    texts = tuple(map(str, names))
+    ids = np.fromiter((vocabulary.get(name, -1) for name in texts), dtype=np.int32, count=len(texts))
+    covered = None
+    if totals is not None and totals.sum() > 0:
+        covered = float(totals[ids >= 0].sum() / totals.sum())
+    match = GeneMatch(texts, ids, covered)
+    return GeneMatch(texts, ids, covered, _cause(match, vocabulary)) if match.severity and texts else match
 
 
-def _no_overlap(names: tuple[str, ...], vocabulary: Mapping[str, int]) -> str:
-    seen = ", ".join(names[:3])
-    text = f"none of the {len(names):,} genes is in the checkpoint's vocabulary (seen: {seen}). "
-    if looks_like_ensembl(names):
-        return text + (
-            "They look like Ensembl ids, and the vocabulary holds gene symbols: put the symbols into "
-            "adata.var_names first, for example adata.var_names = adata.var['gene_name']."
+def _cause(match: GeneMatch, vocabulary: Mapping[str, int]) -> Cause:
+    return (
+        _of_species(match.names)
+        or _other_spelling(match, vocabulary)
+        or _no_symbols(match)
+        or _targeted(match)
+        or _other_organ(match)
+        or Cause(
+            f"The names (seen: {_seen(match.unmatched)}) are none that it knows",
+            "It holds human gene symbols such as CD3D, MS4A1, LYZ: put those into the names of the genes.",
         )
-    if any(name.upper() in vocabulary for name in names[:500]):
-        return text + "In upper case some of them would match: human gene symbols are upper case."
-    return text + "The vocabulary holds human gene symbols such as CD3D, MS4A1, LYZ."
+    )
+
+
+def _seen(names: Sequence[str]) -> str:
+    return ", ".join(names[:3])
+
+
+def _of_species(names: Sequence[str]) -> Cause | None:
+    """Ensembl ids, which say of which species they are."""
+    if not looks_like_ensembl(names):
+        return None
+    found = [matched[1] for name in names if (matched := re.match(r"ENS([A-Z]{0,4})[GT]\d", name))]
+    code = max(set(found), key=found.count)
+    species = _SPECIES.get(code, f"other species' (ENS{code}G)")
+    words = f"The names look like {species} Ensembl ids ({_seen(names)}), and the vocabulary holds human gene symbols"
+    if code:
+        return Cause(words, "Cells of another species need a checkpoint of their own, or genes mapped to human ones.")
+    return Cause(
+        words,
+        "Put the symbols into a column of var and load with gene_column=..., or put them into adata.var_names.",
+    )
+
+
+def _other_spelling(match: GeneMatch, vocabulary: Mapping[str, int]) -> Cause | None:
+    """What, done to the names, makes many of them known."""
+    if _clear_gain(match, vocabulary, str.upper):
+        return _lower_case(match.unmatched)
+    for words, pattern, text in (*_CHANGES, *_common_beginning(match.unmatched)):
+        if _clear_gain(match, vocabulary, lambda name: re.sub(pattern, text, name)):  # noqa: B023 - called at once
+            return Cause(
+                f"The names {words} ({_seen(match.unmatched)}); without that many are human symbols",
+                "Mend the names and load again.",
+                f".str.replace({pattern!r}, {text!r}, regex=True)",
+            )
+    return None
+
+
+def _common_beginning(names: Sequence[str]) -> list[tuple[str, str, str]]:
+    if len(names) < 2:
+        return []
+    first, last = min(names), max(names)  # what these share all share
+    n = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    shared = re.match(r".*[-_:|. ]", first[:n])
+    return [(f"all begin with {shared[0]!r}", f"^{re.escape(shared[0])}", "")] if shared else []
+
+
+def _clear_gain(match: GeneMatch, vocabulary: Mapping[str, int], change: Callable[[str], str]) -> bool:
+    """Whether a change makes at least twice as many names known, and a twentieth of all."""
+    known = match.n_matched + sum(change(name) in vocabulary for name in match.unmatched)
+    return known > 2 * match.n_matched and known - match.n_matched >= max(1, len(match.names) / 20)
+
+
+def _lower_case(names: Sequence[str]) -> Cause:
+    small = sum(name == name.lower() for name in names) > len(names) / 2
+    words = "in lower case" if small else "in title case, as mouse genes are written"
+    return Cause(
+        f"The names are {words} ({_seen(names)}); in upper case many are human symbols",
+        "The vocabulary holds human genes. Cells of a mouse need a checkpoint of their own, or genes mapped to their "
+        "human orthologues; upper case is right for human cells only.",
+        ".str.upper()",
+    )
+
+
+def _no_symbols(match: GeneMatch) -> Cause | None:
+    for pattern, words in _PATTERNS:
+        if sum(bool(pattern.fullmatch(name)) for name in match.unmatched) > len(match.names) / 2:
+            return Cause(
+                f"The names {words} ({_seen(match.unmatched)}), and the vocabulary holds symbols such as CD3D",
+                "Put the symbols into a column of var and load with gene_column=..., or put them into adata.var_names.",
+            )
+    return None
+
+
+def _targeted(match: GeneMatch) -> Cause | None:
+    n, n_all = match.n_matched, len(match.names)
+    if n_all >= PANEL or n < n_all / 2:
+        return None
+    return Cause(
+        f"The names are human symbols; the data set has only {n_all:,} genes, as targeted panels have",
+        "Nothing is to be mended: the encoder sees little of each cell, so a baseline on the same genes may do better.",
+    )
+
+
+def _other_organ(match: GeneMatch) -> Cause | None:
+    symbols = sum(bool(re.fullmatch(r"[A-Z][A-Z0-9orf.-]*", name)) for name in match.unmatched)
+    if symbols <= len(match.unmatched) / 2 or match.n_matched < HARDLY_MATCHED:
+        return None
+    return Cause(
+        f"The other names look like human symbols ({_seen(match.unmatched)}) that this checkpoint has not learned",
+        "Use a checkpoint that knows them, such as whole-human (frostline checkpoints download whole-human).",
+    )

@@ -11,6 +11,7 @@ from frostline.columns import columns_of
 from frostline.datasets import Dataset, cell_prefix
 from frostline.errors import DatasetError
 from frostline.genes import looks_like_ensembl
+from frostline.words import renaming, spellings, usual
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,6 +69,7 @@ def join_datasets(train: Dataset, test: Dataset, *, name: str | None = None) -> 
         train.group_key or test.group_key,
         tuple(dict.fromkeys((*train.notes, *test.notes, f"{sets[0]} trains and {sets[1]} tests, on the {kept}."))),
         sets=sets,
+        set_columns=tuple((data.label_key, data.group_key) for data in (train, test)),
         origin=np.concatenate([np.repeat(set_name, len(data)) for set_name, data in pair]),
         given={**train.given, "test_label_key": test.label_key, **{f"test_{k}": v for k, v in test.given.items()}},
         evidence=" / ".join(dict.fromkeys(filter(None, (train.evidence, test.evidence)))),
@@ -94,8 +96,17 @@ def _refuse_foreign_labels(train: Dataset, test: Dataset, sets: tuple[str, str])
         raise DatasetError(
             f"the two data sets share {len(shared)} label(s), and two are needed; column {train.label_key!r} of "
             f"{sets[0]!r} has {', '.join(ours)}; column {test.label_key!r} of {sets[1]!r} has {', '.join(theirs)}. "
-            "Give the same cell types the same names first"
+            f"Give the same cell types the same names first{_respelled(train, test, sets)}"
         )
+
+
+def _respelled(train: Dataset, test: Dataset, sets: tuple[str, str]) -> str:
+    """Line of code for labels of the second set that the first one spells otherwise."""
+    # the first set's names count for more, so that they are the ones to keep
+    counts = dict.fromkeys(test.labels.tolist(), 1) | dict.fromkeys(train.labels.tolist(), 2)
+    kept = {name: usual(names) for names in spellings(counts) for name in names}
+    here = {name: kept[name] for name in dict.fromkeys(test.labels.tolist()) if kept.get(name, name) != name}
+    return f": `{renaming(test.label_key, here)}` for {sets[1]!r}" if here else ""
 
 
 def _joined_obs(train: Dataset, test: Dataset, sets: tuple[str, str]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from frostline.checkpoints import load_checkpoint
+from frostline.checkpoints import CHECKPOINTS, find_folder, load_checkpoint
 from frostline.datasets import DATASETS, Dataset, load_dataset, refuse_unknown_source
 from frostline.errors import FrostlineError, unknown
 from frostline.joining import join_datasets
@@ -18,7 +18,7 @@ from frostline.lists import list_of
 from frostline.profiles import get_profile
 from frostline.records import Record
 from frostline.splits import KINDS, Split, split
-from frostline.strategies import Strategy, build
+from frostline.strategies import Strategy, build, checkpoint_of
 
 VALUES = (str, int, float, list, tuple, dict, set, Path, NoneType)
 """What a notebook's upper-case variable must hold to be taken for a parameter, right or wrong."""
@@ -43,6 +43,8 @@ class RunSettings(BaseModel):
     """Column of obs with the labels; empty takes the registered data set's own."""
     layer: str = ""
     """raw, a key of layers, or empty for the data set's own choice (X for a path)."""
+    gene_column: str = ""
+    """Column of var with the gene symbols, var_names for the names themselves; empty: found, where it is needed."""
     group_key: str = ""
     """Column of obs with donors, batches or studies; empty: the registered data set's own, or none."""
     test_dataset: str = ""
@@ -51,12 +53,14 @@ class RunSettings(BaseModel):
     """Its column of labels; empty: the same as of the first, or the registered data set's own."""
     test_layer: str = ""
     """Its layer; empty for its own choice."""
+    test_gene_column: str = ""
+    """Its column of var with the gene symbols; empty: found, where it is needed."""
     split: str = ""
     """stratified, group or cross; empty: cross with a second data set, group with a group column, else stratified."""
-    checkpoint: str = "mini"
-    """A registered name or a folder in the official layout."""
     strategies: list[str] = Field(default_factory=lambda: ["pca_logistic", "frozen_probe", "head", "lora"])
     """Names of strategies."""
+    checkpoint: str = "mini"  # after the strategies, which say whether it is used
+    """A registered name or a folder in the official layout."""
     seed: int = Field(default=42, ge=0, lt=2**32)
     """Of the split and of all training."""
     repeats: int = Field(default=0, ge=0, le=100)
@@ -87,8 +91,12 @@ class RunSettings(BaseModel):
 
     @field_validator("checkpoint")
     @classmethod
-    def _known_checkpoint(cls, value: str) -> str:
-        load_checkpoint(value)
+    def _known_checkpoint(cls, value: str, info: ValidationInfo) -> str:
+        strategies = info.data.get("strategies")
+        if strategies is None or checkpoint_of(build(strategies, checkpoint=value)):
+            load_checkpoint(value)
+        elif value not in CHECKPOINTS:  # it need not be downloaded, but it must be one
+            find_folder(value)
         return value
 
     @field_validator("dataset", "test_dataset")
@@ -146,12 +154,18 @@ class RunSettings(BaseModel):
         >>> len(RunSettings().load())
         700
         """
-        keys = {"group_key": self.group_key or None, "layer": self.layer or None}
-        first = load_dataset(self.dataset, self.label_key or None, **keys)
+        first = load_dataset(
+            self.dataset,
+            self.label_key or None,
+            group_key=self.group_key or None,
+            layer=self.layer or None,
+            gene_column=self.gene_column or None,
+        )
         if not self.test_dataset:
             return first
         label_key = self.test_label_key or (None if self.test_dataset in DATASETS else first.label_key)
-        return join_datasets(first, load_dataset(self.test_dataset, label_key, layer=self.test_layer or None))
+        columns = {"layer": self.test_layer or None, "gene_column": self.test_gene_column or None}
+        return join_datasets(first, load_dataset(self.test_dataset, label_key, **columns))
 
     def splits(self, dataset: Dataset) -> list[Split]:
         """Draw the splits of all repeats.
@@ -246,6 +260,17 @@ class RunSettings(BaseModel):
             "split": self.split or kind,
             "repeats": self.repeats or get_profile(self.profile).repeats,
         }
+
+    @property
+    def used_checkpoint(self) -> str | None:
+        """The checkpoint, where a strategy starts from it; None where none does.
+
+        Examples
+        --------
+        >>> RunSettings().used_checkpoint, RunSettings(strategies=["pca_knn"]).used_checkpoint
+        ('mini', None)
+        """
+        return checkpoint_of(build(self.strategies, checkpoint=self.checkpoint))
 
     @classmethod
     def from_notebook(cls, names: Mapping[str, Any]) -> Self:

@@ -47,7 +47,10 @@ class Costs:
 
     def words(self, strategy: Strategy, dataset: Dataset, cuts: Sequence[Split]) -> str:
         """What is known of a strategy, for a reader."""
-        words = [f"{strategy.planned_parameters(cuts[0], dataset):,} trained parameters."]
+        try:
+            words = [f"{strategy.planned_parameters(cuts[0], dataset):,} trained parameters."]
+        except FrostlineError:  # of a checkpoint that is not here, as the estimate says
+            words = []
         found = self._found.get(strategy.name)
         if isinstance(found, Estimate):
             total = Estimate(found.seconds * len(cuts), found.at_most)

@@ -14,11 +14,11 @@ from frostline.checkpoints import load_checkpoint
 from frostline.checks import check
 from frostline.datasets import DATASETS, Dataset, load_dataset
 from frostline.errors import FrostlineError
-from frostline.genes import match_genes
 from frostline.panels.base import Panel, alert, at_most, replace_earlier, status, title
 from frostline.previews import Preview, anndatas, path_problem, preview, shown_columns
 from frostline.records import Finding
 from frostline.splits import split
+from frostline.vocabulary import overlap
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -306,13 +306,20 @@ class DataPanel(Panel):
     def _check_now(self, dataset: Dataset) -> None:
         """Say what to beware of, before anything is trained."""
         try:
-            found = check(dataset, split(dataset), self.checkpoint)
+            found = check(dataset, split(dataset), self._readable_checkpoint())
         except Exception as error:  # such as too few cells to split
             self._checks.value = alert(error, "The checks cannot be made")
             return
         if self.dataset is dataset:
             self.set_trait("findings", tuple(found))
             self._checks.value = findings_html(found)
+
+    def _readable_checkpoint(self) -> str | None:
+        """The checkpoint; None where it cannot be opened, as the line on the genes says."""
+        try:
+            return load_checkpoint(self.checkpoint).name
+        except FrostlineError:
+            return None
 
     def use_checkpoint(self, checkpoint: str) -> None:
         """Match the genes with another vocabulary, and check again."""
@@ -354,11 +361,11 @@ def _facts_html(dataset: Dataset, checkpoint: str) -> str:
 
 def _overlap(dataset: Dataset, checkpoint: str) -> str:
     try:
-        match = match_genes(dataset.genes, load_checkpoint(checkpoint).vocabulary)
+        match = overlap(dataset, load_checkpoint(checkpoint))
     except FrostlineError as error:
         return f"Checkpoint {checkpoint}: {error}"
     unknown = f"; not, for example, {', '.join(match.unmatched[:3])}" if match.unmatched else ""
-    return f"{match.n_matched:,} of {len(dataset.genes):,} genes are known to checkpoint {checkpoint}{unknown}."
+    return f"{match.counted(f'checkpoint {checkpoint}')}{unknown}."
 
 
 def findings_html(findings: tuple[Finding, ...] | list[Finding]) -> str:

@@ -25,7 +25,7 @@ from frostline.panels.rows import StrategyRow
 from frostline.profiles import get_profile
 from frostline.records import Record
 from frostline.splits import Split
-from frostline.strategies import STRATEGIES, ProbeObsm, Strategy, build
+from frostline.strategies import STRATEGIES, ProbeObsm, Strategy, build, checkpoint_of
 
 MAP = 2
 """Columns of what is a picture of an embedding, such as X_umap, and no embedding to classify from."""
@@ -90,8 +90,10 @@ class RunPanel(Panel):
         repeats: int | None = None,
     ) -> None:
         get_profile(profile)
-        load_checkpoint(checkpoint)
-        self._first = [each.name for each in build(strategies, profile=profile, checkpoint=checkpoint)]
+        first = build(strategies, profile=profile, checkpoint=checkpoint)
+        if checkpoint_of(first):
+            load_checkpoint(checkpoint)
+        self._first = [each.name for each in first]
         self._job: Job | None = None
         self._thread: threading.Thread | None = None
         self._cancel = threading.Event()
@@ -214,7 +216,8 @@ class RunPanel(Panel):
     def _plan(self) -> None:
         """Count parameters, time a few cells, and look for what is on disk, beside the notebook's thread."""
         try:
-            load_checkpoint(self._controls.checkpoint.value)
+            if self.chosen and checkpoint_of(self._controls.build(self.chosen)):
+                load_checkpoint(self._controls.checkpoint.value)
             strategies = self._controls.build(list(self._rows))
             self._advanced.offer(strategies)
             strategies = self._advanced.applied(strategies)

@@ -79,6 +79,17 @@ def _build_one(name: str, profile: Profile, checkpoint: str) -> Strategy:
     return strategy.option(text) if colon else strategy
 
 
+def checkpoint_of(strategies: Sequence[Strategy]) -> str | None:
+    """Name the checkpoint that strategies of one run start from; None where none starts from one.
+
+    Examples
+    --------
+    >>> checkpoint_of(build(["pca_logistic"])), checkpoint_of(build(["pca_logistic", "head"]))
+    (None, 'mini')
+    """
+    return next((str(each.parameters["checkpoint"]) for each in strategies if "checkpoint" in each.parameters), None)
+
+
 def load(folder: Path) -> Strategy:
     """Load a fitted strategy of any kind from the folder it was saved to."""
     kind = json.loads((folder / "strategy.json").read_text(encoding="utf-8"))["strategy"]
@@ -104,5 +115,6 @@ __all__ = [
     "ProbeObsm",
     "Strategy",
     "build",
+    "checkpoint_of",
     "load",
 ]
