@@ -19,6 +19,7 @@ LAYERS = (
     "errors",
     "escaping",
     "scratch",
+    "bounds",
     "monitor",
     "memory",
     "records",

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from frostline import __version__
+from frostline.bounds import SEED, TOKENS
 from frostline.errors import Cancelled, FrostlineError
 
 if TYPE_CHECKING:
@@ -192,8 +193,10 @@ def embed(
     source: Annotated[Path, typer.Argument(metavar="IN.h5ad", help="Cells; X holds counts or log-values.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="OUT.npy, or OUT.h5ad with obsm['X_scGPT'].")],
     checkpoint: Annotated[str, typer.Option(help="Name or folder of a checkpoint.")] = "mini",
-    seed: Annotated[int, typer.Option(help="Of the draws among tied bins.")] = 0,
-    max_length: Annotated[int, typer.Option(help="Longest sequence, <cls> included.")] = 1200,
+    seed: Annotated[int, typer.Option(min=SEED.low, max=SEED.high, help="Of the draws among tied bins.")] = 0,
+    max_length: Annotated[
+        int, typer.Option(min=TOKENS.low, max=TOKENS.high, help="Longest sequence of tokens, <cls> included.")
+    ] = 1200,
 ) -> None:
     """Embed cells with a frozen encoder."""
     import numpy as np
@@ -245,6 +248,22 @@ def _progress_bar() -> Iterator[tuple[Progress, TaskID]]:
 
 def _advance(bar: Progress, task: TaskID) -> Callable[[float, str], None]:
     return lambda fraction, message: bar.update(task, completed=fraction, description=message)
+
+
+@app.command("strategies")
+def list_strategies(name: Annotated[str | None, typer.Argument(help="Name of a strategy.")] = None) -> None:
+    """List the strategies; of one, its hyper-parameters with default, bounds, unit and meaning."""
+    from frostline.strategies import STRATEGIES, parameter_table
+
+    if name is None:
+        for kind in STRATEGIES.values():
+            print(f"{kind.name}\n    {kind.title}: trains {kind.trains}")
+        return
+    table = parameter_table(name)
+    for field, row in table.iterrows():
+        print(f"{field} = {row['default']}\n    {row['meaning']}\n    {row['bounds']} ({row['unit']})")
+    if table.empty:
+        print(f"{name} has no hyper-parameters")
 
 
 checkpoints_app = typer.Typer(no_args_is_help=True, help="The checkpoints that frostline knows.")

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from frostline.bounds import SEED, TOKENS
 from frostline.checkpoints import Checkpoint, load_checkpoint
 from frostline.datasets import Dataset, refuse_bad_values
 from frostline.errors import DatasetError
@@ -237,6 +238,7 @@ def embed(
     """
     from scipy import sparse
 
+    seed, max_length = SEED.hold("seed", seed), TOKENS.hold("max_length", max_length)
     if adata.X is None:
         raise DatasetError("this AnnData has no X; put the values to embed there")
     opened = load_checkpoint(checkpoint)
