@@ -83,7 +83,7 @@ class Whole(Domain):
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise _wrong_type(value)
         if not self.low <= value <= self.high:
-            raise FrostlineError(f"is {_shown(value)}")
+            raise FrostlineError(f"is {shown(value)}")
         return int(value)
 
 
@@ -110,7 +110,7 @@ class Real(Domain):
             raise _wrong_type(value)
         # compared before it is converted: a long int is no float, and NaN lies between no two numbers
         if not self.low <= value <= self.high or (self.below and float(value) >= self.high):
-            raise FrostlineError(f"is {_shown(value)}")
+            raise FrostlineError(f"is {shown(value)}")
         return float(value)
 
 
@@ -140,7 +140,7 @@ class Text(Domain):
         if not value.strip():
             raise FrostlineError("is empty")
         if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise FrostlineError(f"is {_shown(value)}, which no file can hold")
+            raise FrostlineError(f"is {shown(value)}, which no file can hold")
         return str.__str__(value)
 
 
@@ -164,9 +164,9 @@ class Several(Domain):
         if isinstance(value, str) or not isinstance(value, Sequence):
             raise _wrong_type(value)
         if not value or any(not isinstance(name, str) or name not in self.known for name in value):
-            raise FrostlineError(f"is {_shown(tuple(value))}")
+            raise FrostlineError(f"is {shown(tuple(value))}")
         if len(set(value)) < len(value):
-            raise FrostlineError(f"is {_shown(tuple(value))}, which names one of them twice")
+            raise FrostlineError(f"is {shown(tuple(value))}, which names one of them twice")
         return tuple(map(str.__str__, value))
 
 
@@ -209,13 +209,13 @@ def hold_fields(instance: Any, owner: str) -> None:
 
 
 def _wrong_type(value: object) -> FrostlineError:
-    return FrostlineError(f"is {_shown(value)} of type {type(value).__name__}")
+    return FrostlineError(f"is {shown(value)} of type {type(value).__name__}")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Value as Python writes it, short and on one line."""
     try:
-        text = one_line(repr(value))
+        text = one_line(repr(value)[: 4 * _SHOWN])
     except Exception:  # an int of thousands of digits, or an object that cannot be shown
         return "too long or strange to be shown"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
