@@ -37,6 +37,7 @@ LAYERS = (
     "weight_files",
     "layouts",
     "checkpoints",
+    "sources",
     "downloads",
     "embedding",
     "checks",

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from frostline.model import Encoder, EncoderConfig
 
 WEIGHTS = ("model.safetensors", "best_model.pt")
+FILES = ("args.json", "vocab.json", "best_model.pt")
+"""Of an official checkpoint, as they are downloaded."""
+ORIGIN = "origin.json"
 OTHER_WEIGHTS = (".bin", ".ckpt", ".pth", ".pt", ".safetensors", ".h5", ".msgpack")
 RECORD = "sha256.json"
 CORPUS_GENES = "corpus_genes.csv"
@@ -41,6 +44,19 @@ MOST_NAMES = 20
 
 
 @dataclass(frozen=True)
+class Pin:
+    """What is publicly known of a file."""
+
+    sha256: str
+    size: int | None = None
+    """In bytes, where it is known."""
+    seen: str = ""
+    """Where the sha256 stands."""
+    gate: bool = True
+    """Refuse a file that is another one; else only say so."""
+
+
+@dataclass(frozen=True)
 class CheckpointSpec:
     """One known checkpoint."""
 
@@ -50,21 +66,55 @@ class CheckpointSpec:
     """Size of the weights."""
     folder: Path | None = None
     """Where it is, for one that is installed with the package."""
+    hub: tuple[str, ...] = ()
+    """Repositories of the Hugging Face Hub, for one that is downloaded; tried in this order."""
     drive_folder: str | None = None
-    """Id of its Google Drive folder, for one that is downloaded."""
+    """Id of its Google Drive folder, tried last."""
+    pins: Mapping[str, Pin] = field(default_factory=dict)
+    """File -> what is publicly known of it."""
     overlaps: Mapping[str, str] = field(default_factory=dict)
     """Data set -> what must be said of results on it, since pre-training may have seen its like."""
 
     @property
-    def source(self) -> str:
-        """Where it comes from."""
-        if self.drive_folder is None:
-            return "installed with frostline"
-        return f"https://drive.google.com/drive/folders/{self.drive_folder}"
+    def sources(self) -> tuple[str, ...]:
+        """Where it comes from, in the order in which it is tried."""
+        hubs = tuple(f"https://huggingface.co/{name}" for name in self.hub)
+        drive = (f"https://drive.google.com/drive/folders/{self.drive_folder}",) if self.drive_folder else ()
+        return hubs + drive
+
+    @property
+    def gates(self) -> dict[str, Pin]:
+        """Files that are refused when they are not the known ones."""
+        return {file: pin for file, pin in self.pins.items() if pin.gate}
+
+    def trust(self, file: str, sha256: str | None = None) -> str:
+        """Why a downloaded file is trusted, in words; with its sha256, whether it is the known one."""
+        pin = self.pins.get(file)
+        if pin is None:
+            return "no public sha256: trusted as it was first downloaded"
+        if sha256 is None or sha256 == pin.sha256:
+            return f"sha256 {pin.seen}" + ("" if pin.gate else ", a hint: mirrors add keys")
+        return f"differs from the sha256 that is {pin.seen}; mirrors add keys"
+
+    @property
+    def offline_way(self) -> str:
+        """What to do without a network."""
+        return (
+            f"Without a network, fetch {', '.join(FILES)} elsewhere into one folder, from {' or '.join(self.sources)}, "
+            "and pass its path, or use 'mini'"
+        )
 
 
-def _official(name: str, description: str, drive_folder: str) -> CheckpointSpec:
-    return CheckpointSpec(name, f"official scGPT, {description}", 205, drive_folder=drive_folder)
+def _official(
+    name: str, description: str, drive_folder: str, *, hub: tuple[str, ...] = (), pins: Mapping[str, Pin] | None = None
+) -> CheckpointSpec:
+    hub = (*hub, f"perturblab/scgpt-{'human' if name == 'whole-human' else name}")
+    return CheckpointSpec(
+        name, f"official scGPT, {description}", 205, hub=hub, drive_folder=drive_folder, pins=pins or {}
+    )
+
+
+_SIX = "public, seen in six independent places"
 
 
 # The official model zoo as listed in scGPT's README; one size, since all share architecture and vocabulary.
@@ -79,15 +129,46 @@ CHECKPOINTS = {
             folder=Path(__file__).parent / "data" / "mini",
             overlaps={"pbmc68k-reduced": "The checkpoint mini was pre-trained on other cells of the same donor."},
         ),
-        _official("whole-human", "33 million normal human cells (recommended)", "1oWh_-ZRdhtoGQ2Fw24HP41FgLoomVo-y"),
+        _official(
+            "whole-human",
+            "33 million normal human cells (recommended)",
+            "1oWh_-ZRdhtoGQ2Fw24HP41FgLoomVo-y",
+            hub=("u-cellm/scGPT-whole-human", "wanglab/scGPT-human"),
+            pins={
+                "best_model.pt": Pin(
+                    "6cb5d451ab5c4b33eb673adbe4fddc61d2389df1b89b7651a9fe2e557572b922", 205_385_258, _SIX
+                ),
+                "vocab.json": Pin("acca93d114ca62c3f0f50debbd23e8c87f0714f4737764454f6b2b13f2e8580f", seen=_SIX),
+                "args.json": Pin(
+                    "c18e075e018140cb8b2d9029387b9de26607a5ce6a8ccabd6ead70cd76b95d60", seen=_SIX, gate=False
+                ),
+            },
+        ),
         _official(
             "continual-pretrained",
             "whole-human, continued with cell type labels for zero-shot embeddings",
             "1_GROJTzXiAV8HB4imruOTk6PEGuNOcgB",
+            pins={
+                "best_model.pt": Pin(
+                    "ad0252a1971e0cd619b7116dbab3177432236c4537225d54280a2aa7e5fe402a",
+                    207_861_754,
+                    "public, seen in one place only: unconfirmed",
+                )
+            },
         ),
         _official("brain", "13.2 million brain cells", "1vf1ijfQSk7rGdDGpBntR5bi5g6gNt-Gx"),
         _official("blood", "10.3 million blood and bone marrow cells", "1kkug5C7NjvXIwQGGaGoqXTk_Lb_pDrBU"),
-        _official("heart", "1.8 million heart cells", "1GcgXrd7apn6y4Ze_iSCncskX3UsWPY2r"),
+        _official(
+            "heart",
+            "1.8 million heart cells",
+            "1GcgXrd7apn6y4Ze_iSCncskX3UsWPY2r",
+            pins={
+                "best_model.pt": Pin(
+                    "23b4c43f403a4069e3acaa2a11c9a7be971b14e3c363739a6c4d24651c3feee7",
+                    seen="public, seen in two places",
+                )
+            },
+        ),
         _official("lung", "2.1 million lung cells", "16A1DJ30PT6bodt4bWLa4hpS7gbWZQFBG"),
         _official("kidney", "814 thousand kidney cells", "1S-1AR65DF120kNFpEbWCvRHPhpkGK3kK"),
         _official("pan-cancer", "5.7 million cells of various cancers", "13QzLHilYUd0v3HTwa_9n4G4yEF-hdkqa"),
@@ -213,8 +294,7 @@ def find_folder(name: str | Path) -> Path:
     if not folder.is_dir():
         raise CheckpointError(
             f"checkpoint {spec.name!r} is not downloaded ({spec.megabytes} MB): run "
-            f"frostline checkpoints download {spec.name}. Without a network, fetch the folder {spec.source} "
-            "elsewhere and pass its path, or use 'mini'"
+            f"frostline checkpoints download {spec.name}. {spec.offline_way}"
         )
     return folder
 

@@ -272,24 +272,31 @@ app.add_typer(checkpoints_app, name="checkpoints")
 
 @checkpoints_app.command("list")
 def list_checkpoints() -> None:
-    """List the checkpoints: name, whether it is here, size, what it is, where it comes from."""
-    from frostline.checkpoints import CHECKPOINTS, cache_folder
+    """List the checkpoints: name, whether it is here, size, what it is, where it is from, why it is trusted."""
+    from frostline.checkpoints import CHECKPOINTS, FILES, cache_folder
 
     for spec in CHECKPOINTS.values():
         here = spec.folder is not None or (cache_folder() / spec.name).is_dir()
         print(f"{spec.name}  [{'here' if here else 'not downloaded'}, {spec.megabytes} MB]")
-        print(f"    {spec.description}\n    {spec.source}")
+        print(f"    {spec.description}")
+        for source in spec.sources or (spec.folder,):
+            print(f"    {source}")
+        for file in FILES if spec.sources else ():
+            print(f"    {file}: {spec.trust(file)}")
 
 
 @checkpoints_app.command()
 def download(name: str) -> None:
     """Download a checkpoint into the cache; interrupted, the same command goes on."""
     from frostline.downloads import download as fetch
+    from frostline.downloads import origin
     from frostline.monitor import Monitor
 
     with _progress_bar() as (bar, task):
         folder = fetch(name, monitor=Monitor(progress=_advance(bar, task)))
         bar.update(task, completed=1.0, description=name)
+    for what, told in origin(name).items():
+        print(f"{what}: {told}", file=sys.stderr)
     print(folder)
 
 
@@ -297,6 +304,7 @@ def download(name: str) -> None:
 def verify(name: Annotated[str, typer.Argument(help="Name or folder.")]) -> None:
     """Compare a checkpoint with the sha256 recorded at its download, and load it strictly."""
     from frostline.checkpoints import load_checkpoint
+    from frostline.downloads import origin
     from frostline.downloads import verify as damages
 
     problems = damages(name)
@@ -305,6 +313,8 @@ def verify(name: Annotated[str, typer.Argument(help="Name or folder.")]) -> None
     if problems:
         raise typer.Exit(1)
     print(f"{name}: {load_checkpoint(name).encoder().load_report}")
+    for file, trust in origin(name).items():
+        print(f"    {file}: {trust}")
 
 
 @checkpoints_app.command("path")
