@@ -1,7 +1,11 @@
-"""Downloads of official checkpoints, against a local server that answers as Google Drive does."""
+"""Downloads of official checkpoints, against local servers that answer as Google Drive and the Hub do."""
 
+import dataclasses
+import hashlib
+import io
 import json
 import threading
+import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -9,10 +13,11 @@ import pytest
 import requests
 import torch
 
-from frostline import checkpoints, downloads
-from frostline.checkpoints import CHECKPOINTS, load_checkpoint, official_state, save_checkpoint
-from frostline.errors import CheckpointError
+from frostline import checkpoints, downloads, sources
+from frostline.checkpoints import CHECKPOINTS, Pin, load_checkpoint, official_state, save_checkpoint
+from frostline.errors import Cancelled, CheckpointError
 from frostline.model import Encoder, EncoderConfig
+from frostline.monitor import Monitor
 
 NAME = "heart"
 IDS = {name: f"{name.split('.')[0]:x<28}" for name in downloads.FILES}  # Drive's ids have 25 characters or more
@@ -47,7 +52,7 @@ class Drive:
                 drive.answer(self)
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
@@ -114,6 +119,7 @@ def drive(official_files, monkeypatch, tmp_path):
 
     monkeypatch.setattr(requests.Session, "request", request)
     monkeypatch.setenv("FROSTLINE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(CHECKPOINTS, NAME, dataclasses.replace(CHECKPOINTS[NAME], hub=(), pins={}))
     yield server
     server.server.shutdown()
     server.thread.join()
@@ -127,6 +133,7 @@ def test_a_download_is_complete_recorded_and_loads_by_name(drive):
         "args.json",
         "best_model.pt",
         "model.safetensors",
+        "origin.json",
         "sha256.json",
         "vocab.json",
     ]
@@ -155,7 +162,7 @@ def test_two_at_once_download_once(drive):
 
 
 def test_an_interrupted_download_is_kept_and_resumed(drive, official_files, monkeypatch):
-    monkeypatch.setattr(downloads, "RETRIES", 0)
+    monkeypatch.setattr(sources, "RETRIES", 0)
     half = len(official_files["best_model.pt"]) // 2
     drive.cut_after["best_model.pt"] = half
     with pytest.raises(CheckpointError, match="goes on from there"):
@@ -229,14 +236,285 @@ def test_without_a_network_the_error_has_the_offline_way(monkeypatch, tmp_path):
 
     monkeypatch.setattr(requests.Session, "request", refuse)
     monkeypatch.setenv("FROSTLINE_CACHE", str(tmp_path))
-    with pytest.raises(CheckpointError, match=r"no route.*drive/folders/1GcgXrd7apn6.*pass its path, or use 'mini'"):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    started = time.perf_counter()
+    with pytest.raises(CheckpointError, match=r"no route.*drive/folders/1oWh_.*pass its path, or use 'mini'") as caught:
+        downloads.download("whole-human")
+    assert time.perf_counter() - started < 5
+    told = str(caught.value)
+    assert "https://huggingface.co/u-cellm/scGPT-whole-human (args.json: " in told
+    assert "wanglab/scGPT-human (" not in told  # the same host would not answer either
+    assert "fetch args.json, vocab.json, best_model.pt elsewhere into one folder, from https://huggingface.co/" in told
+    assert not list((tmp_path / "checkpoints").glob("*whole-human*/*"))
+
+
+def test_who_is_offline_by_choice_is_not_asked_for_a_connection(monkeypatch, tmp_path, drive):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(CheckpointError, match=r"while HF_HUB_OFFLINE is set; unset it\. Without a network, fetch"):
         downloads.download(NAME)
+    assert drive.served == []
 
 
 def test_a_checkpoint_that_is_not_downloaded_says_how_to(monkeypatch, tmp_path):
     monkeypatch.setenv("FROSTLINE_CACHE", str(tmp_path))
     with pytest.raises(CheckpointError, match=r"frostline checkpoints download whole-human\. Without a network"):
         load_checkpoint("whole-human")
+
+
+class HubStandIn:
+    """Repositories of the Hub: metadata on HEAD, bytes and byte ranges on GET."""
+
+    COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+    def __init__(self):
+        self.repositories, self.served, self.cut_after, self.headers = {}, [], {}, []
+        self.lengths, self.sent = {}, {}
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_):
+                pass
+
+            def do_HEAD(self):
+                hub.answer(self, body=False)
+
+            def do_GET(self):
+                hub.answer(self, body=True)
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def answer(self, handler, *, body):
+        self.headers.append({key.lower(): value for key, value in handler.headers.items()})
+        repository, _, file = handler.path.lstrip("/").partition("/resolve/main/")
+        content = self.repositories.get(repository, {}).get(file)
+        if content is None:
+            handler.send_response(404)
+            handler.send_header("X-Error-Code", "EntryNotFound" if repository in self.repositories else "RepoNotFound")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return
+        wanted = handler.headers.get("Range")
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        handler.send_response(206 if wanted else 200)
+        handler.send_header("X-Repo-Commit", self.COMMIT)
+        digest = hashlib.sha256(content).hexdigest() if file.endswith(".pt") else hashlib.sha1(content).hexdigest()
+        handler.send_header("ETag", f'"{digest}"')
+        size = self.lengths.get(file, len(content))
+        if file.endswith(".pt"):
+            handler.send_header("X-Linked-Size", str(size))
+            handler.send_header("X-Linked-ETag", f'"{digest}"')
+        handler.send_header("Content-Length", str(size - start))
+        if wanted:
+            handler.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
+        handler.end_headers()
+        if body:
+            self.served.append((repository, file, start))
+            sent, cut = self.sent.get(file, content), self.cut_after.pop(file, None)
+            handler.wfile.write(sent[start : start + cut] if cut else sent[start:])
+            handler.close_connection = bool(cut)
+
+    def fetched(self, file):
+        return [start for _, served, start in self.served if served == file]
+
+
+FIRST, SECOND = "one/scgpt", "two/scgpt"
+
+
+@pytest.fixture
+def hub(official_files, drive, monkeypatch):
+    """Two repositories that go before the stand-in of Drive, small pieces, and a token that nobody may see."""
+    server = HubStandIn()
+    server.repositories = {FIRST: dict(official_files), SECOND: dict(official_files)}
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100_000)
+    monkeypatch.setitem(CHECKPOINTS, NAME, dataclasses.replace(CHECKPOINTS[NAME], hub=(FIRST, SECOND)))
+    yield server
+    server.server.shutdown()
+    server.thread.join()
+    server.server.server_close()
+
+
+def pin(monkeypatch, file, content, **known):
+    """Make the sha256 of a file publicly known."""
+    pins = {file: Pin(hashlib.sha256(content).hexdigest(), seen="public, seen in a test", **known)}
+    monkeypatch.setitem(CHECKPOINTS, NAME, dataclasses.replace(CHECKPOINTS[NAME], pins=pins))
+
+
+def flipped(content):
+    changed = bytearray(content)
+    changed[len(changed) // 2] ^= 1
+    return bytes(changed)
+
+
+class TestHub:
+    def test_the_first_source_that_has_all_files_is_enough(self, hub, drive, official_files):
+        folder = downloads.download(NAME)
+        assert all((folder / name).read_bytes() == content for name, content in official_files.items())
+        assert hub.served == [(FIRST, name, 0) for name in downloads.FILES]
+        assert drive.served == []
+        assert downloads.verify(NAME) == []
+        assert downloads.origin(NAME)["source"] == f"https://huggingface.co/{FIRST}"
+        assert downloads.origin(NAME)["best_model.pt"] == "no public sha256: trusted as it was first downloaded"
+        assert [path.name for path in folder.parent.iterdir() if "partial" in path.name] == []
+
+    def test_no_token_no_cookie_and_no_list_of_what_is_installed_is_sent(self, hub):
+        downloads.download(NAME)
+        assert hub.headers
+        for headers in hub.headers:
+            assert not {"authorization", "cookie"} & set(headers)
+            assert headers["user-agent"].startswith("frostline/")
+            assert "torch" not in str(headers)
+
+    def test_sources_are_tried_in_order_and_each_failure_is_told(self, hub, drive):
+        del hub.repositories[FIRST]
+        del hub.repositories[SECOND]["vocab.json"]
+        told = []
+        downloads.download(NAME, monitor=Monitor(lambda _, message: told.append(message)))
+        assert downloads.origin(NAME)["source"].startswith("https://drive.google.com/")
+        failures = [message for message in told if "trying the next source" in message]
+        assert [FIRST in failures[0], SECOND in failures[1], len(failures)] == [True, True, 2]
+        assert downloads.origin(NAME)["not from"] == "; ".join(message.split("; trying")[0] for message in failures)
+        assert "vocab.json" in failures[1]
+
+    def test_when_all_fail_every_source_and_its_reason_is_told(self, hub, drive):
+        hub.repositories = {FIRST: {}}
+        del drive.files["best_model.pt"]
+        with pytest.raises(CheckpointError) as caught:
+            downloads.download(NAME)
+        told = str(caught.value)
+        for source, reason in ((FIRST, "404"), (SECOND, ""), ("drive.google.com", "the folder lacks best_model.pt")):
+            assert reason in told.split(source, 1)[1]
+        assert "\n" not in told
+
+    def test_a_connection_that_breaks_goes_on_by_itself(self, hub):
+        hub.cut_after["best_model.pt"] = 1_000_000
+        downloads.download(NAME)
+        assert hub.fetched("best_model.pt") == [0, 1_000_000]
+        assert downloads.verify(NAME) == []
+
+    def test_what_was_cancelled_is_resumed_by_the_next_attempt(self, hub):
+        seen = []
+
+        def heard(fraction, message):
+            seen.append(message)
+            if "best_model" in message and fraction > 0.4:
+                raise Cancelled(message)
+
+        with pytest.raises(Cancelled):
+            downloads.download(NAME, monitor=Monitor(heard))
+        downloads.download(NAME)
+        first, second = hub.fetched("best_model.pt")
+        assert (first, second > 500_000) == (0, True)
+        assert hub.fetched("vocab.json") == [0]
+        assert downloads.verify(NAME) == []
+
+    def test_what_changed_at_the_source_meanwhile_is_not_resumed(self, hub, official_files):
+        def heard(fraction, message):
+            if "best_model" in message and fraction > 0.4:
+                raise Cancelled(message)
+
+        with pytest.raises(Cancelled):
+            downloads.download(NAME, monitor=Monitor(heard))
+        torch.manual_seed(1)
+        state = torch.load(io.BytesIO(official_files["best_model.pt"]), weights_only=True)
+        written = io.BytesIO()
+        torch.save({name: tensor + 1 for name, tensor in state.items()}, written)
+        hub.repositories[FIRST]["best_model.pt"] = content = written.getvalue()
+        folder = downloads.download(NAME)
+        assert hub.fetched("best_model.pt") == [0, 0]
+        assert (folder / "best_model.pt").read_bytes() == content
+
+    def test_one_flipped_byte_is_refused_deleted_and_the_next_source_asked(self, hub, official_files, monkeypatch):
+        pin(monkeypatch, "best_model.pt", official_files["best_model.pt"])
+        hub.sent["best_model.pt"] = flipped(official_files["best_model.pt"])
+        told = []
+        downloads.download(NAME, monitor=Monitor(lambda _, message: told.append(message)))
+        assert sum("best_model.pt was damaged on its way" in message for message in told) == 2
+        assert downloads.origin(NAME)["source"].startswith("https://drive.google.com/")
+        assert downloads.origin(NAME)["best_model.pt"] == "sha256 public, seen in a test"
+
+    def test_nothing_wrong_is_left_to_be_resumed(self, hub, drive, official_files, monkeypatch):
+        pin(monkeypatch, "best_model.pt", official_files["best_model.pt"])
+        hub.sent["best_model.pt"] = drive.files["best_model.pt"] = flipped(official_files["best_model.pt"])
+        with pytest.raises(CheckpointError, match="another file than the known one: its sha256 is"):
+            downloads.download(NAME)
+        assert not list(checkpoints.cache_folder().rglob("*best_model*"))
+        hub.sent.clear()
+        downloads.download(NAME)
+        assert hub.fetched("best_model.pt") == [0, 0, 0]
+        assert downloads.verify(NAME) == []
+
+    def test_another_file_than_the_known_one_is_not_even_fetched(self, hub, drive, official_files, monkeypatch):
+        pin(monkeypatch, "best_model.pt", official_files["best_model.pt"] + b"1")
+        drive.files.clear()
+        with pytest.raises(CheckpointError, match=r"best_model\.pt is another file than the known one.*seen in a test"):
+            downloads.download(NAME)
+        assert hub.fetched("best_model.pt") == []
+
+    @pytest.mark.parametrize(("file", "by"), [("best_model.pt", 1), ("vocab.json", -1)])
+    def test_a_wrong_size_is_refused_before_the_bytes_arrive(self, hub, drive, official_files, monkeypatch, file, by):
+        pin(monkeypatch, file, official_files[file], size=len(official_files[file]) + by)
+        with pytest.raises(CheckpointError, match=rf"{file} has [\d,]+ bytes there, and the known one has"):
+            downloads.download(NAME)
+        assert hub.fetched(file) == []
+        assert drive.fetched(file) in ([], [0])
+        assert not list(checkpoints.cache_folder().rglob(f"*{file}"))
+
+    def test_more_bytes_than_there_can_be_are_refused(self, hub, drive):
+        hub.lengths["best_model.pt"] = 2**40
+        drive.files.clear()
+        with pytest.raises(CheckpointError, match=r"best_model\.pt has more than 4,294,967,296 bytes there"):
+            downloads.download(NAME)
+        assert hub.fetched("best_model.pt") == []
+
+    def test_args_with_further_keys_are_taken_and_it_is_said(self, hub, official_files, monkeypatch):
+        pin(monkeypatch, "args.json", official_files["args.json"], gate=False)
+        args = json.loads(official_files["args.json"]) | {"mirror": "two", "nested": {"a": [None]}}
+        hub.repositories[FIRST]["args.json"] = json.dumps(args).encode()
+        downloads.download(NAME)
+        assert "differs from the sha256 that is public, seen in a test" in downloads.origin(NAME)["args.json"]
+
+    def test_files_that_do_not_load_send_it_to_the_next_source(self, hub, official_files):
+        args = json.loads(official_files["args.json"]) | {"nlayers": 3}
+        hub.repositories[FIRST]["args.json"] = json.dumps(args).encode()
+        told = []
+        downloads.download(NAME, monitor=Monitor(lambda _, message: told.append(message)))
+        assert any("no usable checkpoint" in message and FIRST in message for message in told)
+        assert downloads.origin(NAME)["source"].endswith(SECOND)
+
+    def test_a_repair_takes_only_what_was_first_trusted(self, hub, drive, official_files):
+        folder = downloads.download(NAME)
+        (folder / "vocab.json").write_bytes(flipped(official_files["vocab.json"]))
+        (folder / "my notes.txt").write_text("mine")
+        hub.repositories[FIRST]["vocab.json"] = flipped(official_files["vocab.json"])
+        before = len(hub.served)
+        downloads.download(NAME)
+        assert hub.served[before:] == [(FIRST, "vocab.json", 0), (SECOND, "vocab.json", 0)]
+        assert (folder / "vocab.json").read_bytes() == official_files["vocab.json"]
+        assert downloads.verify(NAME) == []
+        assert (folder / "my notes.txt").read_text() == "mine"
+
+    def test_a_repair_that_fails_leaves_what_is_intact(self, hub, drive, monkeypatch):
+        folder = downloads.download(NAME)
+        (folder / "vocab.json").unlink()
+        hub.repositories.clear()
+        drive.files.clear()
+        with pytest.raises(CheckpointError, match="could not be downloaded"):
+            downloads.download(NAME)
+        assert downloads.verify(NAME) == ["vocab.json: missing"]
+
+    def test_what_an_earlier_version_took_is_held_to_what_is_known_now(self, hub, official_files, monkeypatch):
+        downloads.download(NAME)
+        pin(monkeypatch, "best_model.pt", official_files["best_model.pt"] + b"1")
+        (problem,) = downloads.verify(NAME)
+        assert problem == "best_model.pt: not the official file (sha256 differs from the public one)"
 
 
 def test_every_official_checkpoint_has_size_description_and_source():
@@ -252,3 +530,17 @@ def test_every_official_checkpoint_has_size_description_and_source():
         "pan-cancer",
     ]
     assert all(len(spec.drive_folder) == 33 and spec.megabytes > 100 and spec.description for spec in official)
+    assert all(spec.hub and spec.hub[-1].startswith("perturblab/scgpt-") for spec in official)
+
+
+def test_the_public_sha256_are_those_of_the_official_files():
+    whole, heart = CHECKPOINTS["whole-human"], CHECKPOINTS["heart"]
+    assert whole.sources[0] == "https://huggingface.co/u-cellm/scGPT-whole-human"
+    assert whole.sources[-1] == "https://drive.google.com/drive/folders/1oWh_-ZRdhtoGQ2Fw24HP41FgLoomVo-y"
+    assert whole.pins["best_model.pt"].sha256.startswith("6cb5d451ab5c4b33")
+    assert (whole.pins["best_model.pt"].size, set(whole.gates)) == (205_385_258, {"best_model.pt", "vocab.json"})
+    assert heart.pins["best_model.pt"].sha256.startswith("23b4c43f403a4069")
+    assert "unconfirmed" in CHECKPOINTS["continual-pretrained"].trust("best_model.pt")
+    assert "trusted as it was first downloaded" in CHECKPOINTS["brain"].trust("best_model.pt")
+    pins = [pin for spec in CHECKPOINTS.values() for pin in spec.pins.values()]
+    assert all(len(bytes.fromhex(pin.sha256)) == 32 and pin.seen for pin in pins)

@@ -1075,7 +1075,7 @@ class TestFull:
 
 class TestIa3:
     def test_factors_start_at_one_and_scale_keys_values_and_inner_activations(self, build, pbmc, cut, fresh):
-        strategy = dataclasses.replace(build("ia3"), epochs=1, learning_rate=0.0).fit(fresh(pbmc), cut)
+        strategy = dataclasses.replace(build("ia3"), epochs=1, learning_rate=1e-8).fit(fresh(pbmc), cut)
         factors = {n: p for n, p in strategy.module_["encoder"].named_parameters() if p.requires_grad}
         shapes = {name.split(".ia3_l")[0].rpartition(".")[2]: tuple(p.shape) for name, p in factors.items()}
         assert shapes == {"k_proj": (32, 1), "v_proj": (32, 1), "linear2": (1, 48)}
@@ -1130,8 +1130,15 @@ class TestLora:
 
     @pytest.mark.parametrize("targets", [("linear3",), ("linear1", "attention"), ()])
     def test_an_unknown_target_lists_the_known_ones(self, targets):
-        with pytest.raises(FrostlineError, match=r"adapter targets .*known: linear1, linear2, q_proj, k_proj, v_proj"):
+        with pytest.raises(FrostlineError, match=r"'lora': targets is .* one or more of linear1, linear2, q_proj"):
             Lora(targets=targets)
+
+    @pytest.mark.parametrize(("targets", "highest"), [(("linear1",), 32), (("q_proj",), 32)])
+    def test_a_rank_above_the_width_of_the_layers_is_refused_before_fitting(self, build, pbmc, cut, targets, highest):
+        fits = dataclasses.replace(build("lora"), rank=highest, targets=targets)
+        fits.check(pbmc, cut)
+        with pytest.raises(FrostlineError, match=r"'lora': rank is 33, and must be at most 32 dimensions.*checkpoint"):
+            dataclasses.replace(fits, rank=highest + 1).check(pbmc, cut)
 
     def test_rank_and_alpha_decide_the_update(self, build, pbmc, cut, fresh):
         for rank in (1, 3):

@@ -338,6 +338,32 @@ def test_embed_refuses_bad_input_in_one_line(call, few_cells, monkeypatch, tmp_p
 # ---- checkpoints
 
 
+def test_strategies_are_listed_and_one_with_its_hyper_parameters(call):
+    from frostline.strategies import STRATEGIES
+
+    done = call("strategies")
+    assert done.code == 0
+    assert [line for line in done.out.splitlines() if not line.startswith(" ")] == list(STRATEGIES)
+    for name, kind in STRATEGIES.items():
+        told = call("strategies", name).out
+        for field, domain in kind.domains().items():
+            assert f"{field} = " in told
+            assert f"{domain.extent} ({domain.unit})" in told
+
+
+def test_hyper_parameters_of_an_unknown_strategy_are_refused_with_those_that_there_are(call):
+    done = call("strategies", "lorra")
+    assert done.code == 1
+    assert "unknown strategy 'lorra'; known: majority, " in done.err
+
+
+@pytest.mark.parametrize("arguments", [("--seed", "-1"), ("--max-length", "1"), ("--max-length", "100001")])
+def test_embed_holds_its_options_to_the_bounds_of_the_hyper_parameters(call, few_cells, tmp_path, arguments):
+    done = call("embed", str(few_cells), "-o", str(tmp_path / "out.npy"), *arguments)
+    assert done.code == 2
+    assert f"Invalid value for '{arguments[0]}'" in done.err
+
+
 def test_checkpoints_are_listed_with_what_they_are(call):
     said = call("checkpoints", "list")
     assert said.code == 0

@@ -849,6 +849,20 @@ class TestAdvanced:
         assert "nonsense" in html_of(panel.runner._advanced)
         assert panel.runner._advanced.changes == {}
 
+    def test_a_number_outside_its_bounds_is_told_and_put_back_and_not_clipped(self, make_panel):
+        panel = make_panel(["lora"])
+        self.open(panel, "lora")
+        rank = control(panel.runner._advanced, "rank")
+        assert "1 to 1,024 (dimensions)" in html_of(panel.runner._advanced)
+        rank.value = 2_000
+        told = html_of(panel.runner._advanced)
+        assert "rank is 2000, and must be a whole number from 1 to 1,024 (dimensions)" in told
+        assert rank.value == 4
+        assert panel.runner._advanced.changes == {}
+        rank.value = 8
+        assert "2000" not in html_of(panel.runner._advanced)
+        assert panel.runner._advanced.changes == {"lora": {"rank": 8}}
+
 
 def test_closing_leaves_no_widget_no_thread_and_no_result_behind(three_kinds, fresh, small_checkpoint):
     gc.collect()

@@ -13,11 +13,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, ValidationError
+from typing import TYPE_CHECKING, Any
 
 from frostline.errors import CheckpointError, unknown
+from frostline.escaping import one_line
+from frostline.layouts import MOST_ARGS, other_layout, read_config, read_vocabulary
+from frostline.layouts import SPECIAL_TOKENS as SPECIAL_TOKENS
+from frostline.weight_files import look_into, read_json, read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,12 +27,33 @@ if TYPE_CHECKING:
     from frostline.model import Encoder, EncoderConfig
 
 WEIGHTS = ("model.safetensors", "best_model.pt")
+FILES = ("args.json", "vocab.json", "best_model.pt")
+"""Of an official checkpoint, as they are downloaded."""
+ORIGIN = "origin.json"
+OTHER_WEIGHTS = (".bin", ".ckpt", ".pth", ".pt", ".safetensors", ".h5", ".msgpack")
 RECORD = "sha256.json"
 CORPUS_GENES = "corpus_genes.csv"
 """What pre-training cells express, gene by gene; the official checkpoints do not have it."""
 IGNORED = ("decoder.", "mvc_decoder.", "flag_encoder.", "cls_decoder.")
 """Tensors of pre-training and classification heads: not part of the encoder."""
-SPECIAL_TOKENS = ("<pad>", "<cls>", "<eoc>")
+FLOATS, DENSE = ("torch.float32", "torch.float16", "torch.bfloat16", "torch.float64"), "torch.strided"
+MOST_BYTES = 2**32
+"""Of a weights file."""
+MOST_NAMES = 20
+"""Tensors of one fault that are named."""
+
+
+@dataclass(frozen=True)
+class Pin:
+    """What is publicly known of a file."""
+
+    sha256: str
+    size: int | None = None
+    """In bytes, where it is known."""
+    seen: str = ""
+    """Where the sha256 stands."""
+    gate: bool = True
+    """Refuse a file that is another one; else only say so."""
 
 
 @dataclass(frozen=True)
@@ -43,21 +66,55 @@ class CheckpointSpec:
     """Size of the weights."""
     folder: Path | None = None
     """Where it is, for one that is installed with the package."""
+    hub: tuple[str, ...] = ()
+    """Repositories of the Hugging Face Hub, for one that is downloaded; tried in this order."""
     drive_folder: str | None = None
-    """Id of its Google Drive folder, for one that is downloaded."""
+    """Id of its Google Drive folder, tried last."""
+    pins: Mapping[str, Pin] = field(default_factory=dict)
+    """File -> what is publicly known of it."""
     overlaps: Mapping[str, str] = field(default_factory=dict)
     """Data set -> what must be said of results on it, since pre-training may have seen its like."""
 
     @property
-    def source(self) -> str:
-        """Where it comes from."""
-        if self.drive_folder is None:
-            return "installed with frostline"
-        return f"https://drive.google.com/drive/folders/{self.drive_folder}"
+    def sources(self) -> tuple[str, ...]:
+        """Where it comes from, in the order in which it is tried."""
+        hubs = tuple(f"https://huggingface.co/{name}" for name in self.hub)
+        drive = (f"https://drive.google.com/drive/folders/{self.drive_folder}",) if self.drive_folder else ()
+        return hubs + drive
+
+    @property
+    def gates(self) -> dict[str, Pin]:
+        """Files that are refused when they are not the known ones."""
+        return {file: pin for file, pin in self.pins.items() if pin.gate}
+
+    def trust(self, file: str, sha256: str | None = None) -> str:
+        """Why a downloaded file is trusted, in words; with its sha256, whether it is the known one."""
+        pin = self.pins.get(file)
+        if pin is None:
+            return "no public sha256: trusted as it was first downloaded"
+        if sha256 is None or sha256 == pin.sha256:
+            return f"sha256 {pin.seen}" + ("" if pin.gate else ", a hint: mirrors add keys")
+        return f"differs from the sha256 that is {pin.seen}; mirrors add keys"
+
+    @property
+    def offline_way(self) -> str:
+        """What to do without a network."""
+        return (
+            f"Without a network, fetch {', '.join(FILES)} elsewhere into one folder, from {' or '.join(self.sources)}, "
+            "and pass its path, or use 'mini'"
+        )
 
 
-def _official(name: str, description: str, drive_folder: str) -> CheckpointSpec:
-    return CheckpointSpec(name, f"official scGPT, {description}", 205, drive_folder=drive_folder)
+def _official(
+    name: str, description: str, drive_folder: str, *, hub: tuple[str, ...] = (), pins: Mapping[str, Pin] | None = None
+) -> CheckpointSpec:
+    hub = (*hub, f"perturblab/scgpt-{'human' if name == 'whole-human' else name}")
+    return CheckpointSpec(
+        name, f"official scGPT, {description}", 205, hub=hub, drive_folder=drive_folder, pins=pins or {}
+    )
+
+
+_SIX = "public, seen in six independent places"
 
 
 # The official model zoo as listed in scGPT's README; one size, since all share architecture and vocabulary.
@@ -72,15 +129,46 @@ CHECKPOINTS = {
             folder=Path(__file__).parent / "data" / "mini",
             overlaps={"pbmc68k-reduced": "The checkpoint mini was pre-trained on other cells of the same donor."},
         ),
-        _official("whole-human", "33 million normal human cells (recommended)", "1oWh_-ZRdhtoGQ2Fw24HP41FgLoomVo-y"),
+        _official(
+            "whole-human",
+            "33 million normal human cells (recommended)",
+            "1oWh_-ZRdhtoGQ2Fw24HP41FgLoomVo-y",
+            hub=("u-cellm/scGPT-whole-human", "wanglab/scGPT-human"),
+            pins={
+                "best_model.pt": Pin(
+                    "6cb5d451ab5c4b33eb673adbe4fddc61d2389df1b89b7651a9fe2e557572b922", 205_385_258, _SIX
+                ),
+                "vocab.json": Pin("acca93d114ca62c3f0f50debbd23e8c87f0714f4737764454f6b2b13f2e8580f", seen=_SIX),
+                "args.json": Pin(
+                    "c18e075e018140cb8b2d9029387b9de26607a5ce6a8ccabd6ead70cd76b95d60", seen=_SIX, gate=False
+                ),
+            },
+        ),
         _official(
             "continual-pretrained",
             "whole-human, continued with cell type labels for zero-shot embeddings",
             "1_GROJTzXiAV8HB4imruOTk6PEGuNOcgB",
+            pins={
+                "best_model.pt": Pin(
+                    "ad0252a1971e0cd619b7116dbab3177432236c4537225d54280a2aa7e5fe402a",
+                    207_861_754,
+                    "public, seen in one place only: unconfirmed",
+                )
+            },
         ),
         _official("brain", "13.2 million brain cells", "1vf1ijfQSk7rGdDGpBntR5bi5g6gNt-Gx"),
         _official("blood", "10.3 million blood and bone marrow cells", "1kkug5C7NjvXIwQGGaGoqXTk_Lb_pDrBU"),
-        _official("heart", "1.8 million heart cells", "1GcgXrd7apn6y4Ze_iSCncskX3UsWPY2r"),
+        _official(
+            "heart",
+            "1.8 million heart cells",
+            "1GcgXrd7apn6y4Ze_iSCncskX3UsWPY2r",
+            pins={
+                "best_model.pt": Pin(
+                    "23b4c43f403a4069e3acaa2a11c9a7be971b14e3c363739a6c4d24651c3feee7",
+                    seen="public, seen in two places",
+                )
+            },
+        ),
         _official("lung", "2.1 million lung cells", "16A1DJ30PT6bodt4bWLa4hpS7gbWZQFBG"),
         _official("kidney", "814 thousand kidney cells", "1S-1AR65DF120kNFpEbWCvRHPhpkGK3kK"),
         _official("pan-cancer", "5.7 million cells of various cancers", "13QzLHilYUd0v3HTwa_9n4G4yEF-hdkqa"),
@@ -129,9 +217,10 @@ class Checkpoint:
 
         with torch.device("meta"):  # shapes without storage: the tensors of the file are taken as they are
             model = Encoder(self.config)
-        state, report = match_tensors(_read_weights(_weights_file(self.folder)), model)
+        state, report = match_tensors(read_weights(_weights_file(self.folder)), model)
         model.load_state_dict(state, strict=True, assign=True)
         model.load_report = report  # type: ignore[assignment]
+        model.source = f"checkpoint {self.name!r}"
         return model.eval()
 
 
@@ -158,7 +247,7 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
     folder = find_folder(name)
     missing = [file for file in ("args.json", "vocab.json") if not (folder / file).is_file()]
     if missing:
-        raise CheckpointError(f"checkpoint folder {folder} lacks {', '.join(missing)}")
+        raise CheckpointError(f"checkpoint folder {folder} lacks {', '.join(missing)}{other_layout(folder)}")
     files = [folder / "args.json", folder / "vocab.json", _weights_file(folder)]
     stamp = tuple((file.stat().st_size, file.stat().st_mtime_ns) for file in files)
     return _open(str(name), folder, stamp)
@@ -167,9 +256,11 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
 @functools.lru_cache(maxsize=4)
 def _open(name: str, folder: Path, _stamp: tuple[tuple[int, int], ...]) -> Checkpoint:
     """Read a folder; again only when a file of it has changed."""
-    vocabulary = _read_vocabulary(folder / "vocab.json")
-    config = _read_config(folder / "args.json", vocabulary)
+    vocabulary = read_vocabulary(folder / "vocab.json")
+    config = read_config(folder / "args.json", vocabulary)
     weights = _weights_file(folder)
+    _refuse_absurd_size(weights, config)
+    look_into(weights)
     digest = file_sha256(weights)
     recorded = read_record(folder).get(weights.name)
     if recorded is not None and recorded != digest:
@@ -178,6 +269,16 @@ def _open(name: str, folder: Path, _stamp: tuple[tuple[int, int], ...]) -> Check
             f"frostline checkpoints download {name}"
         )
     return Checkpoint(name, folder, config, vocabulary, digest)
+
+
+def _refuse_absurd_size(weights: Path, config: EncoderConfig) -> None:
+    """Say so before gigabytes are read: heads that are ignored may be as large as the encoder, and numbers double."""
+    size, most = weights.stat().st_size, min(MOST_BYTES, 16 * config.n_parameters + 2**26)
+    if size > most:
+        raise CheckpointError(
+            f"{weights} has {size:,} bytes; an encoder as args.json and vocab.json describe it has "
+            f"{config.n_parameters:,} parameters, and its file at most {most:,} bytes"
+        )
 
 
 def find_folder(name: str | Path) -> Path:
@@ -190,23 +291,29 @@ def find_folder(name: str | Path) -> Path:
     """
     spec = CHECKPOINTS.get(str(name))
     if spec is None:
-        if Path(name).is_dir():
+        if str(name) and _is_folder(Path(name)):
             return Path(name)
-        error = unknown(
-            "checkpoint",
-            str(name),
-            CHECKPOINTS,
-            remedy="A folder with args.json, vocab.json and weights works too",
-        )
-        raise CheckpointError(str(error))
+        remedy = "A folder with args.json, vocab.json and weights works too"
+        raise CheckpointError(str(unknown("checkpoint", _named(name), CHECKPOINTS, remedy=remedy)))
     folder = spec.folder or cache_folder() / spec.name
     if not folder.is_dir():
         raise CheckpointError(
             f"checkpoint {spec.name!r} is not downloaded ({spec.megabytes} MB): run "
-            f"frostline checkpoints download {spec.name}. Without a network, fetch the folder {spec.source} "
-            "elsewhere and pass its path, or use 'mini'"
+            f"frostline checkpoints download {spec.name}. {spec.offline_way}"
         )
     return folder
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that is too long, or may not be looked at
+        return False
+
+
+def _named(name: str | Path) -> str:
+    text = one_line(name)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def cache_folder(kind: str = "checkpoints") -> Path:
@@ -228,98 +335,16 @@ def file_sha256(path: Path) -> str:
 def read_record(folder: Path) -> dict[str, str]:
     """Return the sha256 of each file as recorded when it was downloaded; empty for other folders."""
     path = folder / RECORD
-    return {str(name): str(value) for name, value in _read_json(path).items()} if path.is_file() else {}
+    return {str(name): str(value) for name, value in read_json(path, MOST_ARGS).items()} if path.is_file() else {}
 
 
 def _weights_file(folder: Path) -> Path:
     for name in WEIGHTS:
         if (folder / name).is_file():
             return folder / name
-    raise CheckpointError(f"checkpoint folder {folder} holds no weights ({' or '.join(WEIGHTS)})")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, not {type(content).__name__}")
-    return content
-
-
-def _read_vocabulary(path: Path) -> dict[str, int]:
-    vocabulary = _read_json(path)
-    if not all(type(token_id) is int for token_id in vocabulary.values()):
-        raise CheckpointError(f"{path}: every id must be an integer")
-    if sorted(vocabulary.values()) != list(range(len(vocabulary))):
-        raise CheckpointError(f"{path}: the ids must be 0..{len(vocabulary) - 1}, each exactly once")
-    absent = [token for token in SPECIAL_TOKENS if token not in vocabulary]
-    if absent:
-        raise CheckpointError(f"{path} lacks the special token(s) {', '.join(absent)}")
-    return vocabulary
-
-
-class _Args(BaseModel):
-    """What args.json must say; it holds much more that only pre-training needs."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-    embsize: PositiveInt
-    nheads: PositiveInt
-    d_hid: PositiveInt
-    nlayers: PositiveInt
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    pad_token: str
-    pad_value: FiniteFloat
-    input_emb_style: Literal["continuous"] = "continuous"
-
-
-def _read_config(path: Path, vocabulary: Mapping[str, int]) -> EncoderConfig:
-    from frostline.model import EncoderConfig
-
-    try:
-        args = _Args.model_validate(_read_json(path))
-    except ValidationError as error:
-        absent = [str(e["loc"][0]) for e in error.errors() if e["type"] == "missing"]
-        wrong = [f"{e['loc'][0]} {e['input']!r}: {e['msg']}" for e in error.errors() if e["type"] != "missing"]
-        lacks = [f"lacks {', '.join(absent)}"] if absent else []
-        raise CheckpointError(f"{path} " + "; ".join([*lacks, *wrong])) from None
-    if args.pad_token not in vocabulary:
-        raise CheckpointError(f"{path}: pad_token {args.pad_token!r} is not in vocab.json")
-    try:
-        return EncoderConfig(
-            n_tokens=len(vocabulary),
-            d_model=args.embsize,
-            n_heads=args.nheads,
-            d_hid=args.d_hid,
-            n_layers=args.nlayers,
-            dropout=args.dropout,
-            pad_id=vocabulary[args.pad_token],
-            cls_id=vocabulary["<cls>"],
-            pad_value=args.pad_value,
-        )
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        import torch
-
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # each reader has exceptions of its own; the remedy is the same
-        raise CheckpointError(f"{path} cannot be read as a weights file: {error}") from error
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path} must hold a plain state dict, not {type(state).__name__}")
-    others = [str(k) for k, value in state.items() if not (isinstance(k, str) and isinstance(value, torch.Tensor))]
-    if others:
-        raise CheckpointError(f"{path} must hold tensors only, a plain state dict; no tensor: {', '.join(others[:5])}")
-    return state
+    others = sorted(path.name for path in folder.iterdir() if path.suffix in OTHER_WEIGHTS)
+    found = f"; {', '.join(others[:5])} is of another layout" if others else ""
+    raise CheckpointError(f"checkpoint folder {folder} holds no weights ({' or '.join(WEIGHTS)}){found}")
 
 
 def match_tensors(state: Mapping[str, Tensor], model: Encoder) -> tuple[dict[str, Tensor], LoadReport]:
@@ -328,7 +353,7 @@ def match_tensors(state: Mapping[str, Tensor], model: Encoder) -> tuple[dict[str
     Raises
     ------
     CheckpointError
-        Lists every missing, unexpected and mis-shaped tensor.
+        Lists missing, unexpected and mis-shaped tensors, and those that are not finite numbers.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found: dict[str, Tensor] = {}
@@ -349,15 +374,23 @@ def match_tensors(state: Mapping[str, Tensor], model: Encoder) -> tuple[dict[str
         for name, tensor in found.items()
         if tuple(tensor.shape) != wanted[name]
     ]
-    broken = [
-        name for name, tensor in found.items() if not (tensor.is_floating_point() and bool(tensor.isfinite().all()))
-    ]
-    problems = {"missing": missing, "unexpected": unexpected, "mis-shaped": misshapen, "not finite numbers": broken}
-    if any(problems.values()):
-        lines = [f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names]
-        raise CheckpointError("the weights do not match the encoder; " + "; ".join(lines))
-    state32 = {name: tensor.float() for name, tensor in found.items()}  # the same tensor when it is float32
+    dtypes = [name for name, tensor in found.items() if str(tensor.dtype) not in FLOATS or str(tensor.layout) != DENSE]
+    _refuse({"missing": missing, "unexpected": unexpected, "mis-shaped": misshapen, "not finite numbers": dtypes})
+    # the same tensor when it is float32; in full where one number stands for many
+    state32 = {name: tensor.float().contiguous() for name, tensor in found.items()}
+    _refuse({"not finite numbers": [name for name, tensor in state32.items() if not bool(tensor.isfinite().all())]})
     return state32, LoadReport(tuple(matched), tuple(ignored))
+
+
+def _refuse(problems: Mapping[str, list[str]]) -> None:
+    """Tell the names of tensors by what is wrong with them, not more than anybody reads."""
+    lines = []
+    for kind, names in problems.items():
+        told = [one_line(name[:200]) for name in names[:MOST_NAMES]]
+        more = [f"and {len(names) - MOST_NAMES:,} more"] if len(names) > MOST_NAMES else []
+        lines += [f"{kind}: {', '.join([*told, *more])}"] if names else []
+    if lines:
+        raise CheckpointError("the weights do not match the encoder; " + "; ".join(lines))
 
 
 def _split_projection(key: str, tensor: Tensor) -> dict[str, Tensor]:

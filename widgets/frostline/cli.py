@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from frostline import __version__
+from frostline.bounds import SEED, TOKENS
 from frostline.errors import Cancelled, FrostlineError
 from frostline.escaping import one_line
 from frostline.interrupts import Ended, clear_up_on_signals
@@ -260,8 +261,10 @@ def embed(
     source: Annotated[Path, typer.Argument(metavar="IN.h5ad", help="Cells; X holds counts or log-values.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="OUT.npy, or OUT.h5ad with obsm['X_scGPT'].")],
     checkpoint: Annotated[str, typer.Option(help="Name or folder of a checkpoint.")] = "mini",
-    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of the draws among tied bins.")] = 0,
-    max_length: Annotated[int, typer.Option(min=2, help="Longest sequence, in tokens, <cls> included.")] = 1200,
+    seed: Annotated[int, typer.Option(min=SEED.low, max=SEED.high, help="Of the draws among tied bins.")] = 0,
+    max_length: Annotated[
+        int, typer.Option(min=TOKENS.low, max=TOKENS.high, help="Longest sequence of tokens, <cls> included.")
+    ] = 1200,
     gene_column: Annotated[
         str | None, typer.Option(help="Column of var with the gene symbols; found, where it is needed, if not given.")
     ] = None,
@@ -305,29 +308,52 @@ def pretrain(
     print(f"{done.folder}: {done.n_cells:,} cells, {done.n_genes:,} genes, {done.steps:,} steps")
 
 
+@app.command("strategies")
+def list_strategies(name: Annotated[str | None, typer.Argument(help="Name of a strategy.")] = None) -> None:
+    """List the strategies; of one, its hyper-parameters with default, bounds, unit and meaning."""
+    from frostline.strategies import STRATEGIES, parameter_table
+
+    if name is None:
+        for kind in STRATEGIES.values():
+            print(f"{kind.name}\n    {kind.title}: trains {kind.trains}")
+        return
+    table = parameter_table(name)
+    for field, row in table.iterrows():
+        print(f"{field} = {row['default']}\n    {row['meaning']}\n    {row['bounds']} ({row['unit']})")
+    if table.empty:
+        print(f"{name} has no hyper-parameters")
+
+
 checkpoints_app = typer.Typer(no_args_is_help=True, help="The checkpoints that frostline knows.")
 app.add_typer(checkpoints_app, name="checkpoints")
 
 
 @checkpoints_app.command("list")
 def list_checkpoints() -> None:
-    """List the checkpoints: name, whether it is here, size, what it is, where it comes from."""
-    from frostline.checkpoints import CHECKPOINTS, cache_folder
+    """List the checkpoints: name, whether it is here, size, what it is, where it is from, why it is trusted."""
+    from frostline.checkpoints import CHECKPOINTS, FILES, cache_folder
 
     for spec in CHECKPOINTS.values():
         here = spec.folder is not None or (cache_folder() / spec.name).is_dir()
         print(f"{spec.name}  [{'here' if here else 'not downloaded'}, {spec.megabytes} MB]")
-        print(f"    {spec.description}\n    {spec.source}")
+        print(f"    {spec.description}")
+        for source in spec.sources or (spec.folder,):
+            print(f"    {source}")
+        for file in FILES if spec.sources else ():
+            print(f"    {file}: {spec.trust(file)}")
 
 
 @checkpoints_app.command()
 def download(name: str) -> None:
     """Download a checkpoint into the cache; interrupted, the same command goes on."""
     from frostline.downloads import download as fetch
+    from frostline.downloads import origin
     from frostline.monitor import Monitor
 
     with progress([name]) as told:
         folder = fetch(name, monitor=Monitor(progress=told[name]))
+    for what, said in origin(name).items():
+        print(f"{what}: {said}", file=sys.stderr)
     print(folder)
 
 
@@ -335,6 +361,7 @@ def download(name: str) -> None:
 def verify(name: Annotated[str, typer.Argument(help="Name or folder.")]) -> None:
     """Compare a checkpoint with the sha256 recorded at its download, and load it strictly."""
     from frostline.checkpoints import load_checkpoint
+    from frostline.downloads import origin
     from frostline.downloads import verify as damages
 
     problems = damages(name)
@@ -343,6 +370,8 @@ def verify(name: Annotated[str, typer.Argument(help="Name or folder.")]) -> None
     if problems:
         raise typer.Exit(1)
     print(f"{name}: {load_checkpoint(name).encoder().load_report}")
+    for file, trust in origin(name).items():
+        print(f"    {file}: {trust}")
 
 
 @checkpoints_app.command("path")

@@ -1,8 +1,8 @@
 """Fetching checkpoints of the official zoo: once, resumable, verified ever after.
 
-Files arrive in a hidden folder beside their place and are moved there together, when all of them are
-complete, load strictly, and have been converted to safetensors. What an interrupted download left is
-resumed by the next one.
+Files arrive in a hidden folder beside their place, held to the sha256 and the size that are publicly known of them,
+and are moved there together, when all of them are complete, load strictly, and have been converted to safetensors.
+Several sources are tried in order. What an interrupted download left is resumed by the next one.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from frostline.checkpoints import (
     CHECKPOINTS,
+    FILES,
+    ORIGIN,
     RECORD,
     WEIGHTS,
     CheckpointSpec,
+    Pin,
     cache_folder,
     file_sha256,
     find_folder,
@@ -25,12 +30,11 @@ from frostline.checkpoints import (
     read_record,
 )
 from frostline.errors import CheckpointError, unknown
+from frostline.escaping import one_line
+from frostline.layouts import MOST_ARGS
 from frostline.monitor import Monitor
-
-FILES = ("args.json", "vocab.json", "best_model.pt")
-TIMEOUT = (10.0, 60.0)
-"""Seconds to connect, and to wait for the next bytes."""
-RETRIES = 3
+from frostline.sources import OutOfReach, Source, SourceFailed, offline, sources_of
+from frostline.weight_files import read_json
 
 
 def download(name: str, *, monitor: Monitor | None = None) -> Path:
@@ -51,8 +55,7 @@ def download(name: str, *, monitor: Monitor | None = None) -> Path:
     Raises
     ------
     CheckpointError
-        The name is unknown, the network is out of reach (the message has the offline way), or what was
-        downloaded does not load strictly.
+        The name is unknown, or no source gives the files: the message has each source's failure, and the offline way.
 
     Examples
     --------
@@ -71,25 +74,19 @@ def download(name: str, *, monitor: Monitor | None = None) -> Path:
     monitor = monitor or Monitor()
     with FileLock(cache / f".{name}.lock"):  # whoever comes second finds the work done
         folder, partial = cache / name, cache / f".{name}.partial"
-        if folder.is_dir():
-            damaged = verify(name)
-            if not damaged:
-                return folder
+        damaged = verify(name) if folder.is_dir() else []
+        if folder.is_dir() and not damaged:
+            return folder
+        if damaged:
             monitor.step(0.0, f"repairing: {'; '.join(damaged)}")
-            shutil.rmtree(partial, ignore_errors=True)
-            _keep_intact(folder, partial, damaged)
         partial.mkdir(exist_ok=True)
-        _fetch(spec, partial, monitor)
-        _convert(spec, partial)
-        record = {file.name: file_sha256(file) for file in sorted(partial.iterdir()) if file.name != RECORD}
-        (partial / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
+        _complete(_from_first_source(_Order(spec, folder, partial, monitor)), folder)
+        shutil.rmtree(partial)
     return folder
 
 
 def verify(name: str) -> list[str]:
-    """Compare every file of a checkpoint with the sha256 recorded when it was downloaded.
+    """Compare every file of a checkpoint with the sha256 recorded when it was downloaded, and with the public one.
 
     Returns
     -------
@@ -107,82 +104,156 @@ def verify(name: str) -> list[str]:
     []
     """
     folder = find_folder(name)
+    downloaded = name in CHECKPOINTS and CHECKPOINTS[name].folder is None
     if not (folder / RECORD).is_file():
-        if name in CHECKPOINTS and CHECKPOINTS[name].folder is None:
+        if downloaded:
             return [f"{RECORD}: missing"]
         load_checkpoint(name).encoder()  # nothing was recorded: it must at least load strictly
         return []
-    problems = []
-    for file, digest in read_record(folder).items():
-        if not (folder / file).is_file():
-            problems.append(f"{file}: missing")
-        elif file_sha256(folder / file) != digest:
-            problems.append(f"{file}: altered (sha256 differs from the one recorded at download)")
-    return problems
+    pins = CHECKPOINTS[name].gates if downloaded else {}
+    problems = [_problem(folder / file, digest, pins.get(file)) for file, digest in read_record(folder).items()]
+    return [problem for problem in problems if problem]
 
 
-def _keep_intact(folder: Path, partial: Path, damaged: list[str]) -> None:
-    """Move what need not be fetched again to where the download goes on."""
-    bad = {problem.split(":")[0] for problem in damaged}
-    partial.mkdir()
-    if RECORD not in bad:
-        for file in FILES:
-            if file not in bad:
-                os.replace(folder / file, partial / file)
+def origin(name: str) -> dict[str, str]:
+    """Where a downloaded checkpoint is from, which sources failed, why each file is trusted; empty for other folders.
+
+    Examples
+    --------
+    >>> origin("mini")
+    {}
+    """
+    path = find_folder(name) / ORIGIN
+    if not path.is_file():
+        return {}
+    told = read_json(path, MOST_ARGS)
+    files = told.pop("files", None)
+    entries = told | (files if isinstance(files, dict) else {})
+    return {one_line(key): one_line(text) for key, text in entries.items() if text}
 
 
-def _fetch(spec: CheckpointSpec, partial: Path, monitor: Monitor) -> None:
-    import gdown
-    import requests
-
-    try:
-        listing = gdown.download_folder(
-            id=spec.drive_folder, skip_download=True, quiet=True, use_cookies=False, timeout=TIMEOUT
-        )
-        ids = {Path(item.path).name: item.id for item in listing if not isinstance(item, str)}
-        absent = [file for file in FILES if file not in ids]
-        if absent:
-            raise CheckpointError(f"the folder {spec.source} lacks {', '.join(absent)}; it holds: {', '.join(ids)}")
-        for file in FILES:
-            if not (partial / file).is_file():
-                _fetch_file(ids[file], partial / file, monitor)
-    except (requests.exceptions.RequestException, gdown.exceptions.DownloadError, OSError) as error:
-        raise CheckpointError(
-            f"checkpoint {spec.name!r} could not be downloaded ({error}). What has arrived is kept and the next "
-            f"attempt goes on from there. Without a network, fetch the folder {spec.source} elsewhere and pass its "
-            "path, or use 'mini'"
-        ) from error
-
-
-def _fetch_file(drive_id: str, target: Path, monitor: Monitor) -> None:
-    """Fetch one file; gdown keeps the beginning of an interrupted one beside the target and resumes it."""
-    import gdown
-
-    def progress(done: int, total: int | None) -> None:
-        size = f" of {total / 1e6:,.0f}" if total else ""
-        monitor.step(done / total if total else 0.0, f"{target.name}: {done / 1e6:,.0f}{size} MB")
-
-    gdown.download(
-        id=drive_id,
-        output=str(target),
-        quiet=True,
-        use_cookies=False,
-        resume=True,
-        progress=progress,
-        timeout=TIMEOUT,
-        retries=RETRIES,
+def _problem(file: Path, recorded: str, pin: Pin | None) -> str:
+    """What is wrong with a file, in a sentence; empty when nothing is."""
+    if not file.is_file():
+        return f"{file.name}: missing"
+    found = file_sha256(file)
+    if found != recorded:
+        return f"{file.name}: altered (sha256 differs from the one recorded at download)"
+    return (
+        f"{file.name}: not the official file (sha256 differs from the public one)"
+        if pin and pin.sha256 != found
+        else ""
     )
 
 
-def _convert(spec: CheckpointSpec, partial: Path) -> None:
+@dataclass(frozen=True)
+class _Order:
+    """What is to be fetched, where to, and what is known of it."""
+
+    spec: CheckpointSpec
+    folder: Path
+    """Where the checkpoint shall be, or is and is damaged."""
+    partial: Path
+    monitor: Monitor
+
+    @cached_property
+    def expected(self) -> dict[str, Pin]:
+        """What each file must be: what is publicly known, else what was recorded when it was first fetched."""
+        recorded = read_record(self.folder) if self.folder.is_dir() else {}
+        first = {file: Pin(recorded[file], seen="recorded at the first download") for file in FILES if file in recorded}
+        return first | self.spec.gates
+
+    @cached_property
+    def intact(self) -> list[str]:
+        """Files that need not be fetched again."""
+        there = [file for file in FILES if file in self.expected and (self.folder / file).is_file()]
+        return [file for file in there if file_sha256(self.folder / file) == self.expected[file].sha256]
+
+
+def _from_first_source(order: _Order) -> Path:
+    """Make a whole folder from the first source that gives what is missing."""
+    if len(order.intact) < len(FILES) and offline():
+        raise CheckpointError(
+            f"checkpoint {order.spec.name!r} cannot be downloaded while HF_HUB_OFFLINE is set; unset it. "
+            f"{order.spec.offline_way}"
+        )
+    failures: list[str] = []
+    unreachable: set[str] = set()
+    for source in sources_of(order.spec):
+        if source.host in unreachable:
+            continue
+        try:
+            return _from_source(source, order, failures)
+        except SourceFailed as error:
+            failures.append(f"{source.url} ({error})")
+            if isinstance(error, OutOfReach):
+                unreachable.add(source.host)
+            order.monitor.step(0.0, f"{failures[-1]}; trying the next source")
+    _remove_if_empty(order.partial)
+    raise CheckpointError(
+        f"checkpoint {order.spec.name!r} could not be downloaded: {'; '.join(failures)}. What has arrived is kept and "
+        f"the next attempt goes on from there. {order.spec.offline_way}"
+    )
+
+
+def _from_source(source: Source, order: _Order, failures: list[str]) -> Path:
+    """Fetch what is not intact, and make a whole folder of it and of what is."""
+    arriving, ready = order.partial / source.slug, order.partial / "ready"
+    arriving.mkdir(exist_ok=True)
+    try:
+        for file in FILES:
+            if file not in order.intact:
+                source.fetch(file, arriving, order.expected.get(file), order.monitor)
+    finally:
+        _remove_if_empty(arriving)
+    shutil.rmtree(ready, ignore_errors=True)
+    ready.mkdir()
+    for file in FILES:
+        _link((order.folder if file in order.intact else arriving) / file, ready / file)
+    try:
+        _convert(ready)
+    except CheckpointError as error:
+        shutil.rmtree(arriving, ignore_errors=True)  # resuming wrong files would not mend them
+        shutil.rmtree(ready)
+        raise SourceFailed(f"its files are no usable checkpoint: {error}") from error
+    _record(source, order.spec, ready, failures)
+    return ready
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copy2(source, target)
+
+
+def _record(source: Source, spec: CheckpointSpec, ready: Path, failures: list[str]) -> None:
+    """Write where the files come from, why they are trusted, and the sha256 of each."""
+    files = {file: spec.trust(file, file_sha256(ready / file)) for file in FILES}
+    origin = {"source": source.url, "not from": "; ".join(failures), "files": files}
+    (ready / ORIGIN).write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
+    record = {file.name: file_sha256(file) for file in sorted(ready.iterdir())}
+    (ready / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _complete(ready: Path, folder: Path) -> None:
+    """Move the files to their place: a new folder at once, into one that is there file by file, the record last."""
+    if not folder.is_dir():
+        os.replace(ready, folder)
+        return
+    for file in sorted(ready.iterdir(), key=lambda path: path.name == RECORD):
+        os.replace(file, folder / file.name)
+
+
+def _convert(ready: Path) -> None:
     """Load strictly, then write the encoder as safetensors, which later loads only map into memory."""
     from safetensors.torch import save_file
 
-    (partial / WEIGHTS[0]).unlink(missing_ok=True)
-    try:
-        encoder = load_checkpoint(partial).encoder()
-    except CheckpointError as error:
-        shutil.rmtree(partial)  # resuming a wrong file would not mend it
-        raise CheckpointError(f"what was downloaded as {spec.name!r} is no usable checkpoint: {error}") from error
-    save_file(official_state(encoder), partial / WEIGHTS[0])
-    (partial / WEIGHTS[0]).chmod(0o644)  # safetensors writes for the owner alone
+    encoder = load_checkpoint(ready).encoder()
+    save_file(official_state(encoder), ready / WEIGHTS[0])
+    (ready / WEIGHTS[0]).chmod(0o644)  # safetensors writes for the owner alone

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from frostline.bounds import SEED, TOKENS
 from frostline.checkpoints import Checkpoint, load_checkpoint
 from frostline.datasets import Dataset
-from frostline.errors import DatasetError
+from frostline.errors import CheckpointError, DatasetError
 from frostline.genes import GeneMatch, match_genes
 from frostline.matrices import refuse_bad_values, values_of
 from frostline.memory import peak_memory
@@ -72,7 +73,13 @@ def batches_by_length(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator
 def encode(
     encoder: Encoder, tokens: Tokens, *, batch_tokens: int = BATCH_TOKENS, monitor: Monitor | None = None
 ) -> NDArray[np.float32]:
-    """Un-normalised `<cls>` states of tokenised cells, (n_cells, d) float32."""
+    """Un-normalised `<cls>` states of tokenised cells, (n_cells, d) float32.
+
+    Raises
+    ------
+    CheckpointError
+        States are not finite numbers, have no length, or are the same for all cells: the weights are damaged.
+    """
     monitor = monitor or Monitor()
     states = np.empty((len(tokens), encoder.config.d_model), dtype=np.float32)
     done = 0
@@ -81,7 +88,31 @@ def encode(
             monitor.step(done / len(tokens), f"{done:,} of {len(tokens):,} cells embedded")
             states[rows] = encoder.cls_states(*pad_tokens(tokens.take(rows), encoder.config)).numpy()
             done += len(rows)
+    _refuse_useless(states, tokens, encoder.source)
     return states
+
+
+def _refuse_useless(states: NDArray[np.float32], tokens: Tokens, source: str) -> None:
+    """Finite weights can give states that are not, or that tell no cell from another."""
+    with np.errstate(all="ignore"):
+        lengths = np.linalg.norm(states, axis=1)
+    bad = int((~np.isfinite(lengths) | (lengths == 0)).sum())
+    if bad:
+        raise CheckpointError(
+            f"{source} gives {bad:,} of {len(states):,} cells a state that is not finite or zero: its weights are "
+            "damaged, or were trained until they diverged"
+        )
+    if len(states) > 1 and np.ptp(states, axis=0).max() <= 1e-7 * lengths.max() and _differ(tokens):
+        raise CheckpointError(f"{source} gives all {len(states):,} cells the same state: its weights are damaged")
+
+
+def _differ(tokens: Tokens) -> bool:
+    """Whether two cells have other tokens."""
+    n = int(tokens.lengths[0])
+    if (tokens.lengths != n).any():
+        return True
+    rows = (tokens.gene_ids.reshape(-1, n), tokens.bins.reshape(-1, n))
+    return any(bool((values != values[0]).any()) for values in rows)
 
 
 def normalise(states: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -293,6 +324,7 @@ def embed(
     >>> embed(pbmc[:5]).shape
     (5, 128)
     """
+    seed, max_length = SEED.hold("seed", seed), TOKENS.hold("max_length", max_length)
     opened = load_checkpoint(checkpoint)
     matrix = values_of(adata)
     symbols = read_symbols(

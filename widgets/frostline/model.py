@@ -36,6 +36,19 @@ class EncoderConfig:
     pad_value: float = -2.0
     """Value of padding and, on the embedding path, of `<cls>`."""
 
+    @property
+    def n_parameters(self) -> int:
+        """Of the whole encoder.
+
+        Examples
+        --------
+        >>> EncoderConfig(60_697, 512, 8, 512, 12).n_parameters
+        50278400
+        """
+        d, h = self.d_model, self.d_hid
+        block = 4 * (d * d + d) + (d * h + h) + (h * d + d) + 4 * d
+        return self.n_tokens * d + 2 * d + (2 * d + d * d + d + 2 * d) + self.n_layers * block
+
     def __post_init__(self) -> None:
         if self.d_model % self.n_heads:
             raise ValueError(f"embsize {self.d_model} is not divisible by nheads {self.n_heads}")
@@ -145,6 +158,7 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
+        self.source = "this encoder"
         self.encoder = GeneEncoder(config)
         self.value_encoder = ValueEncoder(config)
         self.transformer_encoder = Layers(config)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from frostline.bounds import BATCH, CELLS, EPOCHS, GENES, RATE, STEPS, Text, Whole, bounded, hold_fields
 from frostline.errors import unknown
 
 if TYPE_CHECKING:
@@ -23,31 +24,34 @@ if TYPE_CHECKING:
 class Profile:
     """Sizes and training lengths of one execution profile."""
 
-    name: str
-    max_cells: int
+    name: str = bounded(Text("name"))
+    max_cells: int = bounded(CELLS)
     """Cells kept, drawn stratified by label; all of them when there are fewer."""
-    max_genes: int
+    max_genes: int = bounded(GENES)
     """Genes that the baselines get, those of the largest variance over the training cells."""
-    batch_size: int
+    batch_size: int = bounded(BATCH)
     """Cells in one training step."""
-    head_epochs: int
+    head_epochs: int = bounded(EPOCHS)
     """Longest training of the head; it stops early on the validation loss."""
-    lora_epochs: int
+    lora_epochs: int = bounded(EPOCHS)
     """Longest training of adapters (LoRA and its family); it stops early on the validation loss."""
-    head_lr: float
+    head_lr: float = bounded(RATE)
     """Learning rate of the head on frozen features."""
-    lora_lr: float
+    lora_lr: float = bounded(RATE)
     """Learning rate of adapters and their head."""
-    repeats: int
+    repeats: int = bounded(Whole(1, 10_000, "splits"))
     """Independent splits, each with a seed of its own."""
-    full_epochs: int = 16
+    full_epochs: int = bounded(EPOCHS, 16)
     """Longest training of all weights; it stops early on the validation loss."""
-    full_lr: float = 1e-4
+    full_lr: float = bounded(RATE, 1e-4)
     """Learning rate of all weights, after its warm-up."""
-    tuning_genes: int = 1_000
+    tuning_genes: int = bounded(GENES, 1_000)
     """Genes that training inside the encoder reads, those of the largest variance over the training cells."""
-    min_steps: int = 0
+    min_steps: int = bounded(STEPS, 0)
     """Optimiser steps that training may take at least; more epochs where few cells train."""
+
+    def __post_init__(self) -> None:
+        hold_fields(self, f"profile {self.name!r}")
 
 
 PROFILES = {

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from frostline.bounds import TOKENS
 from frostline.errors import DatasetError
 
 N_BINS = 51
@@ -91,8 +92,7 @@ def tokenize(
     >>> tokens.gene_ids.tolist(), tokens.bins.tolist()
     ([6, 7], [1, 50])
     """
-    if max_length < 2:
-        raise ValueError(f"max_length must be at least 2 (<cls> and one gene), got {max_length}")
+    max_length = TOKENS.hold("max_length", max_length)
     parts = [
         _tokenize_chunk(matrix[start : start + _CHUNK], gene_ids, seed, max_length, start)
         for start in range(0, matrix.shape[0], _CHUNK)

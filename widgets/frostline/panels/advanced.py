@@ -41,6 +41,7 @@ class HyperParameters(widgets.VBox):  # type: ignore[misc]
         self._changed = changed
         self._strategies: dict[str, Strategy] = {}
         self._changes: dict[str, dict[str, Any]] = {}
+        self._putting_back = False
         self._which = widgets.Dropdown(
             description="Strategy", layout=wide(), tooltip="Whose hyper-parameters are shown"
         )
@@ -106,8 +107,10 @@ class HyperParameters(widgets.VBox):  # type: ignore[misc]
                 continue
             control = _control(field, changes.get(field, strategy.parameters[field]))
             control.tooltip = told
-            control.observe(lambda change, field=field: self._set(strategy.name, field, change.new), "value")
-            words = widgets.HTML(f"<span class='frostline-quiet'>{html.escape(told)}</span>")
+            control.observe(lambda change, field=field: self._set(strategy.name, field, change), "value")
+            domain = strategy.domains().get(field)
+            bounds = f" {domain.extent} ({domain.unit})." if domain else ""
+            words = widgets.HTML(f"<span class='frostline-quiet'>{html.escape(told + bounds)}</span>")
             words.layout.flex = "1 1 240px"
             rows.append(widgets.HBox([control, words], layout=widgets.Layout(flex_flow="row wrap")))
         nothing = widgets.HTML("<span class='frostline-quiet'>It has no hyper-parameters to set.</span>")
@@ -118,12 +121,17 @@ class HyperParameters(widgets.VBox):  # type: ignore[misc]
         self._fields.children = rows or [nothing]
         self._words.value = ""
 
-    def _set(self, strategy: str, field: str, value: Any) -> None:
+    def _set(self, strategy: str, field: str, change: Any) -> None:
+        if self._putting_back:
+            return
         try:
-            self.change(strategy, field, _read(value, self._strategies[strategy].parameters[field]))
+            self.change(strategy, field, _read(change.new, self._strategies[strategy].parameters[field]))
             self._words.value = ""
-        except (FrostlineError, TypeError, ValueError) as error:
-            self._words.value = status(f"{field}: {error}; the value before stays")
+        except FrostlineError as error:
+            self._words.value = status(f"{error}; the value before stays")
+            self._putting_back = True
+            change.owner.value = change.old
+            self._putting_back = False
 
     def close(self) -> None:
         """Let go of the controls too."""
@@ -145,7 +153,7 @@ def _fold() -> widgets.ToggleButton:
 
 
 def _control(field: str, value: Any) -> widgets.Widget:
-    """Control that suits a value."""
+    """Control that suits a value; none of those with a range, which change what is typed without a word."""
     look = {"description": field, "style": {"description_width": "130px"}, "layout": widgets.Layout(width="300px")}
     if isinstance(value, bool):
         return widgets.Checkbox(value=value, indent=False, **look)
@@ -158,8 +166,7 @@ def _control(field: str, value: Any) -> widgets.Widget:
 
 
 def _read(value: Any, like: Any) -> Any:
-    """Value of a control in the type of the field."""
+    """Value of a control as the strategy takes it."""
     if isinstance(like, tuple):
-        kind = type(like[0]) if like else str
-        return tuple(kind(part.strip()) for part in str(value).split(",") if part.strip())
-    return type(like)(value)
+        return tuple(part.strip() for part in str(value).split(",") if part.strip())
+    return value

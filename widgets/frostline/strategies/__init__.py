@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from frostline.errors import FrostlineError, unknown
 from frostline.profiles import Profile, get_profile
@@ -21,6 +22,9 @@ from frostline.strategies.majority import Majority
 from frostline.strategies.pca_knn import PcaKnn
 from frostline.strategies.pca_logistic import PcaLogistic
 from frostline.strategies.probe_obsm import ProbeObsm
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STRATEGIES: dict[str, type[Strategy]] = {
     strategy.name: strategy
@@ -90,6 +94,38 @@ def checkpoint_of(strategies: Sequence[Strategy]) -> str | None:
     return next((str(each.parameters["checkpoint"]) for each in strategies if "checkpoint" in each.parameters), None)
 
 
+def parameter_table(name: str) -> pd.DataFrame:
+    """Return the hyper-parameters of a strategy: default, bounds, unit and meaning, one row each.
+
+    Raises
+    ------
+    FrostlineError
+        The name is unknown.
+
+    Examples
+    --------
+    >>> parameter_table("pca_knn").loc["n_components", ["default", "bounds", "unit"]].tolist()
+    ['50', '1 to 10,000', 'components']
+    """
+    import pandas as pd
+
+    if name not in STRATEGIES:
+        raise unknown("strategy", name, STRATEGIES)
+    kind = STRATEGIES[name]
+    told, domains = kind.settings(), kind.domains()
+    rows = {
+        field: (_written(value), domains[field].extent, domains[field].unit, told[field])
+        for field, value in kind().parameters.items()
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["default", "bounds", "unit", "meaning"])
+    return table.rename_axis("hyper-parameter")
+
+
+def _written(value: object) -> str:
+    """Value as it is typed on the command line."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def load(folder: Path) -> Strategy:
     """Load a fitted strategy of any kind from the folder it was saved to."""
     kind = json.loads((folder / "strategy.json").read_text(encoding="utf-8"))["strategy"]
@@ -117,4 +153,5 @@ __all__ = [
     "build",
     "checkpoint_of",
     "load",
+    "parameter_table",
 ]

@@ -9,6 +9,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from frostline.bounds import DROPPED, Several, Whole, bounded
 from frostline.datasets import Dataset
 from frostline.errors import FrostlineError
 from frostline.splits import Split
@@ -33,14 +34,8 @@ class Adapters(EncoderTuning):
     libraries: ClassVar[tuple[str, ...]] = ("peft",)
     profile_key: ClassVar[str] = "lora"
 
-    targets: tuple[str, ...] = FEED_FORWARD
+    targets: tuple[str, ...] = bounded(Several(TARGETS, "layers of each block"), FEED_FORWARD)
     """Layers of each block: linear1, linear2 (feed-forward), q_proj, k_proj, v_proj, out_proj (attention)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        wrong = [target for target in self.targets if target not in TARGETS]
-        if wrong or not self.targets:
-            raise FrostlineError(f"adapter targets {wrong or 'none'}; known: {', '.join(TARGETS)}")
 
     @abstractmethod
     def _config(self) -> Any:
@@ -91,12 +86,25 @@ class Lora(Adapters):
     trains: ClassVar[str] = "low-rank matrices in every block of the encoder, and a head"
     method: ClassVar[str] = "lora"
 
-    rank: int = 4
+    rank: int = bounded(Whole(1, 1_024, "dimensions"), 4)
     """Rank of each update."""
-    alpha: int = 8
+    alpha: int = bounded(Whole(1, 65_536, "no unit"), 8)
     """The update is scaled by alpha / rank."""
-    lora_dropout: float = 0.05
+    lora_dropout: float = bounded(DROPPED, 0.05)
     """Dropout on the input of the low-rank matrices."""
+
+    def check(self, dataset: Dataset, split: Split) -> None:
+        """Refuse also a rank that is not lower than what the weights can have."""
+        from frostline.checkpoints import load_checkpoint
+
+        config = load_checkpoint(self.checkpoint).config
+        widest = min(config.d_model, config.d_hid) if set(self.targets) & set(FEED_FORWARD) else config.d_model
+        if self.rank > widest:
+            raise FrostlineError(
+                f"strategy {self.name!r}: rank is {self.rank:,}, and must be at most {widest:,} dimensions, as many as "
+                f"the layers of checkpoint {self.checkpoint!r} have"
+            )
+        super().check(dataset, split)
 
     def _config(self) -> Any:
         from peft import LoraConfig

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.bounds import Domain, domains, hold_fields
 from frostline.datasets import Dataset
 from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
@@ -71,6 +72,9 @@ class Strategy(ABC):
     """Seconds of load, embed, fit and predict."""
     embed_peak_: int | None = learned(None)
     """Peak memory, in bytes, of the embedding that strategies share, whoever computed it; None without one."""
+
+    def __post_init__(self) -> None:
+        hold_fields(self, f"strategy {type(self).name!r}")
 
     @classmethod
     @abstractmethod
@@ -161,6 +165,18 @@ class Strategy(ABC):
             if kind.__module__.startswith("frostline."):
                 told |= _docstrings(kind)
         return {spec.name: told.get(spec.name, "") for spec in fields(cls) if spec.init}
+
+    @classmethod
+    def domains(cls) -> dict[str, Domain]:
+        """What each hyper-parameter may be, and its unit.
+
+        Examples
+        --------
+        >>> from frostline.strategies import Lora
+        >>> str(Lora.domains()["rank"])
+        'a whole number from 1 to 1,024 (dimensions)'
+        """
+        return domains(cls)
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.bounds import GENES, Whole, bounded
 from frostline.datasets import Dataset
+from frostline.errors import DatasetError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.splits import Split
@@ -29,9 +31,9 @@ class OnComponents(Strategy):
     on_embedding: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("sklearn.decomposition",)
 
-    n_hvg: int = 2000
+    n_hvg: int = bounded(GENES, 2000)
     """Highly variable genes kept; all genes of the split when there are fewer."""
-    n_components: int = 50
+    n_components: int = bounded(Whole(1, 10_000, "components"), 50)
     """Principal components, at most one less than there are training cells or genes."""
 
     pca_mean_: NDArray[np.float32] = learned()
@@ -44,8 +46,13 @@ class OnComponents(Strategy):
         return cls()
 
     def check(self, dataset: Dataset, split: Split) -> None:
-        """Import scanpy, too, where genes are to be chosen."""
+        """Import scanpy, too, where genes are to be chosen; refuse a single gene, which has no components."""
         super().check(dataset, split)
+        if len(split.genes) < 2:
+            raise DatasetError(
+                f"strategy {self.name!r} needs two genes for a principal component, and the split has "
+                f"{len(split.genes)}; keep more genes of the data set, or leave this strategy out"
+            )
         if len(split.genes) > self.n_hvg:
             import scanpy  # noqa: F401
 

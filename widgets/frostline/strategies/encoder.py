@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.bounds import BATCH, DROPPED, EPOCHS, RATE, SEED, STEPS, TOKENS, Text, Whole, bounded
 from frostline.checkpoints import CHECKPOINTS, Checkpoint, load_checkpoint
 from frostline.datasets import Dataset
-from frostline.errors import CheckpointError, DatasetError
+from frostline.errors import CheckpointError, DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.splits import Split
@@ -32,18 +33,14 @@ class EncoderStrategy(Strategy):
 
     libraries: ClassVar[tuple[str, ...]] = ("torch", "frostline.embedding", "frostline.training")
 
-    checkpoint: str = "mini"
+    checkpoint: str = bounded(Text("name or folder", paths=True), "mini")
     """A name of `CHECKPOINTS`, or a folder in the official layout."""
-    token_seed: int = 0
+    token_seed: int = bounded(SEED, 0)
     """Of the draws among tied value bins."""
-    max_length: int = MAX_LENGTH
+    max_length: int = bounded(TOKENS, MAX_LENGTH)
     """Longest sequence of genes, `<cls>` included."""
 
     opened_: Checkpoint = learned(None)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "checkpoint", str(self.checkpoint))  # a Path could not be saved
-
     encoder_parameters_: int = learned(0)
 
     def check(self, dataset: Dataset, split: Split) -> None:
@@ -55,9 +52,10 @@ class EncoderStrategy(Strategy):
         cells = np.concatenate([split.train, split.validation, split.test])
         genes = known_genes(dataset, opened)
         tokens = tokenize_cells(dataset, cells, genes, opened, seed=self.token_seed, max_length=self.max_length)
-        # of one cell: what torch sets up at its first use is not charged to the strategy that happens to be first
+        # of two cells: weights that tell none apart are refused, and what torch sets up at its first use is not
+        # charged to the strategy that happens to be first
         if opened.weights_sha256 not in _tried:
-            encode(opened.encoder(), tokens.take(np.arange(1)))
+            encode(opened.encoder(), tokens.take(np.arange(min(2, len(tokens)))))
             _tried.add(opened.weights_sha256)
 
     def workload(self, split: Split) -> Workload:
@@ -111,20 +109,28 @@ class InEpochs(EncoderStrategy):
     profile_key: ClassVar[str]
     """Prefix of its epochs and its learning rate in a profile: head, lora or full."""
 
-    epochs: int = 8
+    epochs: int = bounded(EPOCHS, 8)
     """Longest training; it stops early on the validation loss."""
-    batch_size: int = 32
+    batch_size: int = bounded(BATCH, 32)
     """Cells in one training step."""
-    learning_rate: float = 2e-3
+    learning_rate: float = bounded(RATE, 2e-3)
     """Of AdamW."""
-    dropout: float = 0.1
+    dropout: float = bounded(DROPPED, 0.1)
     """Between LayerNorm and linear layer of the head."""
-    patience: int = 4
+    patience: int = bounded(EPOCHS, 4)
     """Epochs without a lower validation loss before training stops."""
-    min_steps: int = 100
+    min_steps: int = bounded(STEPS, 100)
     """Optimiser steps that training may take at least; more epochs where few cells train."""
-    warmup_epochs: int = 0
+    warmup_epochs: int = bounded(Whole(0, 10_000, "epochs"), 0)
     """Epochs over which the learning rate rises linearly from zero."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.warmup_epochs > self.epochs:
+            raise FrostlineError(
+                f"strategy {self.name!r}: warmup_epochs is {self.warmup_epochs:,}, and must be at most epochs, which "
+                f"is {self.epochs:,}: training would end before the learning rate is reached"
+            )
 
     @classmethod
     def from_profile(cls, profile: Profile, checkpoint: str) -> Self:

@@ -43,15 +43,10 @@ class FullTuning(EncoderTuning):
 
     def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
         """All of the encoder, and the head."""
-        import torch
-
         from frostline.checkpoints import load_checkpoint
-        from frostline.model import Encoder
 
         config = load_checkpoint(self.checkpoint).config
-        with torch.device("meta"):  # shapes without storage
-            encoder = Encoder(config)
-        return sum(p.numel() for p in encoder.parameters()) + head_parameters(config.d_model, trained_classes(split))
+        return config.n_parameters + head_parameters(config.d_model, trained_classes(split))
 
     def _thawed(self, encoder: Encoder) -> Encoder:
         encoder.requires_grad_(True)

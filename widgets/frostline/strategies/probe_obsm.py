@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.bounds import Text, bounded
 from frostline.datasets import Dataset
 from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
@@ -38,10 +39,11 @@ class ProbeObsm(OnProbe):
     title: ClassVar[str] = "Embedding in obsm + linear probe"
     trains: ClassVar[str] = "a logistic regression on an embedding that the data set brings along"
 
-    obsm_key: str = "X_pca"
+    obsm_key: str = bounded(Text("key of obsm"), "X_pca")
     """Where the embedding is: a key of `adata.obsm`."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.obsm_key != "X_pca":
             # the class keeps its plain name, by which a saved strategy is found again
             object.__setattr__(self, "name", f"probe_obsm:{self.obsm_key}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.bounds import GENES, bounded
 from frostline.datasets import Dataset
 from frostline.errors import FrostlineError
 from frostline.monitor import Monitor
@@ -35,7 +36,7 @@ KEPT = 3  # sets of states kept: a split has three parts
 class EncoderTuning(InEpochs):
     """A strategy that trains weights inside the encoder; which ones, `_thawed` decides."""
 
-    n_genes: int = 1_000
+    n_genes: int = bounded(GENES, 1_000)
     """Genes that it reads: of those that the encoder knows, the ones of the largest variance over training cells."""
 
     module_: nn.ModuleDict = learned()

@@ -1,0 +1,172 @@
+"""Every hyper-parameter has bounds and a unit, and an object that breaks them is never made."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from enum import Enum
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frostline.bounds import Real, Several, Text, Whole, bounded, domains
+from frostline.errors import FrostlineError
+from frostline.profiles import PROFILES, Profile
+from frostline.strategies import STRATEGIES, FullTuning, HeadTuning, Ia3, Lora, LoraAttention, PcaKnn, ProbeObsm
+
+FIELDS = [(kind, field, domain) for kind in STRATEGIES.values() for field, domain in kind.domains().items()]
+NUMBERS = [case for case in FIELDS if isinstance(case[2], Whole | Real)]
+
+
+def names(cases) -> list[str]:
+    return [f"{kind.name}-{field}" for kind, field, _ in cases]
+
+
+def refusal(make, *args, **values) -> str:
+    with pytest.raises(FrostlineError) as caught:
+        make(*args, **values)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", STRATEGIES.values(), ids=list(STRATEGIES))
+def test_every_hyper_parameter_has_a_domain_with_a_unit_and_a_default_inside(kind):
+    strategy = kind()
+    assert list(kind.domains()) == list(strategy.parameters)
+    for field, domain in kind.domains().items():
+        assert domain.unit, field
+        assert domain.extent, field
+        assert domain.read(strategy.parameters[field]) == strategy.parameters[field]
+
+
+@pytest.mark.parametrize(("kind", "field", "domain"), NUMBERS, ids=names(NUMBERS))
+def test_both_ends_are_taken_and_what_lies_beyond_is_refused_by_name(kind, field, domain):
+    highest = math.nextafter(domain.high, 0) if getattr(domain, "below", False) else domain.high
+    for value in (domain.low, highest):
+        others = {"epochs": 10_000} if field == "warmup_epochs" else {}
+        assert getattr(kind(**{field: value}, **others), field) == value
+    step = 1 if isinstance(domain, Whole) else 1e-9
+    above = domain.high if getattr(domain, "below", False) else domain.high + step
+    for value in (domain.low - step, above, -domain.high - 1, math.inf, -math.inf, math.nan, True, "3", None, 10**5000):
+        told = refusal(kind, **{field: value})
+        assert told.startswith(f"strategy '{kind.name}': {field} is "), told
+        assert f"must be {domain}" in told
+        assert domain.extent in told
+        assert domain.unit in told
+
+
+@pytest.mark.parametrize(("kind", "field", "domain"), NUMBERS, ids=names(NUMBERS))
+def test_numpy_numbers_become_plain_ones(kind, field, domain):
+    plain = getattr(kind(), field)
+    made = kind(**{field: np.int64(plain) if isinstance(domain, Whole) else np.float64(plain)})
+    assert made == kind()
+    assert type(getattr(made, field)) is (int if isinstance(domain, Whole) else float)
+
+
+@given(
+    case=st.sampled_from(FIELDS),
+    value=st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-5, 5)
+    | st.floats()
+    | st.text()
+    | st.characters()
+    | st.binary()
+    | st.lists(st.sampled_from(["linear1", "q_proj", "x", 3])),
+)
+def test_any_value_is_taken_or_refused_with_the_name_of_its_field(case, value):
+    kind, field, domain = case
+    try:
+        made = kind(**{field: value})
+    except FrostlineError as error:
+        made, told = None, str(error)
+    if made is None:
+        assert f": {field} is " in told
+        assert "\n" not in told
+    else:
+        assert domain.read(getattr(made, field)) == getattr(made, field)
+
+
+def test_bounds_hold_whenever_a_strategy_is_made():
+    assert "'head': epochs is 0" in refusal(dataclasses.replace, HeadTuning(), epochs=0)
+    profile = PROFILES["quickstart"]
+    assert "profile 'quickstart': head_epochs is 0" in refusal(dataclasses.replace, profile, head_epochs=0)
+    assert "'head': checkpoint is empty" in refusal(HeadTuning.from_profile, profile, "")
+
+
+def test_a_default_of_a_subclass_keeps_the_bounds_of_its_base():
+    assert FullTuning.domains()["epochs"] is HeadTuning.domains()["epochs"]
+    assert LoraAttention.domains()["targets"] is Ia3.domains()["targets"]
+
+    @dataclasses.dataclass(frozen=True)
+    class Own(HeadTuning):
+        epochs: int = bounded(Whole(5, 6, "epochs"), 5)
+
+    assert "from 5 to 6 (epochs)" in refusal(Own, epochs=7)
+    assert HeadTuning(epochs=7).epochs == 7
+
+
+def test_a_warm_up_longer_than_the_training_is_refused():
+    assert FullTuning(epochs=1).warmup_epochs == 1
+    assert "warmup_epochs is 3, and must be at most epochs, which is 2" in refusal(Lora, epochs=2, warmup_epochs=3)
+
+
+@pytest.mark.parametrize("value", ["", " \t", 0, None, b"X_pca", ["X_pca"], Path("X_pca"), "a\0b", "\ud800", 1.5, True])
+def test_a_key_of_obsm_is_text(value):
+    assert refusal(ProbeObsm, value).startswith("strategy 'probe_obsm': obsm_key is ")
+
+
+def test_a_checkpoint_may_be_a_path_and_text_of_a_kind_becomes_text():
+    made = HeadTuning(checkpoint=Path("some") / "folder")
+    assert (made.checkpoint, type(made.checkpoint)) == (str(Path("some", "folder")), str)
+    assert type(ProbeObsm(np.str_("X_scVI")).obsm_key) is str
+    assert ProbeObsm(Enum("Key", {"SCVI": "X_scVI"}, type=str).SCVI).obsm_key == "X_scVI"
+
+
+@pytest.mark.parametrize(
+    ("value", "seen"),
+    [
+        ("q_proj", "'q_proj' of type str"),
+        ((), r"()"),
+        (("q_proj", "q_proj"), "names one of them twice"),
+        (("q_proj", 3), "('q_proj', 3)"),
+        (("Q_PROJ",), "('Q_PROJ',)"),
+        ({"q_proj"}, "of type set"),
+        (None, "None"),
+        ("", "''"),
+    ],
+)
+def test_targets_are_names_each_once(value, seen):
+    told = refusal(Lora, targets=value)
+    assert told.startswith("strategy 'lora': targets is ")
+    assert seen in told
+
+
+def test_a_list_of_targets_becomes_a_tuple():
+    assert Lora(targets=["q_proj", "v_proj"]) == Lora(targets=("q_proj", "v_proj"))
+
+
+def test_other_kinds_of_number_are_told_their_type():
+    for value in (Fraction(1, 2), np.array(0.5), np.bool_(True), 1j, np.datetime64("2020-01-01")):
+        assert f"of type {type(value).__name__}" in refusal(HeadTuning, dropout=value)
+    assert "3.0 of type float" in refusal(PcaKnn, n_components=3.0)
+
+
+def test_a_long_value_is_cut():
+    assert len(refusal(HeadTuning, epochs="x" * 100_000)) < 300
+
+
+def test_profiles_are_bounded_too():
+    assert [spec.name for spec in dataclasses.fields(Profile)] == list(domains(Profile))
+    told = refusal(Profile, "mine", 100, 100, 0, 1, 1, 1e-3, 1e-3, 1)
+    assert told == "profile 'mine': batch_size is 0, and must be a whole number from 1 to 65,536 (cells)"
+
+
+def test_domains_say_what_they_take():
+    assert str(Real(0, 1, "share", below=True)) == "a number from 0 to below 1 (share)"
+    assert str(Text("name")) == "text that is not blank (name)"
+    assert str(Several(("a", "b"), "layers")) == "one or more of a, b, each once (layers)"

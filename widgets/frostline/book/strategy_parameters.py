@@ -1,0 +1,59 @@
+"""Sphinx extension: the directive that lists the hyper-parameters of every strategy.
+
+```{strategy-parameters}
+```
+"""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from frostline.strategies import STRATEGIES, Strategy, parameter_table
+
+_CODE = re.compile("`([^`]+)`")
+
+
+def render_parameters(kind: type[Strategy]) -> str:
+    """HTML of one strategy's hyper-parameters.
+
+    Examples
+    --------
+    >>> from frostline.strategies import Majority
+    >>> render_parameters(Majority)
+    '<p>None.</p>'
+    """
+    table = parameter_table(kind.name).reset_index()
+    if table.empty:
+        return "<p>None.</p>"
+    head = "".join(f'<th scope="col">{escape(str(column))}</th>' for column in table)
+    rows = [[_CODE.sub(r"<code>\1</code>", escape(value)) for value in row] for row in table.itertuples(index=False)]
+    body = "\n".join(
+        f'<tr><th scope="row"><code>{name}</code></th>{"".join(f"<td>{value}</td>" for value in values)}</tr>'
+        for name, *values in rows
+    )
+    return f'<table class="table">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>'
+
+
+class StrategyParameters(SphinxDirective):
+    """A section for each strategy of the list."""
+
+    def run(self) -> list[nodes.Node]:
+        """Draw it."""
+        return [self._section(kind) for kind in STRATEGIES.values()]
+
+    def _section(self, kind: type[Strategy]) -> nodes.Node:
+        section = nodes.section("", nodes.title("", kind.name), ids=[nodes.make_id(f"strategy-{kind.name}")])
+        section += nodes.paragraph("", f"{kind.title}: trains {kind.trains}.")
+        section += nodes.raw("", render_parameters(kind), format="html")
+        return section
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect this part of the extension to Sphinx."""
+    app.add_directive("strategy-parameters", StrategyParameters)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
