@@ -14,7 +14,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from sphinx.errors import ExtensionError
 from frostline.book.inputs import sha256
 from frostline.book.run_checks import TITLE, read_json, title_cell
 from frostline.book.states import FOLDER, NOT_RUN, RELEASE, State, declared_names, refusal, state_of, states_of
+from frostline.escaping import for_address, for_html, for_markdown, one_line
 
 STATIC_NOTE = (
     "This page is a static copy of an executed notebook. Its widgets show the state at the end of the run "
@@ -49,6 +49,11 @@ def is_stub(path: Path) -> bool:
     return path.read_text(encoding="utf-8", errors="replace").startswith(STUB)
 
 
+def line(text: object) -> str:
+    """Text for HTML inside Markdown, where a blank line would end the HTML."""
+    return for_html(one_line(text))
+
+
 def format_time(text: str) -> str:
     """Show a point in time in UTC, to the minute."""
     return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
@@ -56,12 +61,12 @@ def format_time(text: str) -> str:
 
 def time_element(text: str) -> str:
     """Show a point in time, readable by programs too."""
-    return f'<time datetime="{escape(text)}">{format_time(text)}</time>'
+    return f'<time datetime="{line(text)}">{format_time(text)}</time>'
 
 
 def link(href: str, text: str) -> str:
     """Link that saves a file of the site."""
-    return f'<a href="{escape(href)}" download>{escape(text)}</a>'
+    return f'<a href="{for_address(href)}" download>{line(text)}</a>'
 
 
 def rows(state: State) -> list[tuple[str, str, str]]:
@@ -71,16 +76,16 @@ def rows(state: State) -> list[tuple[str, str, str]]:
     versions = ", ".join(f"{name} {known[name]}" for name in SHOWN_VERSIONS if name in known)
     return [
         ("ended", "Last run (UTC)", time_element(manifest["ended"])),
-        ("mode", "Publication mode", escape(manifest["mode"])),
-        ("profile", "Execution profile", escape(manifest["profile"])),
-        ("artifact_check", "Artifact check", escape(state.check)),
+        ("mode", "Publication mode", line(manifest["mode"])),
+        ("profile", "Execution profile", line(manifest["profile"])),
+        ("artifact_check", "Artifact check", line(state.check)),
         ("source_notebook", "Source notebook", link(f"../{source}", source)),
-        ("dataset", "Data set", escape(manifest["dataset"])),
-        ("checkpoint", "Checkpoint", escape(manifest["checkpoint"])),
+        ("dataset", "Data set", line(manifest["dataset"])),
+        ("checkpoint", "Checkpoint", line(manifest["checkpoint"])),
         ("seed", "Seed", str(manifest["seed"])),
         ("seconds", "Wall time", f"{manifest['seconds']:.1f} s"),
-        ("frostline", "frostline version", escape(known.get("frostline", "unknown"))),
-        ("versions", "Other versions", escape(versions)),
+        ("frostline", "frostline version", line(known.get("frostline", "unknown"))),
+        ("versions", "Other versions", line(versions)),
     ]
 
 
@@ -94,7 +99,7 @@ def draft_note(state: State) -> str:
         NOT_RUN: "It has not been run yet.",
     }[state.result]
     how = "Run it" if state.result == NOT_RUN else "Run it again"
-    again = f"<code>frostline publish {escape(state.name)}</code>"
+    again = f"<code>frostline publish {line(state.name)}</code>"
     return f'<p class="frostline-draft"><strong>Draft.</strong> {why} {how}: {again}.</p>\n'
 
 
@@ -111,7 +116,7 @@ def render_box(state: State) -> str:
     )
     items = "".join(f"<li>{link(href, text)}</li>\n" for href, text in files)
     return (
-        f'<section class="frostline-status" data-result="{escape(state.result)}" aria-label="Status of this page">\n'
+        f'<section class="frostline-status" data-result="{line(state.result)}" aria-label="Status of this page">\n'
         f"{draft_note(state)}<p>{STATIC_NOTE}</p>\n<dl>\n{entries}</dl>\n"
         f"<details><summary>Files of this run</summary>\n<ul>\n{items}</ul>\n</details>\n</section>"
     )
@@ -121,9 +126,9 @@ def render_stub(state: State, title: str) -> str:
     """Page of a tutorial that has no run to show."""
     failure: Mapping[str, Any] = state.failure
     when = f" on {time_element(failure['ended'])} (UTC)" if failure.get("ended") else ""
-    reason = f"<p>It failed{when}: {escape(failure['said'])}</p>\n" if failure else ""
+    reason = f"<p>It failed{when}: {line(failure['said'])}</p>\n" if failure else ""
     box = (
-        f'<section class="frostline-status" data-result="{escape(state.result)}" aria-label="Status of this page">\n'
+        f'<section class="frostline-status" data-result="{line(state.result)}" aria-label="Status of this page">\n'
         f"{draft_note(state)}{reason}</section>"
     )
     return f"{STUB}\n# {title}\n\n{box}\n"
@@ -135,7 +140,7 @@ def source_title(notebook: Path) -> str:
     cells = [] if problems else content.get("cells", [])
     index = title_cell(cells)
     found = TITLE.search("".join(cells[index]["source"])) if index is not None else None
-    return found.group().lstrip("# ") if found else notebook.stem
+    return found.group().lstrip("# ") if found else for_markdown(notebook.stem)
 
 
 def inject_box(notebook_text: str, state: State) -> str:
