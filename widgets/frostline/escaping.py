@@ -173,7 +173,7 @@ def _code(shown: str) -> str:
     return f"{fence}{space}{shown}{space}{fence}"
 
 
-def for_figure(text: object) -> str:
+def for_figure(text: object, most: int = MOST_DRAWN) -> str:
     r"""Text for matplotlib: no formula, in one line that is not too long, of characters that its font has.
 
     Others are shown by their code, so that names stay different. A legend hides names with a leading underscore, and
@@ -184,11 +184,11 @@ def for_figure(text: object) -> str:
     >>> for_figure(r"$\frac{$"), for_figure("_B"), for_figure("B 细胞"), len(for_figure("x" * 999))
     ('\\$\\frac{\\$', ' _B', 'B \\u7ec6\\u80de', 60)
     """
-    shown = shortened("".join(c if c.isascii() or _has_glyph(c) else _by_code(c) for c in one_line(text)), MOST_DRAWN)
+    shown = shortened("".join(c if c.isascii() or _has_glyph(c) else _by_code(c) for c in one_line(text)), most)
     return (" " if shown.startswith("_") else "") + (shown.replace("$", r"\$") or "(empty)")
 
 
-def for_figures(names: Sequence[object]) -> list[str]:
+def for_figures(names: Sequence[object], most: int = MOST_DRAWN) -> list[str]:
     """Different names for matplotlib, which stay different.
 
     Examples
@@ -198,8 +198,9 @@ def for_figures(names: Sequence[object]) -> list[str]:
     >>> [name[-5:] for name in for_figures(["B", "x" * 70, "x" * 71])[1:]]
     ['xx #1', 'xx #2']
     """
-    shown = [for_figure(name) for name in names]
-    times, out = Counter(shown), []
+    shown = [for_figure(name, most) for name in names]
+    times = Counter(shown)
+    out: list[str] = []
     for name in shown:
         numbered = (f"{name} #{i}" for i in itertools.count(1))
         out.append(name if times[name] == 1 else next(new for new in numbered if new not in {*shown, *out}))
