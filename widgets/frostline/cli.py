@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, TaskID
+from rich.progress import Progress, TaskID, TextColumn
 
 from frostline import __version__
 from frostline.errors import Cancelled, FrostlineError
+from frostline.escaping import for_terminal
 
 if TYPE_CHECKING:
     from frostline.publishing import Outcome
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Do I need to fine-tune a single-cell foundation model, and how deep?",
 )
-console = Console(soft_wrap=True, highlight=False)
+console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 Profile = Annotated[str, typer.Option("--profile", help="quickstart or full.")]
 Parameters = Annotated[
@@ -37,7 +38,7 @@ def main() -> None:
     try:
         app()
     except FrostlineError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {for_terminal(error)}", file=sys.stderr)
         sys.exit(1)
     except (Cancelled, KeyboardInterrupt):
         print("cancelled", file=sys.stderr)
@@ -109,7 +110,7 @@ def check(folder: Annotated[Path, typer.Argument(help="Folder of artifacts.")]) 
 
     result = artifacts.check(folder)
     for problem in result.problems:
-        print(problem, file=sys.stderr)
+        print(for_terminal(problem), file=sys.stderr)
     if not result.passed:
         raise typer.Exit(1)
     print(f"{folder}: {result}")
@@ -239,7 +240,8 @@ def pretrain(
 
 @contextmanager
 def _progress_bar() -> Iterator[tuple[Progress, TaskID]]:
-    with Progress(console=Console(stderr=True)) as bar:
+    words = TextColumn("{task.description}", markup=False)
+    with Progress(words, *Progress.get_default_columns()[1:], console=Console(stderr=True)) as bar:
         yield bar, bar.add_task("starting", total=1.0)
 
 

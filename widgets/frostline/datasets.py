@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.errors import DatasetError, unknown
+from frostline.escaping import first_unwritable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,6 +180,7 @@ class Dataset:
         """
         if group_key is not None:
             _refuse_missing(_column(self.adata, group_key, "group"), group_key, "group")
+            refuse_unwritable(f"adata.obs[{group_key!r}]", self.adata.obs[group_key].unique())
         cache = self.cache if group_key == self.group_key else {}
         labels = _labels(self.adata, label_key)
         return replace(self, label_key=label_key, labels=labels, group_key=group_key, cache=cache)
@@ -257,12 +259,15 @@ def load_dataset(
     labels = _labels(adata, label_key)
     if group_key is not None:
         _refuse_missing(_column(adata, group_key, "group"), group_key, "group")
+        refuse_unwritable(f"adata.obs[{group_key!r}]", adata.obs[group_key].unique())
     raw_matrix, genes = _values(adata, layer)
     for kind, names in (("cell", adata.obs_names), ("gene", genes)):
         if not names.is_unique:
             remedy = "adata.obs_names_make_unique()" if kind == "cell" else "adata.var_names_make_unique()"
             repeated = names[names.duplicated()][0]
             raise DatasetError(f"{kind} names are not unique, for example {repeated!r}; call {remedy} first")
+        refuse_unwritable("adata.obs_names" if kind == "cell" else "adata.var_names", names)
+    refuse_unwritable("", [name, label_key, group_key, *adata.obsm])
     matrix, values = _log_normalise(raw_matrix, genes, adata.obs_names)
     assert label_key is not None  # _labels raised otherwise
     return Dataset(
@@ -346,9 +351,27 @@ def _refuse_missing(column: Any, key: str, kind: str) -> None:
         )
 
 
+def refuse_unwritable(place: str, names: Iterable[Any]) -> None:
+    """Refuse names that cannot be saved later, after all the work.
+
+    Raises
+    ------
+    DatasetError
+        Names the place and the name, and the line of code that mends it.
+    """
+    bad = first_unwritable(names)
+    if bad is not None:
+        replaced = f'{place} = {place}.astype(str).str.replace(r"[\\x00\\ud800-\\udfff]", "?", regex=True)'
+        raise DatasetError(
+            f"{place or 'a name'} holds {bad!r}, with a character that no file can hold (a NUL, or half of a surrogate "
+            f"pair); {f'run {replaced}' if place else 'rename it'}"
+        )
+
+
 def _labels(adata: AnnData, label_key: str | None) -> NDArray[np.str_]:
     column = _column(adata, label_key, "label")
     _refuse_missing(column, str(label_key), "label")
+    refuse_unwritable(f"adata.obs[{label_key!r}]", column.unique())
     labels: NDArray[np.str_] = column.astype(str).to_numpy(dtype=str)
     classes = np.unique(labels)
     if len(classes) < 2:

@@ -120,7 +120,7 @@ def for_script(content: str) -> str:
     Examples
     --------
     >>> for_script('["</script>"]')
-    '["\u003c/script>"]'
+    '["\\u003c/script>"]'
     """
     return content.replace("<", r"\u003c")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from frostline.calibration import N_BINS
 from frostline.comparison import Comparison
 from frostline.escaping import UNFORMULATED, for_code, for_html, for_markdown, html_table, one_line, visible
+from frostline.records import Finding
 from frostline.significance import RESAMPLES
 from frostline.verdicts import ALPHA
 
@@ -75,6 +76,25 @@ def words(*texts: str) -> Shown:
     return Shown(
         f'<ul class="{UNFORMULATED}">{items}</ul>' if items else "", "\n".join(f"- {one_line(t)}" for t in texts)
     )
+
+
+def found(findings: Sequence[Finding]) -> Shown:
+    """What the checks found, for a notebook: a paragraph each.
+
+    Examples
+    --------
+    >>> found([])
+    The checks found nothing to beware of.
+    """
+    if not findings:
+        return words("The checks found nothing to beware of.")
+    html = "".join(
+        f'<p class="{UNFORMULATED}"><strong>{for_html(f.severity)}: {for_html(f.title)}.</strong> '
+        f"{for_html(f.explanation)} <em>{for_html(f.remedy)}</em></p>"
+        for f in findings
+    )
+    texts = (f"{f.severity}: {f.title}. {f.explanation} {f.remedy}" for f in findings)
+    return Shown(html, "\n".join(map(one_line, texts)))
 
 
 def as_text(table: pd.DataFrame, columns: dict[str, tuple[str, Callable[[Any], str]]]) -> pd.DataFrame:
