@@ -103,3 +103,18 @@ def test_marker_table_shows_the_first_of_each_cluster(found):
     table = found.marker_table(2)
     assert table.loc[(1, 1)].tolist() == ["GENE11", "9.0", "1.00", "1.0e-02"]
     assert len(table) == 6
+
+
+def test_names_come_back_as_they_were_whatever_they_are(found, tmp_path):
+    names = ["NA", "", "01", "a\rb", "a\nb", '"x",', "nan", " b ", "=1+1", "<b>$\\frac{$|`"]
+    found.cells["label"] = names * 6
+    found.cells["cell"] = [f"{name}{i // 10}" for i, name in enumerate(names * 6)]
+    found.markers["gene"] = names[:9]
+    clusters.write(tmp_path, found, "<i>\n# x")
+    again = clusters.read(tmp_path)
+    assert again.cells[["cell", "label"]].equals(found.cells[["cell", "label"]])
+    assert again.markers["gene"].tolist() == found.markers["gene"].tolist()
+    assert clusters.problems(tmp_path, {"dataset": {"name": "<i>\n# x", "cells": 60}})[1] == []
+    report = (tmp_path / clusters.REPORT).read_text()
+    assert report.startswith("# Clusters of \\<i> \\# x in a frozen embedding\n")
+    assert len([line for line in report.splitlines() if line.startswith("| ")]) == 2 + 3

@@ -208,6 +208,28 @@ class TestBadInput:
         with pytest.raises(DatasetError, match=r"gene names are not unique.*'G0'"):
             load_dataset(adata, "cell_type", layer="raw")
 
+    @pytest.mark.parametrize("bad", ["a\ud800", "a\0"])
+    @pytest.mark.parametrize(
+        "place", ["adata.obs_names", "adata.var_names", "adata.obs['cell_type']", "adata.obs['donor']"]
+    )
+    def test_a_name_that_no_file_can_hold_is_refused_with_the_line_that_mends_it(self, place, bad):
+        adata = make()
+        names = {"adata": adata, "bad": bad}
+        exec(f"column = list({place}.astype(str)); column[1] = bad; {place} = column", names)
+        with pytest.raises(DatasetError, match="that no file can hold") as refused:
+            load_dataset(adata, "cell_type", group_key="donor")
+        assert repr(bad) in str(refused.value)
+        exec(str(refused.value).partition("; run ")[2], names)
+        load_dataset(adata, "cell_type", group_key="donor")
+
+    def test_so_is_the_name_of_a_data_set_or_an_embedding(self):
+        with pytest.raises(DatasetError, match="rename it"):
+            load_dataset(make(), "cell_type", name="a\udfff")
+        adata = make()
+        adata.obsm["X_\0"] = np.zeros((len(adata), 3))
+        with pytest.raises(DatasetError, match="rename it"):
+            load_dataset(adata, "cell_type")
+
 
 class TestFiles:
     @pytest.fixture

@@ -13,6 +13,7 @@ from PIL import Image
 from frostline import calibration, figures
 from frostline.comparison import compare
 from frostline.errors import FrostlineError
+from frostline.escaping import for_figure
 
 UNVALIDATED = {"validation_cells": (), "validation_labels": (), "validation_probabilities": None}
 
@@ -26,11 +27,10 @@ def comparison(make_record):
 
 def texts(figure) -> list[str]:
     axes = figure.axes[0]
-    legend = axes.get_legend()
     return [
         axes.get_title(loc="left"),
         *(text.get_text() for text in axes.texts),
-        *(text.get_text() for text in (legend.get_texts() if legend else ())),
+        *(text.get_text() for legend in figure.legends for text in legend.get_texts()),
         *(label.get_text() for label in (*axes.get_xticklabels(), *axes.get_yticklabels())),
     ]
 
@@ -94,7 +94,7 @@ class TestNames:
         labels = tuple([name, "B", "T"] * 13 + [name])
         figure = draw(compare([make_record(classes=(name, "B", "T"), labels=labels)]), "head")
         assert len(figures.png(figure)) > 1_000
-        assert any(name in text for text in texts(figure))
+        assert any(for_figure(name) in text for text in texts(figure))
 
 
 def test_pictures_are_png_of_a_readable_size(comparison):

@@ -112,4 +112,4 @@ def test_every_picture_has_an_alternative_text_and_nothing_failed(executed):
     assert all(re.search(r'alt="[^"]{10,}"', picture) for picture in pictures)
     outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
     assert not [output for output in outputs if output.output_type == "error"]
-    assert all(o.data["text/markdown"].strip() for o in outputs if "text/markdown" in o.get("data", {}))
+    assert all(o.data["text/html"].strip() for o in outputs if "text/html" in o.get("data", {}))

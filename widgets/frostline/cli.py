@@ -12,7 +12,7 @@ import typer
 from frostline import __version__
 from frostline.bounds import SEED, TOKENS
 from frostline.errors import Cancelled, FrostlineError
-from frostline.escaping import one_line
+from frostline.escaping import for_terminal
 from frostline.interrupts import Ended, clear_up_on_signals
 from frostline.terminal import progress, result_lines
 
@@ -51,7 +51,7 @@ def main() -> None:
     try:
         app()
     except FrostlineError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {for_terminal(error)}", file=sys.stderr)
         sys.exit(1)
     except Ended as end:
         print("ended by another process", file=sys.stderr)
@@ -142,7 +142,7 @@ def tutorials() -> None:
     for name, path in sorted(notebooks.known_notebooks().items()):
         packaged = path.parent == notebooks.packaged_folder() and path.parent != notebooks.FOLDER
         print(f"{name}  [{'comes with frostline' if packaged else path}]")
-        print(f"    {one_line(notebooks.title_of(path))}")
+        print(f"    {for_terminal(notebooks.title_of(path))}")
         print(f"    parameters: {_parameters_of(path)}")
 
 
@@ -152,7 +152,7 @@ def _parameters_of(notebook: Path) -> str:
     try:
         return ", ".join(notebook_parameters(notebook))
     except FrostlineError as error:
-        return one_line(f"none that can be read ({error})")
+        return for_terminal(f"none that can be read ({error})")
 
 
 @app.command()
@@ -173,7 +173,7 @@ def check(folder: Annotated[Path, typer.Argument(help="Folder of artifacts.")]) 
 
     result = artifacts.check(folder)
     for problem in result.problems:
-        print(problem, file=sys.stderr)
+        print(for_terminal(problem), file=sys.stderr)
     if not result.passed:
         raise typer.Exit(1)
     print(f"{folder}: {result}")

@@ -5,6 +5,7 @@ scanpy does the work, in the notebook; here its answer is taken out of the AnnDa
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 
 from frostline.datasets import Dataset
 from frostline.errors import ArtifactError, DatasetError
+from frostline.escaping import for_markdown
 from frostline.figures import DPI, png, style
+from frostline.lettering import Legend, named
 from frostline.manifests import Manifest, sha256
 from frostline.pictures import redrawn_problems
 from frostline.report import markdown_table
@@ -39,7 +42,8 @@ COLUMNS = {
     "cells": ("cell", "label", "cluster", "umap_1", "umap_2"),
     "markers": ("cluster", "rank", "gene", "score", "log_fold_change", "p_adjusted"),
 }
-TEXTS = ("cell", "label", "gene")
+TEXT = ("cell", "label", "gene")
+"""Columns in which NA or an empty text is a name, and 01 is not 1."""
 N_MARKERS = 10
 UNIT = 1e-4
 """How far the norm of a row of the embedding may be from 1."""
@@ -154,20 +158,27 @@ def umap_figure(found: Clusters) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10.5, 4.6), dpi=DPI, layout="constrained")
-    for axes, column in zip(figure.subplots(1, 2), ("label", "cluster"), strict=True):
-        _draw(axes, found.cells, column)
+    pair = figure.subplots(1, 2)
+    legends = [_draw(axes, found.cells, column) for axes, column in zip(pair, ("label", "cluster"), strict=True)]
+    figure.set_size_inches(
+        2 * max(5.2, *(legend.width for legend in legends)), 3.8 + max(legend.height for legend in legends)
+    )
     return figure
 
 
-def _draw(axes: Axes, cells: pd.DataFrame, column: str) -> None:
+def _draw(axes: Axes, cells: pd.DataFrame, column: str) -> Legend:
     size = float(np.clip(6_000 / len(cells), 2, 20))
-    for i, (name, part) in enumerate(cells.groupby(column)):
+    groups = dict(tuple(cells.groupby(column)))
+    for i, (name, shown) in enumerate(named(groups).items()):
+        part = groups[name]
         look = {key: value for key, value in style(i).items() if key != "linestyle"}
-        axes.scatter(part["umap_1"], part["umap_2"], s=size, linewidths=0, label=f"{name} ({len(part)})", **look)
+        axes.scatter(part["umap_1"], part["umap_2"], s=size, linewidths=0, label=f"{shown} ({len(part)})", **look)
     axes.set(xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
     axes.set_title(f"by {column}", loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, frameon=False, fontsize=7)
+    legend = Legend.of(axes, points=7)
+    legend.below(axes)
+    return legend
 
 
 def report_markdown(found: Clusters, name: str) -> str:
@@ -181,7 +192,7 @@ def report_markdown(found: Clusters, name: str) -> str:
     table = pd.DataFrame(rows, columns=["Cluster", "Cells", "Most frequent label", "Marker genes"])
     agreement = ", ".join(f"{key} {value:.4f}" for key, value in found.agreement.items())
     return (
-        f"# Clusters of {name} in a frozen embedding\n\n"
+        f"# Clusters of {for_markdown(name)} in a frozen embedding\n\n"
         f"{len(found.cells)} cells, {found.embedding.shape[1]} dimensions, {len(sizes)} clusters.\n\n"
         f"Agreement of clusters and labels: {agreement}.\n\n{markdown_table(table)}\n"
     )
@@ -198,8 +209,8 @@ def write(folder: Path, found: Clusters, name: str) -> None:
 def write_data(folder: Path, found: Clusters) -> None:
     """Write what cannot be made from the rest: embedding, cells and marker genes."""
     np.save(folder / EMBEDDING, found.embedding)
-    found.cells.to_csv(folder / CELLS, index=False)
-    found.markers.to_csv(folder / MARKERS, index=False)
+    _write_table(folder / CELLS, found.cells)
+    _write_table(folder / MARKERS, found.markers)
 
 
 def _drawn(found: Clusters, source: str) -> bytes:
@@ -208,6 +219,11 @@ def _drawn(found: Clusters, source: str) -> bytes:
 
     with matplotlib.style.context("default"):
         return png(umap_figure(found), Title=PICTURE, Source=source)
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    unquoted = any("\r" in str(text) for column in TEXT if column in table for text in table[column])
+    table.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC if unquoted else csv.QUOTE_MINIMAL)
 
 
 def read(folder: Path) -> Clusters:
@@ -234,8 +250,8 @@ def _read_table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     columns = pd.read_csv(path, nrows=0).columns
-    numbers = {column: [""] for column in columns if column not in TEXTS}
-    return pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=numbers)
+    numbers = {column: [""] for column in columns if column not in TEXT}
+    return pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=numbers)
 
 
 def problems(folder: Path, manifest: Manifest, *, draws: bool = False) -> tuple[int, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.errors import FrostlineError, unknown
+from frostline.escaping import UNFORMULATED, for_html, html_table
 from frostline.likeness import named_apart, refuse_gaps, refuse_other_parameters, refuse_unlike
 from frostline.metrics import METRICS, class_auroc, class_table, false_positive_rate, separation
 from frostline.records import SEVERITIES, Finding, Record
@@ -368,11 +368,12 @@ class Comparison:
         return [f"{f.severity}: {f.title}" for f in self.findings if first.get(f.code) is f]
 
     def _repr_html_(self) -> str:
-        table = self.table().to_html(index=False, border=0, classes="frostline-leaderboard")
-        warnings = "".join(f"<li>{html.escape(text)}</li>" for text in self._warnings())
+        table = html_table(self.table(), "frostline-leaderboard")
+        warnings = "".join(f"<li>{for_html(text)}</li>" for text in self._warnings())
         return (
             f'<div style="overflow-x:auto"><style>{TABLE_STYLE}</style>{table}</div>'
-            f"<p>{html.escape(self.verdict)}</p>" + (f"<ul>{warnings}</ul>" if warnings else "")
+            f'<p class="{UNFORMULATED}">{for_html(self.verdict)}</p>'
+            + (f'<ul class="{UNFORMULATED}">{warnings}</ul>' if warnings else "")
         )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from frostline.columns import columns_of, repeated_names
 from frostline.errors import DatasetError, unknown
+from frostline.escaping import first_unwritable
 from frostline.matrices import in_memory, layer_names, refuse_bad_values, values_of
 from frostline.reading import expanded, problem
 from frostline.reading import read_h5ad as read_h5ad
@@ -207,6 +208,7 @@ class Dataset:
         """
         if group_key is not None:
             _refuse_missing(_column(self.adata, group_key, "group"), group_key, "group")
+            refuse_unwritable(f"adata.obs[{group_key!r}]", self.adata.obs[group_key].unique())
         cache = self.cache if group_key == self.group_key else {}
         labels = _labels(self.adata, label_key)
         return replace(self, label_key=label_key, labels=labels, group_key=group_key, cache=cache)
@@ -292,7 +294,11 @@ def load_dataset(
     labels = _labels(adata, label_key)
     if group_key is not None:
         _refuse_missing(_column(adata, group_key, "group"), group_key, "group")
+        refuse_unwritable(f"adata.obs[{group_key!r}]", _column(adata, group_key, "group").unique())
     matrix, symbols, found = _matrix(adata, layer, values, gene_column)
+    refuse_unwritable("adata.obs_names", adata.obs_names)
+    refuse_unwritable(symbols.source, symbols.names)
+    refuse_unwritable("", [name, label_key, group_key, *adata.obsm])
     assert label_key is not None  # _labels raised otherwise
     given = {
         "dataset": str(source) if isinstance(source, str | Path) else name or found_name,
@@ -390,9 +396,27 @@ def _refuse_missing(column: Any, key: str, kind: str) -> None:
         )
 
 
+def refuse_unwritable(place: str, names: Iterable[Any]) -> None:
+    """Refuse names that cannot be saved later, after all the work.
+
+    Raises
+    ------
+    DatasetError
+        Names the place and the name, and the line of code that mends it.
+    """
+    bad = first_unwritable(names)
+    if bad is not None:
+        replaced = f'{place} = {place}.astype(str).str.replace(r"[\\x00\\ud800-\\udfff]", "?", regex=True)'
+        raise DatasetError(
+            f"{place or 'a name'} holds {bad!r}, with a character that no file can hold (a NUL, or half of a surrogate "
+            f"pair); {f'run {replaced}' if place else 'rename it'}"
+        )
+
+
 def _labels(adata: AnnData, label_key: str | None) -> NDArray[np.str_]:
     column = _column(adata, label_key, "label")
     _refuse_missing(column, str(label_key), "label")
+    refuse_unwritable(f"adata.obs[{label_key!r}]", column.unique())
     labels: NDArray[np.str_] = column.astype(str).to_numpy(dtype=str)
     classes = np.unique(labels)
     if len(classes) < 2:

@@ -11,6 +11,8 @@ import numpy as np
 from frostline import calibration
 from frostline.comparison import Comparison
 from frostline.errors import FrostlineError, unknown
+from frostline.escaping import for_figure, for_html
+from frostline.lettering import Grid, Legend, named, title, width
 from frostline.records import Record
 
 if TYPE_CHECKING:
@@ -35,16 +37,6 @@ def style(i: int) -> dict[str, Any]:
     }
 
 
-def _shown(name: str) -> str:
-    """Class name as a figure can show it: matplotlib hides names with a leading underscore from legends."""
-    return f" {name}" if name.startswith("_") else name
-
-
-def _room(comparison: Comparison) -> float:
-    """Inches that the longest class name needs."""
-    return 0.07 * max(len(name) for name in comparison.classes)
-
-
 def umap_figure(comparison: Comparison, strategy: str) -> Figure:
     """UMAP of the test cells of the first repeat, in the representation that a strategy classifies from.
 
@@ -56,14 +48,15 @@ def umap_figure(comparison: Comparison, strategy: str) -> Figure:
     record = comparison.of(strategy)[0]
     if record.umap is None:
         figure = Figure(figsize=(6.2, 2.0), dpi=DPI)
-        figure.text(0.5, 0.5, f"{strategy}: NA, {len(record.cells)} test cells are too few for a UMAP", ha="center")
+        said = f"{for_figure(strategy)}: NA, {len(record.cells)} test cells are too few for a UMAP"
+        figure.text(0.5, 0.5, title(said, 6.0, 10), ha="center")
         return figure
     labels = np.array(record.labels)
     wrong = labels != np.array(record.predicted)
-    figure = Figure(figsize=(6.2 + _room(comparison), 4.6), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(5.4, 4.6), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     size = float(np.clip(8_000 / len(labels), 3, 36))
-    for i, name in enumerate(comparison.classes):
+    for i, (name, shown) in enumerate(named(comparison.classes).items()):
         points = record.umap[labels == name]
         axes.scatter(
             points[:, 0],
@@ -73,7 +66,7 @@ def umap_figure(comparison: Comparison, strategy: str) -> Figure:
             marker=MARKERS[(i + i // len(COLOURS)) % len(MARKERS)],
             linewidths=0,
             alpha=0.85,
-            label=f"{_shown(name)} ({len(points)})",
+            label=f"{shown} ({len(points)})",
             rasterized=len(labels) > 5_000,
         )
     rings = record.umap[wrong]
@@ -87,9 +80,10 @@ def umap_figure(comparison: Comparison, strategy: str) -> Figure:
         label=f"wrongly predicted ({int(wrong.sum())})",
     )
     axes.set(xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
-    axes.set_title(f"{strategy}: {len(labels)} test cells of {record.dataset}", loc="left", fontsize=11)
+    said = f"{for_figure(strategy)}: {len(labels)} test cells of {for_figure(record.dataset)}"
+    axes.set_title(title(said, 5.0, 11), loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
+    Legend.of(axes).beside(figure)
     return figure
 
 
@@ -125,16 +119,16 @@ def umaps_figure(comparison: Comparison, strategies: Sequence[str], colour: str 
 
     if colour not in COLOURINGS:
         raise unknown("colouring", colour, COLOURINGS)
-    width = 3.9 * len(strategies) + (0.9 if colour == "confidence" else 0.5 + _room(comparison))
-    figure = Figure(figsize=(width, 3.9), dpi=DPI, layout="constrained")
+    inches = 3.9 * len(strategies) + (0.9 if colour == "confidence" else 0.2)
+    figure = Figure(figsize=(inches, 3.9), dpi=DPI, layout="constrained")
     grid = figure.subplots(1, len(strategies), squeeze=False).ravel()
     drawn = None
-    for axes, name in zip(grid, strategies, strict=True):
+    for axes, (name, shown) in zip(grid, named(strategies).items(), strict=True):
         record = comparison.of(name)[0]
         axes.set(xticks=[], yticks=[])
         axes.set_xlabel("UMAP 1", fontsize=8)
         axes.set_ylabel("UMAP 2", fontsize=8)
-        axes.set_title(name, loc="left", fontsize=10)
+        axes.set_title(title(shown, 3.6, 10), loc="left", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         if record.umap is None:
             axes.text(0.5, 0.5, "NA: no map of these cells", ha="center", transform=axes.transAxes, fontsize=9)
@@ -144,9 +138,7 @@ def umaps_figure(comparison: Comparison, strategies: Sequence[str], colour: str 
             _scatter_kinds(axes, *_kinds(comparison, record, colour))
     if drawn is not None:
         figure.colorbar(drawn, ax=list(grid), label="probability of the predicted class", shrink=0.8)
-    handles = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    if handles:
-        figure.legend(handles.values(), handles, loc="outside right center", frameon=False, fontsize=8, markerscale=1.4)
+    Legend.of(*grid).beside(figure)
     return figure
 
 
@@ -161,7 +153,7 @@ def _kinds(comparison: Comparison, record: Record, colour: str) -> tuple[Record,
 def _scatter_kinds(axes: Axes, record: Record, kinds: np.ndarray, names: list[str]) -> None:
     assert record.umap is not None
     size = float(np.clip(8_000 / len(kinds), 2, 30))
-    for i, name in enumerate(names):
+    for i, (name, shown) in enumerate(named(names).items()):
         points = record.umap[kinds == name]
         look = (COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)])
         if names == ["right", "wrong"]:
@@ -174,7 +166,7 @@ def _scatter_kinds(axes: Axes, record: Record, kinds: np.ndarray, names: list[st
             marker=look[1],
             linewidths=0,
             alpha=0.85,
-            label=_shown(name),
+            label=shown,
             rasterized=True,
         )
 
@@ -196,25 +188,24 @@ def confusion_figure(comparison: Comparison, strategy: str, *, percent: bool = F
     counts = comparison.confusion(strategy)
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
-    n, names = len(counts), [_shown(name) for name in comparison.classes]
-    figure = Figure(
-        figsize=(2.0 + 0.46 * n + _room(comparison), 1.2 + 0.40 * n + 0.7 * _room(comparison)),
-        dpi=DPI,
-        layout="constrained",
-    )
-    axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(counts.shape):
-        if counts[row, column]:
-            colour = "white" if shares[row, column] > 0.55 else "black"
-            text = f"{100 * shares[row, column]:.0f}" if percent else f"{counts[row, column]}"
-            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
-    axes.set_yticks(range(n), names, fontsize=8)
-    axes.set(xlabel="predicted class", ylabel="true class")
+    names = list(named(comparison.classes).values())
+    room = width(names, 8)
+    across, down = Grid.of(len(names), 0.46, 2.0 + room), Grid.of(len(names), 0.40, 1.2 + 0.7 * room)
     repeats = f", {len(comparison.repeats)} repeats" if len(comparison.repeats) > 1 else ""
     unit = "percent of the true class, " if percent else ""
-    axes.set_title(f"{strategy}: {unit}{counts.sum()} test cells{repeats}", loc="left", fontsize=11)
+    said = title(f"{for_figure(strategy)}: {unit}{counts.sum()} test cells{repeats}", max(across.inches, 3.0), 11)
+    inches = max(2.0 + room + across.inches, 0.7 + room + width(said.split("\n"), 11))
+    figure = Figure(figsize=(inches, max(2.8, 1.2 + down.inches + 0.7 * room)), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in zip(*counts.nonzero(), strict=True) if down.holds_numbers else ():
+        colour = "white" if shares[row, column] > 0.55 else "black"
+        text = f"{100 * shares[row, column]:.0f}" if percent else f"{counts[row, column]}"
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+    axes.set_xticks(**across.ticks(names), rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(**down.ticks(names))
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.set_title(said, loc="left", fontsize=11)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.7)
     return figure
 
@@ -234,7 +225,8 @@ def interval_figure(comparison: Comparison) -> Figure:
 
     board = comparison.leaderboard()
     names = [str(name) for name in board["strategy"]]
-    figure = Figure(figsize=(6.2, 1.4 + 0.32 * len(names)), dpi=DPI, layout="constrained")
+    shown = list(named(names).values())
+    figure = Figure(figsize=(5.2 + width(shown, 9), 1.4 + 0.32 * len(names)), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     for i, (_, row) in enumerate(board.iterrows()):
         low, high = row["macro_f1_low"], row["macro_f1_high"]
@@ -242,7 +234,7 @@ def interval_figure(comparison: Comparison) -> Figure:
         look = style(comparison.strategies.index(names[i]))
         axes.scatter(row["macro_f1"], i, s=42, color=look["color"], marker=look["marker"], zorder=2)
         axes.annotate(f"{row['macro_f1']:.3f}", (high, i), (6, 0), textcoords="offset points", va="center", fontsize=8)
-    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.set_yticks(range(len(names)), shown, fontsize=9)
     axes.invert_yaxis()
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.margins(x=0.12)
@@ -256,13 +248,14 @@ def reliability_figure(comparison: Comparison) -> Figure:
     """Confidence against accuracy for every strategy, before and after temperature scaling; all repeats pooled."""
     from matplotlib.figure import Figure
 
-    names = comparison.strategies
+    names = named(comparison.strategies, 40)
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(max(3.2, 2.35 * columns), 2.7 * rows + 0.5), dpi=DPI, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for axes, name in zip(grid, names, strict=False):
+    for axes, (name, shown) in zip(grid, names.items(), strict=False):
         _draw_reliability(axes, comparison, name)
+        axes.set_title(title(shown, 2.1, 9), fontsize=9, loc="left")
     for axes in grid[len(names) :]:
         axes.set_visible(False)
     figure.supxlabel("confidence (probability of the predicted class)", fontsize=9)
@@ -288,7 +281,6 @@ def _draw_reliability(axes: Axes, comparison: Comparison, name: str) -> None:
         axes.plot(*points, linewidth=0.9, alpha=0.6, color=look["color"])
         sizes = 6 + 90 * found.cells[full] / found.cells.sum()  # a point of few cells says little
         axes.scatter(*points, s=sizes, color=look["color"], marker=look["marker"], linewidths=0, label=label)
-    axes.set_title(name, fontsize=9, loc="left")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
@@ -304,17 +296,18 @@ def risk_coverage_figure(comparison: Comparison) -> Figure:
     """Share of errors among the most confident cells against the share of cells kept; all repeats pooled."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.2, 3.6), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(5.0, 3.6), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    for i, name in enumerate(comparison.strategies):
+    for i, (name, shown) in enumerate(named(comparison.strategies).items()):
         records = comparison.of(name)
         probabilities = np.concatenate([_on_all(r.probabilities, r.classes, comparison.classes) for r in records])
         columns = np.concatenate([calibration.columns_of(r.labels, comparison.classes) for r in records])
         coverage, risk = calibration.risk_coverage(probabilities, columns)
-        axes.plot(coverage, risk, markevery=max(1, len(risk) // 8), markersize=4, linewidth=1.3, label=name, **style(i))
+        look = {"markersize": 4, "linewidth": 1.3, **style(i)}
+        axes.plot(coverage, risk, markevery=max(1, len(risk) // 8), label=shown, **look)
     axes.set(xlabel="share of test cells kept, most confident first", ylabel="share of them predicted wrong")
     axes.set(xlim=(0, 1.01), ylim=(0, None))
-    _finish(axes)
+    _finish(figure, axes)
     return figure
 
 
@@ -334,9 +327,9 @@ def label_efficiency_figure(comparison: Comparison) -> Figure:
     budgets = [int(value) for value in sorted(table["budget"].dropna().unique())]
     place = {budget: i for i, budget in enumerate([*budgets, None])}
     names = list(dict.fromkeys(table["strategy"]))
-    figure = Figure(figsize=(6.2, 3.9), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(5.0, 3.9), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    for i, name in enumerate(names):
+    for i, (name, shown) in enumerate(named(names).items()):
         rows = table[table["strategy"] == name]
         x = [place[None if row is None else row] for row in _plain_budgets(rows)]
         shift = 0.05 * (i - (len(names) - 1) / 2)
@@ -344,11 +337,18 @@ def label_efficiency_figure(comparison: Comparison) -> Figure:
         span = [y - rows["low"].to_numpy(dtype=float), rows["high"].to_numpy(dtype=float) - y]
         look = style(comparison.strategies.index(name))
         axes.errorbar(
-            np.array(x) + shift, y, yerr=np.maximum(span, 0), capsize=2, markersize=5, linewidth=1.3, label=name, **look
+            np.array(x) + shift,
+            y,
+            yerr=np.maximum(span, 0),
+            capsize=2,
+            markersize=5,
+            linewidth=1.3,
+            label=shown,
+            **look,
         )
     axes.set_xticks(range(len(place)), [*map(str, budgets), "all"])
     axes.set(xlabel="labelled cells per class, validation included", ylabel="macro-F1, 95 % interval")
-    _finish(axes)
+    _finish(figure, axes)
     return figure
 
 
@@ -371,38 +371,35 @@ def unknown_cells_figure(comparison: Comparison) -> Figure:
     if table.empty:
         raise FrostlineError("unknown cells were not measured: no record has a withheld class")
     names, classes = list(dict.fromkeys(table["strategy"])), sorted(set(table["unseen"]))
-    width = 2.6 + 0.62 * len(classes) + 0.08 * _longest(names)
-    height = 2.2 + 0.72 * len(names) + 0.06 * _longest(classes)
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    rows, columns = (list(named(each).values()) for each in (names, classes))
+    across = Grid.of(len(classes), 0.62, 2.6 + width(rows, 8))
+    height = 2.2 + 0.72 * len(names) + 0.7 * width(columns, across.points)
+    figure = Figure(figsize=(2.6 + across.inches + width(rows, 8), height), dpi=DPI, layout="constrained")
     grid = figure.subplots(2, 1, sharex=True)
-    for axes, (title, key) in zip(
+    for axes, (means_of, key) in zip(
         grid, (("low confidence", "auroc_confidence"), ("far from the training cells", "auroc_distance")), strict=True
     ):
         means = table.pivot_table(index="strategy", columns="unseen", values=key, aggfunc="mean")
         values = means.reindex(index=names, columns=classes).to_numpy(dtype=float, na_value=np.nan)
         image = axes.imshow(values, cmap="cividis", vmin=0.5, vmax=1, aspect="auto")
-        for row, column in np.ndindex(values.shape):
+        for row, column in np.ndindex(values.shape) if across.holds_numbers else ():
             value = values[row, column]
             text, colour = ("NA", "black") if np.isnan(value) else (f"{value:.2f}", "white" if value < 0.8 else "black")
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-        axes.set_yticks(range(len(names)), names, fontsize=8)
-        axes.set_xticks(range(len(classes)), [_shown(name) for name in classes], fontsize=8)
+        axes.set_yticks(range(len(names)), rows, fontsize=8)
+        axes.set_xticks(**across.ticks(columns))
         axes.tick_params(axis="x", rotation=45)
-        axes.set_title(f"told by: {title}", loc="left", fontsize=9)
+        axes.set_title(f"told by: {means_of}", loc="left", fontsize=9)
     for label in grid[1].get_xticklabels():
         label.set(ha="right", rotation_mode="anchor")
     figure.colorbar(image, ax=list(grid), label="AUROC (0.5 is chance)", shrink=0.8)
     return figure
 
 
-def _longest(names: list[str]) -> int:
-    return max(len(name) for name in names)
-
-
-def _finish(axes: Axes) -> None:
+def _finish(figure: Figure, axes: Axes) -> None:
     axes.grid(color="#e5e5e5", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
+    Legend.of(axes).beside(figure)
 
 
 def png(figure: Figure, **facts: str) -> bytes:
@@ -415,8 +412,7 @@ def png(figure: Figure, **facts: str) -> bytes:
 def image_html(figure: Figure, alt: str, *, dpi: int = DPI) -> str:
     """Figure as an HTML image with an alternative text."""
     import base64
-    import html
 
     figure.set_dpi(dpi)
     data = base64.b64encode(png(figure)).decode()
-    return f'<img alt="{html.escape(alt, quote=True)}" style="max-width:100%" src="data:image/png;base64,{data}">'
+    return f'<img alt="{for_html(alt)}" style="max-width:100%" src="data:image/png;base64,{data}">'

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from frostline.comparison import Comparison, compare
 from frostline.datasets import Dataset
 from frostline.errors import Cancelled, FrostlineError
-from frostline.escaping import for_markdown, one_line
+from frostline.escaping import one_line
 from frostline.evaluation import evaluate_checked
 from frostline.journal import Journal
 from frostline.monitor import Monitor
@@ -59,24 +59,21 @@ class Ran:
     """What has been changed in the panel since, such as "seed"; empty when nothing."""
 
     @property
-    def caption(self) -> str:
-        """What the numbers are of, in Markdown: data, settings, and what has been changed or has failed since."""
+    def caption(self) -> tuple[str, ...]:
+        """What the numbers are of: data, settings, and what has been changed or has failed since; a sentence each."""
         first = self.comparison.records[0]
         used = {str(r.parameters["checkpoint"]): None for r in self.comparison.records if "checkpoint" in r.parameters}
         facts = [
-            f"{for_markdown(self.dataset.name)}, labels in {for_markdown(first.label_key)}",
-            f"groups in {for_markdown(self.dataset.group_key)}" if self.dataset.group_key else "no groups",
+            f"{self.dataset.name}, labels in {first.label_key}",
+            f"groups in {self.dataset.group_key}" if self.dataset.group_key else "no groups",
             f"profile {first.profile}, {first.split_kind} split, {len(self.splits)} repeat(s), seed {first.seed}",
-            *(f"checkpoint {for_markdown(name)}" for name in used),
+            *(f"checkpoint {name}" for name in used),
         ]
-        lines = ["Run last: " + "; ".join(facts) + "."]
-        for name, error in self.failures.items():
-            lines.append(f"**Failed, and not compared: {for_markdown(name)}.** {for_markdown(_reason(error))}")
+        lines = [f"Run last: {'; '.join(facts)}."]
+        lines += [f"Failed, and not compared: {name}. {_reason(error)}" for name, error in self.failures.items()]
         if self.changed:
-            lines.append(
-                f"**Changed in the panel since: {for_markdown(self.changed)}.** Press Run to bring this up to date."
-            )
-        return "\n\n".join(lines)
+            lines.append(f"Changed in the panel since: {self.changed}. Press Run to bring this up to date.")
+        return tuple(lines)
 
     def refuse_failures(self) -> None:
         """Do nothing where all strategies finished.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from frostline.calibration import N_BINS
 from frostline.comparison import Comparison
+from frostline.escaping import UNFORMULATED, for_code, for_html, for_markdown, html_table, one_line, visible
+from frostline.records import Finding
 from frostline.significance import RESAMPLES
 from frostline.verdicts import ALPHA
 
@@ -22,8 +24,77 @@ SPLITS = {
 
 def markdown_table(table: pd.DataFrame) -> str:
     """Pipe table of a frame of text."""
-    rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
+    head, *rows = [list(map(for_markdown, row)) for row in [table.columns, *table.to_numpy().tolist()]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+class Shown:
+    """What a notebook shows: HTML in a browser, text in a terminal."""
+
+    def __init__(self, html: str, text: str) -> None:
+        self._html, self._text = html, text
+
+    def _repr_html_(self) -> str:
+        return self._html
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def shown(table: pd.DataFrame, *, index: bool = False) -> Shown:
+    """Table for a notebook, in which whatever the classes and columns are called stays text.
+
+    Parameters
+    ----------
+    table
+        Any frame; numbers are shown as pandas shows them.
+    index
+        Whether the names of the rows are shown too.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> "<b>" in shown(pd.DataFrame({"Class": ["<b>"]}))._repr_html_()
+    False
+    """
+    html = f'<div style="overflow-x:auto">{html_table(table, index=index)}</div>'
+    return Shown(html, visible(table).to_string(index=index))
+
+
+def words(*texts: str) -> Shown:
+    """Sentences for a notebook: one is a paragraph, several are a list.
+
+    Examples
+    --------
+    >>> words("B cells lead.", "So do T cells.")
+    - B cells lead.
+    - So do T cells.
+    """
+    if len(texts) == 1:
+        return Shown(f'<p class="{UNFORMULATED}">{for_html(texts[0])}</p>', one_line(texts[0]))
+    items = "".join(f"<li>{for_html(text)}</li>" for text in texts)
+    return Shown(
+        f'<ul class="{UNFORMULATED}">{items}</ul>' if items else "", "\n".join(f"- {one_line(t)}" for t in texts)
+    )
+
+
+def found(findings: Sequence[Finding]) -> Shown:
+    """What the checks found, for a notebook: a paragraph each.
+
+    Examples
+    --------
+    >>> found([])
+    The checks found nothing to beware of.
+    """
+    if not findings:
+        return words("The checks found nothing to beware of.")
+    html = "".join(
+        f'<p class="{UNFORMULATED}"><strong>{for_html(f.severity)}: {for_html(f.title)}.</strong> '
+        f"{for_html(f.explanation)} <em>{for_html(f.remedy)}</em></p>"
+        for f in findings
+    )
+    texts = (f"{f.severity}: {f.title}. {f.explanation} {f.remedy}" for f in findings)
+    return Shown(html, "\n".join(map(one_line, texts)))
 
 
 def as_text(table: pd.DataFrame, columns: dict[str, tuple[str, Callable[[Any], str]]]) -> pd.DataFrame:
@@ -257,10 +328,12 @@ def report_markdown(comparison: Comparison) -> str:
 
 def _heading(comparison: Comparison) -> str:
     record, sizes = comparison.records[0], comparison.records[0].sizes
-    kind = SPLITS[record.split_kind] + (f" ({record.group_key})" if record.group_key and record.groups else "")
+    kind = SPLITS[record.split_kind] + (
+        f" ({for_markdown(record.group_key)})" if record.group_key and record.groups else ""
+    )
     return (
-        f"# Cell type annotation of {record.dataset}\n\n"
-        f"Label column `{record.label_key}`, {len(comparison.classes)} classes. Profile `{record.profile}`, "
+        f"# Cell type annotation of {for_markdown(record.dataset)}\n\n"
+        f"Label column {for_code(record.label_key)}, {len(comparison.classes)} classes. Profile `{record.profile}`, "
         f"seed {record.seed}, {len(comparison.repeats)} repeat(s). {kind}: {sizes['train']} training, "
         f"{sizes['validation']} validation and {sizes['test']} test cells (first repeat), the same for every "
         f"strategy; {sizes['genes']} genes."
@@ -271,7 +344,7 @@ def _sections(comparison: Comparison) -> list[str]:
     """Heading, table and explanation of everything that was measured."""
     scored = sorted({label for record in comparison.records for label in record.labels})
     parts: list[tuple[str, str, str]] = [
-        ("Reading it", reading(comparison), ""),
+        ("Reading it", for_markdown(reading(comparison)), ""),
         (
             "Leaderboard",
             markdown_table(comparison.table()),
@@ -326,7 +399,7 @@ def _notes(comparison: Comparison) -> list[str]:
     if comparison.findings:
         parts.append(f"## Checks\n\n{markdown_table(findings_table(comparison))}")
     if comparison.notes:
-        parts.append("## Know before believing\n\n" + "\n".join(f"- {note}" for note in comparison.notes))
+        parts.append("## Know before believing\n\n" + "\n".join(f"- {for_markdown(note)}" for note in comparison.notes))
     if "mini" in {str(record.parameters.get("checkpoint")) for record in comparison.records}:
         parts.append("The checkpoint `mini` is a small model for demonstration, not the official scGPT weights.")
     return parts

@@ -1,9 +1,12 @@
-"""Sphinx extension: the site asks no other host for anything.
+"""Sphinx extension: the site asks no other host for anything, and runs no script but its own.
 
 Widgets are drawn by the manager in `vendor/html-manager` instead of the one that myst-nb would load from
 a CDN, and whatever else would be fetched from outside is a warning, which `-W` turns into a failed build.
+Two texts that others write into the page for their scripts are made safe: the state of the widgets, which a name
+in a list could end early, and the titles that the search page takes for HTML.
 """
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +15,9 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util import logging
+
+from frostline.book.run_checks import WIDGET_STATE
+from frostline.escaping import for_html, for_script
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +79,27 @@ def warn_of_outside_assets(
         logger.warning("the page would fetch %s from another host", address, location=pagename)
 
 
+def close_widget_state(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Write the state of the widgets so that nothing in it ends its script element."""
+    for file in context.get("script_files", []):
+        attributes = getattr(file, "attributes", {})
+        if attributes.get("type") == WIDGET_STATE and attributes.get("body"):
+            attributes["body"] = for_script(attributes["body"])
+
+
+def escape_searched_titles(app: Sphinx, exception: Exception | None) -> None:
+    """Escape the headings in the index: Sphinx escapes those of pages only, and shows all of them as HTML."""
+    index = Path(app.outdir) / "searchindex.js"
+    if exception is None and app.builder.format == "html" and index.is_file():
+        before, content, after = re.match(r"(.*?\()(.*)(\).*)", index.read_text("utf-8"), re.DOTALL).groups()  # type: ignore[union-attr]
+        found = json.loads(content)
+        found["alltitles"] = {
+            for_html(title) if "<" in title else title: places  # once, also where a build keeps an earlier index
+            for title, places in found["alltitles"].items()
+        }
+        index.write_text(f"{before}{json.dumps(found, separators=(',', ':'))}{after}", encoding="utf-8")
+
+
 def drop_font_preloads(app: Sphinx, exception: Exception | None) -> None:
     """Take the theme's font preloads out of the pages.
 
@@ -90,5 +117,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     # After Jupyter Book and myst-nb have set theirs, and after every extension has added its scripts.
     app.connect("config-inited", use_own_files, priority=900)
     app.connect("html-page-context", warn_of_outside_assets, priority=900)
+    app.connect("html-page-context", close_widget_state, priority=900)
     app.connect("build-finished", drop_font_preloads)
+    app.connect("build-finished", escape_searched_titles)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from frostline.book.run_checks import MACHINE_PATH, STALE, TITLE, find_problems, read_json, title_cell
+from frostline.escaping import for_markdown
 
 FOLDER = "published"
 PASSED, STALE_PAGE, FAILED, ALTERED, NOT_RUN = "passed", "stale", "failed", "altered", "not run"
@@ -141,4 +142,4 @@ def source_title(notebook: Path) -> str:
     cells = [] if problems else content.get("cells", [])
     index = title_cell(cells)
     found = TITLE.search("".join(cells[index]["source"])) if index is not None else None
-    return found.group().lstrip("# ") if found else notebook.stem
+    return found.group().lstrip("# ") if found else for_markdown(notebook.stem)

@@ -14,7 +14,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from frostline.book.states import (
     state_of,
     states_of,
 )
+from frostline.escaping import for_address, for_html, one_line
 
 STATIC_NOTE = (
     "This page is a static copy of an executed notebook. Its widgets show the state at the end of the run "
@@ -60,6 +60,11 @@ def is_stub(path: Path) -> bool:
     return path.read_text(encoding="utf-8", errors="replace").startswith(STUB)
 
 
+def line(text: object) -> str:
+    """Text for HTML inside Markdown, where a blank line would end the HTML."""
+    return for_html(one_line(text))
+
+
 def format_time(text: str) -> str:
     """Show a point in time in UTC, to the minute."""
     return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
@@ -67,12 +72,12 @@ def format_time(text: str) -> str:
 
 def time_element(text: str) -> str:
     """Show a point in time, readable by programs too."""
-    return f'<time datetime="{escape(text)}">{format_time(text)}</time>'
+    return f'<time datetime="{line(text)}">{format_time(text)}</time>'
 
 
 def link(href: str, text: str) -> str:
     """Link that saves a file of the site."""
-    return f'<a href="{escape(href)}" download>{escape(text)}</a>'
+    return f'<a href="{for_address(href)}" download>{line(text)}</a>'
 
 
 def rows(state: State) -> list[tuple[str, str, str]]:
@@ -82,16 +87,16 @@ def rows(state: State) -> list[tuple[str, str, str]]:
     versions = ", ".join(f"{name} {known[name]}" for name in SHOWN_VERSIONS if name in known)
     return [
         ("ended", "Last run (UTC)", time_element(manifest["ended"])),
-        ("mode", "Publication mode", escape(manifest["mode"])),
-        ("profile", "Execution profile", escape(manifest["profile"])),
-        ("artifact_check", "Artifact check", escape(state.check)),
+        ("mode", "Publication mode", line(manifest["mode"])),
+        ("profile", "Execution profile", line(manifest["profile"])),
+        ("artifact_check", "Artifact check", line(state.check)),
         ("source_notebook", "Source notebook", link(f"../{source}", source)),
-        ("dataset", "Data set", escape(manifest["dataset"])),
-        ("checkpoint", "Checkpoint", escape(manifest["checkpoint"])),
+        ("dataset", "Data set", line(manifest["dataset"])),
+        ("checkpoint", "Checkpoint", line(manifest["checkpoint"])),
         ("seed", "Seed", str(manifest["seed"])),
         ("seconds", "Wall time", f"{manifest['seconds']:.1f} s"),
-        ("frostline", "frostline version", escape(known.get("frostline", "unknown"))),
-        ("versions", "Other versions", escape(versions)),
+        ("frostline", "frostline version", line(known.get("frostline", "unknown"))),
+        ("versions", "Other versions", line(versions)),
     ]
 
 
@@ -105,7 +110,7 @@ def draft_note(state: State) -> str:
         NOT_RUN: "It has not been run yet.",
     }[state.result]
     how = "Run it" if state.result == NOT_RUN else "Run it again"
-    again = f"<code>frostline publish {escape(state.name)}</code>"
+    again = f"<code>frostline publish {line(state.name)}</code>"
     return f'<p class="frostline-draft"><strong>Draft.</strong> {why} {how}: {again}.</p>\n'
 
 
@@ -122,7 +127,7 @@ def render_box(state: State) -> str:
     )
     items = "".join(f"<li>{link(href, text)}</li>\n" for href, text in files)
     return (
-        f'<section class="frostline-status" data-result="{escape(state.result)}" aria-label="Status of this page">\n'
+        f'<section class="frostline-status" data-result="{line(state.result)}" aria-label="Status of this page">\n'
         f"{draft_note(state)}<p>{STATIC_NOTE}</p>\n<dl>\n{entries}</dl>\n"
         f"<details><summary>Files of this run</summary>\n<ul>\n{items}</ul>\n</details>\n</section>"
     )
@@ -132,9 +137,9 @@ def render_stub(state: State, title: str) -> str:
     """Page of a tutorial that has no run to show."""
     failure: Mapping[str, Any] = state.failure
     when = f" on {time_element(failure['ended'])} (UTC)" if failure.get("ended") else ""
-    reason = f"<p>It failed{when}: {escape(failure['said'])}</p>\n" if failure else ""
+    reason = f"<p>It failed{when}: {line(failure['said'])}</p>\n" if failure else ""
     box = (
-        f'<section class="frostline-status" data-result="{escape(state.result)}" aria-label="Status of this page">\n'
+        f'<section class="frostline-status" data-result="{line(state.result)}" aria-label="Status of this page">\n'
         f"{draft_note(state)}{reason}</section>"
     )
     return f"{STUB}\n# {title}\n\n{box}\n"

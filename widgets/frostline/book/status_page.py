@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +20,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from frostline.book.states import FOLDER, State
 from frostline.book.status_box import current_states, link, time_element
+from frostline.escaping import for_address, for_html
 
 HEADINGS = ("Tutorial", "Artifact check", "Last run (UTC)", "Mode, profile", "Made from", "Version")
 
@@ -41,16 +41,17 @@ def render_table(states: list[State], *, up: str = "") -> str:
     True
     """
     head = "".join(f'<th scope="col">{heading}</th>' for heading in HEADINGS)
-    body = "".join(f'<tr data-tutorial="{escape(state.name)}">{_cells(state, up)}</tr>\n' for state in states)
+    body = "".join(f'<tr data-tutorial="{for_html(state.name)}">{_cells(state, up)}</tr>\n' for state in states)
     return f'<table class="table frostline-states">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>'
 
 
 def _cells(state: State, up: str) -> str:
     manifest = state.manifest
-    shown = escape(state.name).replace("_", "_<wbr>")
-    page = f'<a href="{up}{FOLDER}/{escape(state.name)}.html">{shown}</a>'
+    shown = for_html(state.name).replace("_", "_<wbr>")
+    address = for_address(f"{up}{FOLDER}/{state.name}.html")
+    page = f'<a href="{address}">{shown}</a>'
     draft = ' <span class="frostline-mark">draft</span>' if state.is_draft else ""
-    check = f'<td data-field="artifact_check">{escape(state.check)}</td>'
+    check = f'<td data-field="artifact_check">{for_html(state.check)}</td>'
     if not manifest:
         ended = time_element(state.failure["ended"]) if state.failure.get("ended") else "never"
         return f'<th scope="row">{page}{draft}</th>{check}<td>{ended}</td>' + "<td>-</td>" * 3
@@ -59,9 +60,9 @@ def _cells(state: State, up: str) -> str:
     return (
         f'<th scope="row">{page}{draft}<br>{source}</th>{check}'
         f"<td>{time_element(manifest['ended'])}<br>in {manifest['seconds']:.1f} s</td>"
-        f"<td>{escape(manifest['mode'])}<br>{escape(manifest['profile'])}</td>"
-        f"<td>{'<br>'.join(f'{key} {escape(str(value))}' for key, value in made_from.items())}</td>"
-        f"<td>{escape(manifest['versions'].get('frostline', 'unknown'))}</td>"
+        f"<td>{for_html(manifest['mode'])}<br>{for_html(manifest['profile'])}</td>"
+        f"<td>{'<br>'.join(f'{key} {for_html(str(value))}' for key, value in made_from.items())}</td>"
+        f"<td>{for_html(manifest['versions'].get('frostline', 'unknown'))}</td>"
     )
 
 
@@ -96,8 +97,9 @@ class TutorialFigure(_OfTutorials):
         up, file = self._up(), self.arguments[0]
         if not Path(self.env.srcdir, FOLDER, file).is_file():
             return []
-        image = f'<img alt="{escape(self.options["alt"])}" src="{up}{FOLDER}/{escape(file)}">'
-        caption = f"<figcaption>{escape(' '.join(self.content))}</figcaption>"
+        address = for_address(f"{up}{FOLDER}/{file}")
+        image = f'<img alt="{for_html(self.options["alt"])}" src="{address}">'
+        caption = f"<figcaption>{for_html(' '.join(self.content))}</figcaption>"
         return self._raw(f'<figure class="frostline-figure">{image}{caption}</figure>')
 
 

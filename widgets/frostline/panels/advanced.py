@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets as widgets
 
 from frostline.errors import FrostlineError
+from frostline.escaping import for_html
 from frostline.panels.base import status, wide
 from frostline.strategies import Strategy
 
@@ -110,7 +110,7 @@ class HyperParameters(widgets.VBox):  # type: ignore[misc]
             control.observe(lambda change, field=field: self._set(strategy.name, field, change), "value")
             domain = strategy.domains().get(field)
             bounds = f" {domain.extent} ({domain.unit})." if domain else ""
-            words = widgets.HTML(f"<span class='frostline-quiet'>{html.escape(told + bounds)}</span>")
+            words = widgets.HTML(f"<span class='frostline-quiet'>{for_html(told + bounds)}</span>")
             words.layout.flex = "1 1 240px"
             rows.append(widgets.HBox([control, words], layout=widgets.Layout(flex_flow="row wrap")))
         nothing = widgets.HTML("<span class='frostline-quiet'>It has no hyper-parameters to set.</span>")

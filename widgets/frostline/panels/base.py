@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import html
 import threading
 import traceback
 import weakref
@@ -11,6 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import ipywidgets as widgets
+
+from frostline.escaping import for_html, html_table
 
 STYLE = """<style>
 .frostline-panel {--frostline-line: var(--jp-border-color2, #9e9e9e);
@@ -64,34 +65,33 @@ def at_most(pixels: int) -> widgets.Layout:
 
 def title(text: str) -> widgets.HTML:
     """Heading of a part of a panel."""
-    return widgets.HTML(f'<div class="frostline-title" role="heading" aria-level="3">{html.escape(text)}</div>')
+    return widgets.HTML(f'<div class="frostline-title" role="heading" aria-level="3">{for_html(text)}</div>')
 
 
 def status(text: str) -> str:
     """Words that a screen reader announces when they change."""
-    return f'<span role="status" aria-live="polite">{html.escape(text)}</span>'
+    return f'<span role="status" aria-live="polite">{for_html(text)}</span>'
 
 
 def alert(error: BaseException, heading: str = "") -> str:
     """Say what went wrong in plain words, with the traceback to unfold."""
-    details = html.escape("".join(traceback.format_exception(error)))
+    details = for_html("".join(traceback.format_exception(error)))
     kind = heading or type(error).__name__
     return (
-        f'<div role="alert" class="frostline-alert"><strong>{html.escape(kind)}</strong>: {html.escape(str(error))}'
+        f'<div role="alert" class="frostline-alert"><strong>{for_html(kind)}</strong>: {for_html(str(error))}'
         f"<details><summary>Details</summary><pre>{details}</pre></details></div>"
     )
 
 
 def note(text: str, kind: str = "note") -> str:
     """Words in a box: `note` or `stale`."""
-    return f'<div role="status" class="frostline-{kind}">{html.escape(text)}</div>'
+    return f'<div role="status" class="frostline-{kind}">{for_html(text)}</div>'
 
 
 def table(frame: Any, caption: str, kind: str = "numbers") -> str:
     """Table of text: the first column to the left, `numbers` to the right, `words` to the left and wrapped."""
-    shown: str = frame.to_html(index=False, border=0, classes=f"frostline-{kind}", escape=True)
-    head, _, rest = shown.partition(">")
-    return f"{head}><caption class='frostline-quiet'>{html.escape(caption)}</caption>{rest}"
+    head, _, rest = html_table(frame, f"frostline-{kind}").partition(">")
+    return f"{head}><caption class='frostline-quiet'>{for_html(caption)}</caption>{rest}"
 
 
 def walk(widget: widgets.Widget) -> Iterator[widgets.Widget]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from frostline.checkpoints import load_checkpoint
 from frostline.checks import check
 from frostline.datasets import DATASETS, Dataset, load_dataset
 from frostline.errors import FrostlineError
+from frostline.escaping import for_html
 from frostline.panels.base import Panel, alert, at_most, replace_earlier, status, title
 from frostline.previews import Preview, anndatas, path_problem, preview, shown_columns
 from frostline.records import Finding
@@ -349,12 +349,12 @@ def _facts_html(dataset: Dataset, checkpoint: str) -> str:
     for name, n in list(counts.items())[:SHOWN_CLASSES]:
         width = max(1, round(160 * n / counts.iloc[0]))
         bar = f'<span class="frostline-bar" style="width:{width}px" aria-hidden="true"></span>'
-        rows += f"<tr><td>{html.escape(str(name))}</td><td>{bar} {n:,}</td></tr>"
+        rows += f"<tr><td>{for_html(str(name))}</td><td>{bar} {n:,}</td></tr>"
     more = len(counts) - SHOWN_CLASSES
     rest = f"<p>and {more} smaller classes</p>" if more > 0 else ""
     groups = "" if dataset.groups is None else f"; {len(set(dataset.groups.tolist()))} groups in {dataset.group_key}"
     facts = [f"Values: {dataset.values}. {len(counts)} classes{groups}.", _overlap(dataset, checkpoint)]
-    lines = "".join(f"<div>{html.escape(fact)}</div>" for fact in facts)
+    lines = "".join(f"<div>{for_html(fact)}</div>" for fact in facts)
     caption = "<caption class='frostline-quiet'>Cells per class</caption>"
     return f"{lines}<table>{caption}<tbody>{rows}</tbody></table>{rest}"
 
@@ -374,8 +374,8 @@ def findings_html(findings: tuple[Finding, ...] | list[Finding]) -> str:
         return '<div class="frostline-quiet">The checks found nothing to beware of.</div>'
     items = "".join(
         f"<details><summary><strong>{SEVERITY_MARKS[f.severity]} {f.severity}</strong>: "
-        f"{html.escape(f.title)}</summary>"
-        f"<div style='padding-left:1.2em'>{html.escape(f.explanation)} <em>{html.escape(f.remedy)}</em></div></details>"
+        f"{for_html(f.title)}</summary>"
+        f"<div style='padding-left:1.2em'>{for_html(f.explanation)} <em>{for_html(f.remedy)}</em></div></details>"
         for f in findings
     )
     return f'<div class="frostline-note" role="status"><div>Before you believe any number:</div>{items}</div>'

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import html
-
 import ipywidgets as widgets
+
+from frostline.panels.base import status
 
 
 class ProgressBar(widgets.HBox):  # type: ignore[misc]
@@ -33,4 +33,4 @@ class ProgressBar(widgets.HBox):  # type: ignore[misc]
         """Show how far the work is."""
         self._bar.value = fraction
         self._bar.bar_style = "success" if fraction >= 1 else "info"
-        self._words.value = f'<span role="status" aria-live="polite">{html.escape(message)}</span>'
+        self._words.value = status(message)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from frostline.archive import load_comparison
 from frostline.comparison import Comparison
 from frostline.datasets import Dataset
 from frostline.errors import ArtifactError
+from frostline.escaping import for_html
 from frostline.panels.base import Panel, alert, at_most, note, replace_earlier, status, table, title
 from frostline.panels.data import findings_html
 
@@ -244,7 +244,7 @@ def _picture(figure: Figure, alt: str) -> str:
 
 def _verdict(comparison: Comparison) -> str:
     picture = _picture(figures.interval_figure(comparison), "Macro-F1 of every strategy with its 95 % interval")
-    sure = f"<p>{html.escape(report.reading(comparison))}</p>"
+    sure = f"<p>{for_html(report.reading(comparison))}</p>"
     if comparison.tests:
         sure += table(report.tests_table(comparison), "Every pair on the same test cells")
     return f"{comparison._repr_html_()}{picture}<details><summary>How sure is that?</summary>{sure}</details>"
@@ -285,5 +285,5 @@ def _costs(comparison: Comparison) -> str:
 
 
 def _checks(comparison: Comparison) -> str:
-    notes = "".join(f"<li>{html.escape(text)}</li>" for text in comparison.notes)
+    notes = "".join(f"<li>{for_html(text)}</li>" for text in comparison.notes)
     return findings_html(comparison.findings) + (f"<ul>{notes}</ul>" if notes else "")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 
 import ipywidgets as widgets
 
+from frostline.escaping import for_html
 from frostline.estimates import duration
 from frostline.jobs import Progress
 from frostline.strategies import STRATEGIES, Strategy
@@ -49,10 +49,8 @@ class StrategyRow(widgets.HBox):  # type: ignore[misc]
     def describe(self, strategy: Strategy | None, words: str) -> None:
         """Say what it trains, and what is known of its cost."""
         price = " <strong>Expensive.</strong>" if self._kind.expensive else ""
-        known = f" {html.escape(words)}" if words else ""
-        self._facts.value = (
-            f'<span class="frostline-quiet">Trains {html.escape(self._kind.trains)}.{known}{price}</span>'
-        )
+        known = f" {for_html(words)}" if words else ""
+        self._facts.value = f'<span class="frostline-quiet">Trains {for_html(self._kind.trains)}.{known}{price}</span>'
 
     def show(self, progress: Progress | None, expected: float | None = None) -> None:
         """Show how far the strategy is; nothing without progress."""
@@ -65,8 +63,8 @@ class StrategyRow(widgets.HBox):  # type: ignore[misc]
         self._bar.tooltip = f"{self.name}: {progress.fraction:.0%}"
         left = _left(progress, expected)
         words = progress.message if progress.state != "waiting" else "waiting"
-        self._words.value = f"{html.escape(progress.state)}{': ' if words != progress.state else ''}" + (
-            html.escape(words) if words != progress.state else ""
+        self._words.value = f"{for_html(progress.state)}{': ' if words != progress.state else ''}" + (
+            for_html(words) if words != progress.state else ""
         )
         if left:
             self._words.value += f", {left} left"
