@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from frostline.artifacts import begin, check, declared, save, sha256
 from frostline.comparison import compare
 from frostline.errors import ArtifactError
 from frostline.metrics import prediction_metrics
+from frostline.records import load_records
 from frostline.settings import RunSettings
 
 TUTORIAL = "cell_type_annotation"
@@ -145,15 +146,17 @@ class TestWhatIsWritten:
         assert (saved / "report.md").read_text() == report.report_markdown(comparison)
         assert archive.read(saved).unseen_records == comparison.unseen_records
 
-    def test_the_manifest_tells_where_everything_came_from(self, saved, hand_made, settings_for, small_checkpoint):
+    def test_the_manifest_tells_where_everything_came_from(self, saved, hand_made, settings_for):
         manifest = json.loads((saved / "manifest.json").read_text())
         assert manifest["tutorial"] == TUTORIAL
-        assert manifest["parameters"] == settings_for(saved).model_dump()
+        run = {"label_key": "cell_type", "split": "stratified", "repeats": 2, "dataset": "hand-made", "checkpoint": ""}
+        assert manifest["parameters"] == {**settings_for(saved).model_dump(), **run}
+        assert re.fullmatch("[0-9a-f]{32}", manifest["run"])
         assert manifest["seed"] == 42
         assert manifest["dataset"]["sha256"] == hand_made.fingerprint()
-        assert manifest["checkpoint"]["weights_sha256"] == sha256(small_checkpoint / "model.safetensors")
+        assert manifest["checkpoints"] == {}
         assert manifest["splits"] == {"0": "split-0", "1": "split-1"}
-        assert {"python", "torch", "frostline"} <= set(manifest["versions"])
+        assert {"python", "torch", "frostline", "matplotlib"} <= set(manifest["versions"])
         assert set(manifest["files"]) == FILES - {"manifest.json"}
         for name, facts in manifest["files"].items():
             assert facts == {"sha256": sha256(saved / name), "bytes": (saved / name).stat().st_size}
@@ -574,12 +577,56 @@ class TestReplacing:
         return contents(folder)
 
     def test_a_later_run_replaces_everything(self, folder, settings_for, make_record, hand_made):
-        (folder / "left over.txt").write_text("from somewhere")
         comparison = compare([make_record("pca_logistic")])
         assert save(begin(settings_for(folder), TUTORIAL), comparison, hand_made) == folder
         assert {path.name for path in folder.iterdir()} == FILES - STUDY_FILES - set(MAPS)
         assert check(folder).passed
         assert [path.name for path in folder.parent.iterdir()] == ["artifacts"]
+
+    @pytest.mark.parametrize("change", [{"tutorial": "another"}, {"label_key": "fine_type"}, {"profile": "full"}])
+    def test_artifacts_of_something_else_are_kept_under_another_name(
+        self, folder, earlier, settings_for, make_record, hand_made, fresh, capsys, change
+    ):
+        record = make_record("pca_logistic", **{key: value for key, value in change.items() if key != "tutorial"})
+        dataset = fresh(hand_made, label_key=record.label_key)
+        run = begin(settings_for(folder), change.get("tutorial", TUTORIAL))
+        assert check(save(run, compare([record]), dataset)).passed
+        kept = folder.parent / "artifacts-1"
+        assert contents(kept) == earlier
+        assert f"they are kept in {kept}" in capsys.readouterr().out
+
+    def test_the_same_run_may_save_twice(self, settings_for, make_record, hand_made, tmp_path):
+        run = begin(settings_for(tmp_path / "out"), TUTORIAL)
+        for name in ("pca_logistic", "pca_knn"):
+            folder = save(run, compare([make_record(name)]), hand_made)
+        assert json.loads((folder / "manifest.json").read_text())["strategies"] == ["pca_knn"]
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+    def test_a_folder_that_was_filled_while_the_run_went_on_survives_and_so_do_the_results(
+        self, settings_for, comparison, hand_made, tmp_path
+    ):
+        run = begin(settings_for(tmp_path / "out"), TUTORIAL)
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "notes.md").write_text("mine")
+        with pytest.raises(ArtifactError, match=r"out holds .*notes.md.*The new results are complete and checked, in "):
+            save(run, comparison, hand_made)
+        assert contents(tmp_path / "out") == {"notes.md": b"mine"}
+        assert check(tmp_path / "out-1").passed
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out-1"]
+
+    def test_artifacts_that_came_while_the_run_went_on_survive(self, settings_for, make_record, hand_made, tmp_path):
+        run = begin(settings_for(tmp_path / "out"), TUTORIAL)
+        artifacts.export(tmp_path / "out", compare([make_record("pca_knn")]), hand_made)
+        with pytest.raises(ArtifactError, match="holds the artifacts of another run"):
+            save(run, compare([make_record("pca_logistic")]), hand_made)
+        for name, strategy in (("out", "pca_knn"), ("out-1", "pca_logistic")):
+            assert json.loads((tmp_path / name / "manifest.json").read_text())["strategies"] == [strategy]
+            assert check(tmp_path / name).passed
+
+    def test_a_clock_that_is_set_back_loses_nothing(self, settings_for, make_record, hand_made, tmp_path):
+        run = begin(settings_for(tmp_path / "out"), TUTORIAL)
+        later = dataclasses.replace(run, started=run.started + timedelta(days=1))
+        assert check(save(later, compare([make_record("pca_logistic")]), hand_made)).passed
 
     def test_the_folder_can_be_read_by_others(self, saved):
         assert saved.stat().st_mode & 0o777 == 0o755
@@ -588,17 +635,28 @@ class TestReplacing:
         folder = tmp_path / "a" / "b" / "c"
         assert check(save(begin(settings_for(folder), TUTORIAL), comparison, hand_made)).passed
 
-    @pytest.mark.parametrize("where", ["png", "report_markdown", "umap_figure"])
-    @pytest.mark.parametrize("error", [OSError("no space left"), KeyboardInterrupt()], ids=["disk", "interrupt"])
-    def test_a_failure_while_writing_leaves_earlier_artifacts_as_they_were(
-        self, folder, earlier, settings_for, comparison, hand_made, monkeypatch, where, error
+    @pytest.mark.parametrize("where", ["figures.png", "report.report_markdown", "archive.write", "folders.os.rename"])
+    def test_whatever_fails_while_writing_costs_nothing_that_was_computed(
+        self, folder, earlier, settings_for, comparison, hand_made, monkeypatch, where
     ):
         def fail(*_args, **_facts):
-            raise error
+            raise OSError("no space left")
 
-        monkeypatch.setattr(report if where == "report_markdown" else figures, where, fail)
-        with pytest.raises(type(error)):
-            save(begin(settings_for(folder), TUTORIAL), comparison, hand_made)
+        run = begin(settings_for(folder), TUTORIAL)
+        monkeypatch.setattr(f"frostline.{where}", fail)
+        with pytest.raises(ArtifactError, match=r"no space left.*What was computed is in .*; read it with") as error:
+            save(run, comparison, hand_made)
+        (kept,) = [path for path in folder.parent.iterdir() if path.name != "artifacts"]
+        assert str(kept) in str(error.value)
+        assert compare(load_records(kept / "records.jsonl")).records == comparison.records
+        monkeypatch.undo()
+        assert contents(folder) == earlier
+
+    def test_an_interrupt_is_one(self, folder, earlier, settings_for, comparison, hand_made, monkeypatch):
+        run = begin(settings_for(folder), TUTORIAL)
+        monkeypatch.setattr(figures, "png", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            save(run, comparison, hand_made)
         assert contents(folder) == earlier
         assert [path.name for path in folder.parent.iterdir()] == ["artifacts"]
 
@@ -606,34 +664,28 @@ class TestReplacing:
         self, folder, earlier, settings_for, comparison, hand_made, monkeypatch
     ):
         monkeypatch.setattr(figures, "png", lambda _figure, **_facts: b"no picture")
-        with pytest.raises(ArtifactError, match=r"fail their own check: .*\.png: "):
+        with pytest.raises(ArtifactError, match=r"fail their own check: .*\.png: .*What was computed is in "):
             save(begin(settings_for(folder), TUTORIAL), comparison, hand_made)
         assert contents(folder) == earlier
-        assert [path.name for path in folder.parent.iterdir()] == ["artifacts"]
-
-    def test_a_first_run_that_fails_leaves_nothing(self, settings_for, comparison, hand_made, monkeypatch, tmp_path):
-        monkeypatch.setattr(figures, "png", lambda _figure, **_facts: b"no picture")
-        with pytest.raises(ArtifactError):
-            save(begin(settings_for(tmp_path / "out"), TUTORIAL), comparison, hand_made)
-        assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("failing", [1, 2])
-    def test_a_failure_while_moving_leaves_earlier_artifacts_as_they_were(
+    def test_a_failure_while_moving_leaves_both_old_and_new(
         self, folder, earlier, settings_for, comparison, hand_made, monkeypatch, failing
     ):
-        original, calls = os.replace, []
+        original, calls = os.rename, []
 
-        def replace(source, target):
+        def rename(source, target):
             calls.append(target)
             if len(calls) == failing:
                 raise PermissionError("the folder is in use")
             original(source, target)
 
-        monkeypatch.setattr(artifacts.os, "replace", replace)
-        with pytest.raises(PermissionError):
+        monkeypatch.setattr(os, "rename", rename)
+        with pytest.raises(ArtifactError, match=r"in use.*complete and checked, in "):
             save(begin(settings_for(folder), TUTORIAL), comparison, hand_made)
         assert contents(folder) == earlier
-        assert [path.name for path in folder.parent.iterdir()] == ["artifacts"]
+        assert check(folder.parent / "artifacts-1").passed
+        assert sorted(path.name for path in folder.parent.iterdir()) == ["artifacts", "artifacts-1"]
 
     def test_metrics_that_the_predictions_do_not_give_are_never_saved(
         self, folder, earlier, settings_for, make_record, hand_made

@@ -11,8 +11,9 @@ from sklearn.metrics import adjusted_rand_score
 from frostline import clusters
 from frostline.clusters import Clusters
 from frostline.errors import DatasetError
+from frostline.manifests import DatasetFacts, Manifest
 
-MANIFEST = {"dataset": {"name": "hand-made", "cells": 60}}
+MANIFEST = Manifest.model_construct(dataset=DatasetFacts(name="hand-made", label_key="kind", cells=60))
 
 
 @pytest.fixture

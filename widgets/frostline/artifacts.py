@@ -271,8 +271,9 @@ def _put_in_place(run: Run, staging: Path) -> None:
     def is_expected(folder: Path) -> bool:
         return folders.state_of(folder) == run.found or manifests.read_manifest(folder).run == run.id
 
+    new = manifests.read_manifest(staging)
     try:
-        kept = folders.replace(run.folder, staging, is_expected, lambda old: _is_of_something_else(old, staging))
+        kept = folders.replace(run.folder, staging, is_expected, lambda old: _is_of_something_else(old, new))
     except (ArtifactError, OSError) as error:
         beside = folders.move_beside(staging, run.folder)
         raise _Beside(f"{error}. The new results are complete and checked, in {beside}") from error
@@ -284,12 +285,9 @@ class _Beside(ArtifactError):
     """The results are complete, under another name."""
 
 
-def _is_of_something_else(old: Path, new: Path) -> bool:
-    """Whether they are of another tutorial, data set, label column or profile: nobody asked to replace those."""
-    if folders.state_of(old) is None:
-        return False
-    before, after = (manifests.read_manifest(folder) for folder in (old, new))
-    return _subject(before) != _subject(after)
+def _is_of_something_else(old: Path, new: Manifest) -> bool:
+    """Whether it is of another tutorial, data set, label column or profile: nobody asked to replace those."""
+    return folders.state_of(old) is not None and _subject(manifests.read_manifest(old)) != _subject(new)
 
 
 def _subject(manifest: Manifest) -> tuple[object, ...]:

@@ -213,21 +213,21 @@ def replace(folder: Path, new: Path, is_expected: Callable[[Path], bool], keeps:
         os.rename(new, folder)
         return None
     refuse_others(folder)
-    kept = move_beside(folder, folder) if keeps(folder) else None
-    aside = kept or _aside(folder)
-    if kept is None:
-        os.rename(folder, aside)
+    aside = _aside(folder)
+    os.rename(folder, aside)
     try:
         _refuse_aside(aside, folder, is_expected)
+        is_kept = keeps(aside)
         os.rename(new, folder)
     except BaseException:
-        if not os.path.lexists(folder):  # otherwise it stays under its other name
+        if not os.path.lexists(folder):  # otherwise the next `recover` sees to it
             os.rename(aside, folder)
         raise
-    if kept is None:
-        _carry_over(aside, folder)
-        _dispose(aside)
-    return kept
+    if is_kept:
+        return move_beside(aside, folder)
+    _carry_over(aside, folder)
+    _dispose(aside)
+    return None
 
 
 def _refuse_aside(aside: Path, folder: Path, is_expected: Callable[[Path], bool]) -> None:
