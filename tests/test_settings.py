@@ -76,7 +76,7 @@ def test_everything_else_in_a_notebook_is_passed_over():
         ({"STRATEGIES": []}, r"STRATEGIES: name each strategy once, at least one"),
         ({"STRATEGIES": ["head", "head"]}, r"STRATEGIES: name each strategy once"),
         ({"STRATEGIES": "head,magic"}, r"STRATEGIES: unknown strategy 'magic'"),
-        ({"STRATEGIES": ""}, r"STRATEGIES: unknown strategy ''"),
+        ({"STRATEGIES": ""}, r"STRATEGIES: name each strategy once, at least one"),
         ({"STRATEGIES": 3}, r"STRATEGIES: .*list.*got 3"),
         ({"STRATEGIES": [1]}, r"STRATEGIES\.0: .*string.*got 1"),
         ({"SEED": "7"}, r"SEED: .*integer.*got '7'"),

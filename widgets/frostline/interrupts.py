@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -27,7 +28,9 @@ def clear_up_on_signals() -> None:
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
-    threading.Timer(GRACE, _end_now, (128 + number,)).start()
+    limit = threading.Timer(GRACE, _end_now, (128 + number,))
+    limit.daemon = True  # it must not itself keep the process
+    limit.start()
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise Ended(128 + number)
@@ -37,5 +40,6 @@ def _end_now(code: int) -> None:
     import psutil
 
     for child in psutil.Process().children(recursive=True):
-        child.kill()
+        with contextlib.suppress(psutil.Error):
+            child.kill()
     os._exit(code)

@@ -74,15 +74,6 @@ class RunSettings(BaseModel):
     output_dir: str = "artifacts/scgpt_cell_type_annotation"
     """Folder for the artifacts."""
 
-    @field_validator("strategies", "budgets", mode="before")
-    @classmethod
-    def _list_as_text(cls, value: Any, info: ValidationInfo) -> Any:
-        """Take `a,b` for a list, since papermill's -p hands on text."""
-        if not isinstance(value, str):
-            return value
-        items = list_of(value)
-        return [int(item) for item in items] if info.field_name == "budgets" else items
-
     @field_validator("profile")
     @classmethod
     def _known_profile(cls, value: str) -> str:
@@ -115,16 +106,16 @@ class RunSettings(BaseModel):
 
     @field_validator("strategies", mode="before")
     @classmethod
-    def _from_commas(cls, value: object) -> object:
-        """Papermill's command line can only pass text: accept `head,lora`."""
-        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    def _names_from_text(cls, value: object) -> object:
+        """Papermill's command line can only pass text: accept `head,lora` and `["head", "lora"]`."""
+        return list_of(value) if isinstance(value, str) else value
 
     @field_validator("budgets", mode="before")
     @classmethod
-    def _numbers_from_commas(cls, value: object) -> object:
+    def _numbers_from_text(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        return [int(part) if part.strip().isdecimal() else part for part in value.split(",") if part.strip()]
+        return [int(part) if part.isdecimal() else part for part in list_of(value)]
 
     @field_validator("budgets")
     @classmethod

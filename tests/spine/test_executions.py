@@ -1,0 +1,296 @@
+"""Executions: kernels wherever they run, processes that are ended at work, two that would write one notebook."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from jupyter_client.kernelspec import NoSuchKernel
+
+import frostline
+from frostline import executions, kernels, scratch
+from frostline.errors import FrostlineError
+
+PARAMETERS = 'PROFILE: str = "quickstart"\nOUTPUT_DIR: str = "artifacts/tiny"'
+PROGRAM = "from frostline.cli import main; main()"
+SLOW = """\
+import os, time
+open("kernel.tmp", "w").write(str(os.getpid()))
+os.rename("kernel.tmp", "kernel")
+time.sleep(90)
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty project, the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tiny(here, write_notebook):
+    """Write notebooks/NAME.ipynb with further cells."""
+
+    def write(*cells: str, name: str = "tiny", parameters: str = PARAMETERS) -> Path:
+        return write_notebook(Path(f"notebooks/{name}.ipynb"), parameters, *cells)
+
+    return write
+
+
+@pytest.fixture
+def own_temporary_folder(monkeypatch, tmp_path_factory) -> Path:
+    """A folder for temporary files, of this process and of those that it starts."""
+    folder = tmp_path_factory.mktemp("t")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    return folder
+
+
+def run(notebook: Path, output: str = "out.ipynb"):
+    """Execute a notebook and return what its last cell printed."""
+    executions.execute(notebook, Path(output), show_progress=False)
+    return nbformat.read(output, 4).cells[-1].outputs[0]["text"].strip()
+
+
+# ---- kernels
+
+PRINT_PYTHON = "import sys, frostline\nprint(sys.executable, frostline.__file__)"
+
+
+def rename_kernel(notebook: Path, **spec: str) -> Path:
+    content = nbformat.read(notebook, 4)
+    content.metadata["kernelspec"] = spec
+    nbformat.write(content, notebook)
+    return notebook
+
+
+@pytest.mark.parametrize("name", ["python3", "my-env"])
+def test_notebook_runs_with_this_python_whatever_kernels_are_installed(tiny, here, monkeypatch, name):
+    """One of the same name that belongs to another environment, or none of that name."""
+    spec = {"argv": ["/no/such/python", "-f", "{connection_file}"], "display_name": "x", "language": "python"}
+    (here / "jupyter" / "kernels" / "python3").mkdir(parents=True)
+    (here / "jupyter" / "kernels" / "python3" / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(here / "jupyter"))
+    notebook = rename_kernel(tiny(PRINT_PYTHON), name=name, language="python", display_name="x")
+    assert run(notebook) == f"{sys.executable} {frostline.__file__}"
+
+
+def test_kernel_of_another_language_that_is_missing_is_told_in_one_line():
+    said = executions._said(NoSuchKernel("ir"), {})
+    assert said == "to start: no kernel 'ir' is installed; jupyter kernelspec list shows those that are"
+
+
+def test_long_temporary_folder_is_no_hindrance(tiny, own_temporary_folder, monkeypatch):
+    """The path of a socket has at most 107 characters."""
+    long = own_temporary_folder / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    assert run(tiny("import tempfile\nprint(tempfile.gettempdir())")) == str(long)
+    assert list(long.iterdir()) == []
+
+
+def test_sockets_are_in_the_temporary_folder_where_that_is_short(own_temporary_folder):
+    with kernels.sockets() as config:
+        (folder,) = own_temporary_folder.iterdir()
+        assert config["KernelManager"] == {
+            "transport": "ipc",
+            "ip": f"{folder}/kernel",
+            "connection_file": f"{folder}/kernel.json",
+        }
+    assert list(own_temporary_folder.iterdir()) == []
+
+
+def test_kernel_is_spoken_to_over_ports_where_no_socket_can_be_made(tiny, own_temporary_folder, monkeypatch):
+    def refuse(path):
+        raise OSError("AF_UNIX path too long")
+
+    monkeypatch.setattr(kernels, "_try_socket", refuse)
+    assert run(tiny("print(PROFILE)")) == "quickstart"
+    assert list(own_temporary_folder.iterdir()) == []
+
+
+def test_folders_of_sockets_that_earlier_versions_left_are_cleared(own_temporary_folder):
+    kept = own_temporary_folder / "frostline-12345678"
+    dead, alive = own_temporary_folder / "frostline-abcdefgh", own_temporary_folder / "frostline-alive___"
+    for folder in (kept, dead, alive):
+        folder.mkdir()
+    (kept / "thesis.txt").write_text("years of work")
+    with socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as two:
+        one.bind(str(dead / "kernel-1"))
+        two.bind(str(alive / "kernel-1"))
+        two.listen()
+        one.close()
+        for folder in (kept, dead, alive):
+            os.utime(folder, (0, 0))
+        with kernels.sockets():
+            pass
+        assert {path.name for path in own_temporary_folder.iterdir()} == {kept.name, alive.name}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"PROFILE": "full", "STRATEGIES": ["head", "lora"]}, r"--profile quickstart, fewer .*STRATEGIES=head\), or a"),
+        ({"PROFILE": "quickstart", "DATASET": "mine.h5ad"}, "take fewer cells .*, or a machine with more memory"),
+        ({}, "want of memory: take or a machine|want of memory: take a machine with more memory"),
+    ],
+)
+def test_dead_kernel_is_told_with_remedies_that_the_notebook_has(parameters, said):
+    assert re.search(said, kernels.want_of_memory(parameters))
+
+
+# ---- what panels announce
+
+
+def test_progress_tells_what_a_panel_announces_and_the_heading_before(tiny):
+    cell = (
+        "from IPython.display import display\nfrom frostline.panels import ProgressBar\n"
+        "bar = ProgressBar('All')\ndisplay(bar)\nbar(0.25, 'lora: epoch 2 of 8 <&>')\nbar(1.0, 'done')"
+    )
+    told: list[tuple[float | None, str]] = []
+    notebook = tiny(cell)
+    executions.execute(notebook, Path("out.ipynb"), told=lambda fraction, words: told.append((fraction, words)))
+    assert told[0] == (None, "A small tutorial")
+    assert (0.25, "lora: epoch 2 of 8 <&>") in told
+    assert told[-1] == (1.0, "done")
+
+
+# ---- ended at work
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PROGRAM, "run", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(file: Path) -> str:
+    deadline = time.perf_counter() + 90
+    while not file.exists() and time.perf_counter() < deadline:
+        time.sleep(0.05)
+    return file.read_text()
+
+
+def ends(pid: int) -> bool:
+    deadline = time.perf_counter() + 20
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        if time.perf_counter() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def test_ended_run_takes_its_kernel_along_and_leaves_what_was_there(
+    tiny, here, own_temporary_folder, save_artifacts, bytes_of
+):
+    save_artifacts(Path("artifacts/tiny"))
+    nbformat.write(nbformat.v4.new_notebook(metadata={"papermill": {}}), "artifacts/slow.ipynb")
+    tiny(SLOW, name="slow")
+    before = bytes_of(here)
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)):
+        with start("slow") as running:
+            kernel = int(wait_for(here / "kernel"))
+            running.send_signal(number)
+            _, said = running.communicate(timeout=60)
+        assert running.returncode == code, said
+        assert "Traceback" not in said
+        assert ends(kernel)
+        (here / "kernel").unlink()
+        if number != signal.SIGKILL:
+            assert bytes_of(here) == before
+            assert list(own_temporary_folder.iterdir()) == []
+    assert len(list((here / "artifacts").glob(".frostline-*"))) == 1
+    run(tiny("print(1)", name="quick"), "artifacts/quick.ipynb")
+    (here / "artifacts" / "quick.ipynb").unlink()
+    (here / "notebooks" / "quick.ipynb").unlink()
+    assert bytes_of(here) == before
+    assert list(own_temporary_folder.iterdir()) == []
+
+
+def test_notebook_under_work_of_an_earlier_version_is_cleared(tiny, here):
+    Path("artifacts").mkdir()
+    for name in (f".a.{2**22 + 1}.running.ipynb", f".b.{os.getpid()}.running.ipynb", ".c.running.ipynb"):
+        Path("artifacts", name).touch()
+    with executions._claimed(Path("artifacts/tiny.ipynb")):
+        left = {path.name for path in Path("artifacts").iterdir() if ".frostline-" not in path.name}
+    assert left == {f".b.{os.getpid()}.running.ipynb", ".c.running.ipynb"}
+
+
+# ---- where executed notebooks go
+
+
+@pytest.mark.parametrize(
+    ("folder", "output"),
+    [
+        ("artifacts/tiny", "artifacts/tiny.ipynb"),
+        ("artifacts/tiny/", "artifacts/tiny.ipynb"),
+        ("mine", "mine.ipynb"),
+        ("runs/seed.7", "runs/seed.7.ipynb"),
+        ("/data/of kang", "/data/of kang.ipynb"),
+    ],
+)
+def test_notebook_goes_beside_a_folder_of_its_own(tiny, folder, output):
+    assert executions.default_output(tiny(), {"OUTPUT_DIR": folder}) == Path(output)
+    assert executions.default_output(tiny(), {}) == Path("artifacts/tiny.ipynb")
+
+
+def test_notebook_beside_the_current_folder(tiny, here):
+    assert executions.default_output(tiny(), {"OUTPUT_DIR": "."}) == here.with_name(f"{here.name}.ipynb")
+
+
+def test_second_run_of_one_notebook_is_refused_and_others_are_not(tiny, here):
+    output = Path("artifacts/B cells + T.ipynb")
+    with executions._claimed(output) as running:
+        assert scratch.is_abandoned(running) is False
+        with pytest.raises(FrostlineError, match=rf"process {os.getpid()} is writing artifacts/B cells \+ T\.ipynb"):
+            executions.execute(tiny("print(1)"), output, show_progress=False)
+        with executions._claimed(Path("artifacts/T.ipynb")):
+            pass
+    with executions._claimed(output):
+        pass
+    assert list(Path("artifacts").iterdir()) == []
+
+
+OWN = {
+    "text": lambda path: path.write_text("notes"),
+    "notebook that was never executed": lambda path: nbformat.write(nbformat.v4.new_notebook(), path),
+    "folder": lambda path: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("kind", OWN)
+@pytest.mark.parametrize("name", ["mine.ipynb", "mine.failed.ipynb"])
+def test_files_that_no_execution_wrote_are_not_replaced(tiny, here, bytes_of, kind, name):
+    notebook = tiny("print(1)")
+    OWN[kind](here / name)
+    before = bytes_of(here)
+    with pytest.raises(FrostlineError, match=f"{name} is no executed notebook, and would be replaced"):
+        executions.execute(notebook, Path("mine.ipynb"), show_progress=False)
+    assert bytes_of(here) == before
+    assert (here / name).exists()
+
+
+def test_place_that_cannot_be_written_is_told_before_anything_runs(tiny, here):
+    (here / "taken").write_text("a file")
+    for output, said in (("taken/out.ipynb", "cannot be written"), ("out.txt", "ends in .ipynb")):
+        with pytest.raises(FrostlineError, match=said):
+            executions.execute(tiny("print(1)"), Path(output), show_progress=False)
+
+
+def test_artifacts_of_another_run_are_no_result(tiny, here, save_artifacts):
+    """The notebook says that it began a run, and the folder holds what another one wrote meanwhile."""
+    save_artifacts(Path("artifacts/tiny"))
+    line = f"run {'0' * 32} of tiny, 2026-01-01 00:00:00 UTC; files go to artifacts/tiny"
+    with pytest.raises(FrostlineError, match="artifacts/tiny holds artifacts of another run"):
+        executions.execute(tiny(f"print({line!r})"), Path("out.ipynb"), show_progress=False)
+    assert [path.name for path in here.glob("out*")] == ["out.failed.ipynb"]
