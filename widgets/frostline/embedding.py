@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
+NAMED = 5
+"""Cells that a message names one by one."""
 BATCH_TOKENS = 8_192
 """Padded tokens in one batch of inference; bounds the memory, not the result."""
 
@@ -102,18 +104,28 @@ def tokenize_cells(
     """
     match = match_genes(genes, checkpoint.vocabulary)
     matrix = dataset.expression(cells, genes)
-    _refuse_empty_cells(matrix, match, dataset.cells[cells])
+    _refuse_empty_cells(matrix, match, dataset.cells[cells], checkpoint, raw=dataset.given.get("layer") == "raw")
     return tokenize(matrix, match.ids, seed=seed, max_length=max_length)
 
 
-def _refuse_empty_cells(matrix: object, match: GeneMatch, names: NDArray[np.str_]) -> None:
+def _refuse_empty_cells(
+    matrix: object, match: GeneMatch, names: NDArray[np.str_], checkpoint: Checkpoint, *, raw: bool = False
+) -> None:
     expressed = np.asarray((matrix[:, match.ids >= 0] != 0).sum(axis=1)).ravel()  # type: ignore[index]
     empty = names[expressed == 0]
     if len(empty):
         raise DatasetError(
             f"{len(empty)} cell(s) express no gene of the vocabulary, for example {', '.join(empty[:3])}; "
-            "leave them out, for example with scanpy.pp.filter_cells(adata, min_genes=200)"
+            f"leave them out: {_without(empty, checkpoint, raw)}"
         )
+
+
+def _without(empty: NDArray[np.str_], checkpoint: Checkpoint, raw: bool) -> str:
+    """Code that leaves cells out: by name where there are few, else all that express no gene of the vocabulary."""
+    if len(empty) <= NAMED:
+        return f"adata[~adata.obs_names.isin({empty.tolist()})]"
+    table, known = "adata.raw" if raw else "adata", f"frostline.load_checkpoint({checkpoint.name!r}).vocabulary"
+    return f"adata[np.ravel(({table}[:, {table}.var_names.isin({known})].X > 0).sum(axis=1)) > 0]"
 
 
 def token_table(dataset: Dataset, cell: int, genes: Sequence[str], checkpoint: Checkpoint) -> pd.DataFrame:
@@ -243,7 +255,7 @@ def embed(
     match = match_genes(list(adata.var_names), opened.vocabulary)
     matrix = sparse.csr_matrix(adata.X, dtype=np.float32)
     refuse_bad_values(matrix, adata.var_names, adata.obs_names)
-    _refuse_empty_cells(matrix, match, np.asarray(adata.obs_names, dtype=str))
+    _refuse_empty_cells(matrix, match, np.asarray(adata.obs_names, dtype=str), opened)
     tokens = tokenize(matrix, match.ids, seed=seed, max_length=max_length)
     monitor = Monitor(progress) if callable(progress) else None
     embedding = normalise(encode(opened.encoder(), tokens, monitor=monitor))
