@@ -60,6 +60,7 @@ def evaluate(
     176
     """
     monitor = _monitor(progress, cancelled)
+    split.refuse_other(dataset)
     strategy.check(dataset, split)
     return evaluate_checked(strategy, dataset, split, monitor)
 
@@ -202,6 +203,7 @@ def evaluate_all(
     monitor = _monitor(progress, cancelled)
     for strategy in strategies:
         for split in splits:
+            split.refuse_other(dataset)
             strategy.check(dataset, split)
     steps = [(strategy, split) for split in splits for strategy in strategies]
     repeats = len({split.repeat for split in splits})

@@ -125,6 +125,7 @@ class Split:
                 f"a budget of {n} labelled cell(s) per class is too small; give at least {MIN_BUDGET}, "
                 "one that trains and one that validates"
             )
+        self.refuse_other(dataset)
         kept: dict[str, list[Rows]] = {"train": [], "validation": []}
         salt = f"{self.seed}/{self.repeat}/budget"
         rows = {part: _shuffled(dataset.cells, getattr(self, part), salt) for part in kept}
@@ -161,6 +162,7 @@ class Split:
         """
         if name not in self.classes:
             raise DatasetError(str(unknown("class", name, self.classes)))
+        self.refuse_other(dataset)
         train, validation = (rows[dataset.labels[rows] != name] for rows in (self.train, self.validation))
         left = np.unique(dataset.labels[train])
         if len(left) < 2:
@@ -170,12 +172,28 @@ class Split:
             )
         return self._with_parts(dataset, train, validation, unseen=name)
 
-    def _with_parts(self, dataset: Dataset, train: Rows, validation: Rows, **changes: Any) -> Split:
-        if _fingerprint(dataset, self.test) != self.test_fingerprint:
+    def refuse_other(self, dataset: Dataset) -> None:
+        """Do nothing when this is the data set that was split.
+
+        Raises
+        ------
+        DatasetError
+            Its test cells or their labels are other ones.
+
+        Examples
+        --------
+        >>> from frostline.datasets import load_dataset
+        >>> pbmc = load_dataset("pbmc68k-reduced")
+        >>> split(pbmc).refuse_other(pbmc)
+        """
+        there = not len(self.test) or int(self.test.max()) < len(dataset)
+        if not there or _fingerprint(dataset, self.test) != self.test_fingerprint:
             raise DatasetError(
-                f"this split was drawn from another data set than {dataset.name!r}; draw one of this data set with "
-                "frostline.split(dataset)"
+                f"this split was drawn from other cells or labels than those of {dataset.name!r}; draw one of this "
+                "data set with frostline.split(dataset)"
             )
+
+    def _with_parts(self, dataset: Dataset, train: Rows, validation: Rows, **changes: Any) -> Split:
         parts = _in_order(dataset.cells, {"train": train, "validation": validation, "test": self.test})
         return replace(self, **_described(dataset, parts, self.kind, self.profile), **changes)
 
