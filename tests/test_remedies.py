@@ -135,7 +135,7 @@ class TestSplits:
             message = refusal(lambda work=work: work(theirs))
             assert work(do(message, dataset=dataset))
         relabelled = frostline.load_dataset(cells("ba" * 12), "kind")
-        with pytest.raises(FrostlineError, match="other cells or labels"):
+        with pytest.raises(FrostlineError, match=r"drawn from another data set than .* of other cells or labels"):
             frostline.evaluate(PcaLogistic(), relabelled, frostline.split(dataset))
 
 

@@ -265,6 +265,7 @@ def label_efficiency(
 
 def _largest_class(dataset: Dataset, split: Split) -> int:
     """Labelled cells, training and validation, of the class that has the most."""
+    split.refuse_other(dataset)
     labelled = dataset.labels[np.concatenate([split.train, split.validation])]
     return int(np.unique(labelled, return_counts=True)[1].max())
 
@@ -304,6 +305,7 @@ def leave_one_class_out(
     """
     withheld = []
     for cut in splits:
+        cut.refuse_other(dataset)
         trained, tested = set(dataset.labels[cut.train]), set(dataset.labels[cut.test])
         if len(trained) < 3:
             if classes is None:

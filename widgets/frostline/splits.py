@@ -189,8 +189,8 @@ class Split:
         there = not len(self.test) or int(self.test.max()) < len(dataset)
         if not there or _fingerprint(dataset, self.test) != self.test_fingerprint:
             raise DatasetError(
-                f"this split was drawn from other cells or labels than those of {dataset.name!r}; draw one of this "
-                "data set with frostline.split(dataset)"
+                f"this split was drawn from another data set than {dataset.name!r}, of other cells or labels; draw one "
+                "of this data set with frostline.split(dataset)"
             )
 
     def _with_parts(self, dataset: Dataset, train: Rows, validation: Rows, **changes: Any) -> Split:
