@@ -91,7 +91,8 @@ def _few_test_cells(case: Case) -> Iterator[Finding]:
             f"{len(few)} of {len(counts)} classes have fewer than {MIN_TEST_CELLS} test cells: {listed}",
             "One cell more or less changes the F1 of such a class a lot, and with it the macro-F1; a class without "
             "test cells has no F1 at all.",
-            "Read the intervals rather than the means; use more repeats, the profile 'full', or more labelled cells.",
+            "Read the intervals rather than the means, and label more cells of these classes. More repeats test other "
+            "cells in turn, not more at once.",
         )
 
 
@@ -107,7 +108,8 @@ def _class_not_in_training(case: Case) -> Iterator[Finding]:
             "Every strategy errs on them: accuracy and macro-F1 cannot reach 1, and the F1 of the class is 0 for all.",
             "None is needed: the class was taken out on purpose, to see how its cells stand out."
             if meant
-            else "Compare on the classes that both sides have, or move a group that holds the class to training.",
+            else f"Another seed may hold out other groups; or compare without the class: "
+            f"adata[adata.obs[{case.dataset.label_key!r}].astype(str) != {name!r}].",
         )
 
 

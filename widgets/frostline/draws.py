@@ -97,9 +97,10 @@ def _by_groups(dataset: Dataset, seed: int, repeat: int, max_cells: int) -> Draf
     names = names_of(groups[rows])
     if len(names) < 2:
         others = [column for column in random_across(replace(dataset, group_key=None)) if column != dataset.group_key]
+        other = f", or load with another group_key (columns like groups: {', '.join(others)})" if others else ""
         raise DatasetError(
             f"group column {dataset.group_key!r} has one group only ({', '.join(names)}), and holding groups out takes "
-            f"two; choose kind='stratified', or another column (group-like ones: {', '.join(others) or 'none'})"
+            f"two; choose kind='stratified'{other}"
         )
     n_test = max(1, round(TEST_SHARE * len(names)))
     n_validation = max(1, round(VALIDATION_SHARE * len(names))) if len(names) > 2 else 0
@@ -119,10 +120,12 @@ def _by_groups(dataset: Dataset, seed: int, repeat: int, max_cells: int) -> Draf
 
 def _groups_of(dataset: Dataset) -> NDArray[np.str_]:
     if dataset.groups is None:
-        found = ", ".join(group_columns(dataset.adata)) or "none"
+        found = group_columns(dataset.adata)
+        remedy = f"load it with group_key={found[0]!r}" if found else "choose kind='stratified'"
+        known = ", ".join(found) or "none, by their names; any column that tells donors or batches apart will do"
         raise DatasetError(
             "kind 'group' holds whole groups out, and this data set was loaded without group_key; "
-            f"columns of obs that look like groups: {found}"
+            f"{remedy} (columns of obs that look like groups: {known})"
         )
     return dataset.groups
 
@@ -148,7 +151,8 @@ def _across_sets(dataset: Dataset, seed: int, repeat: int, max_cells: int) -> Dr
     parts = {"train": rows[~tests[rows]], "test": rows[tests[rows]]}
     if not len(parts["test"]):
         raise DatasetError(
-            f"no cell of {dataset.sets[1]!r} has a label that can be tested ({_counted(small)} left out)"
+            f"no cell of {dataset.sets[1]!r} has a label that can be tested ({_counted(small)} left out): label at "
+            f"least {MIN_CELLS} cells, in both sets together, of a class that both have"
         )
     remarks = list(_said_of_small(small))
     if foreign:
@@ -209,7 +213,8 @@ def _classes(dataset: Dataset, salt: str, without: Iterable[str] = ()) -> tuple[
     if len(members) < 2:
         raise DatasetError(
             f"label column {dataset.label_key!r} has {len(members)} class(es) of at least {MIN_CELLS} cells; "
-            f"two are needed (seen: {dataset.summary()['cells'].to_dict()})"
+            f"two are needed (seen: {dataset.summary()['cells'].to_dict()}); give rare types the name of a broader "
+            "one, or load with another label_key"
         )
     return members, left_out
 

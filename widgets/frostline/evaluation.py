@@ -62,6 +62,7 @@ def evaluate(
     176
     """
     monitor = _monitor(progress, cancelled)
+    split.refuse_other(dataset)
     strategy.check(dataset, split)
     return evaluate_checked(strategy, dataset, split, monitor)
 
@@ -228,6 +229,7 @@ def evaluate_all(
     monitor = _monitor(progress, cancelled)
     for strategy in strategies:
         for split in splits:
+            split.refuse_other(dataset)
             strategy.check(dataset, split)
     steps = [(strategy, split) for split in splits for strategy in strategies]
     repeats = len({split.repeat for split in splits})
@@ -289,6 +291,7 @@ def label_efficiency(
 
 def _largest_class(dataset: Dataset, split: Split) -> int:
     """Labelled cells, training and validation, of the class that has the most."""
+    split.refuse_other(dataset)
     labelled = dataset.labels[np.concatenate([split.train, split.validation])]
     return int(np.unique(labelled, return_counts=True)[1].max())
 
@@ -328,6 +331,7 @@ def leave_one_class_out(
     """
     withheld = []
     for cut in splits:
+        cut.refuse_other(dataset)
         trained, tested = set(dataset.labels[cut.train]), set(dataset.labels[cut.test])
         if len(trained) < 3:
             if classes is None:

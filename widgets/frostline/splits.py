@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 KINDS = tuple(DRAWS)
 MIN_BUDGET = 2
 """Labelled cells per class: one that trains, one that validates."""
+OTHER_SEEDS = 20
+"""Seeds that are tried to name one that works."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ class Split:
                 f"a budget of {n} labelled cell(s) per class is too small; give at least {MIN_BUDGET}, "
                 "one that trains and one that validates"
             )
+        self.refuse_other(dataset)
         kept: dict[str, list[Rows]] = {"train": [], "validation": []}
         salt = f"{self.seed}/{self.repeat}/budget"
         rows = {part: _shuffled(dataset.cells, getattr(self, part), salt) for part in kept}
@@ -159,6 +162,7 @@ class Split:
         """
         if name not in self.classes:
             raise DatasetError(str(unknown("class", name, self.classes)))
+        self.refuse_other(dataset)
         train, validation = (rows[dataset.labels[rows] != name] for rows in (self.train, self.validation))
         left = np.unique(dataset.labels[train])
         if len(left) < 2:
@@ -168,9 +172,28 @@ class Split:
             )
         return self._with_parts(dataset, train, validation, unseen=name)
 
+    def refuse_other(self, dataset: Dataset) -> None:
+        """Do nothing when this is the data set that was split.
+
+        Raises
+        ------
+        DatasetError
+            Its test cells or their labels are other ones.
+
+        Examples
+        --------
+        >>> from frostline.datasets import load_dataset
+        >>> pbmc = load_dataset("pbmc68k-reduced")
+        >>> split(pbmc).refuse_other(pbmc)
+        """
+        there = not len(self.test) or int(self.test.max()) < len(dataset)
+        if not there or _fingerprint(dataset, self.test) != self.test_fingerprint:
+            raise DatasetError(
+                f"this split was drawn from another data set than {dataset.name!r}, of other cells or labels; draw one "
+                "of this data set with frostline.split(dataset)"
+            )
+
     def _with_parts(self, dataset: Dataset, train: Rows, validation: Rows, **changes: Any) -> Split:
-        if _fingerprint(dataset, self.test) != self.test_fingerprint:
-            raise DatasetError(f"this split was drawn from another data set than {dataset.name!r}")
         parts = _in_order(dataset.cells, {"train": train, "validation": validation, "test": self.test})
         return replace(self, **_described(dataset, parts, self.kind, self.profile), **changes)
 
@@ -230,7 +253,9 @@ def split(
         raise DatasetError(str(unknown("kind of split", kind, KINDS)))
     draft = DRAWS[kind](dataset, seed, repeat, profile.max_cells)
     parts = _in_order(dataset.cells, draft.parts)
-    _refuse_untrainable(dataset, parts)
+    problem = _untrainable(dataset, parts)
+    if problem:
+        raise DatasetError(f"{problem}; {_trainable(dataset, kind, seed, repeat, profile)}")
     return Split(
         classes=tuple(sorted({str(name) for rows in parts.values() for name in dataset.labels[rows]})),
         seed=seed,
@@ -259,21 +284,36 @@ def _described(dataset: Dataset, parts: Mapping[str, Rows], kind: str, profile: 
     }
 
 
-def _refuse_untrainable(dataset: Dataset, parts: Mapping[str, Rows]) -> None:
+def _untrainable(dataset: Dataset, parts: Mapping[str, Rows]) -> str:
+    """Why nothing can be trained; empty when something can."""
     trained, validated = (set(dataset.labels[parts[part]].tolist()) for part in ("train", "validation"))
     groups = dataset.groups
     where = f" (group(s) {', '.join(names_of(groups[parts['train']])[:5])})" if groups is not None else ""
-    remedy = "choose another group column, another seed, or kind='stratified'"
     if len(trained) < 2:
-        raise DatasetError(
+        return (
             f"the training cells{where} have {len(trained)} class(es) of column {dataset.label_key!r} "
-            f"({', '.join(sorted(trained))}), and two are needed; {remedy}"
+            f"({', '.join(sorted(trained))}), and two are needed"
         )
     if not trained & validated:
-        raise DatasetError(
+        return (
             f"the validation cells have no class of column {dataset.label_key!r} that the training cells{where} have "
-            f"(seen: {', '.join(sorted(validated)) or 'none'}); {remedy}"
+            f"(seen: {', '.join(sorted(validated)) or 'none'})"
         )
+    return ""
+
+
+def _trainable(dataset: Dataset, kind: str, seed: int, repeat: int, profile: Profile) -> str:
+    """What to change so that something can be trained: tried here, so that it works."""
+
+    def works(kind: str, seed: int) -> bool:
+        parts = DRAWS[kind](dataset, seed, repeat, profile.max_cells).parts
+        return not _untrainable(dataset, _in_order(dataset.cells, parts))
+
+    remedies = ["choose kind='stratified'"] if kind != "stratified" and works("stratified", seed) else []
+    other = next((one for one in range(seed + 1, seed + 1 + OTHER_SEEDS) if works(kind, one)), None)
+    remedies += [f"choose seed={other}"] if other is not None else []
+    remedies += ["load with another group_key"] if kind == "group" else []
+    return ", or ".join(remedies) or "label more cells of each class"
 
 
 def _shuffled(cells: NDArray[np.str_], rows: Rows, salt: str) -> Rows:

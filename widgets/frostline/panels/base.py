@@ -73,12 +73,36 @@ def status(text: str) -> str:
     return f'<span role="status" aria-live="polite">{for_html(text)}</span>'
 
 
+PANEL_WORDS = {
+    "group_key": "group_key is the list Groups",
+    "label_key": "label_key is the list Labels",
+    "label column": "the label column is chosen in the list Labels",
+    "layer": "the layer is chosen in the list Layer",
+    "kind='": "kind is the list Split",
+    "seed=": "seed is the field Seed",
+}
+"""What messages call what a panel has a control for."""
+
+
+def in_this_panel(message: str) -> str:
+    """Where in a panel to do what a message asks for; empty where no control does it.
+
+    Examples
+    --------
+    >>> in_this_panel("choose kind='stratified', or load with another group_key")
+    'In this panel: group_key is the list Groups; kind is the list Split.'
+    """
+    found = [where for word, where in PANEL_WORDS.items() if word in message]
+    return f"In this panel: {'; '.join(found)}." if found else ""
+
+
 def alert(error: BaseException, heading: str = "") -> str:
     """Say what went wrong in plain words, with the traceback to unfold."""
     details = for_html("".join(traceback.format_exception(error)))
     kind = heading or type(error).__name__
     return (
         f'<div role="alert" class="frostline-alert"><strong>{for_html(kind)}</strong>: {for_html(str(error))}'
+        f'<div class="frostline-quiet">{for_html(in_this_panel(str(error)))}</div>'
         f"<details><summary>Details</summary><pre>{details}</pre></details></div>"
     )
 

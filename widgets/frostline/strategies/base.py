@@ -118,8 +118,8 @@ class Strategy(ABC):
         if len(classes) < 2:
             seen = f"only {str(classes[0])!r}" if len(classes) else "no cell at all"
             raise DatasetError(
-                f"the training cells have {seen} in {dataset.label_key!r}, and two classes are needed; "
-                "split with another seed, or hold out fewer groups"
+                f"the training cells have {seen} in {dataset.label_key!r}, and two classes are needed; draw the split "
+                "with frostline.split(dataset, kind='stratified'), or give a larger budget"
             )
 
     def notes(self, dataset: Dataset) -> tuple[str, ...]:

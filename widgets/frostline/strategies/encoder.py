@@ -183,7 +183,10 @@ def rows_to_train_on(dataset: Dataset, split: Split) -> dict[str, NDArray[np.int
     known = np.unique(dataset.labels[split.train])
     validation = split.validation[np.isin(dataset.labels[split.validation], known)]
     if not len(validation):
-        raise DatasetError("no validation cell has a class that the training cells have")
+        raise DatasetError(
+            "no validation cell has a class that the training cells have; draw the split with "
+            "frostline.split(dataset, kind='stratified'), or give a larger budget"
+        )
     return {"train": split.train, "validation": validation}
 
 

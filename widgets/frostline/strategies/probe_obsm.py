@@ -89,9 +89,11 @@ class ProbeObsm(OnProbe):
         values = self._rows(dataset, cells)
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
+            dense = ".toarray()" if hasattr(dataset.adata.obsm[self.obsm_key], "toarray") else ""
             raise DatasetError(
                 f"embedding {self.obsm_key!r} is missing or infinite in {len(bad):,} cell(s), for example "
-                f"{dataset.cells[cells[bad[0]]]}; leave them out: adata[np.isfinite(adata.obsm[...]).all(axis=1)]"
+                f"{dataset.cells[cells[bad[0]]]}; leave them out: "
+                f"adata[np.isfinite(np.asarray(adata.obsm[{self.obsm_key!r}]{dense}, dtype=float)).all(axis=1)]"
             )
         return values
 

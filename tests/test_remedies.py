@@ -1,0 +1,268 @@
+"""Remedies fit: what a message says to do is done here, to the letter, and helps."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+import frostline
+from frostline.errors import FrostlineError
+from frostline.strategies import FrozenProbe, PcaLogistic, ProbeObsm
+from frostline.strategies.encoder import rows_to_train_on
+
+CODE = re.compile(r"adata\[.*\]|frostline\.\w+\(.*?\)(?= |,|;|$)")
+KEYWORD = re.compile(r"(kind|seed|group_key)=('[^']*'|\d+)")
+
+
+def cells(labels, genes=("CD3D", "MS4A1", "LYZ", "NKG7", "GNLY", "CST3"), **columns):
+    """AnnData of counts with these labels in `kind`, and further columns of obs."""
+    counts = np.random.default_rng(0).poisson(3.0, size=(len(labels), len(genes))) + 1.0
+    obs = pd.DataFrame({"kind": list(labels), **columns}, index=[f"c{i:03d}" for i in range(len(labels))])
+    return anndata.AnnData(sparse.csr_matrix(counts), obs=obs, var=pd.DataFrame(index=list(genes)))
+
+
+def refusal(work) -> str:
+    """What is said when the work is refused."""
+    with pytest.raises(FrostlineError) as caught:
+        work()
+    return str(caught.value)
+
+
+def do(message: str, **names):
+    """Value of the code that a message holds."""
+    code = CODE.search(message)
+    assert code, message
+    return eval(code[0], {"np": np, "frostline": frostline, **names})
+
+
+def keywords(message: str) -> list[dict[str, object]]:
+    """Each argument that a message says to pass."""
+    return [{name: value.strip("'") if "'" in value else int(value)} for name, value in KEYWORD.findall(message)]
+
+
+@pytest.mark.usefixtures("instant_umap")
+class TestSplits:
+    """What splits refuse."""
+
+    def test_one_group_only(self):
+        adata = cells("ab" * 12, donor="one", batch=["x", "y", "z"] * 8)
+        dataset = frostline.load_dataset(adata, "kind", group_key="donor")
+        message = refusal(lambda: frostline.split(dataset))
+        assert keywords(message) == [{"kind": "stratified"}]
+        assert frostline.split(dataset, **keywords(message)[0]).kind == "stratified"
+        (columns,) = re.findall(r"another group_key \(columns like groups: (.*)\)", message)
+        assert columns == "batch"
+        assert frostline.split(frostline.load_dataset(adata, "kind", group_key=columns)).kind == "group"
+
+    def test_one_group_only_and_no_other_column(self):
+        dataset = frostline.load_dataset(cells("ab" * 12, donor="one"), "kind", group_key="donor")
+        message = refusal(lambda: frostline.split(dataset))
+        assert "another group_key" not in message
+        assert frostline.split(dataset, **keywords(message)[0]).kind == "stratified"
+
+    @pytest.mark.parametrize("columns", [{"donor": ["p", "q", "r", "s"] * 6}, {"colour": ["p", "q", "r", "s"] * 6}])
+    def test_groups_that_were_not_named(self, columns):
+        adata = cells("aabb" * 3 + "bbaa" * 3, **columns)
+        dataset = frostline.load_dataset(adata, "kind")
+        (found,) = keywords(refusal(lambda: frostline.split(dataset, kind="group")))
+        if "group_key" in found:
+            assert frostline.split(frostline.load_dataset(adata, "kind", **found), kind="group").kind == "group"
+        else:
+            assert frostline.split(dataset, **found).kind == "stratified"
+
+    @given(st.lists(st.sampled_from(["a1", "a2", "a3", "b1", "b2", "c1", "b4", "a4"]), min_size=12, max_size=40))
+    @settings(max_examples=60)
+    def test_whatever_is_named_where_nothing_can_be_trained_works(self, drawn):
+        """Groups that hold few labels: many splits leave one class to train on."""
+        adata = cells([name[0] for name in drawn], donor=[name[1] for name in drawn])
+        message = ""
+        try:
+            dataset = frostline.load_dataset(adata, "kind", group_key="donor")
+            frostline.split(dataset, kind="group")
+        except FrostlineError as error:
+            message = str(error)
+        if "training cells" in message:
+            for keyword in keywords(message):
+                frostline.split(dataset, **{"kind": "group", **keyword})
+            assert keywords(message) or "another group_key" in message
+
+    def test_a_donor_a_class(self):
+        """No seed helps; random cells do, and another column."""
+        adata = cells("aaaabbbb" * 4, donor=list("ppppqqqq") * 4, batch=list("xyzw") * 8)
+        dataset = frostline.load_dataset(adata, "kind", group_key="donor")
+        message = refusal(lambda: frostline.split(dataset))
+        assert keywords(message) == [{"kind": "stratified"}]
+        frostline.split(dataset, kind="stratified")
+        assert "another group_key" in message
+        frostline.split(frostline.load_dataset(adata, "kind", group_key="batch"))
+
+    def test_rare_classes(self):
+        adata = cells("aabbccddee", broad=list("xxxxxyyyyy"))
+        message = refusal(lambda: frostline.split(frostline.load_dataset(adata, "kind")))
+        assert "another label_key" in message
+        assert frostline.split(frostline.load_dataset(adata, "broad")).classes == ("x", "y")
+
+    def test_one_set_for_a_split_across_two(self):
+        train, test = (frostline.load_dataset(cells("ab" * 10), "kind", name=name) for name in ("one", "two"))
+        message = refusal(lambda: frostline.split(train, kind="cross"))
+        assert frostline.split(do(message, train=train, test=test), kind="cross").kind == "cross"
+
+    def test_budgets(self):
+        dataset = frostline.load_dataset(cells("ab" * 12), "kind")
+        cut = frostline.split(dataset)
+        least = re.search(r"give at least (\d+)", refusal(lambda: cut.with_budget(dataset, 1)))
+        assert cut.with_budget(dataset, int(least[1])).sizes["train"] == 2
+        with pytest.raises(ValueError, match=r"at least 2 per class"):
+            frostline.RunSettings(budgets=[1])
+        assert frostline.RunSettings(budgets=[2]).budgets == [2]
+
+    def test_a_split_of_other_cells(self):
+        dataset, other = (frostline.load_dataset(cells(labels), "kind") for labels in ("ab" * 12, "ba" * 13))
+        theirs = frostline.split(other)
+        for work in (
+            lambda cut: cut.with_budget(dataset, 2),
+            lambda cut: frostline.evaluate(PcaLogistic(), dataset, cut),
+            lambda cut: list(frostline.label_efficiency([PcaLogistic()], dataset, [cut], budgets=[2])),
+        ):
+            message = refusal(lambda work=work: work(theirs))
+            assert work(do(message, dataset=dataset))
+        relabelled = frostline.load_dataset(cells("ba" * 12), "kind")
+        with pytest.raises(FrostlineError, match=r"drawn from another data set than .* of other cells or labels"):
+            frostline.evaluate(PcaLogistic(), relabelled, frostline.split(dataset))
+
+
+class TestStrategies:
+    """What strategies refuse, before they train."""
+
+    @pytest.fixture
+    def known(self, small_checkpoint, pbmc):
+        """Data on genes that the checkpoint knows, and one that it does not."""
+        return cells("ab" * 15, genes=(*pbmc.genes[:8], "nonsense"))
+
+    @pytest.mark.parametrize("part", ["train", "validation"])
+    def test_a_class_that_is_on_one_side_only(self, part):
+        dataset = frostline.load_dataset(cells("ab" * 15), "kind")
+        cut = frostline.split(dataset)
+        labels = {name: dataset.labels[getattr(cut, name)] for name in ("train", "validation")}
+        only_a = {name: getattr(cut, name)[found == "a"] for name, found in labels.items()}
+        broken = {
+            "train": dataclasses.replace(cut, train=only_a["train"]),
+            "validation": dataclasses.replace(
+                cut, train=cut.train[labels["train"] == "b"], validation=only_a["validation"]
+            ),
+        }
+        works = {"train": PcaLogistic().check, "validation": rows_to_train_on}[part]
+        message = refusal(lambda: works(dataset, broken[part]))
+        works(dataset, do(message, dataset=dataset))
+
+    @pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix, pd.DataFrame])
+    def test_an_embedding_with_gaps(self, kind):
+        adata = cells("ab" * 12)
+        values = np.random.default_rng(0).normal(size=(24, 3))
+        values[[3, 7], [0, 2]] = np.nan
+        adata.obsm["X'mine"] = kind(values) if kind is not pd.DataFrame else pd.DataFrame(values, index=adata.obs_names)
+        strategy = ProbeObsm("X'mine")
+
+        def run(adata):
+            dataset = frostline.load_dataset(adata, "kind")
+            strategy.check(dataset, frostline.split(dataset))
+            return dataset
+
+        assert len(run(do(refusal(lambda: run(adata)), adata=adata))) == 22
+
+    @pytest.mark.parametrize("n", [2, 9])
+    @pytest.mark.parametrize("layer", [None, "raw"])
+    def test_cells_without_a_known_gene(self, known, small_checkpoint, n, layer):
+        """Other genes are counted in them, so that a filter by the number of genes would leave them."""
+        matrix = known.X.toarray()
+        matrix[:n, :-1] = 0
+        known.X = matrix if n == 2 else sparse.csr_matrix(matrix)
+        if layer == "raw":
+            known.raw = known
+            known = known[:, [0, 8]].copy()  # what is known is in raw alone
+            known.X = np.ones(known.shape)
+        strategy = FrozenProbe(checkpoint=str(small_checkpoint))
+
+        def run(adata):
+            dataset = frostline.load_dataset(adata, "kind", layer=layer)
+            strategy.check(dataset, frostline.split(dataset))
+            return dataset
+
+        assert len(run(do(refusal(lambda: run(known)), adata=known))) == 30 - n
+
+    def test_cells_without_a_known_gene_in_embed(self, known, small_checkpoint):
+        matrix = known.X.toarray()
+        matrix[:9, :-1] = 0
+        known.X = matrix
+        left = do(refusal(lambda: frostline.embed(known, checkpoint=small_checkpoint)), adata=known).copy()
+        assert frostline.embed(left, checkpoint=small_checkpoint).shape[0] == 21
+
+
+@pytest.mark.usefixtures("instant_umap")
+class TestData:
+    """What data sets refuse, where the remedy is code."""
+
+    @pytest.mark.parametrize("key", ["kind", "donor", "it's"])
+    def test_cells_without_a_label_or_a_group(self, key):
+        adata = cells("ab" * 12, donor=["p", "q"] * 12, **{"it's": ["x", "y"] * 12})
+        adata.obs[key] = adata.obs[key].astype("category").where(np.arange(24) > 2)
+        label, group = ("it's", None) if key == "it's" else ("kind", "donor")
+        message = refusal(lambda: frostline.load_dataset(adata, label, group_key=group))
+        dataset = frostline.load_dataset(do(message, adata=adata), label, group_key=group)
+        cut = frostline.split(dataset, kind="stratified")
+        assert len(dataset) == 21
+        assert frostline.evaluate(PcaLogistic(), dataset, cut).sizes["test"] == cut.sizes["test"]
+
+    @pytest.mark.parametrize("axis", ["obs", "var"])
+    def test_names_that_are_not_unique(self, axis):
+        adata = cells("ab" * 12)
+        names = list(getattr(adata, f"{axis}_names"))
+        setattr(adata, f"{axis}_names", ["same", "same", *names[2:]])
+        message = refusal(lambda: frostline.load_dataset(adata, "kind"))
+        exec(re.search(r"adata\.\w+\(\)", message)[0], {"adata": adata})
+        assert len(frostline.load_dataset(adata, "kind")) == 24
+
+    def test_another_layer(self):
+        adata = cells("ab" * 12)
+        adata.layers["counts"] = adata.X.copy()
+        adata.X = np.asarray(adata.X.todense()) - 4.0
+        (names,) = re.findall(r"name one of: (.*) \(layer=", refusal(lambda: frostline.load_dataset(adata, "kind")))
+        for layer in names.split(", "):
+            assert frostline.load_dataset(adata, "kind", layer=layer).values == "counts"
+
+
+class TestFindings:
+    """What the checks find is gone once their remedy is followed."""
+
+    def found(self, dataset, cut, code):
+        return [finding for finding in frostline.checks.check(dataset, cut, None) if finding.code == code]
+
+    @pytest.mark.parametrize("code", ["optimistic-split", "shared-group"])
+    def test_donors_on_both_sides(self, code):
+        adata = cells("aabb" * 15, donor=list("pqrstu") * 10, plate=list("pqrstu") * 10)
+        group = {"group_key": "plate"} if code == "shared-group" else {}
+        adata.obs["plate"] = np.roll(adata.obs["plate"].to_numpy(), 30) if code == "shared-group" else "one"
+        adata.obs.loc[adata.obs_names[:20], "plate"] = "p" if code == "shared-group" else "one"
+        dataset = frostline.load_dataset(adata, "kind", **group)
+        (finding, *_) = self.found(dataset, frostline.split(dataset), code)
+        named = {key: value for each in keywords(finding.remedy) for key, value in each.items()}
+        assert set(named) == {"group_key", "kind"}
+        mended = frostline.load_dataset(adata, "kind", group_key=named["group_key"])
+        left = self.found(mended, frostline.split(mended, kind=named["kind"]), code)
+        assert [each.title for each in left if named["group_key"] in each.title] == []
+
+    def test_a_class_that_one_donor_alone_has(self):
+        adata = cells("ab" * 20 + "c" * 10, donor=list("ppqqrrss") * 5 + ["t"] * 10)
+        dataset = frostline.load_dataset(adata, "kind", group_key="donor")
+        cut = next(cut for seed in range(2, 40) if (cut := frostline.split(dataset, seed=seed)).untrained)
+        (finding,) = self.found(dataset, cut, "class-not-in-training")
+        mended = frostline.load_dataset(do(finding.remedy, adata=adata), "kind", group_key="donor")
+        assert self.found(mended, frostline.split(mended, seed=cut.seed), "class-not-in-training") == []
