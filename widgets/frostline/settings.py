@@ -17,6 +17,7 @@ from frostline.joining import join_datasets
 from frostline.profiles import get_profile
 from frostline.splits import KINDS, Split, split
 from frostline.strategies import Strategy, build
+from frostline.values import NAMES
 
 VALUES = (str, int, float, list, tuple, dict, set, Path, NoneType)
 """What a notebook's upper-case variable must hold to be taken for a parameter, right or wrong."""
@@ -41,6 +42,8 @@ class RunSettings(BaseModel):
     """Column of obs with the labels; empty takes the registered data set's own."""
     layer: str = ""
     """raw, a key of layers, or empty for the data set's own choice (X for a path)."""
+    values: str = ""
+    """What the values are (counts, linear, log1p, log2, log10 ...), where it cannot be told; empty to find it out."""
     group_key: str = ""
     """Column of obs with donors, batches or studies; empty: the registered data set's own, or none."""
     test_dataset: str = ""
@@ -49,6 +52,8 @@ class RunSettings(BaseModel):
     """Its column of labels; empty: the same as of the first, or the registered data set's own."""
     test_layer: str = ""
     """Its layer; empty for its own choice."""
+    test_values: str = ""
+    """What its values are; empty to find it out."""
     split: str = ""
     """stratified, group or cross; empty: cross with a second data set, group with a group column, else stratified."""
     checkpoint: str = "mini"
@@ -83,6 +88,13 @@ class RunSettings(BaseModel):
     def _known_dataset(cls, value: str, info: ValidationInfo) -> str:
         if value or info.field_name == "dataset":
             refuse_unknown_source(value)
+        return value
+
+    @field_validator("values", "test_values")
+    @classmethod
+    def _known_values(cls, value: str) -> str:
+        if value and value not in NAMES:
+            raise unknown("kind of values", value, NAMES)
         return value
 
     @field_validator("split")
@@ -133,12 +145,13 @@ class RunSettings(BaseModel):
         >>> len(RunSettings().load())
         700
         """
-        keys = {"group_key": self.group_key or None, "layer": self.layer or None}
+        keys = {"group_key": self.group_key or None, "layer": self.layer or None, "values": self.values or None}
         first = load_dataset(self.dataset, self.label_key or None, **keys)
         if not self.test_dataset:
             return first
         label_key = self.test_label_key or (None if self.test_dataset in DATASETS else first.label_key)
-        return join_datasets(first, load_dataset(self.test_dataset, label_key, layer=self.test_layer or None))
+        keys = {"layer": self.test_layer or None, "values": self.test_values or None}
+        return join_datasets(first, load_dataset(self.test_dataset, label_key, **keys))
 
     def splits(self, dataset: Dataset) -> list[Split]:
         """Draw the splits of all repeats.
