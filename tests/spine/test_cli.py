@@ -320,6 +320,8 @@ def test_embed_uses_mini_when_no_checkpoint_is_named(call, few_cells, tmp_path):
         (["negative.h5ad", "-o", "out.npy"], "counts or log-normalised values are needed"),
         (["ensembl.h5ad", "-o", "out.npy"], "They look like Ensembl ids"),
         (["few.h5ad", "-o", "nowhere/out.npy"], "nowhere"),
+        (["few.h5ad", "-o", "few.h5ad"], "-o few.h5ad is the file that is read"),
+        (["mixed.h5ad", "-o", "out.h5ad"], "refuses to write it: '_index' is a reserved name"),
     ],
 )
 def test_embed_refuses_bad_input_in_one_line(call, few_cells, monkeypatch, tmp_path, arguments, said):
@@ -331,6 +333,14 @@ def test_embed_refuses_bad_input_in_one_line(call, few_cells, monkeypatch, tmp_p
     adata.X.data[0] = 1
     adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
     adata.write_h5ad("ensembl.h5ad")
+    with h5py.File("ensembl.h5ad") as file, h5py.File("mixed.h5ad", "w") as other:
+        for key in file:
+            file.copy(key, other)
+        other.attrs.update(file.attrs)
+        table = other["obs"]
+        other.copy(table[table.attrs["_index"]], table, "names")
+        table.attrs["column-order"] = [*table.attrs["column-order"], "_index"]
+        table.attrs["_index"] = "names"
     assert said in one_line(call("embed", *arguments))
     assert not list(tmp_path.glob("*out*"))
 

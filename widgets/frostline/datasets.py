@@ -365,7 +365,8 @@ def refuse_unknown_source(source: str | Path) -> None:
     text = str(source)
     if text in DATASETS:
         return
-    if not isinstance(source, Path) and re.fullmatch(r"[^./\\]*", text) and not expanded(text).exists():
+    is_name = not isinstance(source, Path) and re.fullmatch(r"[^./\\]*", text)
+    if is_name and (not text.strip() or not expanded(text).exists()):
         raise DatasetError(str(unknown("data set", text, DATASETS, remedy="The path of an .h5ad file works too")))
     said = problem(source)
     if said:
@@ -471,7 +472,7 @@ def _refuse_repeated_cells(adata: AnnData) -> None:
 def _refuse_flat(matrix: sparse.csr_matrix) -> None:
     """Refuse values that cannot tell one cell from another."""
     if matrix.shape[1] < 2:
-        raise DatasetError(f"there is {matrix.shape[1]} gene, and cells are told apart by many: load all genes")
+        raise DatasetError(f"the number of genes is {matrix.shape[1]}; cells are told apart by many: load all genes")
     if not matrix.nnz:
         raise DatasetError("every value is zero")
     lengths = np.diff(matrix.indptr)

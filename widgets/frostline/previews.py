@@ -100,7 +100,8 @@ def preview(source: str | Path | AnnData | Dataset) -> Preview:
     if said:
         raise DatasetError(said)
     path = expanded(source)
-    return _of(_outline(path), path.stem)
+    with opened(path) as file:
+        return _of(_outline(file, path), path.stem)
 
 
 def path_problem(text: str) -> str:
@@ -123,26 +124,25 @@ def _anndata(source: Any) -> AnnData:
     return source
 
 
-def _outline(path: Path) -> Any:
+def _outline(file: Any, path: Path) -> Any:
     """What `_of` looks at of an AnnData; layers and embeddings, which a backed AnnData loads, stay in the file."""
     import anndata
     import h5py
     from anndata.io import read_elem
 
-    with opened(path) as file:
-        if isinstance(file["obs"], h5py.Group):
-            tables = {key: read_elem(file[key]) for key in ("obs", "var", "raw/var") if key in file}
-            return SimpleNamespace(
-                obs=tables["obs"],
-                n_obs=len(tables["obs"]),
-                n_vars=len(tables["var"]),
-                raw=SimpleNamespace(n_vars=len(tables["raw/var"])) if "raw/var" in tables else None,
-                layers=dict.fromkeys(file.get("layers", ())),
-            )
-        with warnings.catch_warnings(action="ignore"):  # that the layout is older than anndata 0.7, as loading will say
-            adata = anndata.read_h5ad(path, backed="r")
-        adata.file.close()
-        return adata
+    if isinstance(file["obs"], h5py.Group):
+        tables = {key: read_elem(file[key]) for key in ("obs", "var", "raw/var") if key in file}
+        return SimpleNamespace(
+            obs=tables["obs"],
+            n_obs=len(tables["obs"]),
+            n_vars=len(tables["var"]),
+            raw=SimpleNamespace(n_vars=len(tables["raw/var"])) if "raw/var" in tables else None,
+            layers=dict.fromkeys(file.get("layers", ())),
+        )
+    with warnings.catch_warnings(action="ignore"):  # that the layout is older than anndata 0.7, as loading will say
+        adata = anndata.read_h5ad(path, backed="r")
+    adata.file.close()
+    return adata
 
 
 def _of(adata: Any, name: str) -> Preview:

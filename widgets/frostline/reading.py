@@ -18,13 +18,13 @@ from frostline.errors import DatasetError
 if TYPE_CHECKING:
     from anndata import AnnData
 
-_ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+:/{1,2}[^/]")
-MOST_PARTS = 100_000
-"""Groups and arrays that a file may have; an .h5ad has hundreds."""
+_ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+:/{1,3}[^/]")
+MOST_PARTS = 20_000
+"""Groups and arrays that a file may have where some stand at several places; an .h5ad has hundreds."""
 DEEPEST = 50
 """Levels of groups in groups."""
 
-_SCANPY = "import scanpy as sc; sc.{}.write_h5ad({!r})"
+_SCANPY = "import scanpy as sc; adata = sc.{}; adata.var_names_make_unique(); adata.write_h5ad({!r})"
 _BY_ENDING = {
     ".h5": "read_10x_h5({path!r})",
     ".loom": "read_loom({path!r})",
@@ -79,6 +79,8 @@ def problem(source: str | Path) -> str:
 
 def _address(text: str) -> str:
     scheme, _, rest = text.partition(":/")
+    if scheme.lower() == "file":
+        return f"{text} is an address, and frostline reads files: give the path alone, /{rest.lstrip('/')}"
     address = f"{scheme}://{rest.lstrip('/')}"
     name = Path(rest).name or "cells.h5ad"
     fetch = {"s3": f"aws s3 cp {address} .", "gs": f"gcloud storage cp {address} ."}
@@ -221,11 +223,11 @@ def _refuse_other_layouts(file: Any, path: Path) -> None:
     """Tell other kinds of HDF5 by their groups, whatever the file is called."""
     names = set(file)
     target = f"{path.stem}.h5ad" if path.suffix != ".h5ad" else f"{path.stem}.converted.h5ad"
-    if {"obs", "var"} <= names:
-        return
     if "mod" in names:
         line = f"import mudata; mudata.read_h5mu({str(path)!r}).mod['rna'].write_h5ad({target!r})"
         raise DatasetError(f"{path} holds several modalities (MuData); write one of them with {line}")
+    if {"obs", "var"} <= names:
+        return
     if "matrix" in names and isinstance(file["matrix"], type(file["/"])) and "barcodes" in file["matrix"]:
         line = _SCANPY.format(f"read_10x_h5({str(path)!r})", target)
         raise DatasetError(f"{path} is a file of 10x (Cell Ranger) and no .h5ad file; write one with {line}")
@@ -247,19 +249,29 @@ def refuse_foreign_parts(file: Any, path: Path) -> None:
     DatasetError
         Names the part.
     """
-    for name, leads_to in _foreign(file):
+    manifold = False
+    for name, leads_to in _links(file):
+        if leads_to is None:
+            manifold = True
+            continue
         raise DatasetError(
             f"{path}: {name} lies in another file ({leads_to}), which is not read; write a file that holds everything, "
             "where it was made: import anndata; anndata.read_h5ad(...).write_h5ad('whole.h5ad')"
         )
+    if manifold:
+        _refuse_circles(file, path)
+
+
+def _refuse_circles(file: Any, path: Path) -> None:
     stack, parts = [("", file, 0)], 0
     while stack:
         name, group, depth = stack.pop()
         for key, part in _parts(group):
             parts += 1
             if parts > MOST_PARTS or depth > DEEPEST:
-                much = f"more than {MOST_PARTS:,} parts" if parts > MOST_PARTS else f"more than {DEEPEST} levels"
-                raise DatasetError(f"{path} is no sound .h5ad file: {name}/{key} has {much}, or links in a circle")
+                raise DatasetError(
+                    f"{path} is no sound .h5ad file: its links form a circle or multiply, such as {name[:60]}/{key}"
+                )
             if hasattr(part, "keys"):
                 stack.append((f"{name}/{key}", part, depth + 1))
 
@@ -273,11 +285,14 @@ def _parts(group: Any) -> Iterator[tuple[str, Any]]:
             continue
 
 
-def _foreign(file: Any) -> Iterator[tuple[str, str]]:
-    """(name, where it lies) of everything that is not in the file itself; follows hard links only."""
+def _links(file: Any) -> Iterator[tuple[str, str | None]]:
+    """(name, where it lies) of what is not in the file itself, and (name, None) of what stands at a second place too.
+
+    Only hard links are followed.
+    """
     import h5py
 
-    stack, seen = [("", file)], set()
+    stack, seen = [("", file)], {h5py.h5o.get_info(file["/"].id).addr}
     while stack:
         name, group = stack.pop()
         for key in group:
@@ -287,13 +302,13 @@ def _foreign(file: Any) -> Iterator[tuple[str, str]]:
             except TypeError:  # a kind of link that only other programs know
                 yield here, "a link of an unknown kind"
                 continue
-            if isinstance(link, h5py.ExternalLink):
-                yield here, link.filename
             if not isinstance(link, h5py.HardLink):
+                yield here, link.filename if isinstance(link, h5py.ExternalLink) else None
                 continue
             part = group[key]
             address = h5py.h5o.get_info(part.id).addr
             if address in seen:
+                yield here, None
                 continue
             seen.add(address)
             if isinstance(part, h5py.Group):

@@ -19,6 +19,7 @@ from frostline.profiles import get_profile
 from frostline.records import Record
 from frostline.splits import KINDS, Split, split
 from frostline.strategies import Strategy, build, checkpoint_of
+from frostline.values import NAMES
 
 VALUES = (str, int, float, list, tuple, dict, set, Path, NoneType)
 """What a notebook's upper-case variable must hold to be taken for a parameter, right or wrong."""
@@ -43,6 +44,8 @@ class RunSettings(BaseModel):
     """Column of obs with the labels; empty takes the registered data set's own."""
     layer: str = ""
     """raw, a key of layers, or empty for the data set's own choice (X for a path)."""
+    values: str = ""
+    """What the values are (counts, linear, log1p, log2, log10 ...), where it cannot be told; empty to find it out."""
     gene_column: str = ""
     """Column of var with the gene symbols, var_names for the names themselves; empty: found, where it is needed."""
     group_key: str = ""
@@ -53,6 +56,8 @@ class RunSettings(BaseModel):
     """Its column of labels; empty: the same as of the first, or the registered data set's own."""
     test_layer: str = ""
     """Its layer; empty for its own choice."""
+    test_values: str = ""
+    """What its values are; empty to find it out."""
     test_gene_column: str = ""
     """Its column of var with the gene symbols; empty: found, where it is needed."""
     split: str = ""
@@ -95,6 +100,13 @@ class RunSettings(BaseModel):
     def _known_dataset(cls, value: str, info: ValidationInfo) -> str:
         if value or info.field_name == "dataset":
             refuse_unknown_source(value)
+        return value
+
+    @field_validator("values", "test_values")
+    @classmethod
+    def _known_values(cls, value: str) -> str:
+        if value and value not in NAMES:
+            raise unknown("kind of values", value, NAMES)
         return value
 
     @field_validator("split")
@@ -150,12 +162,17 @@ class RunSettings(BaseModel):
             self.label_key or None,
             group_key=self.group_key or None,
             layer=self.layer or None,
+            values=self.values or None,
             gene_column=self.gene_column or None,
         )
         if not self.test_dataset:
             return first
         label_key = self.test_label_key or (None if self.test_dataset in DATASETS else first.label_key)
-        columns = {"layer": self.test_layer or None, "gene_column": self.test_gene_column or None}
+        columns = {
+            "layer": self.test_layer or None,
+            "values": self.test_values or None,
+            "gene_column": self.test_gene_column or None,
+        }
         return join_datasets(first, load_dataset(self.test_dataset, label_key, **columns))
 
     def splits(self, dataset: Dataset) -> list[Split]:
@@ -206,9 +223,8 @@ class RunSettings(BaseModel):
         used = sorted({str(r.parameters["checkpoint"]) for r in records if "checkpoint" in r.parameters})
         data = {
             "dataset": dataset.name,
-            "layer": "",
-            "test_dataset": "",
-            "test_layer": "",
+            **dict.fromkeys(("layer", "values", "gene_column"), ""),
+            **dict.fromkeys(("test_dataset", "test_layer", "test_values", "test_gene_column"), ""),
             "label_key": first.label_key,
             "test_label_key": "",
             "group_key": dataset.group_key or "",

@@ -293,7 +293,7 @@ def _how_to_say(name: str) -> str:
 
 
 def _as_said(sample: sparse.csr_matrix, said: str, whole: bool) -> Values:
-    if said == "counts":
+    if said == "counts" or (said == "linear" and whole):
         if not whole:
             seen = sample.data[sample.data != np.rint(sample.data)][:1]
             example = f", such as {seen[0]:.4g}" if len(seen) else ""
@@ -302,7 +302,7 @@ def _as_said(sample: sparse.csr_matrix, said: str, whole: bool) -> Values:
                 "was normalised and not logged, is values='linear'"
             )
         top = sample.data.max()
-        return Values(TRANSFORMS["linear"], "counts", f"said to be counts; whole numbers up to {top:g}", whole=True)
+        return Values(TRANSFORMS["linear"], "counts", f"said to be {said}; whole numbers up to {top:g}", whole=True)
     transform = TRANSFORMS[said]
     undone = _undone(sample, transform)
     if said != "linear" and (whole or undone.max() > MOST):

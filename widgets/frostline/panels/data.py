@@ -353,7 +353,10 @@ def _facts_html(dataset: Dataset, checkpoint: str) -> str:
     more = len(counts) - SHOWN_CLASSES
     rest = f"<p>and {more} smaller classes</p>" if more > 0 else ""
     groups = "" if dataset.groups is None else f"; {len(set(dataset.groups.tolist()))} groups in {dataset.group_key}"
-    facts = [f"Values: {dataset.values}. {len(counts)} classes{groups}.", _overlap(dataset, checkpoint)]
+    facts = [
+        f"Values: {dataset.values} ({dataset.evidence}). {len(counts)} classes{groups}.",
+        _overlap(dataset, checkpoint),
+    ]
     lines = "".join(f"<div>{for_html(fact)}</div>" for fact in facts)
     caption = "<caption class='frostline-quiet'>Cells per class</caption>"
     return f"{lines}<table>{caption}<tbody>{rows}</tbody></table>{rest}"

@@ -1,0 +1,266 @@
+"""Files: each kind that is no readable .h5ad gets words of its own, at every door, and the line in them works."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import subprocess
+import sys
+import time
+import warnings
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from frostline.corpus import read_corpus
+from frostline.datasets import load_dataset, refuse_unknown_source
+from frostline.errors import DatasetError
+from frostline.previews import path_problem, preview
+from frostline.reading import read_h5ad
+
+N, M = 12, 6
+COUNTS = np.random.default_rng(0).poisson(3.0, (N, M)).astype(np.float32) + 1
+
+
+@pytest.fixture
+def good(tmp_path):
+    """An .h5ad file with raw and a layer."""
+    obs = pd.DataFrame({"kind": pd.Categorical(["a", "b"] * (N // 2))}, index=[f"c{i}" for i in range(N)])
+    adata = anndata.AnnData(sparse.csr_matrix(COUNTS), obs=obs, var=pd.DataFrame(index=[f"G{i}" for i in range(M)]))
+    adata.raw, adata.layers["umi"] = adata.copy(), adata.X.copy()
+    adata.write_h5ad(tmp_path / "good.h5ad")
+    return tmp_path / "good.h5ad"
+
+
+def words(path) -> str:
+    """What every door says of a file: the same."""
+    said = set()
+    for door in (read_h5ad, preview, lambda source: load_dataset(source, "kind"), lambda source: read_corpus([source])):
+        with pytest.raises(DatasetError) as error:
+            door(path)
+        said.add(str(error.value))
+    assert len(said) == 1, said
+    return said.pop()
+
+
+def run_line(line: str) -> None:
+    with warnings.catch_warnings(action="ignore"):  # of names that stand twice, which the line mends
+        exec(line, {})
+
+
+class TestOtherKinds:
+    @pytest.mark.parametrize("name", ["cells.h5ad.gz", "cells.h5ad"])
+    def test_gzip_and_its_line(self, good, name):
+        path = good.with_name(name)
+        path.write_bytes(gzip.compress(good.read_bytes()))
+        said = words(path)
+        assert said == path_problem(str(path))
+        assert "is compressed with gzip; unpack it first: " in said
+        subprocess.run(said.split("first: ")[1], shell=True, check=True)
+        assert len(load_dataset(good.with_name("cells.h5ad"), "kind")) == N
+
+    @pytest.mark.parametrize("head", [b"PK\x03\x04", b"\xfd7zXZ\x00", b"BZh9", b"\x28\xb5\x2f\xfd"])
+    def test_other_archives(self, tmp_path, head):
+        (tmp_path / "cells.h5ad").write_bytes(head + b"...")
+        assert "is compressed with " in words(tmp_path / "cells.h5ad")
+
+    @pytest.mark.parametrize("name", ["cells.h5", "cells.h5ad"])
+    def test_10x_and_its_line(self, tmp_path, name, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        path = tmp_path / name
+        ours = sparse.csc_matrix(COUNTS.T.astype(np.int32))  # genes x cells
+        with h5py.File(path, "w") as file:
+            group = file.create_group("matrix")
+            group["barcodes"] = np.array([f"AC-{i}" for i in range(N)], dtype="S")
+            group["data"], group["indices"], group["indptr"] = ours.data, ours.indices, ours.indptr
+            group["shape"] = np.array(ours.shape, np.int32)
+            group["features/id"], group["features/name"] = ([f"{k}{i // 2}" for i in range(M)] for k in "EG")
+            group["features/feature_type"], group["features/genome"] = [["Gene Expression"] * M, ["GRCh38"] * M]
+        said = words(path)
+        assert re.search(r"is a file of 10x \(Cell Ranger\).*sc\.read_10x_h5\(", said)
+        run_line(said.split("write one with ")[1])
+        converted = tmp_path / ("cells.h5ad" if name == "cells.h5" else "cells.converted.h5ad")
+        np.testing.assert_array_equal(read_h5ad(converted).X.toarray(), COUNTS)
+        assert read_h5ad(converted).var_names.is_unique
+
+    def test_zarr_and_its_line(self, good, monkeypatch):
+        monkeypatch.chdir(good.parent)
+        folder = good.with_name("cells.zarr")
+        with warnings.catch_warnings(action="ignore"):  # of the next version of zarr
+            anndata.read_h5ad(good).write_zarr(folder)
+        said = words(folder)
+        assert said == path_problem(str(folder))
+        run_line(said.split("write one with ")[1])
+        assert len(load_dataset(good.with_name("cells.h5ad"), "kind")) == N
+
+    @pytest.mark.parametrize(
+        ("name", "line"),
+        [
+            ("cells.csv", "sc.read_csv("),
+            ("cells.loom", "sc.read_loom("),
+            ("cells.mtx", "sc.read_mtx("),
+            ("cells.rds", "in R with anndataR::write_h5ad(readRDS("),
+            ("cells.h5Seurat", "in R with SeuratDisk::Convert("),
+        ],
+    )
+    def test_other_endings(self, tmp_path, name, line):
+        (tmp_path / name).write_text("x")
+        said = words(tmp_path / name)
+        assert f"{name} is no .h5ad file; write one" in said
+        assert line in said
+
+    def test_a_table_and_its_line(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        pd.DataFrame(COUNTS, [f"c{i}" for i in range(N)], [f"G{i}" for i in range(M)]).to_csv(tmp_path / "cells.csv")
+        run_line(words(tmp_path / "cells.csv").split("write one with ")[1])
+        np.testing.assert_array_equal(read_h5ad(tmp_path / "cells.h5ad").X, COUNTS)
+
+    def test_a_folder_of_10x(self, tmp_path):
+        (tmp_path / "matrix.mtx.gz").touch()
+        assert "sc.read_10x_mtx(" in words(tmp_path)
+
+    def test_several_modalities_and_seurat(self, tmp_path):
+        for name, groups, said in (
+            ("mu.h5mu", ("mod", "obs", "var"), "several modalities"),
+            ("s.h5ad", ("assays",), "is an h5Seurat file"),
+            ("l.h5ad", ("matrix", "row_attrs", "col_attrs"), "is a loom file"),
+        ):
+            with h5py.File(tmp_path / name, "w") as file:
+                for group in groups:
+                    file.create_group(group)
+            assert said in words(tmp_path / name)
+
+    @pytest.mark.parametrize(
+        ("address", "line"),
+        [
+            ("https://example.org/a/cells.h5ad", "curl -L -o cells.h5ad 'https://example.org/a/cells.h5ad'"),
+            ("s3://bucket/cells.h5ad", "aws s3 cp s3://bucket/cells.h5ad ."),
+            ("gs://bucket/cells.h5ad", "gcloud storage cp gs://bucket/cells.h5ad ."),
+            ("file:///data/cells.h5ad", "give the path alone, /data/cells.h5ad"),
+        ],
+    )
+    def test_addresses(self, address, line):
+        for door in (preview, refuse_unknown_source, lambda source: load_dataset(source, "kind")):
+            with pytest.raises(DatasetError, match=re.escape(line)):
+                door(address)
+        assert line in path_problem(address)
+
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            (b"", "is empty (0 bytes)"),
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "git lfs pull --include 'cells.h5ad'"),
+            (b"\n<!DOCTYPE html><html>", "is a web page"),
+            (b"<?xml version='1.0'?><Error>", "is a web page"),
+            (b"cell,label\n", "cannot be read as .h5ad (truncated or not an AnnData file?)"),
+        ],
+    )
+    def test_what_else_bears_the_name(self, tmp_path, content, said):
+        (tmp_path / "cells.h5ad").write_bytes(content)
+        assert said in words(tmp_path / "cells.h5ad")
+
+    def test_links_folders_and_pipes(self, tmp_path):
+        (tmp_path / "link.h5ad").symlink_to("gone.h5ad")
+        (tmp_path / "folder.h5ad").mkdir()
+        os.mkfifo(tmp_path / "pipe.h5ad")
+        for name, said in (("link", "a link to gone.h5ad"), ("folder", "a folder without"), ("pipe", "no regular")):
+            path = tmp_path / f"{name}.h5ad"
+            assert said in path_problem(str(path))
+            with pytest.raises(DatasetError, match=said):
+                load_dataset(path, "kind")
+
+    def test_no_right_to_read(self, good, monkeypatch):
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+        assert "may not be read by you: chmod u+r" in words(good)
+
+
+class TestState:
+    def test_locked_by_another_program(self, good):
+        code = "import h5py, sys, time; file = h5py.File(sys.argv[1], 'r+'); print(1, flush=True); time.sleep(60)"
+        other = subprocess.Popen([sys.executable, "-c", code, good], stdout=subprocess.PIPE)
+        try:
+            assert other.stdout is not None
+            other.stdout.readline()
+            assert re.search(r"is locked: another program .*HDF5_USE_FILE_LOCKING=FALSE", words(good))
+        finally:
+            other.kill()
+            other.communicate()
+
+    @pytest.mark.parametrize("part", ["obs/kind", "obs"])
+    def test_newer_than_this_anndata(self, good, part):
+        with h5py.File(good, "r+") as file:
+            file[part].attrs["encoding-version"] = "9.9.9"
+        said = words(good)
+        assert f"newer anndata than {anndata_version()}" in said
+        assert "encoding_version='9.9.9'" in said
+        assert "pip install -U anndata" in said
+
+
+def anndata_version() -> str:
+    from importlib.metadata import version
+
+    return version("anndata")
+
+
+class TestForeignParts:
+    @pytest.mark.parametrize("part", ["X", "X/data", "obs", "obs/kind", "raw/X", "layers/umi", "uns/new", "obsm/a/b"])
+    def test_links_to_other_files(self, good, part):
+        elsewhere = good.with_name("elsewhere.h5ad")
+        elsewhere.write_bytes(good.read_bytes())
+        with h5py.File(good, "r+") as file:
+            if part in file:
+                del file[part]
+            file[part] = h5py.ExternalLink(elsewhere.name, f"/{part}")
+        said = words(good)
+        assert f"/{part} lies in another file (elsewhere.h5ad)" in said
+        assert "write_h5ad('whole.h5ad')" in said
+
+    def test_values_in_other_files(self, good):
+        secret = good.with_name("secret.txt")
+        secret.write_bytes(bytes(4 * N))
+        with h5py.File(good, "r+") as file:
+            file.create_dataset("obsm/x", (N, 1), "f4", external=[(str(secret), 0, h5py.h5f.UNLIMITED)])
+        assert f"/obsm/x lies in another file ({secret})" in words(good)
+
+    def test_views_of_other_files(self, good):
+        layout = h5py.VirtualLayout((N, 1), "f4")
+        layout[:] = h5py.VirtualSource("other.h5", "d", (N, 1))
+        with h5py.File(good, "r+") as file:
+            file.create_virtual_dataset("obsm/x", layout)
+        assert "/obsm/x lies in another file (other.h5)" in words(good)
+
+    def test_a_way_out_behind_a_link_inside(self, good):
+        with h5py.File(good, "r+") as file:
+            file["uns/a"] = h5py.SoftLink("/uns/z/X")
+            file["uns/z"] = h5py.ExternalLink("good.h5ad", "/")
+        assert "/uns/z lies in another file" in words(good)
+
+    def test_links_inside_are_followed(self, good):
+        with h5py.File(good, "r+") as file:
+            file["uns/codes"] = h5py.SoftLink("/obs/kind/codes")
+            file["uns/again"] = file["obs/kind"]
+        adata = read_h5ad(good)
+        assert adata.uns["codes"].tolist() == [0, 1] * (N // 2)
+        assert adata.uns["again"].tolist() == ["a", "b"] * (N // 2)
+
+    @pytest.mark.parametrize("kind", ["hard", "soft", "doubling"])
+    def test_circles_end_soon(self, good, kind):
+        with h5py.File(good, "r+") as file:
+            group = file["uns"]
+            if kind == "hard":
+                group["a"] = group
+            elif kind == "soft":
+                group["a"] = h5py.SoftLink("/")
+            else:
+                for _ in range(40):
+                    group["a"] = group["b"] = group.file.create_group(None)
+                    group = group["a"]
+        started = time.perf_counter()
+        with pytest.raises(DatasetError, match="its links form a circle or multiply"):
+            read_h5ad(good)
+        assert time.perf_counter() - started < 20
