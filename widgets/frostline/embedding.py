@@ -111,7 +111,7 @@ def tokenize_cells(
     if len(empty):
         said = told(overlap(dataset, checkpoint), dataset.adata, dataset.gene_source, checkpoint)
         left = f"dataset.adata[frostline.embedding.readable(dataset.matrix, dataset.genes, {checkpoint.name!r})]"
-        raise DatasetError(_without_known_genes(said, empty, left))
+        raise DatasetError(_without_known_genes(said, empty, len(cells), left))
     return tokenize(matrix, match.ids, seed=seed, max_length=max_length)
 
 
@@ -149,7 +149,9 @@ def _readable(matrix: sparse.csr_matrix, ids: NDArray[np.int32]) -> NDArray[np.b
     return np.asarray(expressed > 0)
 
 
-def _without_known_genes(said: str, empty: NDArray[np.str_], left: str) -> str:
+def _without_known_genes(said: str, empty: NDArray[np.str_], n_cells: int, left: str) -> str:
+    if len(empty) == n_cells:
+        return f"{said.removesuffix('.')}; no cell expresses a gene of the vocabulary that is read"
     few = f"adata[~adata.obs_names.isin({empty.tolist()})]"
     return (
         f"{said.removesuffix('.')}; {len(empty):,} cell(s) express no gene of the vocabulary that is read, for example "
@@ -321,7 +323,7 @@ def _match_all(adata: AnnData, matrix: sparse.csr_matrix, symbols: Symbols, open
     empty = np.asarray(adata.obs_names, dtype=str)[~_readable(matrix, match.ids)]
     if len(empty):
         left = f"adata[frostline.embedding.readable(adata.X, {symbols.source}, {opened.name!r})]"
-        raise DatasetError(_without_known_genes(said, empty, left))
+        raise DatasetError(_without_known_genes(said, empty, adata.n_obs, left))
     if match.severity and matrix.shape[0]:
         warnings.warn(said, stacklevel=3)
     return match

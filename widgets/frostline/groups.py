@@ -41,7 +41,7 @@ def group_columns(adata: AnnData, words: Sequence[str] = GROUP_WORDS) -> tuple[s
     >>> group_columns(load_dataset("pancreas").adata)
     ('donor',)
     """
-    places = {str(name): _group_place(str(name), words) for name in adata.obs.columns}
+    places = {name: _group_place(name, words) for name in dict.fromkeys(adata.obs.columns) if isinstance(name, str)}
     found = [name for name, place in places.items() if place is not None and _holds_groups(adata.obs[name])]
     return tuple(sorted(found, key=lambda name: (places[name], found.index(name))))
 
@@ -59,6 +59,8 @@ def _group_place(name: str, words: Sequence[str]) -> int | None:
 
 
 def _holds_groups(column: Any) -> bool:
+    if column.ndim > 1:  # two columns of one name
+        return False
     values = column.dropna()
     if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
         return False
