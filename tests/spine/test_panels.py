@@ -544,7 +544,7 @@ class TestDataPanel:
         assert panel.dataset.fingerprint() == pbmc.fingerprint()
         text = html_of(panel)
         assert "700 cells x 765 genes" in text
-        assert "752 of 765 genes are known to checkpoint mini" in text
+        assert "752 of 765 genes are in the vocabulary of checkpoint mini, with more than 99 % of the counts" in text
         for name, n in pbmc.summary()["cells"].items():
             assert f"<td>{html.escape(name)}</td>" in text
             assert f"</span> {n}</td>" in text
