@@ -404,7 +404,7 @@ def test_what_does_not_suit_the_data_is_said_before_the_run_and_does_not_stop_th
     panel = make_panel(["frozen_probe", "pca_logistic"], dataset=nobody_knows)
     assert "Cannot run: " in row_of(panel, "frozen_probe")
     assert "look like human Ensembl ids" in row_of(panel, "frozen_probe")
-    with pytest.raises(FrostlineError, match="^0 of 120 genes are in the vocabulary.*look like human Ensembl ids"):
+    with pytest.raises(FrostlineError, match=r"^0 of 120 genes are in the vocabulary.*look like human Ensembl ids"):
         panel.run(wait=True)
     assert [record.strategy for record in panel.records] == ["pca_logistic"]
 

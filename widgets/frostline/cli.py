@@ -201,8 +201,10 @@ def embed(
     """Embed cells with a frozen encoder."""
     import numpy as np
 
+    from frostline.checkpoints import load_checkpoint
     from frostline.datasets import read_h5ad
     from frostline.embedding import embed as embed_cells
+    from frostline.embedding import symbols_of
 
     if output.suffix not in {".npy", ".h5ad"}:
         raise FrostlineError(f"-o {output}: the name must end in .npy or .h5ad")
@@ -227,6 +229,8 @@ def embed(
         adata.write_h5ad(partial)
     partial.replace(output)
     print(f"{output}: {embedding.shape[0]:,} cells x {embedding.shape[1]}")
+    if note := symbols_of(adata, load_checkpoint(checkpoint), gene_column).note:
+        print(note)
 
 
 @app.command()

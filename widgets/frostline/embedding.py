@@ -298,12 +298,7 @@ def embed(
     if adata.X is None:
         raise DatasetError("this AnnData has no X; put the values to embed there")
     opened = load_checkpoint(checkpoint)
-    symbols = read_symbols(
-        adata.var,
-        gene_column,
-        totals=lambda: np.asarray(adata.X.sum(axis=0), dtype=np.float64).ravel(),
-        known=opened.vocabulary,
-    )
+    symbols = symbols_of(adata, opened, gene_column)
     matrix = sparse.csr_matrix(adata.X, dtype=np.float32)
     refuse_bad_values(matrix, adata.var_names, adata.obs_names)
     match = _match_all(adata, matrix, symbols, opened)
@@ -313,6 +308,23 @@ def embed(
     if key_added is not None:
         adata.obsm[key_added] = embedding
     return embedding
+
+
+def symbols_of(adata: AnnData, checkpoint: Checkpoint, gene_column: str | None = None) -> Symbols:
+    """Names of the genes of X as `embed` takes them, and where they are from.
+
+    Examples
+    --------
+    >>> from frostline.datasets import load_dataset
+    >>> symbols_of(load_dataset("pancreas").adata, load_checkpoint("mini")).source
+    'adata.var_names'
+    """
+    return read_symbols(
+        adata.var,
+        gene_column,
+        totals=lambda: np.asarray(adata.X.sum(axis=0), dtype=np.float64).ravel(),
+        known=checkpoint.vocabulary,
+    )
 
 
 def _match_all(adata: AnnData, matrix: sparse.csr_matrix, symbols: Symbols, opened: Checkpoint) -> GeneMatch:
