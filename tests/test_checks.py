@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 from anndata import AnnData
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
+from sklearn.neighbors import kneighbors_graph
 
+from frostline import clusterings
 from frostline.checkpoints import CORPUS_GENES, find_folder
 from frostline.checks import CHECKS, UNLIKE, _corpus_genes, check, rare_shares
 from frostline.corpus import read_corpus
@@ -24,10 +29,12 @@ from frostline.leakage import BARCODES
 from frostline.profiles import get_profile
 from frostline.records import Finding
 from frostline.splits import split
+from frostline.symbols import known_symbols
 
 CODES = {
     *("same-barcode", "same-profile", "shared-group", "optimistic-split", "labels-from-clusters", "few-test-cells"),
     *("class-not-in-training", "genes-chosen-on-all-cells", "unlike-pretraining", "seen-in-pretraining"),
+    *("little-vocabulary", "missing-as-text", "similar-names", "labels-are-groups", "groups-are-cells"),
 }
 LETTERS = "ACGT"
 
@@ -62,11 +69,14 @@ def found_in(adata: AnnData, **options) -> dict[str, Finding]:
 def test_a_clean_data_set_has_nothing_to_say():
     dataset = load_dataset(cells(150, 3_000), "kind", name="clean")
     assert check(dataset, split(dataset)) == ()
-    assert check(dataset, split(dataset), "mini") == ()
+    named = cells(150, 3_000)
+    named.var_names = sorted(known_symbols())[:3_000]
+    dataset = load_dataset(named, "kind", name="clean")
+    assert {finding.code for finding in check(dataset, split(dataset), "mini")} <= {"unlike-pretraining"}
 
 
 def test_findings_are_sorted_by_severity_and_explain_themselves():
-    adata = cells(60, donor=["a", "b"] * 30, leiden=["0", "1", "2"] * 20)
+    adata = cells(60, donor=["a", "unknown"] * 30, leiden=["0", "1", "2"] * 20)
     adata.X = sparse.csr_matrix(np.vstack([adata.X.toarray()[:30]] * 2))
     findings = check(dataset := load_dataset(adata, "kind"), split(dataset), "mini")
     severities = [finding.severity for finding in findings]
@@ -86,7 +96,7 @@ def test_a_warning_comes_before_the_note_of_an_earlier_check(pbmc):
 
 
 def test_each_check_is_one_entry():
-    assert len(CHECKS) == len(set(CHECKS)) == len(CODES)
+    assert len(CHECKS) == len(set(CHECKS)) == len(CODES)  # one-group and groups-are-cells are of one check
 
 
 class TestSameProfile:
@@ -332,10 +342,12 @@ class TestClusters:
     def test_all_matching_columns_are_listed_the_closest_first(self):
         close = ["0", "1", "2"] * 40
         close[0] = "1"
-        adata = cells(leiden_1=close, louvain=["0", "1", "2"] * 40, other=["0", "1", "2"] * 40)
+        other = ["x", "y", "z"] * 40
+        adata = cells(leiden_1=close, louvain=["0", "1", "2"] * 40, other=other, annotator=["9", "5", "7"] * 40)
         title = found_in(adata)["labels-from-clusters"].title
         assert title.index("'louvain'") < title.index("'leiden_1'")
         assert "'other'" not in title
+        assert "'annotator'" not in title
 
     def test_cells_without_a_cluster_are_passed_over(self):
         clusters = pd.Series(["0", "1", "2"] * 40, dtype=object)
@@ -362,6 +374,55 @@ class TestClusters:
         assert "labels-from-clusters" not in found(load_dataset("pbmc68k-reduced", "phase"))
         louvain = load_dataset("pbmc68k-reduced", "louvain")
         assert found(louvain)["labels-from-clusters"].severity == "warning"
+
+    @pytest.mark.parametrize("named", ["{}", "c{}", "cluster {}", "{}.0"])
+    def test_labels_that_name_clusters_follow_from_them_whatever_the_column_is_called(self, named):
+        """Six clusters, two of each class: far from the same partition, and yet the labels are theirs."""
+        adata = cells(240, mine=[named.format(i % 6) for i in range(240)])
+        assert adjusted_rand_score(adata.obs["kind"], adata.obs["mine"]) < 0.8
+        finding = found_in(adata)["labels-from-clusters"]
+        assert finding.severity == "warning"
+        assert "'mine' (homogeneity 1.00 in 6 clusters)" in finding.title
+
+    def test_clusters_that_do_not_decide_the_labels_say_nothing(self):
+        mixed = [i % 6 if i % 10 else 3 for i in range(240)]
+        assert "labels-from-clusters" not in found_in(cells(240, leiden=[str(i) for i in mixed]))
+
+    def test_many_small_clusters_hold_one_label_by_chance(self):
+        assert "labels-from-clusters" not in found_in(
+            cells(120, leiden=[str(i // 3 * 3 + i % 3) for i in range(60)] * 2)
+        )
+
+    def test_numbered_batches_are_no_clusters(self):
+        assert "labels-from-clusters" not in found_in(cells(batch=[i % 3 for i in range(120)]))
+
+    @pytest.mark.parametrize(("labels", "least"), [("kept", 0.95), ("merged", 0.9)])
+    def test_labels_of_clusters_are_found_when_the_clusters_are_gone(self, pbmc, labels, least):
+        """Of another run, with fewer genes and components and other neighbours."""
+        adata = pbmc.adata.raw.to_adata()
+        sc.pp.pca(adata, n_comps=20, mask_var=np.asarray(adata.X.mean(axis=0)).ravel() > 0.1)
+        near = kneighbors_graph(adata.obsm["X_pca"], 12)
+        graph = near.maximum(near.T)
+        sc.tl.leiden(adata, 0.4, adjacency=graph, flavor="igraph", n_iterations=2, directed=False)
+        names = adata.obs["leiden"].astype(str)
+        adata.obs = pd.DataFrame({"kind": "type " + names.replace({"0": "1"} if labels == "merged" else {})})
+        finding = found(load_dataset(adata, "kind"))["labels-from-clusters"]
+        assert finding.severity == "note"
+        measured = re.fullmatch(r"Leiden on the same matrix .* \(homogeneity (0\.\d+) in \d+ clusters\)", finding.title)
+        assert float(measured[1]) >= least
+
+    def test_labels_that_clusters_do_not_give_back_say_nothing(self, pbmc):
+        adata = pbmc.adata.raw.to_adata()
+        adata.obs = pbmc.adata.obs[["bulk_labels"]].copy()
+        assert "labels-from-clusters" not in found(load_dataset(adata, "bulk_labels"))
+
+    def test_clusters_are_seeded_and_computed_once(self, pbmc, monkeypatch):
+        dataset = dataclasses.replace(pbmc, cache={}, name="mine")
+        first = found(dataset)
+        one, other = (clusterings.leiden(pbmc.matrix[:100]) for _ in range(2))
+        np.testing.assert_array_equal(one, other)
+        monkeypatch.setattr(clusterings, "leiden", None)
+        assert found(dataset) == first
 
 
 class TestClasses:
@@ -442,7 +503,7 @@ class TestSeenInPretraining:
         assert "pbmc68k-reduced" in found(join_datasets(other, pbmc), checkpoint="mini")["seen-in-pretraining"].title
 
     def test_public_cells_and_an_official_checkpoint(self, monkeypatch, tmp_path):
-        (tmp_path / "checkpoints" / "whole-human").mkdir(parents=True)
+        shutil.copytree(find_folder("mini"), tmp_path / "checkpoints" / "whole-human")
         monkeypatch.setenv("FROSTLINE_CACHE", str(tmp_path))
         finding = found(load_dataset("pancreas"), checkpoint="whole-human")["seen-in-pretraining"]
         assert finding.severity == "note"

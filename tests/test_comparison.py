@@ -188,6 +188,16 @@ class TestTables:
             assert rows["auroc"].mean() == pytest.approx(record.metrics["auroc"])
             assert rows["support"].sum() == 40
 
+    def test_what_makes_the_numbers_wrong_is_said_before_the_verdict(self, make_record):
+        records = [
+            make_record("head", findings=(finding("little-vocabulary"), finding("calm"), finding("leak", "error"))),
+            make_record("pca", findings=(finding("calm"), finding("leak", "error"))),
+        ]
+        verdict = compare(records).verdict
+        assert verdict.startswith("Beware: leak was found. Beware: little-vocabulary was found (head). ")
+        assert "calm" not in verdict
+        assert "Beware" not in compare([make_record("head", findings=(finding("calm"),))]).verdict
+
     def test_every_pair_has_its_test_and_its_verdict(self, comparison):
         table = comparison.test_table()
         assert table[["first", "second"]].values.tolist() == [["head", "lora"]]

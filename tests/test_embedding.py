@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +21,14 @@ from frostline.errors import Cancelled, CheckpointError, DatasetError
 from frostline.memory import Peak
 from frostline.model import Encoder
 from frostline.monitor import Monitor
+
+
+def mended(message: str, **names):
+    """What the line of code in an error message makes of an AnnData."""
+    (line,) = re.findall(r"`(adata = [^`]*)`", message)
+    names["frostline"] = frostline
+    exec(line, names)
+    return names["adata"]
 
 
 @pytest.fixture
@@ -85,10 +95,39 @@ class TestEmbed:
 
     def test_a_cell_without_a_known_gene_is_named(self, adata, small_checkpoint):
         adata.X = sparse.diags([1.0] * 4 + [0.0] + [1.0] * 15).astype(np.float32).tocsr() @ adata.X
-        with pytest.raises(
-            DatasetError, match=rf"1 cell.* no gene of the vocabulary.*{adata.obs_names[4]}.*filter_cells"
-        ):
+        with pytest.raises(DatasetError, match=rf"^765 of 765 genes.*1 cell.* no gene.*{adata.obs_names[4]}") as caught:
             embed(adata, checkpoint=small_checkpoint)
+        left = mended(str(caught.value), adata=adata)
+        assert left.obs_names.tolist() == [name for i, name in enumerate(adata.obs_names) if i != 4]
+        embed(left, checkpoint=small_checkpoint)
+
+    def test_many_cells_without_a_known_gene_are_left_out_by_one_line(self, adata, small_checkpoint):
+        adata.X = sparse.diags([1.0] * 4 + [0.0] * 6 + [1.0] * 10).astype(np.float32).tocsr() @ adata.X
+        with pytest.raises(DatasetError, match=r"6 cell.*embedding\.readable") as caught:
+            embed(adata, checkpoint=small_checkpoint)
+        assert mended(str(caught.value), adata=adata).n_obs == 14
+
+    def test_few_known_genes_are_said_first_and_why(self, adata, small_checkpoint):
+        names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+        names[0] = adata.var_names[0]
+        adata.var_names = names
+        with pytest.raises(DatasetError, match=r"^1 of 765 genes are in the vocabulary.*Ensembl ids.*cell"):
+            embed(adata, checkpoint=small_checkpoint)
+
+    def test_too_few_known_genes_are_a_warning_where_each_cell_has_some(self, adata, small_checkpoint):
+        few = adata[:, np.argsort(-np.asarray(adata.X.mean(axis=0)).ravel())[:100]].copy()
+        with pytest.warns(UserWarning, match=r"100 of 100 genes.*with 100 % of the counts.*targeted panels"):
+            embed(few, checkpoint=small_checkpoint)
+
+    def test_symbols_are_found_in_a_column_of_var(self, adata, small_checkpoint):
+        expected = embed(adata, checkpoint=small_checkpoint)
+        adata.var["feature_name"] = pd.Categorical(adata.var_names)
+        adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+        np.testing.assert_array_equal(embed(adata, checkpoint=small_checkpoint), expected)
+        with pytest.raises(DatasetError, match=r"gene column 'symbol' is not in adata\.var; it has: .*feature_name"):
+            embed(adata, checkpoint=small_checkpoint, gene_column="symbol")
+        with pytest.raises(DatasetError, match=r"^0 of 765 genes.*Load with gene_column='feature_name'"):
+            embed(adata, checkpoint=small_checkpoint, gene_column="var_names")
 
     @pytest.mark.parametrize("value", [-0.5, np.nan, np.inf])
     def test_a_bad_value_names_its_cell_and_gene(self, adata, small_checkpoint, value):
@@ -101,7 +140,7 @@ class TestEmbed:
 
     def test_no_known_gene_says_what_the_names_look_like(self, adata, small_checkpoint):
         adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
-        with pytest.raises(DatasetError, match=r"none of the 765 genes.*Ensembl ids"):
+        with pytest.raises(DatasetError, match=r"^0 of 765 genes.*Ensembl ids"):
             embed(adata, checkpoint=small_checkpoint)
 
     def test_no_values_at_all_are_refused(self, adata, small_checkpoint):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import frostline
+from frostline.datasets import load_dataset
 from frostline.errors import Cancelled, CheckpointError, DatasetError, FrostlineError
 from frostline.evaluation import (
     MIN_CELLS_FOR_UMAP,
@@ -176,6 +177,17 @@ class TestValidation:
         )
         assert {key: record.metrics[key] for key in expected} == expected
         assert set(record.metrics) == set(METRICS)
+
+    def test_findings_of_one_label_column_never_appear_for_another(self, pbmc, instant_umap):
+        """Two columns of equal values, on one cache: only one is named after a clustering."""
+        adata = pbmc.adata.copy()
+        adata.obs["my_cluster"] = adata.obs["kind"] = adata.obs["bulk_labels"].astype(str)
+        one = load_dataset(adata, "kind", layer="raw")
+        other = one.relabelled("my_cluster")
+        assert other.cache is one.cache
+        said = [" ".join(f.title for f in evaluate(PcaLogistic(), data, split(data)).findings) for data in (one, other)]
+        assert "'my_cluster' is named after a clustering" not in said[0]
+        assert "'my_cluster' is named after a clustering" in said[1]
 
     def test_groups_costs_and_findings_are_in_the_record(self):
         pancreas = frostline.load_dataset("pancreas")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from frostline.errors import DatasetError
 from frostline.genes import looks_like_ensembl, match_genes
 
 VOCABULARY = {"<pad>": 0, "CD3D": 1, "MS4A1": 2, "LYZ": 3, "RP11-34P13.7": 4}
@@ -28,25 +30,100 @@ def test_duplicate_names_stay_duplicates():
 
 
 def test_a_report_counts_the_matches_and_shows_examples():
-    match = match_genes(["LYZ", *(f"gene{i}" for i in range(9))], VOCABULARY)
-    assert str(match).startswith("1 of 10 genes are in the vocabulary")
-    assert str(match).endswith("not in it, for example: gene0, gene1, gene2, gene3, gene4")
-    assert str(match_genes(["LYZ"], VOCABULARY)) == "1 of 1 genes are in the vocabulary"
+    many = {f"G{i}": i for i in range(300)}
+    match = match_genes([*many, *(f"gene{i}" for i in range(9))], many)
+    assert match.severity == ""
+    assert str(match) == (
+        "300 of 309 genes are in the vocabulary\nnot in it, for example: gene0, gene1, gene2, gene3, gene4"
+    )
+    assert str(match_genes(list(many), many)) == "300 of 300 genes are in the vocabulary"
 
 
 @pytest.mark.parametrize(
-    ("names", "message"),
+    ("matched", "covered", "severity"),
+    [(49, 1.0, "error"), (50, 1.0, "warning"), (199, 1.0, "warning"), (200, 0.6, ""), (200, 0.59, "warning")],
+)
+def test_too_little_is_below_200_genes_or_60_percent_of_the_counts_and_an_error_below_50_genes(
+    matched, covered, severity
+):
+    names = [*(f"G{i}" for i in range(matched)), "unknown"]
+    totals = np.array([covered / matched] * matched + [1 - covered])
+    match = match_genes(names, {f"G{i}": i for i in range(300)}, totals)
+    assert match.covered == pytest.approx(covered)
+    assert match.severity == severity
+    assert (match.cause is None) == (severity == "")
+
+
+@pytest.mark.parametrize(("share", "words"), [(0.004, "less than 1 %"), (0.5, "50 %"), (0.996, "more than 99 %")])
+def test_a_share_is_never_rounded_to_nothing_or_all(share, words):
+    assert (
+        f"with {words} of the counts" in match_genes(["LYZ", "x"], VOCABULARY, np.array([share, 1 - share])).counted()
+    )
+
+
+SYMBOLS = ("CD3D", "MS4A1", "LYZ", "NKG7", "GNLY", "HLA-DRA", "CD79A", "IL7R", "CCR7", "S100A8")
+KNOWN = {name: i for i, name in enumerate(SYMBOLS)}
+MENDED = {
+    "title case": (lambda name, i: name.capitalize(), "title case, as mouse genes"),
+    "lower case": (lambda name, i: name.lower(), "lower case"),
+    "10x prefix": (lambda name, i: f"GRCh38_{name}", "genome in front"),
+    "barnyard": (lambda name, i: f"GRCh38_{name}" if i % 3 else f"mm10___{name.capitalize()}", "genome in front"),
+    "old prefix": (lambda name, i: f"hg19-{name}", "genome in front"),
+    "any prefix": (lambda name, i: f"run.7:{name}", "all begin with 'run.7:'"),
+    "symbol and id": (lambda name, i: f"{name}_ENSG{i:011d}", "Ensembl id beside the symbol"),
+    "id and symbol": (lambda name, i: f"ENSG{i:011d}.4|{name}", "Ensembl id beside the symbol"),
+    "version": (lambda name, i: f"{name}.{i}", "end in a version"),
+    "repeats": (lambda name, i: f"{name}-1", "end in a number"),
+    "blank": (lambda name, i: f" {name}", "blanks around"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), MENDED.values(), ids=MENDED)
+def test_names_that_a_change_would_make_known_say_which_and_the_change_does(change, words):
+    names = [change(name, i) for i, name in enumerate(SYMBOLS)]
+    cause = match_genes(names, KNOWN).cause
+    assert words in cause.words
+    assert names[0] in cause.words
+    mended = eval(f"names{cause.change}", {"names": pd.Index(names)})
+    assert match_genes(list(mended), KNOWN).n_matched >= 6
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
     [
-        (["ENSG00000167286", "ENSG00000156738"], r"none of the 2 genes .*ENSG00000167286.*Ensembl ids.*var_names"),
-        (["ENSG00000167286.9"], "Ensembl ids"),
-        (["ENSMUSG00000032094"], "Ensembl ids"),
-        (["Cd3d", "Ms4a1"], r"seen: Cd3d, Ms4a1.*upper case"),
-        (["probe_1", "probe_2"], r"seen: probe_1.*human gene symbols such as CD3D"),
+        ([f"ENSG{i:011d}" for i in range(30)], "human Ensembl ids (ENSG00000000000"),
+        ([f"ENSG{i:011d}.2" for i in range(30)], "human Ensembl ids"),
+        ([f"ENSMUSG{i:011d}" for i in range(30)], "mouse Ensembl ids"),
+        ([f"ENSDARG{i:011d}" for i in range(30)], "zebrafish Ensembl ids"),
+        ([f"ENSXYZG{i:011d}" for i in range(30)], "other species' (ENSXYZG) Ensembl ids"),
+        ([str(7 * i) for i in range(30)], "numbers: Entrez ids"),
+        ([f"gene_{i}" for i in range(30)], "numbered names"),
+        ([f"NM_{i:06d}" for i in range(30)], "RefSeq ids"),
+        ([f"{i}_at" for i in range(30)], "probes of an array"),
+        ([f"chr1:{i}-{i + 500}" for i in range(30)], "places in the genome"),
+        ([*SYMBOLS, "NEW1", "NEW2"], "only 12 genes, as targeted panels have"),
+        (["alpha beta", "7x7"], "seen: alpha beta, 7x7"),
     ],
 )
-def test_no_match_at_all_is_an_error_that_says_what_the_names_look_like(names, message):
-    with pytest.raises(DatasetError, match=message):
-        match_genes(names, VOCABULARY)
+def test_other_names_are_called_what_they_look_like(names, words):
+    cause = match_genes(names, KNOWN).cause
+    assert words in cause.words
+    assert cause.change == ""
+    assert cause.advice.endswith(".")
+
+
+def test_human_genes_of_another_organ_are_told_from_wrong_names():
+    names = [f"G{i}" for i in range(60)] + [f"ABC{chr(65 + i % 26)}{i // 26}L" for i in range(2_000)]
+    cause = match_genes(names, {f"G{i}": i for i in range(60)}).cause
+    assert "human symbols (ABCA0L, ABCB0L, ABCC0L) that this checkpoint has not learned" in cause.words
+    assert "whole-human" in cause.advice
+
+
+@given(st.lists(st.text(max_size=8), max_size=30))
+def test_any_names_have_a_match(names):
+    match = match_genes(names, KNOWN)
+    assert match.n_matched == sum(name in KNOWN for name in names)
+    assert str(match)
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,14 @@ CORRECT = {
     "LABEL_KEY": "kind",
     "LAYER": "umi",
     "VALUES": "counts",
+    "GENE_COLUMN": "symbol",
     "STRATEGIES": ["lora", "pca_logistic"],
     "GROUP_KEY": "donor",
     "TEST_DATASET": "pancreas",
     "TEST_LABEL_KEY": "cell_type",
     "TEST_LAYER": "X",
     "TEST_VALUES": "log1p",
+    "TEST_GENE_COLUMN": "var_names",
     "SPLIT": "cross",
     "SEED": 7,
     "REPEATS": 2,
@@ -134,7 +136,36 @@ def test_budgets_may_be_one_text_and_come_sorted_and_once():
     assert RunSettings.from_notebook({"BUDGETS": ""}).budgets == []
 
 
+def test_a_checkpoint_that_is_not_here_is_demanded_only_by_strategies_that_start_from_it():
+    settings = RunSettings(strategies=["pca_logistic", "majority"], checkpoint="whole-human")
+    assert settings.used_checkpoint is None
+    assert RunSettings(strategies=["majority", "lora"]).used_checkpoint == "mini"
+    with pytest.raises(FrostlineError, match=r"CHECKPOINT: .*'whole-human' is not downloaded"):
+        RunSettings.from_notebook({"STRATEGIES": "pca_logistic,head", "CHECKPOINT": "whole-human"})
+    with pytest.raises(FrostlineError, match=r"CHECKPOINT: unknown checkpoint 'whole-mouse'"):
+        RunSettings.from_notebook({"STRATEGIES": "pca_logistic", "CHECKPOINT": "whole-mouse"})
+
+
 class TestWhatFollows:
+    def test_columns_of_symbols_go_to_their_data_sets(self, pbmc, tmp_path):
+        adata = pbmc.adata.raw.to_adata()
+        adata.obs = pbmc.adata.obs[["bulk_labels"]].copy()
+        adata.var = adata.var[[]].assign(mine=[f"x{name}" for name in adata.var_names])
+        adata.write_h5ad(tmp_path / "one.h5ad")
+        adata.obs_names, adata.var = (
+            [f"{name}-2" for name in adata.obs_names],
+            adata.var.rename(columns={"mine": "his"}),
+        )
+        adata.write_h5ad(tmp_path / "two.h5ad")
+        settings = RunSettings(
+            dataset=str(tmp_path / "one.h5ad"),
+            label_key="bulk_labels",
+            gene_column="mine",
+            test_dataset=str(tmp_path / "two.h5ad"),
+            test_gene_column="his",
+        )
+        assert settings.load().genes == tuple(f"x{name}" for name in pbmc.genes)
+
     def test_groups_of_a_registered_data_set_are_held_out_in_every_repeat(self):
         settings = RunSettings(dataset="pancreas", repeats=4)
         cuts = settings.splits(settings.load())

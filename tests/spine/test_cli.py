@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import anndata
+import h5py
 import nbformat
 import numpy as np
 import pandas as pd
@@ -304,6 +305,20 @@ def test_embed_writes_what_the_function_returns(call, few_cells, small_checkpoin
     assert {path.name for path in tmp_path.iterdir()} == {"few.h5ad", "out.npy", "out.h5ad"}
 
 
+def test_embed_finds_the_symbols_or_takes_the_column_that_is_named(call, few_cells, small_checkpoint, tmp_path):
+    adata = anndata.read_h5ad(few_cells)
+    expected = frostline.embed(adata, checkpoint=small_checkpoint)
+    adata.var["feature_name"] = adata.var_names
+    adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+    adata.write_h5ad(tmp_path / "ids.h5ad")
+    arguments = ("embed", tmp_path / "ids.h5ad", "-o", tmp_path / "out.npy", "--checkpoint", small_checkpoint)
+    said = call(*arguments)
+    assert "Gene symbols are from adata.var['feature_name']" in said.out
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected)
+    assert call(*arguments, "--gene-column", "feature_name").code == 0
+    assert "gene column 'symbol' is not in adata.var" in one_line(call(*arguments, "--gene-column", "symbol"))
+
+
 def test_embed_uses_mini_when_no_checkpoint_is_named(call, few_cells, tmp_path):
     assert call("embed", few_cells, "-o", tmp_path / "out.npy").code == 0
     expected = frostline.embed(anndata.read_h5ad(few_cells), checkpoint="mini")
@@ -318,7 +333,7 @@ def test_embed_uses_mini_when_no_checkpoint_is_named(call, few_cells, tmp_path):
         (["few.h5ad", "-o", "out.npy", "--checkpoint", "maxi"], "unknown checkpoint 'maxi'"),
         (["truncated.h5ad", "-o", "out.npy"], "truncated.h5ad cannot be read as .h5ad (truncated"),
         (["negative.h5ad", "-o", "out.npy"], "counts or log-normalised values are needed"),
-        (["ensembl.h5ad", "-o", "out.npy"], "They look like Ensembl ids"),
+        (["ensembl.h5ad", "-o", "out.npy"], "The names look like human Ensembl ids"),
         (["few.h5ad", "-o", "nowhere/out.npy"], "nowhere"),
         (["few.h5ad", "-o", "few.h5ad"], "-o few.h5ad is the file that is read"),
         (["mixed.h5ad", "-o", "out.h5ad"], "refuses to write it: '_index' is a reserved name"),

@@ -518,6 +518,15 @@ def test_failure_is_shown_kept_and_raised_by_wait(make_panel, monkeypatch):
     assert not button(panel, "Run").disabled
 
 
+def test_strategies_without_a_checkpoint_run_where_it_is_not_here(make_panel):
+    panel = make_panel(["pca_knn"], checkpoint="whole-human")
+    assert "is not downloaded" in row_of(panel, "frozen_probe")
+    assert panel.run(wait=True).strategies == ("pca_knn",)
+    row_of(panel, "head")
+    with pytest.raises(FrostlineError, match="'whole-human' is not downloaded"):
+        make_panel(["pca_knn", "frozen_probe"], checkpoint="whole-human")
+
+
 def test_failure_is_gone_after_a_run_that_succeeds(make_panel, monkeypatch):
     panel = make_panel()
     with monkeypatch.context() as patch:
@@ -536,8 +545,8 @@ def test_what_does_not_suit_the_data_is_said_before_the_run_and_does_not_stop_th
     monkeypatch.setattr(FrozenProbe, "fit", lambda *_: pytest.fail("trained on what its check refuses"))
     panel = make_panel(["frozen_probe", "pca_logistic"], dataset=nobody_knows)
     assert "Cannot run: " in row_of(panel, "frozen_probe")
-    assert "look like Ensembl ids" in row_of(panel, "frozen_probe")
-    with pytest.raises(FrostlineError, match="look like Ensembl ids"):
+    assert "look like human Ensembl ids" in row_of(panel, "frozen_probe")
+    with pytest.raises(FrostlineError, match=r"^0 of 120 genes are in the vocabulary.*look like human Ensembl ids"):
         panel.run(wait=True)
     assert [record.strategy for record in panel.records] == ["pca_logistic"]
 
@@ -686,12 +695,24 @@ class TestDataPanel:
         assert panel.dataset.fingerprint() == pbmc.fingerprint()
         text = html_of(panel)
         assert "700 cells x 765 genes" in text
-        assert "752 of 765 genes are known to checkpoint mini" in text
+        assert "752 of 765 genes are in the vocabulary of checkpoint mini, with more than 99 % of the counts" in text
         for name, n in pbmc.summary()["cells"].items():
             assert f"<td>{html.escape(name)}</td>" in text
             assert f"</span> {n}</td>" in text
         assert panel.findings == tuple(frostline.checks.check(pbmc, frostline.split(pbmc), "mini"))
         assert all(html.escape(finding.title) in text for finding in panel.findings)
+
+    def test_a_checkpoint_that_is_not_here_is_told_and_the_other_checks_are_made(self, make, pbmc):
+        panel = make("pbmc68k-reduced", checkpoint="whole-human")
+        assert "is not downloaded" in html_of(panel)
+        assert panel.findings == tuple(frostline.checks.check(pbmc, frostline.split(pbmc)))
+
+    def test_too_little_vocabulary_is_told(self, make, three_kinds, fresh):
+        nobody_knows = fresh(three_kinds, genes=tuple(f"g{i}" for i in range(120)))
+        panel = make(nobody_knows)
+        text = html_of(panel)
+        assert "0 of 120 genes are in the vocabulary of checkpoint mini" in text
+        assert "numbered names, which tell nothing of the genes" in text
 
     def test_an_anndata_of_the_notebook_is_offered_by_its_name(self, make, pbmc):
         names = {"mine": pbmc.adata, "_old": pbmc.adata, "other": 3}

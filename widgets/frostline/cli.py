@@ -271,7 +271,9 @@ def embed(
 ) -> None:
     """Embed cells with a frozen encoder."""
     from frostline import saving
+    from frostline.checkpoints import load_checkpoint
     from frostline.embedding import embed as embed_cells
+    from frostline.embedding import symbols_of
     from frostline.reading import expanded, read_h5ad
 
     source, output = expanded(source), expanded(output)
@@ -289,6 +291,8 @@ def embed(
         )
     saving.save(embedding, adata, output)
     print(f"{output}: {embedding.shape[0]:,} cells x {embedding.shape[1]}")
+    if note := symbols_of(adata, load_checkpoint(checkpoint), gene_column).note:
+        print(note)
 
 
 @app.command()

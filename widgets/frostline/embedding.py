@@ -143,7 +143,7 @@ def tokenize_cells(
     if len(empty):
         said = told(overlap(dataset, checkpoint), dataset.adata, dataset.gene_source, checkpoint)
         left = f"dataset.adata[frostline.embedding.readable(dataset.matrix, dataset.genes, {checkpoint.name!r})]"
-        raise DatasetError(_without_known_genes(said, empty, left))
+        raise DatasetError(_without_known_genes(said, empty, len(cells), left))
     return tokenize(matrix, match.ids, seed=seed, max_length=max_length)
 
 
@@ -181,7 +181,9 @@ def _readable(matrix: sparse.csr_matrix, ids: NDArray[np.int32]) -> NDArray[np.b
     return np.asarray(expressed > 0)
 
 
-def _without_known_genes(said: str, empty: NDArray[np.str_], left: str) -> str:
+def _without_known_genes(said: str, empty: NDArray[np.str_], n_cells: int, left: str) -> str:
+    if len(empty) == n_cells:
+        return f"{said.removesuffix('.')}; no cell expresses a gene of the vocabulary that is read"
     few = f"adata[~adata.obs_names.isin({empty.tolist()})]"
     return (
         f"{said.removesuffix('.')}; {len(empty):,} cell(s) express no gene of the vocabulary that is read, for example "
@@ -327,12 +329,7 @@ def embed(
     seed, max_length = SEED.hold("seed", seed), TOKENS.hold("max_length", max_length)
     opened = load_checkpoint(checkpoint)
     matrix = values_of(adata)
-    symbols = read_symbols(
-        adata.var,
-        gene_column,
-        totals=lambda: np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel(),
-        known=opened.vocabulary,
-    )
+    symbols = symbols_of(adata, opened, gene_column)
     refuse_bad_values(matrix, adata.var_names, adata.obs_names)
     match = _match_all(adata, matrix, symbols, opened)
     tokens = tokenize(matrix, match.ids, seed=seed, max_length=max_length)
@@ -343,6 +340,23 @@ def embed(
     return embedding
 
 
+def symbols_of(adata: AnnData, checkpoint: Checkpoint, gene_column: str | None = None) -> Symbols:
+    """Names of the genes of X as `embed` takes them, and where they are from.
+
+    Examples
+    --------
+    >>> from frostline.datasets import load_dataset
+    >>> symbols_of(load_dataset("pancreas").adata, load_checkpoint("mini")).source
+    'adata.var_names'
+    """
+    return read_symbols(
+        adata.var,
+        gene_column,
+        totals=lambda: np.asarray(values_of(adata).sum(axis=0), dtype=np.float64).ravel(),
+        known=checkpoint.vocabulary,
+    )
+
+
 def _match_all(adata: AnnData, matrix: sparse.csr_matrix, symbols: Symbols, opened: Checkpoint) -> GeneMatch:
     """Match the genes; refuse cells without a known one, and warn of too few."""
     totals = np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel()
@@ -351,7 +365,7 @@ def _match_all(adata: AnnData, matrix: sparse.csr_matrix, symbols: Symbols, open
     empty = np.asarray(adata.obs_names, dtype=str)[~_readable(matrix, match.ids)]
     if len(empty):
         left = f"adata[frostline.embedding.readable(adata.X, {symbols.source}, {opened.name!r})]"
-        raise DatasetError(_without_known_genes(said, empty, left))
+        raise DatasetError(_without_known_genes(said, empty, adata.n_obs, left))
     if match.severity and matrix.shape[0]:
         warnings.warn(said, stacklevel=3)
     return match

@@ -7,6 +7,7 @@ how many and which, what share of the counts they carry, and what is likely the 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,7 +26,6 @@ _ENSEMBL = re.compile(r"^ENS[A-Z]{0,4}[GT]\d{6,}(\.\d+)?$")
 _SPECIES = {"": "human", "MUS": "mouse", "RNO": "rat", "DAR": "zebrafish", "MMU": "macaque", "SSC": "pig"}
 _PATTERNS = (
     (re.compile(r"\d+(\.0)?"), "are numbers: Entrez ids, or places in a list"),
-    (re.compile(r"[A-Za-z]{0,10}[-_ .]?\d+"), "are numbered names, which tell nothing of the genes"),
     (re.compile(r"[NX][MRP]_\d+(\.\d+)?"), "are RefSeq ids"),
     (re.compile(r"\d+(_[a-z])?_at"), "are probes of an array"),
     (re.compile(r"(chr)?[\dXYM]+T?[:_-]\d+[-_:]\d+"), "are places in the genome"),
@@ -228,7 +228,10 @@ def _lower_case(names: Sequence[str]) -> Cause:
 
 
 def _no_symbols(match: GeneMatch) -> Cause | None:
-    for pattern, words in _PATTERNS:
+    stems = Counter(re.sub(r"\d+$", "", name) for name in match.unmatched if name[-1:].isdigit())
+    stem = max(stems, key=lambda each: stems[each], default="")
+    numbered = (re.compile(rf"{re.escape(stem)}\d+"), "are numbered names, which tell nothing of the genes")
+    for pattern, words in (*_PATTERNS, numbered):
         if sum(bool(pattern.fullmatch(name)) for name in match.unmatched) > len(match.names) / 2:
             return Cause(
                 f"The names {words} ({_seen(match.unmatched)}), and the vocabulary holds symbols such as CD3D",

@@ -62,6 +62,8 @@ def _group_place(name: str, words: Sequence[str]) -> int | None:
 
 
 def _holds_groups(column: Any) -> bool:
+    if column.ndim > 1:  # two columns of one name
+        return False
     values = column.dropna()
     if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
         return False

@@ -69,6 +69,7 @@ def join_datasets(train: Dataset, test: Dataset, *, name: str | None = None) -> 
         train.group_key or test.group_key,
         tuple(dict.fromkeys((*train.notes, *test.notes, f"{sets[0]} trains and {sets[1]} tests, on the {kept}."))),
         sets=sets,
+        gene_source=train.gene_source if train.gene_source == test.gene_source else "adata.var_names",
         set_columns=tuple((data.label_key, data.group_key) for data in (train, test)),
         origin=np.concatenate([np.repeat(set_name, len(data)) for set_name, data in pair]),
         given={**train.given, "test_label_key": test.label_key, **{f"test_{k}": v for k, v in test.given.items()}},
@@ -85,7 +86,10 @@ def _common_genes(train: Dataset, test: Dataset, sets: tuple[str, str]) -> tuple
         )
         mixed = looks_like_ensembl(train.genes) != looks_like_ensembl(test.genes)
         remedy = "one of them holds Ensembl ids: put gene symbols" if mixed else "put the same kind of names"
-        raise DatasetError(f"the two data sets share no gene (seen: {seen}); {remedy} into adata.var_names of both")
+        raise DatasetError(
+            f"the two data sets share no gene (seen: {seen}); {remedy} into adata.var_names of both, or name columns "
+            "of var that hold them (gene_column=...; GENE_COLUMN and TEST_GENE_COLUMN of a notebook)"
+        )
     return genes
 
 

@@ -55,7 +55,9 @@ class Journal:
     @classmethod
     def of(cls, dataset: Dataset, splits: Sequence[Split]) -> Journal:
         """Open the journal of these splits; nothing is written before the first record is there."""
-        digest = hashlib.sha256(f"{version('frostline')}\n{dataset.name}\n{dataset.label_key}\n".encode())
+        digest = hashlib.sha256(
+            f"{version('frostline')}\n{dataset.name}\n{dataset.label_key}\n{dataset.group_key}\n".encode()
+        )
         digest.update(dataset.fingerprint().encode())
         for cut in splits:
             genes = hashlib.sha256("\n".join(cut.genes).encode()).hexdigest()

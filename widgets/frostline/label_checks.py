@@ -174,11 +174,11 @@ def _confusion(labels: NDArray[np.str_], groups: NDArray[np.str_]) -> tuple[str,
         return None
     index = adjusted_rand_score(labels, groups)
     if n_pairs == n_groups == len(set(labels.tolist())):
-        return "error", "The {} divides the cells as the {} does, under other names"
+        return "error", "The {0} divides the cells as the {1} does, under other names"
     if index >= NEARLY_THE_SAME:
-        return "error", f"The {{}} divides the cells nearly as the {{}} does (adjusted Rand index {index:.2f})"
+        return "error", f"The {{0}} divides the cells nearly as the {{1}} does (adjusted Rand index {index:.2f})"
     if n_pairs == n_groups:
-        return "warning", f"In the {{}} each of the {n_groups:,} groups of the {{}} has one class only"
+        return "warning", f"Each of the {n_groups:,} groups of the {{1}} has one class of the {{0}} only"
     return None
 
 

@@ -77,8 +77,8 @@ def advice(match: GeneMatch, adata: AnnData, source: str, vocabulary: Any) -> tu
         Two texts of whole sentences; the second may hold a line of code between backticks.
     """
     raw = source.startswith("adata.raw.")
-    table = adata.raw.var if raw else adata.var
-    better = best_column(table, vocabulary) if len(table) == len(match.names) else None
+    tables = adata.raw if raw else adata  # none of raw, where two data sets were joined
+    better = best_column(tables.var, vocabulary) if tables is not None and tables.n_vars == len(match.names) else None
     place = f"{'adata.raw.var' if raw else 'adata.var'}[{better!r}]"
     if better is not None and place != source:
         seen = f"The names ({', '.join(match.unmatched[:2])}) are not the symbols, which seem to be in {place}."

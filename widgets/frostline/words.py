@@ -22,7 +22,7 @@ _NO_CELLS = ("doublet", "multiplet", "debris", "low quality", "low qual", "lowqu
 _BESIDE = {"cell", "cells", "type", "types", "celltype", "label", "labels", "cluster", "population", "donor", "sample"}
 """Words that add nothing to those names: an unknown cell is an unknown one."""
 _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d", "-"))
-_JOINT = re.compile(r"(?<=[^\W_])[-_./](?=[^\W\d_])(?!cd\d)|(?<=[^\W\d_])[-_./](?=\d)|_|(?<=\d)[-./](?=\d)|[\"'`,;:]")
+_JOINT = re.compile(r"(?<=[^\W_])[-_.](?=[^\W\d_])(?!cd\d)|(?<=[^\W\d_])[-_.](?=\d)|_|(?<=\d)[-.](?=\d)|[\"'`,;:]")
 """Marks that join words. A hyphen after which no word follows is a sign, as in CD4-."""
 _PLURAL = re.compile(r"(?<=[^\W\d_]{3})(?<![sui])s(?![^\W_])")
 

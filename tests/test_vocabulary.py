@@ -1,0 +1,144 @@
+"""Too little of a vocabulary is told with the numbers, the cause and a remedy that works, wherever it matters."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from frostline.checkpoints import load_checkpoint
+from frostline.checks import check
+from frostline.comparison import compare
+from frostline.datasets import load_dataset
+from frostline.embedding import readable, token_table, tokenize_cells
+from frostline.errors import DatasetError
+from frostline.evaluation import evaluate
+from frostline.report import reading, report_markdown
+from frostline.splits import split
+from frostline.strategies import FrozenProbe, Majority
+from frostline.vocabulary import overlap
+
+
+@pytest.fixture
+def blood(pbmc):
+    """The cells of pbmc68k-reduced with their values in X, to be changed."""
+    adata = pbmc.adata.raw.to_adata()
+    adata.obs = pbmc.adata.obs[["bulk_labels"]].copy()
+    adata.var = adata.var[[]].copy()
+    return adata
+
+
+def few(adata, n: int):
+    """Leave the symbols of the n most expressed genes only."""
+    names = np.array([f"ENSG{i:011d}" for i in range(adata.n_vars)], dtype=object)
+    most = np.argsort(-np.asarray((adata.X > 0).mean(axis=0)).ravel())[:n]
+    names[most] = adata.var_names[most]
+    adata.var_names = names
+    return adata[np.asarray(adata.X[:, most].sum(axis=1)).ravel() > 0].copy()
+
+
+def little(dataset, checkpoint="mini"):
+    (finding,) = (f for f in check(dataset, split(dataset), checkpoint) if f.code == "little-vocabulary")
+    return finding
+
+
+def test_the_share_of_the_counts_is_that_of_the_counts():
+    pancreas = load_dataset("pancreas")
+    match = overlap(pancreas, load_checkpoint("mini"))
+    counts = pancreas.adata.X.toarray()
+    per_cell = counts / counts.sum(axis=1, keepdims=True)
+    assert match.covered == pytest.approx(per_cell[:, match.ids >= 0].sum() / per_cell.sum(), rel=1e-5)
+    assert (match.n_matched, len(match.names)) == (7_424, 12_474)
+
+
+def test_known_genes_say_nothing(pbmc):
+    assert "little-vocabulary" not in {f.code for f in check(pbmc, split(pbmc), "mini")}
+    ensembl = load_dataset(pbmc.adata, "bulk_labels", layer="raw")
+    assert "little-vocabulary" not in {f.code for f in check(ensembl, split(ensembl))}  # and no checkpoint
+
+
+@pytest.mark.parametrize("column", ["var_names", "raw", "symbol", "raw symbol"])
+def test_the_line_of_code_mends_the_names_where_they_are(blood, pbmc, column):
+    """In var_names, those of raw, or a column of either."""
+    wrong = [f"GRCh38_{name}" for name in blood.var_names]
+    options = {}
+    if "symbol" in column:
+        blood.var["symbol"], options["gene_column"] = wrong, "symbol"
+        blood.var_names = [f"ENSG{i:011d}" for i in range(blood.n_vars)]
+    else:
+        blood.var_names = wrong
+    if "raw" in column:
+        blood.raw, options["layer"] = blood.copy(), "raw"
+    finding = little(load_dataset(blood, "bulk_labels", **options))
+    assert (finding.severity, finding.title) == ("error", "0 of 765 genes are in the vocabulary of mini")
+    assert "name of a genome in front (GRCh38_HES4" in finding.explanation
+    (line,) = re.findall(r"`([^`]*)`", finding.remedy)
+    exec(line, {"adata": blood})
+    assert load_dataset(blood, "bulk_labels", **options).genes == pbmc.genes
+
+
+def test_a_better_column_is_named(blood):
+    blood.var["hgnc"] = blood.var_names
+    blood.var["other"] = blood.var_names = [f"ENSG{i:011d}" for i in range(blood.n_vars)]
+    for wrong in ("var_names", "other"):
+        finding = little(load_dataset(blood, "bulk_labels", gene_column=wrong))
+        assert "seem to be in adata.var['hgnc']" in finding.explanation
+        assert "gene_column='hgnc'" in finding.remedy
+
+
+@pytest.mark.parametrize(("n", "severity"), [(40, "error"), (150, "warning")])
+def test_a_targeted_panel_is_called_one(blood, n, severity):
+    most = np.argsort(-np.asarray(blood.X.mean(axis=0)).ravel())[:n]
+    finding = little(load_dataset(blood[:, most].copy(), "bulk_labels"))
+    assert finding.severity == severity
+    assert "as targeted panels have" in finding.explanation
+    assert "Nothing is to be mended" in finding.remedy
+
+
+class TestFewGenes:
+    def test_table_report_and_verdict_say_so_of_the_strategies_concerned(self, blood, instant_umap):
+        two = blood[blood.obs["bulk_labels"].isin(["Dendritic", "CD14+ Monocyte"])][:120].copy()
+        dataset = load_dataset(few(two, 8), "bulk_labels")
+        cut = split(dataset)
+        comparison = compare([evaluate(strategy, dataset, cut) for strategy in (Majority(), FrozenProbe())])
+        match = overlap(dataset, load_checkpoint("mini"))
+        title = f"8 of 765 genes are in the vocabulary of mini, with {match.covered:.0%}".replace(
+            "%", " % of the counts"
+        )
+        assert comparison.verdict.startswith(f"Beware: {title} (frozen_probe). ")
+        assert reading(comparison).startswith(comparison.verdict)
+        for text in (repr(comparison), comparison._repr_html_(), report_markdown(comparison)):
+            assert f"{title}" in text
+        assert "little-vocabulary" not in {f.code for f in evaluate(Majority(), dataset, cut).findings}
+
+    def test_cells_that_express_none_of_them_are_refused_and_that_is_said_first(self, blood):
+        adata = few(blood, 8)
+        values = adata.X.tolil()
+        values[[3, 5, 7]] = 0
+        values[[3, 5, 7], 0] = 1  # a gene that is not known
+        adata.X = values.tocsr()
+        dataset = load_dataset(adata, "bulk_labels")
+        with pytest.raises(DatasetError, match=r"^8 of 765 genes .* Ensembl ids .*; 3 cell\(s\) express no") as caught:
+            FrozenProbe().check(dataset, split(dataset))
+        names = {"adata": adata}
+        exec(re.findall(r"`(adata = adata\[[^`]*)`", str(caught.value))[0], names)
+        left = load_dataset(names["adata"], "bulk_labels")
+        assert len(left) == len(dataset) - 3
+        FrozenProbe().check(left, split(left))
+        Majority().check(dataset, split(dataset))
+
+    def test_no_known_gene_at_all(self, blood):
+        blood.var_names = [name.lower() for name in blood.var_names]
+        dataset, mini = load_dataset(blood, "bulk_labels"), load_checkpoint("mini")
+        assert overlap(dataset, mini).n_matched == 0
+        assert "lower case" in str(overlap(dataset, mini))
+        assert token_table(dataset, 0, dataset.genes, mini).empty
+        with pytest.raises(DatasetError, match=r"^0 of 765 genes.*lower case.*no cell expresses a gene"):
+            tokenize_cells(dataset, np.arange(5), dataset.genes, mini)
+
+    def test_readable_cells_are_those_with_a_known_gene(self):
+        values = np.array([[0.0, 3.0], [2.0, 0.0], [0.0, 0.0]])
+        assert readable(values, ["LYZ", "no gene"], "mini").tolist() == [False, True, False]
+        assert readable(values, pd.Index(["a", "b"]), "mini").tolist() == [False, False, False]
