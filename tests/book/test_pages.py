@@ -99,6 +99,12 @@ def test_workflow_runs_the_make_targets_and_nothing_else() -> None:
     assert {"make publish", "make release"} <= set(runs)
 
 
+def test_actions_of_the_workflow_are_pinned_by_commit_and_tell_their_version() -> None:
+    used = re.findall(r"uses: (.*)", (ROOT / ".github" / "workflows" / "publish.yml").read_text(encoding="utf-8"))
+    assert len(used) == 5
+    assert all(re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action) for action in used)
+
+
 def test_api_lists_every_module_of_the_package() -> None:
     package = ROOT / "widgets" / "frostline"
     there = {".".join(path.relative_to(package).with_suffix("").parts) for path in package.rglob("*.py")}
