@@ -117,5 +117,5 @@ def test_names_come_back_as_they_were_whatever_they_are(found, tmp_path):
     assert again.markers["gene"].tolist() == found.markers["gene"].tolist()
     assert clusters.problems(tmp_path, {"dataset": {"name": "<i>\n# x", "cells": 60}})[1] == []
     report = (tmp_path / clusters.REPORT).read_text()
-    assert report.startswith("# Clusters of \\<i> \\# x in a frozen embedding\n")
+    assert report.startswith("# Clusters of &lt;i> \\# x in a frozen embedding\n")
     assert len([line for line in report.splitlines() if line.startswith("| ")]) == 2 + 3

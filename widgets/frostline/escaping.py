@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _JOINERS = "\u200c\u200d"
 """Invisible, and part of how words of some scripts, and some emoji, are written."""
-_CODE = re.compile(r"[^\s|]*[$\\][^\s|]*")
+_CODE = re.compile(r"[^\s|<]*[$\\][^\s|<]*")
 """Words that JupyterLab, MyST or GitHub may take for a formula, however it is escaped outside of code."""
 _MARKDOWN = re.compile(
     r"[\\`*\[{|~$@]"  # code, emphasis, links, roles, columns of tables, strikethrough, formulas, mentions
@@ -144,19 +144,23 @@ def for_markdown(text: object) -> str:
     Examples
     --------
     >>> for_markdown("CD4+ T cell (pca_logistic)"), for_markdown("<img src=x>\n# Big"), for_markdown("a|b")
-    ('CD4+ T cell (pca_logistic)', '\\<img src=x> \\# Big', 'a\\|b')
+    ('CD4+ T cell (pca_logistic)', '&lt;img src=x> \\# Big', 'a\\|b')
     >>> for_markdown(r"a $\frac{$")
     'a `$\\frac{$`'
     """
     shown, end, parts = one_line(text), 0, []
     for found in _CODE.finditer(shown):
-        parts += [_MARKDOWN.sub(r"\\\g<0>", shown[end : found.start()]), _code(found.group())]
+        parts += [_MARKDOWN.sub(_as_sign, shown[end : found.start()]), _code(found.group())]
         end = found.end()
-    return _BEGINNING.sub(r"\g<0>\\", "".join([*parts, _MARKDOWN.sub(r"\\\g<0>", shown[end:])]))
+    return _BEGINNING.sub(r"\g<0>\\", "".join([*parts, _MARKDOWN.sub(_as_sign, shown[end:])]))
+
+
+def _as_sign(found: re.Match[str]) -> str:
+    return "&lt;" if found.group() == "<" else f"\\{found.group()}"
 
 
 def for_code(text: object) -> str:
-    """Text as code in Markdown; what a code cannot hold in a table is escaped instead.
+    """Text as code in Markdown; what code cannot hold in a table, or what looks like a tag, is escaped instead.
 
     Examples
     --------
@@ -164,7 +168,7 @@ def for_code(text: object) -> str:
     ('`cell_type`', '``a`b``')
     """
     shown = one_line(text)
-    return _code(shown) if shown and "|" not in shown else for_markdown(shown)
+    return _code(shown) if shown and not {"|", "<"} & set(shown) else for_markdown(shown)
 
 
 def _code(shown: str) -> str:
