@@ -44,7 +44,7 @@ _PER_CELL = (
 )
 
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
 LARGEST = 500_000_000
 """Values of a table; what a file of some kilobytes can be made to unpack to ends here."""
 
@@ -57,6 +57,15 @@ class _Cost(BaseModel):
     total_parameters: Count
     peak_memory: Count | None
     saved_bytes: Count | None
+
+
+class _Sizes(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    train: Count
+    validation: Count
+    test: Count
+    genes: Count
 
 
 class _Finding(BaseModel):
@@ -83,8 +92,8 @@ class _Line(BaseModel):
     repeat: Count
     fingerprint: str
     test_fingerprint: str
-    sizes: dict[str, Count]
-    classes: list[str]
+    sizes: _Sizes
+    classes: Annotated[list[str], Field(min_length=1)]
     metrics: dict[str, FiniteFloat | None]
     cost: _Cost
     history: list[dict[str, FiniteFloat]]
