@@ -168,7 +168,7 @@ def read(folder: Path) -> Comparison:
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     contents = []
-    for i, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
+    for i, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
         try:
             content = strict_json(line)
             _Line.model_validate(content)
