@@ -168,7 +168,11 @@ def read(folder: Path) -> Comparison:
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     contents = []
-    for i, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name}: is no text ({error})") from error
+    for i, line in enumerate(lines, start=1):
         try:
             content = strict_json(line)
             _Line.model_validate(content)
