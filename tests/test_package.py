@@ -101,7 +101,7 @@ LAYERS = (
 """Each module may import only modules above it."""
 FOUNDATIONS = {
     "strategies": ("base", "selection", "probe", "components", "encoder", "head", "tuning"),
-    "book": ("inputs", "run_checks", "states", "status_box"),
+    "book": ("inputs", "page_checks", "run_checks", "states", "status_box"),
 }
 """Modules of a folder that its other modules may import, each only those above it."""
 HEAVY = {"torch", "scanpy", "anndata", "peft", "transformers", "ipywidgets", "sklearn", "umap", "pandas", "matplotlib"}

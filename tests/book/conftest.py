@@ -19,7 +19,7 @@ import tiny_tutorial
 def root(tmp_path: Path) -> Path:
     """Root of a project whose one published tutorial meets every rule."""
     notebook = json.dumps(project.executed_notebook()).encode()
-    project.publish(tmp_path, executed=notebook, source=b'{"cells": []}')
+    project.publish(tmp_path, executed=notebook, source=notebook)
     return tmp_path
 
 

@@ -40,10 +40,11 @@ def change_manifest(root: Path, change: Change) -> None:
 
 
 def publish_notebook(root: Path, change: Change) -> None:
-    """Write a changed executed notebook, with a manifest that fits it."""
+    """Write a changed executed notebook, with a source and a manifest that fit it."""
     notebook = executed_notebook()
     change(notebook)
-    (published(root) / f"{NAME}.ipynb").write_text(json.dumps(notebook))
+    for file in (published(root) / f"{NAME}.ipynb", root / SOURCE):
+        file.write_text(json.dumps(notebook))
     write_manifest(root)
 
 
@@ -306,3 +307,132 @@ def test_all_problems_are_named_at_once(root: Path) -> None:
     (published(root) / NAME / "report.md").unlink()
     (published(root) / NAME / "extra.md").write_text("extra")
     assert len(problems(root)) == 3
+
+
+TABLE = "| Strategy | Macro-F1 | Accuracy |\n| --- | --- | --- |\n| lora | 0.9123 | 0.8500 |\n| a\\|b | NA | 0.5000 |\n"
+
+
+def table_html(*rows: tuple[str, ...], head: tuple[str, ...] = ("Strategy", "Macro-F1", "Accuracy")) -> str:
+    lines = [
+        "".join(f"<{tag}>{cell}</{tag}>" for cell in row) for tag, row in [("th", head), *(("td", r) for r in rows)]
+    ]
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+
+
+def displayed(**data: str) -> dict[str, Any]:
+    data = {name.replace("_", "/"): text for name, text in data.items()}
+    return {"output_type": "display_data", "data": data, "metadata": {}}
+
+
+@pytest.fixture
+def reported(root: Path) -> Path:
+    """The project, with a report that holds a table."""
+    (published(root) / NAME / "report.md").write_text(f"# Report\n\nHighest: 0.9123.\n\n{TABLE}")
+    write_manifest(root)
+    return root
+
+
+def said_of(root: Path, *outputs: dict[str, Any], change: Change = lambda _: None) -> list[str]:
+    def add(notebook: dict[str, Any]) -> None:
+        notebook["cells"].append(code_cell("comparison", *outputs))
+        change(notebook)
+
+    publish_notebook(root, add)
+    return problems(root)
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        [displayed(text_html=table_html(("lora", "0.9123", "0.8500"), ("a|b", "NA", "0.5000")))],
+        [displayed(text_html=table_html(("a", "1"), head=("Class", "Cells")))],
+        [displayed(text_markdown="Highest: 0.9123."), displayed(text_plain="Comparison of lora\n0.9123 0.85")],
+    ],
+)
+def test_page_that_shows_what_its_report_says(reported: Path, outputs: list[dict[str, Any]]) -> None:
+    assert said_of(reported, *outputs) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        (displayed(text_html=table_html(("lora", "0.9923", "0.8500"))), "row that is not in report.md: lora | 0.9923"),
+        (displayed(text_html=table_html(("lora", "NA", "0.5000"))), "row that is not in report.md"),
+        (displayed(text_html=table_html(("head", "0.9123", "0.8500"))), "row that is not in report.md"),
+        (
+            displayed(text_html=table_html(("lora", "0.99", "1"), head=("strategy", "Macro-F1", "accuracy"))),
+            "leaderboard with columns",
+        ),
+        (displayed(text_markdown="Highest: 0.9923."), "the number 0.9923"),
+        (displayed(text_plain="Comparison of lora\n0.9923"), "the number 0.9923"),
+    ],
+)
+def test_page_that_shows_something_else_than_its_report(reported: Path, output: dict[str, Any], said: str) -> None:
+    (problem,) = said_of(reported, output)
+    assert problem.startswith(f"{NAME}.ipynb: ")
+    assert said in problem
+
+
+def test_table_of_a_widget_that_is_not_in_the_report(reported: Path) -> None:
+    model = {"model_module": "@jupyter-widgets/controls", "state": {"value": table_html(("lora", "1.0000", "1.0000"))}}
+    state = {run_checks.WIDGET_STATE: {"state": {"a": model}}}
+    (problem,) = said_of(reported, change=lambda n: n["metadata"].update(widgets=state))
+    assert "lora | 1.0000" in problem
+
+
+def other_code(root: Path, change: Change) -> list[str]:
+    """Problems of an executed notebook whose source is the one without the change."""
+    notebook = executed_notebook()
+    change(notebook)
+    (published(root) / f"{NAME}.ipynb").write_text(json.dumps(notebook))
+    write_manifest(root)
+    return problems(root)
+
+
+def injected(code: str) -> dict[str, Any]:
+    return {**code_cell(code), "metadata": {"tags": ["injected-parameters"]}}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda n: n["cells"][1].update(source=["print('better')"]), "code cell 1 is not that of the source"),
+        (lambda n: n["cells"].append(code_cell("patch()")), "has 2 code cells, the source has 1"),
+        (lambda n: n["cells"].pop(1), "has 0 code cells, the source has 1"),
+        (lambda n: n["cells"].insert(1, injected("# Parameters\nSEED = 42\nimport cheat")), "cell of its parameters"),
+        (lambda n: n["cells"].insert(1, injected("SEED = 7")), "cell of its parameters"),
+    ],
+)
+def test_executed_code_that_is_not_the_source(root: Path, change: Change, said: str) -> None:
+    assert [said in problem for problem in other_code(root, change)] == [True]
+
+
+def test_parameters_of_papermill_are_no_other_code(root: Path) -> None:
+    def inject(notebook: dict[str, Any]) -> None:
+        notebook["cells"].insert(1, injected("# Parameters\nSEED = 42"))
+        notebook["metadata"]["papermill"] = {"parameters": {"SEED": 42}}
+
+    assert other_code(root, inject) == []
+
+
+@pytest.mark.parametrize(("run", "n"), [("a" * 32, 0), ("b" * 32, 1)])
+def test_page_and_artifacts_of_different_runs(root: Path, run: str, n: int) -> None:
+    (published(root) / NAME / "manifest.json").write_text(json.dumps({"seed": 42, "run": "a" * 32}))
+    line = f"run {run} of {NAME}, 2026-11-22 10:10:00 UTC; files go to artifacts/x\n"
+    said = said_of(root, stream(line))
+    assert [f"{NAME}.ipynb: is of run {run}" in problem for problem in said] == [True] * n
+
+
+def test_system_files_are_no_artifacts(root: Path) -> None:
+    folder = published(root) / NAME
+    (folder / ".DS_Store").write_bytes(b"x")
+    (folder / ".ipynb_checkpoints").mkdir()
+    (folder / ".ipynb_checkpoints" / "report-checkpoint.md").write_text("x")
+    assert problems(root) == []
+
+
+def test_artifacts_of_another_profile_than_the_page_says(root: Path) -> None:
+    said = {"seed": 42, "parameters": {"profile": "full"}, "checkpoints": {"mini": "0" * 64}}
+    (published(root) / NAME / "manifest.json").write_text(json.dumps(said))
+    write_manifest(root)
+    assert problems(root) == [f"{NAME}.run.json: says PROFILE='quickstart', the artifacts are of 'full'"]

@@ -44,7 +44,7 @@ _PER_CELL = (
 )
 
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
 LARGEST = 500_000_000
 """Values of a table; what a file of some kilobytes can be made to unpack to ends here."""
 
@@ -57,6 +57,15 @@ class _Cost(BaseModel):
     total_parameters: Count
     peak_memory: Count | None
     saved_bytes: Count | None
+
+
+class _Sizes(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    train: Count
+    validation: Count
+    test: Count
+    genes: Count
 
 
 class _Finding(BaseModel):
@@ -83,8 +92,8 @@ class _Line(BaseModel):
     repeat: Count
     fingerprint: str
     test_fingerprint: str
-    sizes: dict[str, Count]
-    classes: list[str]
+    sizes: _Sizes
+    classes: Annotated[list[str], Field(min_length=1)]
     metrics: dict[str, FiniteFloat | None]
     cost: _Cost
     history: list[dict[str, FiniteFloat]]
@@ -159,7 +168,11 @@ def read(folder: Path) -> Comparison:
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     contents = []
-    for i, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name}: is no text ({error})") from error
+    for i, line in enumerate(lines, start=1):
         try:
             content = strict_json(line)
             _Line.model_validate(content)

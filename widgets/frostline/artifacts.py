@@ -464,6 +464,7 @@ def _check_content(folder: Path, manifest: Manifest, present: set[str], result: 
         audit = clusters.problems if of_clusters else audits.problems
         result.numbers, wrong = audit(folder, manifest, draws=draws)
     except Exception as error:  # whatever a damaged file makes a library raise: it is damaged
-        wrong = [f"{folder.name}: its files cannot be held against each other ({type(error).__name__}: {error})"]
+        source = clusters.CELLS if of_clusters else archive.RECORDS
+        wrong = [f"{source}: the other files cannot be held to it ({type(error).__name__}: {error})"]
     result.problems += wrong
     result.remarks += [other] if other else []

@@ -266,7 +266,7 @@ def _run_manifest(
         "profile": execution.parameters["PROFILE"],
         "parameters": execution.parameters,
         "dataset": manifest["dataset"]["name"],
-        "checkpoint": manifest["checkpoint"]["name"],
+        "checkpoint": ", ".join(manifest["checkpoints"]) or "none",
         "seed": manifest["seed"],
         "started": execution.started.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),

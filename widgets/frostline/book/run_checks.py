@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from frostline.book.inputs import changed_inputs, sha256
+from frostline.book.page_checks import WIDGET_STATE, check_code, check_tables, read_notebook
+from frostline.manifests import is_system_file
+from frostline.runs import run_of
 
 REQUIRED: dict[str, type | tuple[type, ...]] = {
     "tutorial": str,
@@ -38,7 +41,6 @@ REQUIRED: dict[str, type | tuple[type, ...]] = {
 }
 """Keys that every run manifest has, with the type of their values."""
 
-WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 CORE_WIDGETS = ("@jupyter-widgets/base", "@jupyter-widgets/controls", "@jupyter-widgets/output")
 """Widget modules that the vendored manager holds; it would fetch any other from another host."""
 
@@ -84,6 +86,7 @@ def find_problems(published: Path, name: str, root: Path) -> list[str]:
     problems += unreadable
     if not unreadable:
         problems += [f"{notebook_file.name}: {p}" for p in check_notebook(notebook)]
+        problems += [f"{notebook_file.name}: {p}" for p in check_page(manifest, notebook, published / name, root)]
         problems += [f"{manifest_file.name}: {p}" for p in check_parameters(manifest, notebook)]
     problems += check_artifacts(manifest, published / name)
     problems += [f"{manifest_file.name}: {p}" for p in check_agreement(manifest, published / name)]
@@ -142,6 +145,18 @@ def seal(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def check_page(manifest: dict[str, Any], notebook: dict[str, Any], folder: Path, root: Path) -> Iterator[str]:
+    """Check that the page's code is that of its source, and its run and its tables are those of its artifacts."""
+    source = root / manifest["source_notebook"]
+    if source.is_file() and sha256(source) == manifest["source_sha256"]:  # otherwise it is stale, which is said
+        yield from check_code(read_notebook(source), notebook)
+    inner, _ = read_json(folder / "manifest.json")
+    printed, run = run_of(notebook), inner.get("run")
+    if printed is not None and run is not None and printed != run:
+        yield f"is of run {printed}, its artifacts are of run {run}"
+    yield from check_tables(notebook, folder)
+
+
 def check_parameters(manifest: dict[str, Any], notebook: dict[str, Any]) -> Iterator[str]:
     """Check that the manifest gives the parameters that papermill gave to the notebook."""
     given = notebook.get("metadata", {}).get("papermill", {}).get("parameters", {})
@@ -153,11 +168,18 @@ def check_parameters(manifest: dict[str, Any], notebook: dict[str, Any]) -> Iter
 def check_agreement(manifest: dict[str, Any], folder: Path) -> Iterator[str]:
     """Check that the manifest says of seed, data set and checkpoint what the artifacts' own manifest says."""
     inner, _ = read_json(folder / "manifest.json")
+    if isinstance(inner.get("checkpoints"), dict):
+        inner["checkpoint"] = ", ".join(inner["checkpoints"]) or "none"
     for key in ("seed", "dataset", "checkpoint"):
         value = inner.get(key)
         value = value.get("name") if isinstance(value, dict) else value
         if value is not None and value != manifest[key]:
             yield f"says {key} {manifest[key]!r}, the artifacts are of {value!r}"
+    said = inner.get("parameters")
+    for name in ("PROFILE", "LABEL_KEY", "GROUP_KEY", "SPLIT"):
+        given, value = manifest["parameters"].get(name), said.get(name.lower()) if isinstance(said, dict) else None
+        if given and value is not None and value != given:
+            yield f"says {name}={given!r}, the artifacts are of {value!r}"
 
 
 def check_time(text: str) -> Iterator[str]:
@@ -223,7 +245,9 @@ def title_cell(cells: list[dict[str, Any]]) -> int | None:
 
 def check_artifacts(manifest: dict[str, Any], folder: Path) -> Iterator[str]:
     """Check that the folder holds exactly the files of the run, unaltered."""
-    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if not p.is_dir()}
+    system = {p for p in folder.rglob("*") if is_system_file(p)}
+    files = [p for p in folder.rglob("*") if not p.is_dir() and not system & {p, *p.parents}]
+    found = {p.relative_to(folder).as_posix(): p for p in files}
     listed = manifest["artifacts"]
     for file in sorted(found.keys() | listed.keys()):
         if file not in found:
