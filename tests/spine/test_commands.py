@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,6 +62,10 @@ IN_A_LAB = {"frostline publish", "frostline publish NAME", "frostline book", "fr
 """Run in the folder that `frostline init our-studies` makes."""
 
 
+ONE_AT_A_TIME = threading.Lock()
+"""Two tutorials that are published at once share this process's output."""
+
+
 class InThisProcess(Engine):
     """Executes a notebook's cells one after the other, without a kernel."""
 
@@ -71,7 +76,7 @@ class InThisProcess(Engine):
             nb_man.cell_start(cell, index)
             if cell.cell_type == "code":
                 said = io.StringIO()
-                with contextlib.redirect_stdout(said):
+                with ONE_AT_A_TIME, contextlib.redirect_stdout(said):
                     exec(compile(cell.source, f"cell {index}", "exec"), names)
                 cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=said.getvalue())]
                 cell.execution_count = index + 1
