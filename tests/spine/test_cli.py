@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 import frostline
-from frostline import artifacts, cli
+from frostline import artifacts, cli, notebooks, tutorials
 from frostline.checkpoints import CHECKPOINTS
 
 PARAMETERS = 'PROFILE: str = "quickstart"\nSEED: int = 42\nOUTPUT_DIR: str = "artifacts/tiny"'
@@ -286,6 +286,76 @@ def test_book_without_a_tutorial_says_what_to_do(call, project):
     Path("book").mkdir()
     Path("book/_toc.yml").write_text("root: index\nchapters:\n  - file: published/cell_type_annotation\n")
     assert "run: frostline publish cell_type_annotation" in one_line(call("book"))
+
+
+# ---- what there is
+
+
+def test_tutorials_are_listed_and_a_notebook_of_the_folder_goes_first(call, project, write_notebook, tmp_path):
+    write_notebook(Path("notebooks/own.ipynb"), PARAMETERS)
+    said = call("tutorials")
+    assert said.code == 0
+    assert "cell_type_annotation  [notebooks/cell_type_annotation.ipynb]\n" in said.out
+    assert "embeddings_for_scanpy  [comes with frostline]\n    Embeddings for scanpy: clusters" in said.out
+    assert "own  [notebooks/own.ipynb]\n    A small tutorial\n    parameters: PROFILE, SEED, OUTPUT_DIR\n" in said.out
+
+
+def test_data_sets_are_listed(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = call("datasets")
+    assert said.code == 0
+    assert "pbmc68k-reduced  [here]\n    700 blood cells x 765 genes" in said.out
+    assert "labels in cell_type, groups in donor" in said.out
+
+
+def test_packaged_tutorial_is_not_published_without_a_book_and_it_is_said_what_to_do(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "make one with `frostline init our-studies`" in one_line(call("publish", "embeddings_for_scanpy"))
+    assert call("init", "lab").code == 0
+    monkeypatch.chdir(tmp_path / "lab")
+    said = one_line(call("publish", "embeddings_for_scanpy"))
+    copy = re.search(r"\(mkdir -p notebooks && (cp '.*' notebooks/)\)", said)[1]
+    subprocess.run(copy, shell=True, check=True)
+    line = re.search(r"`(- file: .*?)`", said)[1]
+    toc = Path("book/_toc.yml")
+    toc.write_text(toc.read_text() + f"      {line}\n")
+    assert tutorials.unfit(notebooks.find_notebook("embeddings_for_scanpy")) is None
+    tutorials.refuse_undeclared([Path("notebooks/embeddings_for_scanpy.ipynb")])
+
+
+def test_profile_and_values_are_refused_with_the_notebooks_own_parameters(call, project, no_kernel):
+    said = one_line(call("run", "embeddings_for_scanpy", "--profile", "fast"))
+    assert said.endswith("The parameters are: PROFILE, DATASET, LABEL_KEY, LAYER, CHECKPOINT, SEED, OUTPUT_DIR")
+    assert "known: full, quickstart" in said
+
+
+@pytest.mark.parametrize("text", ["pca_logistic,nobody", '["pca_logistic","nobody"]', "['pca_logistic', 'nobody']"])
+def test_list_is_read_in_every_notation(call, project, no_kernel, text):
+    assert "unknown strategy 'nobody'" in one_line(call("run", "cell_type_annotation", "-p", f"STRATEGIES={text}"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["embed", "few.h5ad", "-o", "x.npy", "--seed", "-1"],
+        ["embed", "few.h5ad", "-o", "x.npy", "--seed", str(2**32)],
+        ["embed", "few.h5ad", "-o", "x.npy", "--max-length", "1"],
+        ["pretrain", "few.h5ad", "-o", "own", "--seed", "-1"],
+        ["publish", "--jobs", "3"],
+    ],
+)
+def test_option_out_of_bounds_is_refused_with_them(call, arguments):
+    said = call(*arguments)
+    assert said.code == 2
+    assert re.search(r"should be (greater|less) than or equal to", " ".join(said.err.replace("│", " ").split()))
+
+
+def test_shell_completes_commands_and_names_of_tutorials(project, monkeypatch):
+    monkeypatch.setenv("_FROSTLINE_COMPLETE", "complete_bash")
+    for words, expected in (("frostline tuto", "tutorials"), ("frostline run emb", "embeddings_for_scanpy")):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+        assert frostline_program(cwd=project).stdout.split() == [expected]
 
 
 # ---- embed

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import frostline
+from frostline.book.inputs import code_sha256, tree_sha256
 
 MEGABYTE = 1_000_000
 
@@ -49,8 +50,38 @@ def test_wheel_holds_what_a_folder_of_a_lab_is_made_of(names, root):
 def test_wheel_holds_nothing_but_the_package(names):
     assert {name.split("/")[0] for name in names} == {"frostline", f"frostline-{frostline.__version__}.dist-info"}
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
-    notebooks = [name for name in names if name.endswith(".ipynb")]
-    assert [Path(name).parent.as_posix() for name in notebooks] == ["frostline/book/template/notebooks"]
+    notebooks = {Path(name).parent.as_posix() for name in names if name.endswith(".ipynb")}
+    assert notebooks == {"frostline/book/template/notebooks", "frostline/data/tutorials"}
+
+
+def test_wheel_holds_the_tutorials_as_they_are_in_the_repository(wheel, root):
+    with zipfile.ZipFile(wheel) as archive:
+        folder = "frostline/data/tutorials/"
+        held = {name.removeprefix(folder): archive.read(name) for name in archive.namelist() if folder in name}
+    assert held == {path.name: path.read_bytes() for path in (root / "notebooks").glob("*.ipynb")}
+
+
+def test_tutorial_runs_by_name_in_any_folder(wheel_folder, small_checkpoint, quick_umap_in_kernels, tmp_path):
+    """From the wheel alone, with cells of one's own; the installed files stay as they are, also for the page's sake."""
+    paths = [str(wheel_folder), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+    def call(code: str, *arguments: str) -> str:
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    before = tree_sha256(wheel_folder / "frostline")
+    program = "from frostline.cli import main; main()"
+    assert "do_i_need_fine_tuning  [comes with frostline]" in call(program, "tutorials")
+    given = ["-p", "DATASET=pancreas", "-p", f"CHECKPOINT={small_checkpoint}", "-p", 'STRATEGIES=["pca_logistic"]']
+    said = call(program, "run", "cell_type_annotation", *given, "-p", "OUTPUT_DIR=mine")
+    assert "check      passed" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "mine.ipynb"]
+    assert tree_sha256(wheel_folder / "frostline") == before
+    code = "from frostline.book.inputs import code_sha256; print(code_sha256())"
+    assert call(code).strip() == code_sha256()
 
 
 def test_wheel_is_small(wheel):

@@ -13,7 +13,7 @@ from frostline import __version__
 from frostline.bounds import SEED, TOKENS
 from frostline.errors import Cancelled, FrostlineError
 from frostline.escaping import for_terminal
-from frostline.interrupts import Ended, clear_up_on_signals
+from frostline.interrupts import Ended, clearing_up
 from frostline.terminal import progress, result_lines
 
 if TYPE_CHECKING:
@@ -44,12 +44,12 @@ Parameters = Annotated[
 
 def main() -> None:
     """Run the command line; what the input is to blame for is told without a traceback."""
-    clear_up_on_signals()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # what a terminal of few characters cannot show
     try:
-        app()
+        with clearing_up():
+            app()
     except FrostlineError as error:
         print(f"error: {for_terminal(error)}", file=sys.stderr)
         sys.exit(1)

@@ -1,0 +1,197 @@
+"""Every command that a page, a notebook or a template prints runs as it is printed there, on a few cells.
+
+A command that is collected and is neither run nor listed with a reason fails. Notebooks are executed in this process:
+kernels are tested by `test_executions` and `test_notebooks`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import anndata
+import click.testing
+import nbformat
+import numpy as np
+import papermill.cli
+import pytest
+from papermill.engines import Engine, papermill_engines
+from printed_commands import collected
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from frostline import cli, kernels, pretraining, profiles, publishing
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = collected(ROOT)
+FILLED_IN = {
+    "frostline check FOLDER": {"FOLDER": "artifacts/scgpt_cell_type_annotation"},
+    "frostline init FOLDER": {"FOLDER": "another-folder"},
+    "frostline publish NAME": {"NAME": "first_comparison"},
+    "frostline pretrain CORPUS.h5ad -o FOLDER --seed 0": {"CORPUS.h5ad": "corpus.h5ad", "FOLDER": "own1"},
+    "frostline pretrain CORPUS.h5ad... -o FOLDER --seed 0": {"CORPUS.h5ad...": "corpus.h5ad", "FOLDER": "own2"},
+    "frostline run cell_type_annotation -p CHECKPOINT=whole-human": {"whole-human": "small"},
+}
+"""What stands for something of the reader's, and what it is here."""
+NOT_HERE = {
+    "cd our-studies": "a step of the shell; what follows runs in that folder",
+    "frostline checkpoints download whole-human": "fetches 200 MB; test_downloads has a server of its own",
+    "jupyter-book build book --config _config.yml --path-output build/site -W -n --keep-going --all": "tests/book",
+    "make browser": "installs a browser",
+    "make clean": "removes the environment that the tests run in",
+    "make lab": "opens a browser; test_lab drives a JupyterLab",
+    "make lint": "a job of its own",
+    "make mini-report": "computes for hours, on data that is not shipped",
+    "make test": "runs these tests",
+    "pip install -c constraints.txt -e .": "fetches packages",
+    'pip install -c constraints.txt ".[book]"': "fetches packages",
+    "python3.11 -m venv .venv": "makes an environment",
+    "python3.11 -m venv .venv && source .venv/bin/activate": "makes an environment",
+    "source .venv/bin/activate": "a step of the shell",
+}
+MADE_OF_OTHERS = {"make quickstart", "make publish", "make book", "make release"}
+"""Targets whose recipes are among the commands."""
+IN_A_LAB = {"frostline publish", "frostline publish NAME", "frostline book", "frostline book --release"}
+"""Run in the folder that `frostline init our-studies` makes."""
+
+
+ONE_AT_A_TIME = threading.Lock()
+"""Two tutorials that are published at once share this process's output."""
+
+
+class InThisProcess(Engine):
+    """Executes a notebook's cells one after the other, without a kernel."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, kernel_name, **_):
+        names: dict[str, object] = {"__name__": "__main__"}
+        for index, cell in enumerate(nb_man.nb.cells):
+            nb_man.cell_start(cell, index)
+            if cell.cell_type == "code":
+                said = io.StringIO()
+                with ONE_AT_A_TIME, contextlib.redirect_stdout(said):
+                    exec(compile(cell.source, f"cell {index}", "exec"), names)
+                cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=said.getvalue())]
+                cell.execution_count = index + 1
+            nb_man.cell_complete(cell, index)
+        nb_man.nb.metadata["language_info"] = {"name": "python"}
+
+
+@pytest.fixture(scope="module")
+def quick():
+    """Few cells, short training, two coordinates for a UMAP, no book built."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in profiles.PROFILES:
+            small = profiles.Profile(name, 60, 60, 32, 2, 1, 1e-3, 1e-3, 1, tuning_genes=20)
+            patch.setitem(profiles.PROFILES, name, small)
+        patch.setattr("frostline.evaluation.umap_of", lambda embedding, *, seed: np.array(embedding[:, :2]))
+        for name in (None, kernels.ENGINE):
+            patch.setitem(papermill_engines._engines, name, InThisProcess)
+        built = subprocess.CompletedProcess([], 0, "", "")
+        patch.setattr(publishing, "subprocess", SimpleNamespace(run=lambda *_, **__: built))
+        long = pretraining.pretrain
+        patch.setattr(pretraining, "pretrain", lambda *given, **options: long(*given, **{**options, "steps": 2}))
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, quick, counts_file, small_checkpoint) -> Path:
+    """A clone's notebooks and table of contents, cells of the reader's in mine.h5ad, and a first run."""
+    folder = tmp_path_factory.mktemp("clone")
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+    (folder / "book").mkdir()
+    shutil.copy(ROOT / "book" / "_toc.yml", folder / "book")
+    shutil.copytree(small_checkpoint, folder / "small")
+    shutil.copy(counts_file, folder / "corpus.h5ad")
+    cells = anndata.read_h5ad(counts_file)
+    common = cells.obs["kind"].isin(cells.obs["kind"].value_counts().index[:2])
+    mine = cells[common][:80].copy()
+    mine.obs = mine.obs.rename(columns={"kind": "cell_type"})
+    mine.obs["donor"] = [f"donor {i % 4}" for i in range(mine.n_obs)]
+    mine.write_h5ad(folder / "mine.h5ad")
+    quick.chdir(folder)
+    run("frostline init our-studies")
+    run("frostline run cell_type_annotation -p STRATEGIES=pca_logistic")
+    return folder
+
+
+def run(command: str) -> str:
+    """Run a command in this process, and return what it prints."""
+    program, *arguments = shlex.split(command)
+    if program == "papermill":
+        done = click.testing.CliRunner().invoke(papermill.cli.papermill, arguments)
+    else:
+        assert program == "frostline"
+        done = CliRunner().invoke(cli.app, arguments)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def kind_of(command: str) -> str:
+    """How a command is dealt with; empty when nobody has thought of it."""
+    if command in NOT_HERE:
+        return "not here"
+    if command in MADE_OF_OTHERS:
+        return "make"
+    if command.split()[0] in ("frostline", "papermill"):
+        return "name" if len(command.split()) == 2 and command not in IN_A_LAB else "run"
+    return ""
+
+
+def test_every_command_is_run_or_listed_with_a_reason():
+    assert [command for command in COMMANDS if not kind_of(command)] == []
+    assert len(COMMANDS) > 30
+
+
+def test_lists_name_no_command_that_is_printed_nowhere():
+    listed = {*NOT_HERE, *FILLED_IN, *MADE_OF_OTHERS, *IN_A_LAB}
+    assert listed - set(COMMANDS) == set()
+
+
+@pytest.mark.parametrize("command", sorted(command for command in COMMANDS if kind_of(command) == "run"))
+def test_command_runs_as_it_is_printed(command, project, monkeypatch):
+    monkeypatch.chdir(project / "our-studies" if command in IN_A_LAB else project)
+    if command.startswith("frostline book"):
+        run("frostline publish")
+    filled = command
+    for placeholder, real in FILLED_IN.get(command, {}).items():
+        filled = filled.replace(placeholder, real)
+    if filled == "frostline init our-studies":
+        monkeypatch.chdir(shutil.copytree(project / "book", project / "elsewhere"))
+    said = run(filled)
+    if " run " in filled:
+        assert "check      passed" in said
+
+
+@pytest.mark.parametrize("command", sorted(command for command in COMMANDS if kind_of(command) == "name"))
+def test_named_command_exists(command):
+    assert "Usage: " in run(f"{command} --help")
+
+
+@pytest.mark.parametrize("command", sorted(MADE_OF_OTHERS))
+def test_target_runs_commands_that_are_tested(command):
+    done = subprocess.run(["make", "-n", command.split()[1]], cwd=ROOT, capture_output=True, text=True, check=True)
+    recipes = re.findall(r"^\S*bin/(frostline .*)$", done.stdout, re.MULTILINE)
+    assert recipes
+    assert [recipe for recipe in recipes if kind_of(recipe) != "run"] == []
+
+
+def test_commands_that_help_names_exist():
+    """`--help` of every command, where it points to another one."""
+    helps = [run("frostline --help")] + [run(f"frostline {name} --help") for name in typer_commands()]
+    named = {name for text in helps for name in re.findall(r"\(frostline ([a-z]+)", " ".join(text.split()))}
+    assert {"tutorials"} <= named
+    assert named - set(typer_commands()) == set()
+
+
+def typer_commands() -> list[str]:
+    return sorted(get_command(cli.app).commands)
