@@ -206,9 +206,12 @@ class RunSettings(BaseModel):
             "seed": first.seed,
             "repeats": len({record.repeat for record in records}),
         }
+        if first.profile != self.profile:
+            meant["repeats"] = self.repeats  # a profile brings a number of repeats
         changed = {key: value for key, value in changed.items() if meant[key] != value}
         if any(meant[key] != value for key, value in data.items()):
-            changed |= data  # each says what the others mean: a registered data set brings columns of its own
+            # what is not named follows from what is: a registered data set brings columns, and these the kind of split
+            changed |= {**data, "split": first.split_kind}
         strategies = list(dict.fromkeys(record.strategy for record in records))
         if set(strategies) != set(self.strategies):
             changed["strategies"] = strategies
