@@ -142,7 +142,7 @@ class TestWhatIsWritten:
     def test_the_manifest_tells_where_everything_came_from(self, saved, pbmc, settings_for, small_checkpoint):
         manifest = json.loads((saved / "manifest.json").read_text())
         assert manifest["tutorial"] == TUTORIAL
-        assert manifest["parameters"] == settings_for(saved).model_dump()
+        assert manifest["parameters"] == settings_for(saved, repeats=2).model_dump()  # as many as were run
         assert manifest["seed"] == 42
         assert manifest["dataset"]["sha256"] == pbmc.fingerprint()
         assert manifest["checkpoint"]["weights_sha256"] == sha256(small_checkpoint / "model.safetensors")

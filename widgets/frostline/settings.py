@@ -194,7 +194,7 @@ class RunSettings(BaseModel):
             "layer": "",
             "test_dataset": "",
             "test_layer": "",
-            "label_key": first.label_key,
+            "label_key": dataset.label_key,
             "test_label_key": "",
             "group_key": dataset.group_key or "",
             **dataset.given,
