@@ -238,6 +238,10 @@ class TestWhatWasRun:
         ran = meant.as_run([self.record(make_record, pbmc)], pbmc)
         assert (ran.dataset, ran.label_key, ran.layer) == ("pbmc68k-reduced", "bulk_labels", "raw")
         assert (ran.group_key, ran.split) == ("", "stratified")
+        back = RunSettings(strategies=["head"]).as_run(
+            [make_record(dataset="pancreas", label_key="cell_type", split_kind="stratified")], meant.load()
+        )
+        assert (back.dataset, back.group_key, back.split) == ("pancreas", "donor", "stratified")
         path = tmp_path / "mine.h5ad"
         pbmc.adata.raw.to_adata().write_h5ad(path)
         mine = load_dataset(path, "louvain")

@@ -157,6 +157,28 @@ def test_source_holds_no_output(source):
     assert "widgets" not in source.metadata
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"notebooks/{NAME}.ipynb",
+        "notebooks/do_i_need_fine_tuning.ipynb",
+        "widgets/frostline/book/template/notebooks/first_comparison.ipynb",
+    ],
+)
+def test_cells_below_a_panel_use_nothing_that_was_bound_before_its_last_run(root, path):
+    cells = [cell.source for cell in nbformat.read(root / path, 4).cells if cell.cell_type == "code"]
+    (panel,) = [i for i, source in enumerate(cells) if "AnnotationPanel(" in source]
+    assert len(cells) > panel + 3
+    for source in cells[panel + 1 :]:
+        names = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)]
+        bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+        used = {node.id for node in names if isinstance(node.ctx, ast.Load)} - bound
+        assert used & {"dataset", "cut", "splits", "records", "comparison", "ran", "checkpoint"} == set()
+        asked = set(re.findall(r"settings\.(\w+)", source))
+        assert asked <= {"budgets", "withhold", "output_dir"}  # which studies, and where the files go
+        assert "panel.latest()" in source
+
+
 # ---- executed with changed parameters
 
 

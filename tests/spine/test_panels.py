@@ -998,6 +998,7 @@ def test_a_setting_that_cannot_be_split_is_told_before_the_run(make_panel):
     alert = html_of(panel.runner).partition('role="alert"')[2]
     assert "This cannot be run" in alert
     assert "group" in alert
+    assert "In this panel: group_key is the list Groups; kind is the list Split." in alert
     assert button(panel, "Run").disabled
     assert "group" in button(panel, "Run").tooltip
     assert said(panel).startswith("This cannot be run: ")

@@ -225,7 +225,7 @@ class RunSettings(BaseModel):
             "dataset": dataset.name,
             **dict.fromkeys(("layer", "values", "gene_column"), ""),
             **dict.fromkeys(("test_dataset", "test_layer", "test_values", "test_gene_column"), ""),
-            "label_key": first.label_key,
+            "label_key": dataset.label_key,
             "test_label_key": "",
             "group_key": dataset.group_key or "",
             **dataset.given,
@@ -237,9 +237,12 @@ class RunSettings(BaseModel):
             "seed": first.seed,
             "repeats": len({record.repeat for record in records}),
         }
+        if first.profile != self.profile:
+            meant["repeats"] = self.repeats  # a profile brings a number of repeats
         changed = {key: value for key, value in changed.items() if meant[key] != value}
         if any(meant[key] != value for key, value in data.items()):
-            changed |= data  # each says what the others mean: a registered data set brings columns of its own
+            # what is not named follows from what is: a registered data set brings columns, and these the kind of split
+            changed |= {**data, "split": first.split_kind}
         strategies = list(dict.fromkeys(record.strategy for record in records))
         if set(strategies) != set(self.strategies):
             changed["strategies"] = strategies
