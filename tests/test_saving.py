@@ -82,7 +82,7 @@ class TestTried:
     def test_what_cannot_is_refused_as_writing_would_and_the_remedy_works(self, tmp_path, harm):
         adata = cells()
         harm(adata)
-        with pytest.raises(Exception, match="reserved|convert|registered|[Cc]olumn|key"):
+        with pytest.raises(Exception, match=r"reserved|convert|registered|[Cc]olumn|key"):
             adata.copy().write_h5ad(tmp_path / "direct.h5ad")
         (tmp_path / "direct.h5ad").unlink(missing_ok=True)
         with pytest.raises(DatasetError, match=r"refuses to write it: .*alone: -o \S*out\.npy$") as error:

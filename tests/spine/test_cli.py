@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import anndata
+import h5py
 import nbformat
 import numpy as np
 import pandas as pd
