@@ -444,7 +444,7 @@ def test_files_that_cannot_be_used_are_refused_by_name(tmp_path, how, message):
 
 @pytest.mark.parametrize(
     ("paths", "message"),
-    [([], "corpus is empty"), (["nowhere.h5ad"], r"nowhere\.h5ad does not exist"), (["."], "does not exist")],
+    [([], "corpus is empty"), (["nowhere.h5ad"], r"nowhere\.h5ad does not exist"), (["."], "is a folder")],
 )
 def test_a_missing_corpus_is_refused(tmp_path, paths, message):
     with pytest.raises(DatasetError, match=message):

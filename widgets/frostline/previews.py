@@ -109,8 +109,8 @@ def path_problem(text: str) -> str:
 
     Examples
     --------
-    >>> path_problem("cells.csv")
-    "cells.csv is no .h5ad file; write one with import scanpy as sc; sc.read_csv('cells.csv').write_h5ad('cells.h5ad')"
+    >>> path_problem("cells.npz")
+    "cells.npz is no .h5ad file; write one with adata.write_h5ad('cells.h5ad')"
     """
     return problem(text) if text.strip() else "type the path of an .h5ad file"
 
