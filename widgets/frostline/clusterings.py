@@ -133,9 +133,10 @@ def _given_back(dataset: Dataset) -> Iterator[Finding]:
     for name in dataset.sets or (dataset.name,):
         rows, partitions = _leiden_of(dataset, name)
         labels = dataset.labels[rows]
-        if not partitions or len(np.unique(labels)) < 2:
+        if len(np.unique(labels)) < 2:
             continue
-        share, n = max((homogeneity(labels, found), len(np.unique(found))) for found in partitions)
+        measured = [(homogeneity(labels, found), len(np.unique(found))) for found in partitions]
+        share, n = max(measured, default=(0.0, 0))
         if share >= GIVEN_BACK:
             yield Finding(
                 "labels-from-clusters",
@@ -195,7 +196,8 @@ def leiden(matrix: Any) -> list[NDArray[np.int64]]:
                 parts = graph.community_leiden(
                     objective_function="modularity", weights=weights, resolution=resolution, n_iterations=2
                 )
-                found.append(np.asarray(parts.membership, dtype=np.int64))
+                if len(parts) <= matrix.shape[0] / _CELLS_A_CLUSTER:
+                    found.append(np.asarray(parts.membership, dtype=np.int64))
     finally:
         igraph.set_random_number_generator(random)
     return found
