@@ -25,7 +25,7 @@ GIVEN_BACK = 0.9
 """Homogeneity of the labels given Leiden on the same matrix from which that is noted. Labels made of Leiden clusters of
 another run (scaled or not, resolutions 0.3 to 1) reach 0.93 to 0.99 on pbmc68k-reduced, 0.84 to 0.95 on pancreas, 0.90
 to 0.98 on Kang, 0.79 to 0.93 on pbmc3k. Labels that were made otherwise: bulk_labels of pbmc68k-reduced 0.71, its
-louvain 0.87, cell types of Kang 0.82 and of pbmc3k 0.84, but those of pancreas 0.95: distinct types are given back
+louvain 0.87, cell types of Kang 0.82 and of pbmc3k 0.83, but those of pancreas 0.95: distinct types are given back
 however they were found. So it is a note of what was measured, and no proof of where the labels come from."""
 MIN_CELLS = 50
 """Fewer cells are not clustered."""
