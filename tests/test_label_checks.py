@@ -162,6 +162,11 @@ class TestGroups:
         assert found(load_dataset(adata, "donor"))["labels-are-groups"].severity == "error"
         assert found(load_dataset(adata, "donor", group_key="donor"))["labels-are-groups"].severity == "error"
 
+    def test_cell_types_in_a_column_that_names_people(self):
+        adata = cells()
+        adata.obs["subject_cell_type"] = adata.obs["kind"]
+        assert found(load_dataset(adata, "subject_cell_type")) == {}
+
     @pytest.mark.parametrize(("size", "severity"), [(1, "error"), (2, "error"), (3, "warning"), (6, "")])
     def test_nearly_as_many_groups_as_cells(self, size, severity):
         findings = found_in(cells(library=[f"l{i // size}" for i in range(120)]), group_key="library")

@@ -429,9 +429,32 @@ def test_genes_that_no_vocabulary_knows_are_refused_before_training(counts_file,
     panel = AnnotationPanel(
         frostline.load_dataset(adata, "kind"), strategies=strategies, checkpoint=str(small_checkpoint)
     )
-    with pytest.raises(FrostlineError, match="look like Ensembl ids"):
+    with pytest.raises(FrostlineError, match="look like human Ensembl ids"):
         panel.run(wait=True)
     assert panel.records == ()
+
+
+@pytest.mark.parametrize(
+    ("strategies", "checkpoint", "said"),
+    [
+        (["majority", "pca_knn"], "whole-human", "none of these strategies starts from a checkpoint"),
+        (["pca_knn", "frozen_probe"], "mini", "0 of 765 genes are in the vocabulary\n"),
+    ],
+)
+def test_cells_above_the_panel_need_no_known_gene_and_no_checkpoint_that_nobody_uses(
+    source, counts_file, monkeypatch, tmp_path, capsys, strategies, checkpoint, said
+):
+    monkeypatch.chdir(tmp_path)
+    adata = anndata.read_h5ad(counts_file)
+    adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+    adata.write_h5ad("ids.h5ad")
+    code = [cell.source for cell in source.cells if cell.cell_type == "code"]
+    names = {}
+    exec(code[0], names)
+    names |= {"DATASET": "ids.h5ad", "LABEL_KEY": "kind", "STRATEGIES": strategies, "CHECKPOINT": checkpoint}
+    for cell in code[1 : next(i for i, text in enumerate(code) if "AnnotationPanel(" in text)]:
+        exec(cell, names)
+    assert said in capsys.readouterr().out
 
 
 def test_cell_without_a_known_gene_is_refused_before_training(counts_file, small_checkpoint):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ NEARLY_THE_SAME = 0.95
 """Adjusted Rand index of labels and groups from which they count as the same."""
 MOST_NAMES = 2_000
 """Groups whose spelling is looked at; where there are more, that is the finding."""
+
+_OF_TYPES = re.compile(r"type|label|annot|class|cluster", re.IGNORECASE)  # as in the cell types of a subject
 
 
 @dataclass(frozen=True)
@@ -151,10 +154,12 @@ def _labels_are_groups(case: Case) -> Iterator[Finding]:
     dataset = case.dataset
     people = group_columns(dataset.adata, PEOPLE_WORDS)
     columns = dict.fromkeys([dataset.group_key, *people] if dataset.group_key else people)
-    if dataset.label_key in columns:
+    if dataset.label_key in columns and not _OF_TYPES.search(dataset.label_key):
         yield _confounded(f"The label column {dataset.label_key!r} holds groups, not cell types", "error")
         return
     for column in columns:
+        if column == dataset.label_key:
+            continue
         groups = columns_of(dataset.adata.obs)[column]
         known = groups.notna().to_numpy()
         found = _confusion(dataset.labels[known], groups[known].astype(str).to_numpy(dtype=str))
