@@ -221,7 +221,7 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-GENES = Whole(2, 100_000, "genes")
+GENES = Whole(2, 1_000_000, "genes")
 CELLS = Whole(1, 1_000_000_000, "cells")
 BATCH = Whole(1, 65_536, "cells")
 EPOCHS = Whole(1, 10_000, "epochs")
