@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from hostile import BROKEN, NAME
 
 INTRODUCTION = "# Four ways to name a cell\n\nA widget, a table and a figure.\n\n## Outline\n\nThree steps."
-HEADING = '## What `<img src=x onerror="window.pwned=1">` is called'
+HEADING = "## `<img src=x onerror=pwned=1>`"
 PARAMETERS = 'PROFILE: str = "quickstart"  # profile\nSEED: int = 42  # seed'
 WIDGET = """
 import ipywidgets
