@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from PIL import Image
 
@@ -14,6 +17,7 @@ from frostline import calibration, figures
 from frostline.comparison import compare
 from frostline.errors import FrostlineError
 from frostline.escaping import for_figure
+from frostline.lettering import MOST_INCHES
 
 UNVALIDATED = {"validation_cells": (), "validation_labels": (), "validation_probabilities": None}
 
@@ -95,6 +99,47 @@ class TestNames:
         figure = draw(compare([make_record(classes=(name, "B", "T"), labels=labels)]), "head")
         assert len(figures.png(figure)) > 1_000
         assert any(for_figure(name) in text for text in texts(figure))
+
+    @given(names=st.lists(st.text(max_size=9) | st.text("$\\{}_^\n", max_size=9), min_size=2, max_size=4, unique=True))
+    @settings(max_examples=5)
+    def test_every_figure_can_be_drawn_whatever_the_classes_are_called(self, make_record, names):
+        studied = named_after(make_record, names)
+        for draw in (
+            figures.unknown_cells_figure,
+            lambda c: figures.confusion_figure(c, "head"),
+            lambda c: figures.umaps_figure(c, ["head", "head"], "prediction"),
+        ):
+            figure = draw(studied)
+            figure.set_dpi(40)
+            assert len(figures.png(figure)) > 500
+
+    def test_many_and_long_names_neither_fail_nor_make_a_huge_figure(self, make_record):
+        names = [f"{i} {'a very long name of a class ' * 20}{i}" for i in range(80)]
+        studied = named_after(make_record, names)
+        shown = texts(figures.umap_figure(studied, "head"))
+        assert any(re.fullmatch("and \\d+ more", text) for text in shown)
+        assert any(text.startswith("wrongly predicted") for text in shown)
+        drawn = figures.confusion_figure(studied, "head")
+        labels = [label.get_text() for label in drawn.axes[0].get_yticklabels()]
+        assert len(set(labels)) == len(names)
+        assert max(map(len, labels)) <= 60
+        for figure in (drawn, figures.umap_figure(studied, "head"), figures.unknown_cells_figure(studied)):
+            assert max(figure.get_size_inches()) <= MOST_INCHES + 3
+
+    def test_characters_without_a_glyph_are_shown_by_their_code(self, make_record):
+        shown = texts(figures.confusion_figure(named_after(make_record, ["細胞", "B"]), "head"))
+        assert "\\u7d30\\u80de" in shown
+
+
+def named_after(make_record, names):
+    """A comparison of records whose classes have these names."""
+    n, k = max(40, len(names)), len(names)
+    noise = np.random.default_rng(0).random((n, k))
+    labels = tuple(names[i % k] for i in range(n))
+    chances = {"probabilities": noise / noise.sum(axis=1, keepdims=True), **UNVALIDATED}
+    whole = make_record(n=n, classes=tuple(names), labels=labels, **chances)
+    withheld = [dataclasses.replace(whole, unseen=name, distances=np.arange(float(n))) for name in names]
+    return compare([whole, *withheld])
 
 
 def test_pictures_are_png_of_a_readable_size(comparison):

@@ -7,10 +7,12 @@ from typing import Literal
 
 import pytest
 from chromium import chromium_path, launch
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
 from published_project import NAME, UNRUN
 from site_crawler import served
+from tiny_tutorial import NAME as HOSTILE
 
+PWNED = "window.pwned ?? null"
 TUTORIAL = f"published/{NAME}.html"
 OVERFLOWING = """
 [...document.querySelectorAll(".cell_output, .frostline-status, .frostline-states, .frostline-figure")]
@@ -76,6 +78,10 @@ def pages_of(site: Path) -> list[str]:
     return [page.as_posix() for page in pages if page.parts[0] != "_static"]
 
 
+def words_of(part: Locator) -> str:
+    return " ".join(part.inner_text().split())
+
+
 def visit(watcher: Watcher, address: str, path: str) -> Page:
     """Open a page and hold it to what every page must be: there, quiet, and without a request to another host."""
     page = watcher.open(address + path, wait_until="load")
@@ -129,6 +135,24 @@ def test_tutorial_that_was_never_run_is_a_draft(watcher: Watcher, server: str) -
     assert "Draft. It has not been run yet." in page.locator(".frostline-draft").inner_text()
     row = watcher.open(f"{server}status.html").locator(f'tr[data-tutorial="{UNRUN}"]')
     assert "draft" in row.inner_text()
+
+
+def test_a_hostile_name_is_text_on_every_page(watcher: Watcher, address: str) -> None:
+    """In outputs, in the state of the widgets, in the status box, in the table of all tutorials, in the search."""
+    page = watcher.open(address + TUTORIAL)
+    page.wait_for_selector(".of-a-panel")
+    words = words_of(page.locator("article"))
+    assert words.count(HOSTILE) >= 7
+    options = page.locator("select").first.evaluate("e => [...e.options].map(o => o.text)")
+    assert [" ".join(option.split()) for option in options] == [HOSTILE]
+    assert page.evaluate(PWNED) is None
+    page = watcher.open(address + "status.html")
+    assert words_of(page.locator("article")).count(HOSTILE) == 2
+    assert page.evaluate(PWNED) is None
+    page = watcher.open(address + "search.html?q=src%3Dx+onerror%3Dpwned%3D1")
+    page.get_by_role("link", name="<img src=x").first.wait_for()
+    assert page.evaluate(PWNED) is None
+    assert watcher.errors == []
 
 
 def test_widget_is_drawn_once(watcher: Watcher, address: str) -> None:

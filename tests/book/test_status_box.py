@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
+from markdown_it import MarkdownIt
 from published_project import NAME, SOURCE, executed_notebook, manifest_of, markdown_cell
 from sphinx.errors import ExtensionError
+from tiny_tutorial import BROKEN
 
 from frostline.book import states, status_box, status_page
 from frostline.book.self_hosted import outside_assets
 from frostline.book.states import State
+from frostline.escaping import one_line
 
 
 def passed(root: Path, **changes: object) -> State:
@@ -98,6 +101,18 @@ def test_text_of_the_manifest_is_escaped(root: Path) -> None:
     assert "&lt;b&gt;cells &amp; more&lt;/b&gt;" in status_box.render_box(state)
 
 
+def test_a_failure_of_several_lines_stays_text_on_the_page_of_a_tutorial_without_a_run() -> None:
+    """A blank line would end the HTML in Markdown, and what follows would be read as Markdown."""
+    said = f"ValueError: {BROKEN}\n\n# Big\n\n<img src=x onerror=alert(1)>"
+    state = State("mine", "failed", failure={"said": said, "ended": "2026-11-23T00:30:00+00:00"})
+    page = status_box.render_stub(state, "Mine")
+    kinds = [token.type for token in MarkdownIt("commonmark").parse(page.removeprefix(status_box.STUB))]
+    assert kinds == ["heading_open", "inline", "heading_close", "html_block"]
+    text = BeautifulSoup(page, "html.parser")
+    assert text.find_all(["img", "script", "a", "h1"]) == []
+    assert one_line(said) in text.get_text()
+
+
 def test_box_is_one_block_of_raw_html(root: Path) -> None:
     assert "\n\n" not in status_box.render_box(passed(root))
 
@@ -111,6 +126,12 @@ def test_box_stands_between_the_title_and_the_text(root: Path) -> None:
     assert box.startswith('<section class="frostline-status"')
     assert text == "Who it is for."
     assert changed["cells"][2] == notebook["cells"][2]
+
+
+def test_an_address_leads_to_the_file_whatever_it_is_called(tmp_path: Path) -> None:
+    (tag,) = BeautifulSoup(status_box.link('a "b" #1?.png', "<x>"), "html.parser").find_all("a")
+    assert (tag["href"], tag.get_text()) == ("a%20%22b%22%20%231%3F.png", "<x>")
+    assert status_box.source_title(tmp_path / "my_*notebook*.ipynb") == "my\\_\\*notebook\\*"
 
 
 def test_a_fit_project_may_be_built(root: Path) -> None:

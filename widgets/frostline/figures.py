@@ -123,12 +123,13 @@ def umaps_figure(comparison: Comparison, strategies: Sequence[str], colour: str 
     figure = Figure(figsize=(inches, 3.9), dpi=DPI, layout="constrained")
     grid = figure.subplots(1, len(strategies), squeeze=False).ravel()
     drawn = None
-    for axes, (name, shown) in zip(grid, named(strategies).items(), strict=True):
+    shown = named(strategies)
+    for axes, name in zip(grid, strategies, strict=True):
         record = comparison.of(name)[0]
         axes.set(xticks=[], yticks=[])
         axes.set_xlabel("UMAP 1", fontsize=8)
         axes.set_ylabel("UMAP 2", fontsize=8)
-        axes.set_title(title(shown, 3.6, 10), loc="left", fontsize=10)
+        axes.set_title(title(shown[name], 3.6, 10), loc="left", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         if record.umap is None:
             axes.text(0.5, 0.5, "NA: no map of these cells", ha="center", transform=axes.transAxes, fontsize=9)
