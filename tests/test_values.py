@@ -161,7 +161,7 @@ class TestAsked:
         logged = each(to_total(counts, 1e4), np.log1p)
         part = counts if other == "counts" else to_total(counts, 1e6)
         words = self.refused(sparse.vstack([part[:60], logged[60:]], format="csr"))
-        assert "some look linear, others log1p" in words
+        assert "some look log1p, others linear" in words
 
     def test_and_those_with_two_totals(self, counts):
         parts = [each(to_total(counts, total), np.log1p) for total in (1e4, 1e6)]
@@ -215,3 +215,19 @@ def test_a_data_set_takes_what_is_said_and_a_run_hands_it_on(tmp_path):
     adata.write_h5ad(tmp_path / "cells.h5ad")
     settings = RunSettings(dataset=str(tmp_path / "cells.h5ad"), label_key="kind", values="log1p")
     assert settings.load().fingerprint() == dataset.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda x: x / x.sum(axis=1, keepdims=True), "fractions, not logged"),
+        (lambda x: np.log2(1 + 1e6 * x / x.sum(axis=1, keepdims=True)), "log2 of 1,000,000 a cell"),
+        (lambda x: np.log1p(1e6 * x / x.sum(axis=1, keepdims=True)), "log-normalised to 1,000,000"),
+        (np.log1p, "log1p of counts"),
+        (lambda x: np.log2(1 + x), "log2 of counts"),
+    ],
+)
+def test_few_genes_whose_smallest_count_is_above_one_are_told_by_their_total_or_as_whole(change, name):
+    x = np.random.default_rng(0).poisson(1.5, (200, 90)) * np.random.default_rng(1).integers(2, 9, (200, 90))
+    found = describe(sparse.csr_matrix(change(x.astype(float)).astype(np.float32)))
+    assert found.name == name

@@ -22,6 +22,7 @@ import psutil
 
 from frostline import artifacts, runs, scratch
 from frostline.book.inputs import WRITTEN, inputs_of, sha256
+from frostline.book.page_checks import WIDGET_STATE
 from frostline.errors import ArtifactError, FrostlineError
 from frostline.escaping import for_file_name, one_line
 from frostline.notebooks import notebook_parameters, read_notebook, typed_parameters
@@ -31,7 +32,6 @@ EXECUTED = Path("artifacts")
 """Where executed notebooks go whose OUTPUT_DIR is the notebook's own."""
 TIMEOUT = 4 * 3_600
 """Seconds that a run may take, unless told otherwise."""
-WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 OTHER_MACHINE = 3_600
 """Seconds after which what a process of another machine has not touched is taken for left behind."""
 

@@ -8,8 +8,7 @@ long as no genes are taken away.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,8 @@ AGREEING = 0.95
 """... in this share of the cells."""
 WHOLE = 0.5
 """Multiples are whole in this share of the cells; in others the smallest count is above 1. By chance: below 0.2."""
+MOST_SHOWN = 2_000
+"""Above this, what the logarithm of a count in single precision is undone to may be no whole number."""
 FEWEST = 5
 """Cells without which nothing is concluded."""
 LARGEST_LOG = 20.0
@@ -141,21 +142,30 @@ def _counts(sample: sparse.csr_matrix) -> Values:
 
 def _found(sample: sparse.csr_matrix) -> Values:
     undone = {name: _undone(sample, each) for name, each in TRANSFORMS.items()}
+    totals = {name: _per_cell(np.add, sample, data) for name, data in undone.items()}
     multiples = _multiples(sample, undone)
-    _refuse_mixture(multiples)
     fitting = _fitting(multiples)
-    totals = {name: _per_cell(np.add, sample, undone[name]) for name in fitting or TRANSFORMS}
-    agreeing = sorted((name for name in totals if _agree(totals[name])), key=lambda name: _spread(totals[name]))
-    if agreeing and (fitting or _is_closest(*(totals[name] for name in agreeing[:2]))):
-        found = agreeing[0]
-    elif fitting:
-        found = fitting[0]
-    elif sample.data.max() > LARGEST_LOG and not agreeing:
-        found = "linear"
-    else:
-        raise DatasetError(_question(sample, totals))
+    found = _of_one_total(totals, fitting) or next((name for name in undone if _are_counts(undone[name])), None)
+    if found is None:
+        _refuse_mixture(multiples)
+        if not fitting and sample.data.max() <= LARGEST_LOG:
+            raise DatasetError(_question(sample, totals))
+        found = fitting[0] if fitting else "linear"
     _refuse_two_totals(totals[found], TRANSFORMS[found])
-    return _named(TRANSFORMS[found], totals[found], undone[found], bool(fitting))
+    return _named(TRANSFORMS[found], totals[found], undone[found], found in fitting)
+
+
+def _of_one_total(totals: dict[str, Floats], fitting: Collection[str]) -> str | None:
+    """Transform under which the cells have one total; None where there is none, or several are as good."""
+    agreeing = sorted((name for name in totals if _agree(totals[name])), key=lambda name: _spread(totals[name]))
+    agreeing = [name for name in agreeing if name in fitting] or agreeing
+    return agreeing[0] if agreeing and _is_closest(*(totals[name] for name in agreeing[:2])) else None
+
+
+def _are_counts(data: Floats) -> bool:
+    """Whether all are whole numbers, as far as single precision can show it, and most of them small enough for that."""
+    small = data[data < MOST_SHOWN]
+    return len(small) > len(data) / 2 and bool(np.allclose(small, np.rint(small), rtol=1e-5, atol=1e-4))
 
 
 def _undone(sample: sparse.csr_matrix, transform: Transform) -> Floats:
@@ -217,21 +227,27 @@ def _fitting(multiples: dict[str, Floats]) -> list[str]:
 
 
 def _refuse_mixture(multiples: dict[str, Floats]) -> None:
-    """Refuse cells of which some fit one transform and others another one."""
-    table = np.nan_to_num(np.array(list(multiples.values())))
-    first = table.argmax(axis=0)[table.any(axis=0)]
-    counted = Counter(first.tolist())
-    names = [name for i, name in enumerate(multiples) if counted[i] >= max(FEWEST, 0.05 * table.shape[1])]
-    if len(names) > 1:
+    """Refuse cells of which most fit one transform, and nearly all that do not fit it fit another one.
+
+    A cell may fit any transform by chance, the likelier the fewer values it has; nearly all of many do not.
+    """
+    table = np.array(list(multiples.values()))
+    names, leader = list(multiples), int(np.nansum(table, axis=1).argmax())
+    others = table[:, (table[leader] != 1) & ~np.isnan(table).all(axis=0)]
+    if others.shape[1] < max(FEWEST, 0.05 * table.shape[1]):
+        return
+    shares = np.nan_to_num(others).mean(axis=1)
+    other = int(shares.argmax())
+    if shares[other] >= WHOLE:
         raise DatasetError(
-            f"the cells hold different kinds of values: some look {names[0]}, others {names[1]}; were sets joined "
-            "that had been normalised differently? Bring them to one kind first, or load their counts (layer=...)"
+            f"the cells hold different kinds of values: some look {names[leader]}, others {names[other]}; were sets "
+            "joined that had been normalised differently? Bring them to one kind first, or load counts (layer=...)"
         )
 
 
 def _refuse_two_totals(totals: Floats, transform: Transform) -> None:
     """Refuse cells of which some were normalised to one total and the others to another one."""
-    near = np.abs(totals / totals[0] - 1) <= 2 * TOLERANCE
+    near = np.isclose(totals, totals[0], rtol=2 * TOLERANCE, atol=0)
     parts = totals[near], totals[~near]
     if not _agree(totals) and all(_agree(part) for part in parts if len(part)) and min(map(len, parts)) >= FEWEST:
         one, other = (_number(float(np.median(part))) for part in parts)
@@ -279,7 +295,7 @@ def _name(transform: Transform, total: float | None, whole: bool, multiples: boo
 
 def _question(sample: sparse.csr_matrix, totals: dict[str, Floats]) -> str:
     low, high = float(sample.data.min()), float(sample.data.max())
-    sums = totals["linear"] if "linear" in totals else _per_cell(np.add, sample, sample.data)
+    sums = totals["linear"]
     return (
         f"what the values are cannot be told: they go from {low:.3g} to {high:.3g} with decimals, sum to "
         f"{_number(float(sums.min()))} to {_number(float(sums.max()))} a cell, and look like counts or values of a "

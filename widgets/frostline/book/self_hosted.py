@@ -16,7 +16,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util import logging
 
-from frostline.book.run_checks import WIDGET_STATE
+from frostline.book.page_checks import WIDGET_STATE
 from frostline.escaping import for_html, for_script
 
 logger = logging.getLogger(__name__)
