@@ -44,7 +44,6 @@ NOT_HERE = {
     "cd our-studies": "a step of the shell; what follows runs in that folder",
     "frostline checkpoints download whole-human": "fetches 200 MB; test_downloads has a server of its own",
     "jupyter-book build book --config _config.yml --path-output build/site -W -n --keep-going --all": "tests/book",
-    "frostline --install-completion": "writes into the start files of a shell; test_cli completes",
     "make browser": "installs a browser",
     "make clean": "removes the environment that the tests run in",
     "make lab": "opens a browser; test_lab drives a JupyterLab",
