@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from frostline.bounds import GENES, bounded
 from frostline.datasets import Dataset
-from frostline.errors import FrostlineError
+from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.records import Cost
@@ -103,9 +103,12 @@ class EncoderTuning(InEpochs):
     def _tokens(self, dataset: Dataset, cells: NDArray[np.integer]) -> Tokens:
         from frostline.embedding import tokenize_cells
 
-        return tokenize_cells(
-            dataset, cells, self.genes_, self.opened_, seed=self.token_seed, max_length=self.max_length
-        )
+        how = {"seed": self.token_seed, "max_length": self.max_length}
+        try:
+            return tokenize_cells(dataset, cells, self.genes_, self.opened_, **how)
+        except DatasetError as error:
+            few = f"; or let {self.name!r} read more genes than n_genes = {self.n_genes:,}"
+            raise DatasetError(f"{error}{few if len(self.genes_) == self.n_genes else ''}") from None
 
     def _logits(self, tokens: Tokens) -> Any:
         from frostline.embedding import pad_tokens
