@@ -74,6 +74,7 @@ def test_tutorial_that_was_never_run_is_listed_and_has_a_stand_in(tmp_path: Path
 
 
 def test_stand_in_has_the_title_of_the_source_notebook(root: Path) -> None:
+    (root / SOURCE).write_text('{"cells": []}')
     assert status_box.source_title(root / SOURCE) == NAME
     (root / SOURCE).write_text(json.dumps(executed_notebook()))
     assert status_box.source_title(root / SOURCE) == "Four ways to name a cell"

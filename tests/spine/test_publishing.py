@@ -44,7 +44,7 @@ settings = frostline.RunSettings(seed=SEED, output_dir=OUTPUT_DIR)
 run = artifacts.begin(settings, tutorial="tiny")
 adata = anndata.AnnData(np.eye(8, dtype=np.float32))
 adata.obs["cell_type"] = ["B cell", "T cell"] * 4
-dataset = frostline.load_dataset(adata, "cell_type")
+dataset = frostline.load_dataset(adata, "cell_type", name="hand-made")
 comparison = compare(load_records(Path("records.jsonl")))
 comparison
 """
