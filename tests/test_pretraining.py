@@ -430,7 +430,7 @@ def spoil(path: Path, how: str) -> Path:
         ("missing", "seen: nan"),
         ("infinite", "seen: inf"),
         ("fraction", "counts in X .* seen: 0.5"),
-        ("repeated genes", "more than once .*G000"),
+        ("repeated genes", "not unique.*G000"),
         ("empty cell", "first in row 0"),
         ("no values", "X is empty"),
     ],

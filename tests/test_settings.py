@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 
@@ -199,65 +198,28 @@ class TestWhatFollows:
         assert (strategy.epochs, strategy.checkpoint) == (200, str(small_checkpoint))
 
 
-class TestWhatWasRun:
-    """A manifest has the parameters of what was run, and not of what was meant when the notebook began."""
+class TestWhatWasLoaded:
+    """A manifest has the data set that was compared on, and not the one that was meant when the notebook began."""
 
-    def record(self, make_record, dataset, **changes):
-        return make_record(dataset=dataset.name, label_key=dataset.label_key, split_kind="stratified", **changes)
+    def test_a_registered_data_set_brings_its_columns_and_its_layer(self, pbmc):
+        ran = RunSettings(dataset="pancreas", group_key="donor").of_dataset(pbmc)
+        assert (ran.dataset, ran.label_key, ran.layer, ran.group_key) == ("pbmc68k-reduced", "bulk_labels", "raw", "")
+        back = ran.of_dataset(RunSettings(dataset="pancreas").load())
+        assert (back.dataset, back.label_key, back.layer, back.group_key) == ("pancreas", "cell_type", "", "donor")
 
-    def test_what_was_meant_stays_as_it_was_written(self, pbmc, make_record):
-        meant = RunSettings(strategies=["head"], checkpoint="mini", output_dir="out")
-        assert meant.as_run([self.record(make_record, pbmc, parameters={"checkpoint": "mini"})], pbmc) == meant
-
-    def test_groups_and_repeats_that_follow_from_the_data_and_the_profile_stay_unsaid(self, make_record):
-        meant = RunSettings(dataset="pancreas", strategies=["head"], profile="full")
-        pancreas = meant.load()
-        records = [
-            make_record(repeat=i, label_key="cell_type", split_kind="group", profile="full", dataset="pancreas")
-            for i in range(3)
-        ]
-        assert meant.as_run(records, pancreas) == meant
-
-    @pytest.mark.parametrize(
-        ("changes", "said"),
-        [
-            ({"seed": 7}, {"seed": 7}),
-            ({"profile": "full"}, {"profile": "full", "repeats": 1}),
-            ({"split_kind": "group"}, {"split": "group"}),
-            ({"strategy": "lora"}, {"strategies": ["lora"]}),
-            ({"parameters": {"checkpoint": "mine"}}, {"checkpoint": "mine"}),
-        ],
-    )
-    def test_each_change_is_said(self, pbmc, make_record, changes, said):
-        meant = RunSettings(strategies=["head"])
-        record = make_record(**{"label_key": pbmc.label_key, "split_kind": "stratified", **changes})
-        assert meant.as_run([record], pbmc).model_dump() == {**meant.model_dump(), **said}
-
-    def test_another_data_set_brings_its_columns_and_its_layer(self, pbmc, make_record, tmp_path):
-        meant = RunSettings(dataset="pancreas", strategies=["head"])
-        ran = meant.as_run([self.record(make_record, pbmc)], pbmc)
-        assert (ran.dataset, ran.label_key, ran.layer) == ("pbmc68k-reduced", "bulk_labels", "raw")
-        assert (ran.group_key, ran.split) == ("", "stratified")
-        back = RunSettings(strategies=["head"]).as_run(
-            [make_record(dataset="pancreas", label_key="cell_type", split_kind="stratified")], meant.load()
-        )
-        assert (back.dataset, back.group_key, back.split) == ("pancreas", "donor", "stratified")
+    def test_a_file_is_loaded_again_as_it_was(self, pbmc, tmp_path):
         path = tmp_path / "mine.h5ad"
-        pbmc.adata.raw.to_adata().write_h5ad(path)
-        mine = load_dataset(path, "louvain")
-        ran = RunSettings(strategies=["head"]).as_run([self.record(make_record, mine)], mine)
+        mine = pbmc.adata.raw.to_adata()
+        mine.var["symbol"] = mine.var_names
+        mine.write_h5ad(path)
+        loaded = load_dataset(path, "louvain", values="log1p", gene_column="symbol")
+        ran = RunSettings().of_dataset(loaded)
         assert (ran.dataset, ran.label_key, ran.layer) == (str(path), "louvain", "")
-        assert ran.load().fingerprint() == mine.fingerprint()
+        assert (ran.values, ran.gene_column) == ("log1p", "symbol")
+        assert ran.load().fingerprint() == loaded.fingerprint()
 
-    def test_two_sets_are_both_said(self, make_record):
-        meant = RunSettings(dataset="pbmc68k-reduced", test_dataset="pbmc68k-reduced", strategies=["head"])
-        joined = meant.load()
-        record = self.record(make_record, joined)
-        cross = dataclasses.replace(record, split_kind="cross")
-        assert meant.as_run([cross], joined) == meant
-        ran = RunSettings(strategies=["head"]).as_run([cross], joined)
-        assert (ran.dataset, ran.test_dataset, ran.test_layer, ran.split) == (
-            *("pbmc68k-reduced", "pbmc68k-reduced", "raw"),
-            "cross",
-        )
+    def test_two_sets_are_both_said(self):
+        joined = RunSettings(dataset="pbmc68k-reduced", test_dataset="pbmc68k-reduced").load()
+        ran = RunSettings(dataset="pancreas").of_dataset(joined)
+        assert (ran.dataset, ran.test_dataset, ran.test_layer) == ("pbmc68k-reduced", "pbmc68k-reduced", "raw")
         assert ran.load().fingerprint() == joined.fingerprint()

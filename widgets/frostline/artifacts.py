@@ -20,7 +20,7 @@ from typing import Any
 from frostline import archive, audits, clusters, folders, manifests, pictures, plans, runs
 from frostline.clusters import Clusters
 from frostline.comparison import Comparison
-from frostline.datasets import DATASETS, Dataset
+from frostline.datasets import Dataset
 from frostline.errors import ArtifactError
 from frostline.manifests import MANIFEST, Manifest, sha256
 from frostline.records import save_records
@@ -135,7 +135,7 @@ def save(run: Run, comparison: Comparison, dataset: Dataset) -> Path:
         Something could not be written, the check of what was written fails, or the folder holds something else by
         now. Earlier artifacts stay as they were; the message says where the results are.
     """
-    run = replace(run, settings=run.settings.as_run(comparison.records, dataset))
+    run = replace(run, settings=run.settings.of_dataset(dataset))
     return _save(run, dataset, _Content.of(comparison, run.settings))
 
 
@@ -231,7 +231,7 @@ class _Content:
 
 
 def _as_run(settings: RunSettings, comparison: Comparison) -> RunSettings:
-    """Settings with what the records say was run: a panel may have run something else than the parameters cell says."""
+    """Settings with what the records say was run; a panel may have run something else than the parameters cell says."""
     first = comparison.records[0]
     said = {
         "profile": first.profile,
@@ -243,8 +243,6 @@ def _as_run(settings: RunSettings, comparison: Comparison) -> RunSettings:
         "seed": first.seed,
         "repeats": len(comparison.repeats),
     }
-    if settings.dataset in DATASETS and not settings.test_dataset:
-        said["dataset"] = first.dataset
     return settings.model_copy(update=said)
 
 

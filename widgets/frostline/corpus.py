@@ -22,6 +22,7 @@ from frostline.checkpoints import SPECIAL_TOKENS
 from frostline.errors import DatasetError
 from frostline.matrices import canonical
 from frostline.reading import read_h5ad
+from frostline.symbols import read_symbols
 from frostline.tokens import Tokens, tokenize
 
 N_SPECIAL = len(SPECIAL_TOKENS)  # gene ids follow the special tokens
@@ -142,11 +143,11 @@ def _read_counts(path: Path) -> tuple[sparse.csr_matrix, list[str]]:
         raise DatasetError(f"{path} holds no expression values (X is empty)")
     matrix = canonical(adata.X, adata.shape, f"X of {path}")
     _check_counts(matrix, path)
-    genes = adata.var_names.astype(str)
-    if not genes.is_unique:
-        twice = ", ".join(genes[genes.duplicated()][:3])
-        raise DatasetError(f"{path}: genes occur more than once ({twice}); try adata.var_names_make_unique()")
-    return matrix, genes.tolist()
+    try:
+        symbols = read_symbols(adata.var, totals=lambda: np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel())
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from error
+    return matrix, list(symbols.names)
 
 
 def _check_counts(matrix: sparse.csr_matrix, path: Path) -> None:

@@ -51,6 +51,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
+    format: Literal[1]
     run: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = None
     """Id of the run; None in manifests of earlier versions."""
     tutorial: str

@@ -41,6 +41,7 @@ def problems(comparison: Comparison, manifest: Manifest) -> list[str]:
         for name, seen, wanted in _pairs(comparison, manifest)
         if seen != wanted
     ]
+    found += [f"manifest.json: {problem}" for problem in _size_problems(comparison, manifest)]
     for record in _all(comparison):
         found += [f"{archive.RECORDS}: {named(record)}: {problem}" for problem in _own_problems(record)]
     return found
@@ -77,6 +78,20 @@ def _pairs(comparison: Comparison, manifest: Manifest) -> Iterator[tuple[str, ob
     yield "checkpoints", ", ".join(checkpoints(comparison)), said.get("checkpoint")
     if manifest.dataset.sha256 is not None and None not in (data := {record.data_sha256 for record in records}):
         yield "data", sorted(map(str, data)), [manifest.dataset.sha256]
+
+
+def _size_problems(comparison: Comparison, manifest: Manifest) -> Iterator[str]:
+    """Whether the data set is at least as large as what was split of it, and the versions name what computed."""
+    for record in comparison.records:
+        split = sum(record.sizes.get(part, 0) for part in ("train", "validation", "test"))
+        for what, size, least in (
+            ("cells", manifest.dataset.cells, split),
+            ("genes", manifest.dataset.genes, record.sizes.get("genes", 0)),
+        ):
+            if size is not None and size < least:
+                yield f"the data set has {size} {what}, and {named(record)} is on {least}"
+    if manifest.run is not None and (absent := {"python", "frostline"} - set(manifest.versions)):
+        yield f"versions lack {', '.join(sorted(absent))}"
 
 
 def _own_problems(record: Record) -> Iterator[str]:

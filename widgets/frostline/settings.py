@@ -16,7 +16,6 @@ from frostline.errors import FrostlineError, unknown
 from frostline.joining import join_datasets
 from frostline.lists import list_of
 from frostline.profiles import get_profile
-from frostline.records import Record
 from frostline.splits import KINDS, Split, split
 from frostline.strategies import Strategy, build, checkpoint_of
 from frostline.values import NAMES
@@ -200,76 +199,24 @@ class RunSettings(BaseModel):
         """
         return build(self.strategies, profile=self.profile, checkpoint=self.checkpoint)
 
-    def as_run(self, records: Sequence[Record], dataset: Dataset) -> Self:
-        """Return the settings of what was run: other ones, where they have been changed in a panel.
-
-        Parameters
-        ----------
-        records
-            Of full evaluations; they say what decided them.
-        dataset
-            What it was made on.
+    def of_dataset(self, dataset: Dataset) -> Self:
+        """Return the settings with what a data set was loaded from, and how; a panel may have chosen another one.
 
         Examples
         --------
         >>> import frostline
-        >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
-        >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc, seed=7))
-        >>> ran = RunSettings(dataset="pancreas").as_run([record], pbmc)
-        >>> ran.dataset, ran.label_key, ran.strategies, ran.seed
-        ('pbmc68k-reduced', 'bulk_labels', ['pca_logistic'], 7)
+        >>> ran = RunSettings(dataset="pancreas").of_dataset(frostline.load_dataset("pbmc68k-reduced"))
+        >>> ran.dataset, ran.label_key, ran.layer, ran.group_key
+        ('pbmc68k-reduced', 'bulk_labels', 'raw', '')
         """
-        first, meant = records[0], self._meant()
-        used = sorted({str(r.parameters["checkpoint"]) for r in records if "checkpoint" in r.parameters})
+        unsaid = ("layer", "values", "gene_column")
         data = {
+            **dict.fromkeys((*unsaid, "test_dataset", "test_label_key", *(f"test_{name}" for name in unsaid)), ""),
             "dataset": dataset.name,
-            **dict.fromkeys(("layer", "values", "gene_column"), ""),
-            **dict.fromkeys(("test_dataset", "test_layer", "test_values", "test_gene_column"), ""),
             "label_key": dataset.label_key,
-            "test_label_key": "",
             "group_key": dataset.group_key or "",
-            **dataset.given,
         }
-        changed: dict[str, Any] = {
-            "profile": first.profile,
-            "split": first.split_kind,
-            "checkpoint": ", ".join(used) or self.checkpoint,
-            "seed": first.seed,
-            "repeats": len({record.repeat for record in records}),
-        }
-        if first.profile != self.profile:
-            meant["repeats"] = self.repeats  # a profile brings a number of repeats
-        changed = {key: value for key, value in changed.items() if meant[key] != value}
-        if any(meant[key] != value for key, value in data.items()):
-            # what is not named follows from what is: a registered data set brings columns, and these the kind of split
-            changed |= {**data, "split": first.split_kind}
-        strategies = list(dict.fromkeys(record.strategy for record in records))
-        if set(strategies) != set(self.strategies):
-            changed["strategies"] = strategies
-        return self.model_copy(update=changed)
-
-    def _meant(self) -> dict[str, Any]:
-        """What is in force where nothing was named."""
-        specs = [DATASETS.get(self.dataset), DATASETS.get(self.test_dataset)]
-        label_key, test_label_key = (str(getattr(spec, "label_key", "")) for spec in specs)
-        layer, test_layer = (getattr(spec, "layer", None) or "" for spec in specs)
-        label_key, group_key = self.label_key or label_key, self.group_key
-        for spec in specs:
-            group_key = group_key or getattr(spec, "group_key", None) or ""
-        tests = {
-            "test_label_key": self.test_label_key or test_label_key or label_key,
-            "test_layer": self.test_layer or test_layer,
-        }
-        kind = "cross" if self.test_dataset else "group" if group_key else "stratified"
-        return {
-            **self.model_dump(),
-            **(tests if self.test_dataset else dict.fromkeys(tests, "")),
-            "label_key": label_key,
-            "group_key": group_key,
-            "layer": self.layer or layer,
-            "split": self.split or kind,
-            "repeats": self.repeats or get_profile(self.profile).repeats,
-        }
+        return self.model_copy(update=data | dict(dataset.given))
 
     @property
     def used_checkpoint(self) -> str | None:
