@@ -115,7 +115,7 @@ def run(
     ] = None,
 ) -> None:
     """Execute a tutorial through papermill and check its artifacts."""
-    from frostline import artifacts, executions, notebooks
+    from frostline import artifacts, executions, folders, notebooks
 
     source = notebooks.find_notebook(notebook)
     pairs = _pairs(parameter, profile)
@@ -123,7 +123,9 @@ def run(
     if "OUTPUT_DIR" not in known:
         raise FrostlineError(f"{source} has no parameter OUTPUT_DIR, and so no artifacts to check; run it by papermill")
     _refuse_bad_values(source, pairs)
-    target = output or executions.default_output(source, notebooks.typed_parameters(source, pairs))
+    typed = notebooks.typed_parameters(source, pairs)
+    folders.refuse_others(folders.whole_path(str(typed.get("OUTPUT_DIR", known["OUTPUT_DIR"].default))))
+    target = output or executions.default_output(source, typed)
     done = executions.execute(source, target, pairs)
     result = artifacts.check(done.artifacts_folder)
     executions.refuse_other_run(done.artifacts_folder, done.run)
