@@ -149,7 +149,7 @@ class TestWhatIsWritten:
     def test_the_manifest_tells_where_everything_came_from(self, saved, hand_made, settings_for):
         manifest = json.loads((saved / "manifest.json").read_text())
         assert manifest["tutorial"] == TUTORIAL
-        run = {"label_key": "cell_type", "split": "stratified", "repeats": 2, "dataset": "hand-made", "checkpoint": ""}
+        run = {"label_key": "cell_type", "split": "stratified", "repeats": 2, "checkpoint": "", "layer": "raw"}
         assert manifest["parameters"] == {**settings_for(saved).model_dump(), **run}
         assert re.fullmatch("[0-9a-f]{32}", manifest["run"])
         assert manifest["seed"] == 42

@@ -115,7 +115,12 @@ def test_names_come_back_as_they_were_whatever_they_are(found, tmp_path):
     again = clusters.read(tmp_path)
     assert again.cells[["cell", "label"]].equals(found.cells[["cell", "label"]])
     assert again.markers["gene"].tolist() == found.markers["gene"].tolist()
-    assert clusters.problems(tmp_path, {"dataset": {"name": "<i>\n# x", "cells": 60}})[1] == []
+    assert (
+        clusters.problems(
+            tmp_path, Manifest.model_construct(dataset=DatasetFacts(name="<i>\n# x", label_key="kind", cells=60))
+        )[1]
+        == []
+    )
     report = (tmp_path / clusters.REPORT).read_text()
     assert report.startswith("# Clusters of &lt;i> \\# x in a frozen embedding\n")
     assert len([line for line in report.splitlines() if line.startswith("| ")]) == 2 + 3

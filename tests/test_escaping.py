@@ -32,7 +32,7 @@ SIGNS = st.text("ab1 \t\n\\`*_{}[]()<>#+-.!|~$&^:=%@/'\";,é\u202e\x1b\0", max_s
 TEXTS = SIGNS | st.text(max_size=30)
 SOURCES = sorted(Path(frostline.__file__).parent.rglob("*.py"))
 ESCAPES = re.compile(
-    r"import html\b|from html import|html\.escape|markupsafe|quoteattr|saxutils|urllib\.parse|unicodedata"
+    r"import html\b|from html import|html\.escape|markupsafe|quoteattr|saxutils|urllib\.parse"
     r"|\.replace\(\s*[\"'](?:\\\\?)?[|$<>&`*#\[\]\"][\"']"
 )
 

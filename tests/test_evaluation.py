@@ -19,7 +19,7 @@ from frostline.evaluation import (
     umap_of,
 )
 from frostline.metrics import METRICS, PREDICTED, accuracy, chosen_metrics, macro_f1, silhouette
-from frostline.records import Record
+from frostline.records import Record, fingerprint_of
 from frostline.splits import split
 from frostline.strategies import FrozenProbe, HeadTuning, PcaLogistic
 
@@ -293,5 +293,7 @@ class TestUmap:
         assert umap_of(np.arange(20.0)[:, None], seed=0) is None
 
     def test_a_record_of_few_test_cells_has_no_map(self, pbmc, cut):
-        few = dataclasses.replace(cut, test=cut.test[: MIN_CELLS_FOR_UMAP - 1])
+        test = cut.test[: MIN_CELLS_FOR_UMAP - 1]
+        tested = fingerprint_of(pbmc.cells[test].tolist(), pbmc.labels[test].tolist())
+        few = dataclasses.replace(cut, test=test, test_fingerprint=tested)
         assert evaluate(PcaLogistic(), pbmc, few).umap is None

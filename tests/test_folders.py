@@ -51,8 +51,9 @@ def new(tmp_path) -> Path:
 
 @pytest.fixture(autouse=True)
 def nothing_stays_held():
+    before = set(runs._held)  # of tests that began a run and saved nothing
     yield
-    assert not runs._held
+    assert set(runs._held) <= before
 
 
 def own_file(folder):

@@ -105,7 +105,7 @@ def refuse(*_):
 @pytest.mark.usefixtures("instant_umap")
 def test_html_of_the_panel_holds_nothing_but_text(dataset, monkeypatch, tmp_path):
     monkeypatch.setenv("FROSTLINE_CACHE", str(tmp_path))
-    monkeypatch.setattr("frostline.panels.run.estimate", refuse)  # it times the encoder
+    monkeypatch.setattr("frostline.panels.costs.estimate", refuse)  # it times the encoder
     panel = frostline.panels.AnnotationPanel(dataset, strategies=STRATEGIES, split="stratified")
     panel.run(wait=True)
     values = [widget.value for widget in walk(panel) if type(widget).__name__ == "HTML"]

@@ -252,7 +252,10 @@ class TestContract:
         record = evaluate(strategy, fresh(pbmc), cut)
         assert strategy == before
         assert strategy.classes_ == ()
-        assert record.parameters == strategy.parameters
+        named = {}
+        if "checkpoint" in strategy.parameters:  # held by name and hash: a folder may move
+            named["checkpoint"] = load_checkpoint(strategy.parameters["checkpoint"]).label
+        assert record.parameters == {**strategy.parameters, **named}
 
     def test_hyper_parameters_cannot_be_changed(self, strategy):
         name = next(iter(strategy.parameters), "classes_")

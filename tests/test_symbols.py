@@ -119,7 +119,7 @@ class TestMissingAndShared:
     @pytest.mark.parametrize("raw", [False, True])
     def test_names_that_repeat_are_refused_with_a_remedy_that_works(self, raw):
         with warnings.catch_warnings(action="ignore"):  # anndata says it, too
-            adata = AnnData(np.ones((4, 3), np.float32), var=pd.DataFrame(index=["A", "B", "A"]))
+            adata = AnnData(np.arange(12, dtype=np.float32).reshape(4, 3), var=pd.DataFrame(index=["A", "B", "A"]))
             adata.obs["kind"] = ["x", "y"] * 2
             if raw:
                 adata.raw = adata

@@ -73,6 +73,17 @@ def for_terminal(text: object) -> str:
     return _visible(text, "\n\t")
 
 
+def from_html(text: str) -> str:
+    """Text that a piece of HTML shows, without its tags.
+
+    Examples
+    --------
+    >>> from_html("<b>B</b> &amp; T")
+    'B & T'
+    """
+    return html.unescape(re.sub(r"<[^>]*>", "", text))
+
+
 def for_html(text: object) -> str:
     """Text for HTML, in an element or in a quoted attribute.
 

@@ -6,7 +6,6 @@ Python notebooks run with the very interpreter that frostline runs with, whateve
 from __future__ import annotations
 
 import contextlib
-import html
 import os
 import re
 import socket
@@ -27,7 +26,7 @@ from papermill.log import logger
 from traitlets.config import Config
 
 from frostline import scratch
-from frostline.escaping import one_line
+from frostline.escaping import from_html, one_line
 from frostline.terminal import Told
 
 ENGINE = "frostline"
@@ -75,7 +74,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
             self._fraction = state["value"] / state["max"] if state.get("max") else None
             self._tell(self._said)
         elif found := _STATUS.search(str(changed.get("value", ""))):
-            self._tell(html.unescape(re.sub(r"<[^>]*>", "", found[1])))
+            self._tell(from_html(found[1]))
 
     def _tell(self, words: str) -> None:
         self._said = one_line(words)

@@ -94,7 +94,7 @@ def advice(match: GeneMatch, adata: AnnData, source: str, vocabulary: Any) -> tu
 
 def told(match: GeneMatch, adata: AnnData, source: str, checkpoint: Checkpoint) -> str:
     """Sentence for an error: how many genes match, and if they are too few why and what to do."""
-    text = match.counted(checkpoint.name)
+    text = match.counted(checkpoint.label)
     if not match.severity:
         return text
     cause, remedy = advice(match, adata, source, checkpoint.vocabulary)
@@ -112,7 +112,7 @@ def _little_vocabulary(case: Case) -> Iterator[Finding]:
     yield Finding(
         CODE,
         match.severity,
-        match.counted(checkpoint.name),
+        match.counted(checkpoint.label),
         f"{cause} Strategies that start from the checkpoint see nothing of the other genes, so their scores say little "
         f"about it; from {FEW_MATCHED} genes and {LITTLE_COVERED:.0%} of the counts on this is not reported.".strip(),
         f"{remedy} Strategies without a checkpoint, such as pca_logistic, are not concerned.",

@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import re
-from html import escape
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from frostline.escaping import for_html
 from frostline.strategies import STRATEGIES, Strategy, parameter_table
 
 _CODE = re.compile("`([^`]+)`")
@@ -30,8 +30,8 @@ def render_parameters(kind: type[Strategy]) -> str:
     table = parameter_table(kind.name).reset_index()
     if table.empty:
         return "<p>None.</p>"
-    head = "".join(f'<th scope="col">{escape(str(column))}</th>' for column in table)
-    rows = [[_CODE.sub(r"<code>\1</code>", escape(value)) for value in row] for row in table.itertuples(index=False)]
+    head = "".join(f'<th scope="col">{for_html(column)}</th>' for column in table)
+    rows = [[_CODE.sub(r"<code>\1</code>", for_html(value)) for value in row] for row in table.itertuples(index=False)]
     body = "\n".join(
         f'<tr><th scope="row"><code>{name}</code></th>{"".join(f"<td>{value}</td>" for value in values)}</tr>'
         for name, *values in rows
