@@ -427,7 +427,8 @@ class TestOfficialSizes:
     )
     def test_trainable_parameters(self, wide, kind, expected):
         dataset, cut, folder = wide
-        strategy = kind(checkpoint=folder) if kind is FrozenProbe else kind(checkpoint=folder, epochs=1)
+        short = {} if kind is FrozenProbe else {"epochs": 1, "min_steps": 0}
+        strategy = kind(checkpoint=folder, **short)
         assert strategy.planned_parameters(cut) == expected
         cost = strategy.fit(dataset, cut).cost()
         assert cost.trainable_parameters == expected
@@ -1052,7 +1053,7 @@ class TestFull:
 
     def test_official_sizes(self, wide):
         dataset, cut, folder = wide
-        strategy = FullTuning(checkpoint=folder, epochs=1)
+        strategy = FullTuning(checkpoint=folder, epochs=1, min_steps=0)
         encoder = sum(p.numel() for p in load_checkpoint(folder).encoder().parameters())
         assert strategy.planned_parameters(cut) == encoder + 4_102
         cost = strategy.fit(dataset, cut).cost()
