@@ -141,8 +141,10 @@ def test_a_checkpoint_that_is_not_here_is_demanded_only_by_strategies_that_start
     assert RunSettings(strategies=["majority", "lora"]).used_checkpoint == "mini"
     with pytest.raises(FrostlineError, match=r"CHECKPOINT: .*'whole-human' is not downloaded"):
         RunSettings.from_notebook({"STRATEGIES": "pca_logistic,head", "CHECKPOINT": "whole-human"})
-    with pytest.raises(FrostlineError, match=r"CHECKPOINT: unknown checkpoint 'whole-mouse'"):
-        RunSettings.from_notebook({"STRATEGIES": "pca_logistic", "CHECKPOINT": "whole-mouse"})
+    for name in ("whole-mouse", "no/such/folder", "", "x" * 5_000, "a\0b", __file__):
+        for strategies in ("pca_logistic", "head", "no_such_strategy"):
+            with pytest.raises(FrostlineError, match=r"CHECKPOINT: (unknown checkpoint|.*checkpoint is)"):
+                RunSettings.from_notebook({"STRATEGIES": strategies, "CHECKPOINT": name})
 
 
 class TestWhatFollows:

@@ -83,7 +83,7 @@ class Session(NamedTuple):
 
     def check_quiet(self) -> None:
         """Nothing was said in the browser's console, and nothing asked of another host."""
-        assert self.errors == []
+        assert self.errors == [], "\n".join(self.errors)
         own = (self.origin, self.origin.replace("http", "ws", 1), "data:", "blob:")
         assert [url for url in self.requests if not url.startswith(own)] == []
 
@@ -352,9 +352,9 @@ def test_what_is_wrong_is_said_in_plain_words(small):
 
 def test_kernel_is_free_while_a_run_is_under_way(small):
     panel = small.panel
-    box(panel, "lora").check()
+    box(panel, "lora_attention").check()  # no other test has finished it, so nothing is taken over
     button(panel, "Run").click()
-    expect(row(panel, "lora")).to_contain_text("running")
+    expect(row(panel, "lora_attention")).to_contain_text("running")
     run_cell(small, REPORT)
     expect(output(small, REPORT)).to_contain_text("the panel is running")
     button(panel, "Cancel").click()

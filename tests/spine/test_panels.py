@@ -492,8 +492,9 @@ class TestLatest:
         panel.run(wait=True)
         ran = panel.latest()
         other = frostline.split(ran.dataset, seed=7)
-        with pytest.raises(FrostlineError, match="different test cells"):
-            panel.add(frostline.label_efficiency(ran.strategies, ran.dataset, [other], budgets=[5]))
+        for cut, said in ((other, "different seed"), (dataclasses.replace(other, seed=42), "different test cells")):
+            with pytest.raises(FrostlineError, match=said):
+                panel.add(frostline.label_efficiency(ran.strategies, ran.dataset, [cut], budgets=[5]))
         assert panel.latest().comparison.budget_records == ()
 
 
@@ -525,6 +526,20 @@ def test_strategies_without_a_checkpoint_run_where_it_is_not_here(make_panel):
     row_of(panel, "head")
     with pytest.raises(FrostlineError, match="'whole-human' is not downloaded"):
         make_panel(["pca_knn", "frozen_probe"], checkpoint="whole-human")
+
+
+@pytest.mark.parametrize("with_data", [True, False])
+def test_unknown_checkpoint_is_told_even_where_no_ticked_strategy_uses_it(make_panel, with_data):
+    panel = make_panel(["majority"]).runner if with_data else frostline.panels.RunPanel(strategies=["majority"])
+    for name, told in (("no/such/folder", "unknown checkpoint"), (__file__, "unknown checkpoint"), (" ", "blank")):
+        control(panel, "Checkpoint").value = name
+        panel.settle(60)
+        assert re.search(f'role="alert".*This cannot be run</strong>: .*{told}', html_of(panel), re.DOTALL)
+        with pytest.raises(FrostlineError, match=told if with_data else "Choose data first"):
+            panel.run(wait=True)
+    control(panel, "Checkpoint").value = "whole-human"  # not downloaded, and not needed
+    panel.settle(60)
+    assert 'role="alert"' not in html_of(panel)
 
 
 def test_failure_is_gone_after_a_run_that_succeeds(make_panel, monkeypatch):

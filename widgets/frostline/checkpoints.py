@@ -289,12 +289,10 @@ def find_folder(name: str | Path) -> Path:
     CheckpointError
         The name is unknown, or has not been downloaded.
     """
+    refuse_unknown_checkpoint(name)
     spec = CHECKPOINTS.get(str(name))
     if spec is None:
-        if str(name) and _is_folder(Path(name)):
-            return Path(name)
-        remedy = "A folder with args.json, vocab.json and weights works too"
-        raise CheckpointError(str(unknown("checkpoint", _named(name), CHECKPOINTS, remedy=remedy)))
+        return Path(name)
     folder = spec.folder or cache_folder() / spec.name
     if not folder.is_dir():
         raise CheckpointError(
@@ -302,6 +300,20 @@ def find_folder(name: str | Path) -> Path:
             f"frostline checkpoints download {spec.name}. {spec.offline_way}"
         )
     return folder
+
+
+def refuse_unknown_checkpoint(name: str | Path) -> None:
+    """Refuse what is neither a registered name, downloaded or not, nor a folder.
+
+    Raises
+    ------
+    CheckpointError
+        Lists the registered names.
+    """
+    if str(name) in CHECKPOINTS or (str(name) and _is_folder(Path(name))):
+        return
+    remedy = "A folder with args.json, vocab.json and weights works too"
+    raise CheckpointError(str(unknown("checkpoint", _named(name), CHECKPOINTS, remedy=remedy)))
 
 
 def _is_folder(path: Path) -> bool:

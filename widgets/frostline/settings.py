@@ -10,14 +10,13 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from frostline.checkpoints import CHECKPOINTS, find_folder, load_checkpoint
 from frostline.datasets import DATASETS, Dataset, load_dataset, refuse_unknown_source
 from frostline.errors import FrostlineError, unknown
 from frostline.joining import join_datasets
 from frostline.lists import list_of
 from frostline.profiles import get_profile
 from frostline.splits import KINDS, Split, split
-from frostline.strategies import Strategy, build, checkpoint_of
+from frostline.strategies import Strategy, build, checkpoint_of, refuse_unusable_checkpoint
 from frostline.values import NAMES
 
 VALUES = (str, int, float, list, tuple, dict, set, Path, NoneType)
@@ -87,11 +86,8 @@ class RunSettings(BaseModel):
     @field_validator("checkpoint")
     @classmethod
     def _known_checkpoint(cls, value: str, info: ValidationInfo) -> str:
-        strategies = info.data.get("strategies")
-        if strategies is None or checkpoint_of(build(strategies, checkpoint=value)):
-            load_checkpoint(value)
-        elif value not in CHECKPOINTS:  # it need not be downloaded, but it must be one
-            find_folder(value)
+        names = info.data.get("strategies")  # None where they are refused themselves
+        refuse_unusable_checkpoint(value, build(names, checkpoint=value) if names else [])
         return value
 
     @field_validator("dataset", "test_dataset")

@@ -90,6 +90,13 @@ class RunControls:
         """Strategies as the profile has them, with the checkpoint."""
         return build(names, profile=self.profile.value, checkpoint=self.checkpoint.value)
 
+    def offer_to_take_over(self, found: int, n: int) -> None:
+        """Let somebody choose whether the evaluations of an earlier run are taken over, where there are any."""
+        self.resume.layout.display = None if found else "none"
+        self.resume.description = (
+            f"Take over {found} of {n} evaluations that finished in an earlier run with these settings"
+        )
+
     def __iter__(self) -> Iterator[widgets.Widget]:
         return iter((*self.settings, self.resume))
 

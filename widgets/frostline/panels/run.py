@@ -11,7 +11,6 @@ from typing import Any
 import ipywidgets as widgets
 import traitlets
 
-from frostline.checkpoints import load_checkpoint
 from frostline.comparison import Comparison
 from frostline.datasets import Dataset
 from frostline.errors import Cancelled, FrostlineError
@@ -25,7 +24,7 @@ from frostline.panels.rows import StrategyRow
 from frostline.profiles import get_profile
 from frostline.records import Record
 from frostline.splits import Split
-from frostline.strategies import STRATEGIES, ProbeObsm, Strategy, build, checkpoint_of
+from frostline.strategies import STRATEGIES, ProbeObsm, Strategy, build, refuse_unusable_checkpoint
 
 MAP = 2
 """Columns of what is a picture of an embedding, such as X_umap, and no embedding to classify from."""
@@ -91,8 +90,7 @@ class RunPanel(Panel):
     ) -> None:
         get_profile(profile)
         first = build(strategies, profile=profile, checkpoint=checkpoint)
-        if checkpoint_of(first):
-            load_checkpoint(checkpoint)
+        refuse_unusable_checkpoint(checkpoint, first)
         self._first = [each.name for each in first]
         self._job: Job | None = None
         self._thread: threading.Thread | None = None
@@ -184,7 +182,7 @@ class RunPanel(Panel):
             now = self.inputs
             self.stale = ", ".join(key for key in self._ran if now.get(key) != self._ran[key])
         self._enable()
-        if self.dataset is not None and self.state != "running":
+        if self.state != "running":
             self.background.do("plan", self._plan)
 
     def _problem(self) -> str:
@@ -214,18 +212,21 @@ class RunPanel(Panel):
     # ------------------------------------------------------------------ what a run will cost
 
     def _plan(self) -> None:
-        """Count parameters, time a few cells, and look for what is on disk, beside the notebook's thread."""
+        """Count parameters, time a few cells, look for what is on disk: beside the notebook's thread."""
         try:
-            if self.chosen and checkpoint_of(self._controls.build(self.chosen)):
-                load_checkpoint(self._controls.checkpoint.value)
             strategies = self._controls.build(list(self._rows))
+            ticked = [each for each in strategies if self._rows[each.name].box.value]
+            refuse_unusable_checkpoint(self._controls.checkpoint.value, ticked)
+            if self.dataset is None:
+                self._alert.value = ""
+                return
             self._advanced.offer(strategies)
             strategies = self._advanced.applied(strategies)
             cuts = self._controls.draw(self.dataset)
         except FrostlineError as error:
             self._costs.forget()
             self._alert.value = alert(error, "This cannot be run")
-            self._controls.resume.layout.display = "none"
+            self._controls.offer_to_take_over(0, 0)
             for row in self._rows.values():
                 row.describe(None, "")
             if self.state != "running":
@@ -251,11 +252,7 @@ class RunPanel(Panel):
     def _look_for_finished(self, strategies: Sequence[Strategy], cuts: Sequence[Split]) -> None:
         wanted = [each for each in strategies if self._rows[each.name].box.value]
         found = Journal.of(self.dataset, cuts).finished(wanted)
-        n = len(wanted) * len(cuts)
-        self._controls.resume.layout.display = None if found else "none"
-        self._controls.resume.description = (
-            f"Take over {len(found)} of {n} evaluations that finished in an earlier run with these settings"
-        )
+        self._controls.offer_to_take_over(len(found), len(wanted) * len(cuts))
 
     # ------------------------------------------------------------------ running
 
@@ -414,10 +411,9 @@ class RunPanel(Panel):
     def _work(self, resume: bool) -> None:
         stop: BaseException | None = None
         try:
-            strategies, cuts = (
-                self._advanced.applied(self._controls.build(self.chosen)),
-                self._controls.draw(self.dataset),
-            )
+            strategies = self._advanced.applied(self._controls.build(self.chosen))
+            refuse_unusable_checkpoint(self._controls.checkpoint.value, strategies)
+            cuts = self._controls.draw(self.dataset)
             journal = Journal.of(self.dataset, cuts)
             done = journal.finished(strategies) if resume else []
             self._job = Job(strategies, self.dataset, cuts, finished=done, journal=journal, changed=self._tell)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from frostline.checkpoints import load_checkpoint, refuse_unknown_checkpoint
 from frostline.errors import FrostlineError, unknown
 from frostline.profiles import Profile, get_profile
 from frostline.strategies.adapters import Dora, Ia3, Lora, LoraAttention
@@ -94,6 +95,24 @@ def checkpoint_of(strategies: Sequence[Strategy]) -> str | None:
     return next((str(each.parameters["checkpoint"]) for each in strategies if "checkpoint" in each.parameters), None)
 
 
+def refuse_unusable_checkpoint(checkpoint: str, strategies: Sequence[Strategy]) -> None:
+    """Refuse a checkpoint that does not exist and, where a strategy starts from it, one that cannot be opened.
+
+    Raises
+    ------
+    CheckpointError
+        The name is unknown; or a strategy needs it, and it is not downloaded or not readable.
+
+    Examples
+    --------
+    >>> refuse_unusable_checkpoint("whole-human", build(["pca_logistic"]))  # nobody needs it downloaded
+    >>> refuse_unusable_checkpoint("mini", build(["head"]))
+    """
+    refuse_unknown_checkpoint(checkpoint)
+    if checkpoint_of(strategies):
+        load_checkpoint(checkpoint)
+
+
 def parameter_table(name: str) -> pd.DataFrame:
     """Return the hyper-parameters of a strategy: default, bounds, unit and meaning, one row each.
 
@@ -154,4 +173,5 @@ __all__ = [
     "checkpoint_of",
     "load",
     "parameter_table",
+    "refuse_unusable_checkpoint",
 ]
