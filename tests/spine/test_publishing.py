@@ -495,6 +495,7 @@ publishing.publish_all([Path("notebooks/slow.ipynb")], {})
 """
 
 
+@pytest.mark.usefixtures("heard_interrupts")
 def test_interrupt_ends_the_kernel_too(here, write_notebook):
     slow = "open('started', 'w')\nimport time; time.sleep(90)"
     write_notebook(Path("notebooks/slow.ipynb"), PARAMETERS, slow)
