@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -83,6 +84,14 @@ def quick_umap_in_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield
 
 
+@pytest.fixture
+def heard_interrupts() -> Iterator[None]:
+    """SIGINT interrupts this process and those it starts, also where a shell in the background had it ignored."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
+
+
 @pytest.fixture(scope="session")
 def write_notebook():
     """Write a notebook of a title, a parameters cell and further code cells."""
@@ -114,7 +123,7 @@ def counts_file(pbmc, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def save_artifacts(make_record, three_kinds, fresh):
+def save_artifacts(make_record, pbmc, fresh):
     """Write the artifacts of a run that never trained, through the package's own `save`."""
     from frostline import artifacts
     from frostline.comparison import compare
@@ -125,7 +134,7 @@ def save_artifacts(make_record, three_kinds, fresh):
         run = artifacts.begin(settings, tutorial="tiny")
         changes = {"sizes": {"train": 80, "validation": 30, "test": 40, "genes": 120}} | changes  # of three_kinds
         comparison = compare([make_record(name, **changes) for name in strategies])
-        return artifacts.save(run, comparison, fresh(three_kinds, name="hand-made", label_key="cell_type"))
+        return artifacts.save(run, comparison, fresh(pbmc, name="hand-made", label_key="cell_type"))
 
     return save
 

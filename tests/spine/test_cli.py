@@ -154,8 +154,8 @@ def test_check_catches_a_number_edited_together_with_its_hash(call, save_artifac
     table = pd.read_csv(folder / "report.csv")
     table.loc[1, "accuracy"] = 0.875
     table.to_csv(folder / "report.csv", index=False)
-    digest = artifacts.sha256(folder / "report.csv")
-    edit_json(folder / "manifest.json", lambda m: m["files"]["report.csv"].update(sha256=digest))
+    written = {"sha256": artifacts.sha256(folder / "report.csv"), "bytes": (folder / "report.csv").stat().st_size}
+    edit_json(folder / "manifest.json", lambda m: m["files"]["report.csv"].update(written))
     said = call("check", folder)
     assert said.code == 1
     assert said.err.startswith("report.csv: line ")
@@ -325,7 +325,8 @@ def test_packaged_tutorial_is_not_published_without_a_book_and_it_is_said_what_t
 
 def test_profile_and_values_are_refused_with_the_notebooks_own_parameters(call, project, no_kernel):
     said = one_line(call("run", "embeddings_for_scanpy", "--profile", "fast"))
-    assert said.endswith("The parameters are: PROFILE, DATASET, LABEL_KEY, LAYER, CHECKPOINT, SEED, OUTPUT_DIR")
+    own = "PROFILE, DATASET, LABEL_KEY, LAYER, VALUES, GENE_COLUMN, CHECKPOINT, SEED, OUTPUT_DIR"
+    assert said.endswith(f"The parameters are: {own}")
     assert "known: full, quickstart" in said
 
 

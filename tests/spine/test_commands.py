@@ -6,6 +6,7 @@ kernels are tested by `test_executions` and `test_notebooks`.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import re
@@ -59,7 +60,7 @@ NOT_HERE = {
 }
 MADE_OF_OTHERS = {"make quickstart", "make publish", "make book", "make release"}
 """Targets whose recipes are among the commands."""
-NAMES = {"frostline embed", "frostline run"}
+NAMES = {"frostline check", "frostline embed", "frostline run"}
 """Named in a sentence, without what they need."""
 IN_A_LAB = {"frostline publish", "frostline publish NAME", "frostline book", "frostline book --release"}
 """Run in the folder that `frostline init our-studies` makes."""
@@ -87,6 +88,27 @@ class InThisProcess(Engine):
         nb_man.nb.metadata["language_info"] = {"name": "python"}
 
 
+SMALL = {"STRATEGIES": ["pca_logistic", "frozen_probe"], "REPEATS": 1, "BUDGETS": [5], "WITHHOLD": False}
+"""Defaults of the clone's notebooks: `test_protocol_tutorial` and `test_notebooks` execute them with their own."""
+
+
+def two_coordinates(embedding, *, seed):
+    """In the place of a UMAP, which takes seconds to compile; none of one dimension, as there."""
+    return np.array(embedding[:, :2]) if embedding.shape[1] >= 2 else None
+
+
+def make_small(notebook: Path) -> None:
+    """Give the parameters cell the values of `SMALL`."""
+    source = nbformat.read(notebook, 4)
+    (cell,) = [cell for cell in source.cells if "parameters" in cell.metadata.get("tags", ())]
+    tree = ast.parse(cell.source)
+    for statement in tree.body:
+        if statement.target.id in SMALL:
+            statement.value = ast.Constant(SMALL[statement.target.id])
+    cell.source = ast.unparse(tree)
+    nbformat.write(source, notebook)
+
+
 @pytest.fixture(scope="module")
 def quick():
     """Few cells, short training, two coordinates for a UMAP, no book built."""
@@ -94,7 +116,7 @@ def quick():
         for name in profiles.PROFILES:
             small = profiles.Profile(name, 60, 60, 32, 2, 1, 1e-3, 1e-3, 1, tuning_genes=20)
             patch.setitem(profiles.PROFILES, name, small)
-        patch.setattr("frostline.evaluation.umap_of", lambda embedding, *, seed: np.array(embedding[:, :2]))
+        patch.setattr("frostline.evaluation.umap_of", two_coordinates)
         for name in (None, kernels.ENGINE):
             patch.setitem(papermill_engines._engines, name, InThisProcess)
         built = subprocess.CompletedProcess([], 0, "", "")
@@ -109,6 +131,8 @@ def project(tmp_path_factory, quick, counts_file, small_checkpoint) -> Path:
     """A clone's notebooks and table of contents, cells of the reader's in mine.h5ad, and a first run."""
     folder = tmp_path_factory.mktemp("clone")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+    for notebook in (folder / "notebooks").glob("*.ipynb"):
+        make_small(notebook)
     (folder / "book").mkdir()
     shutil.copy(ROOT / "book" / "_toc.yml", folder / "book")
     shutil.copytree(small_checkpoint, folder / "small")

@@ -190,6 +190,7 @@ def ends(pid: int) -> bool:
     return True
 
 
+@pytest.mark.usefixtures("heard_interrupts")
 def test_ended_run_takes_its_kernel_along_and_leaves_what_was_there(
     tiny, here, own_temporary_folder, save_artifacts, bytes_of
 ):

@@ -182,11 +182,19 @@ def test_cells_below_a_panel_use_nothing_that_was_bound_before_its_last_run(root
 # ---- executed with changed parameters
 
 
-def test_changed_parameters_reach_every_artifact(changed, small_settings):
+def test_changed_parameters_reach_every_artifact(changed, small_settings, small_checkpoint):
     folder = changed / "mine" / "of seed 7"
     assert artifacts.check(folder).problems == []
     manifest = manifest_of(folder)
-    assert manifest["parameters"] == frostline.RunSettings.from_notebook(small_settings).model_dump()
+    weights = artifacts.sha256(small_checkpoint / "model.safetensors")
+    ran = {
+        "label_key": "bulk_labels",
+        "layer": "raw",
+        "split": "stratified",
+        "checkpoint": f"small-{weights[:8]}",
+        "repeats": 1,
+    }
+    assert manifest["parameters"] == frostline.RunSettings.from_notebook(small_settings).model_dump() | ran
     assert manifest["seed"] == 7
     assert manifest["strategies"] == small_settings["STRATEGIES"]
     assert {path.name for path in folder.iterdir()} == {*artifacts.declared(manifest["strategies"]), "manifest.json"}
@@ -370,7 +378,8 @@ def test_truncated_file_is_refused_by_the_executed_notebook(tutorial, small_sett
     ],
 )
 def test_settings_refuse_a_bad_value(small_settings, bad, said):
-    with pytest.raises(FrostlineError, match=f"{said}.*The parameters are: PROFILE, DATASET"):
+    own = "PROFILE, STRATEGIES, CHECKPOINT, SEED, OUTPUT_DIR"
+    with pytest.raises(FrostlineError, match=f"{said}.*The parameters are: {own}$"):
         frostline.RunSettings.from_notebook({**small_settings, **bad})
 
 
@@ -406,7 +415,7 @@ BAD_DATA = {
     "one class": (one_class, "label column 'kind' has only 'T cell'; a comparison needs two classes"),
     "negative value": (negative, "negative values .*Counts or log-normalised values are needed"),
     "scaled values": (scaled, "looks scaled or batch-corrected"),
-    "missing value": (missing_value, "1 values are missing, infinite or negative, the first is nan in cell"),
+    "missing value": (missing_value, r"1 values are missing, infinite \(or .*\) or negative, the first is nan in cell"),
     "missing label": (missing_label, "missing for 3 of 700 cells"),
 }
 

@@ -346,7 +346,7 @@ def test_cancelled_panel_can_run_again(make_panel):
 
 
 @pytest.fixture
-def interrupted(monkeypatch):
+def interrupted(monkeypatch, heard_interrupts):
     """The first fit of a frozen probe interrupts the kernel, as the square above a notebook does, and works on."""
     fit, told = FrozenProbe.fit, []
 

@@ -42,8 +42,8 @@ from frostline.records import load_records
 
 settings = frostline.RunSettings(seed=SEED, output_dir=OUTPUT_DIR)
 run = artifacts.begin(settings, tutorial="tiny")
-adata = anndata.AnnData(np.eye(8, dtype=np.float32))
-adata.obs["cell_type"] = ["B cell", "T cell"] * 4
+adata = anndata.AnnData(np.eye(160, 500, dtype=np.float32))
+adata.obs["cell_type"] = ["B cell", "T cell"] * 80
 dataset = frostline.load_dataset(adata, "cell_type", name="hand-made")
 comparison = compare(load_records(Path("records.jsonl")))
 comparison
@@ -495,6 +495,7 @@ publishing.publish_all([Path("notebooks/slow.ipynb")], {})
 """
 
 
+@pytest.mark.usefixtures("heard_interrupts")
 def test_interrupt_ends_the_kernel_too(here, write_notebook):
     slow = "open('started', 'w')\nimport time; time.sleep(90)"
     write_notebook(Path("notebooks/slow.ipynb"), PARAMETERS, slow)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -77,11 +78,12 @@ def test_lab_publishes_from_the_installed_package_alone(wheel_folder, small_chec
     done = subprocess.run(command, cwd=lab, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert f"{NAME}  published" in done.stdout
+    weights = hashlib.sha256((lab / "small" / "model.safetensors").read_bytes()).hexdigest()
     page = lab / "build" / "site" / "_build" / "html" / "published" / f"{NAME}.html"
     box = BeautifulSoup(page.read_bytes(), "html.parser").select_one(".frostline-status")
     assert box["data-result"] == "passed"
     assert "passed: " in box.select_one('dd[data-field="artifact_check"]').get_text()
-    assert box.select_one('dd[data-field="checkpoint"]').get_text() == "small"
+    assert box.select_one('dd[data-field="checkpoint"]').get_text() == f"small-{weights[:8]}"
     assert (lab / "build" / "site" / "_build" / "html" / "_static" / "html-manager" / "embed.js").is_file()
     again = subprocess.run(command, cwd=lab, env=environment, capture_output=True, text=True, check=False)
     assert f"{NAME}  unchanged" in again.stdout
