@@ -32,9 +32,7 @@ from frostline.terminal import Told
 ENGINE = "frostline"
 """Name of the engine that papermill is given."""
 PROCESS = Path(__file__).with_name("kernel_process.py")
-_STATUS = re.compile(
-    r'<span role="status" aria-live="polite">(.*?)</', re.DOTALL
-)  # findings are a box, not what goes on
+_STATUS = re.compile(r'<span role="status" aria-live="polite">(.*?)</', re.DOTALL)
 _HEADING = re.compile(r"^#{1,6} +(\S.*)$", re.MULTILINE)
 _OLD_FOLDER = "frostline-????????"
 """Of sockets, until their names told the process."""
