@@ -88,7 +88,13 @@ class InThisProcess(Engine):
         nb_man.nb.metadata["language_info"] = {"name": "python"}
 
 
-SMALL = {"STRATEGIES": ["pca_logistic", "frozen_probe"], "REPEATS": 1, "BUDGETS": [5], "WITHHOLD": False}
+SMALL = {
+    "CHECKPOINT": "small",
+    "STRATEGIES": ["pca_logistic", "frozen_probe"],
+    "REPEATS": 1,
+    "BUDGETS": [5],
+    "WITHHOLD": False,
+}
 """Defaults of the clone's notebooks: `test_protocol_tutorial` and `test_notebooks` execute them with their own."""
 
 
