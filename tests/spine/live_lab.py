@@ -55,9 +55,7 @@ def live_lab(notebooks: Path, folder: Path, theme: str = "light") -> Iterator[La
     settings = {
         "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
         "apputils-extension/themes": {"theme": THEMES[theme], "adaptive-theme": False},
-        "docmanager-extension/plugin": {
-            "autosave": False
-        },  # outputs of one test would be there when the next one begins
+        "docmanager-extension/plugin": {"autosave": False},  # what one test leaves, the next one would open
         "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight stay in the page
     }
     for name, content in settings.items():
