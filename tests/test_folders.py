@@ -25,7 +25,14 @@ def write_artifacts(folder: Path, run: str = RUN) -> Path:
     listed = {path.name: {"sha256": sha256(path)} for path in sorted(folder.glob("report.*"))}
     time = "2026-01-01T10:00:00+00:00"
     said = {"run": run, "tutorial": "t", "started": time, "ended": time, "parameters": {}, "seed": 1, "strategies": []}
-    said |= {"repeats": [], "studies": [], "dataset": {"name": "d", "label_key": "l"}, "versions": {}, "files": listed}
+    said |= {
+        "format": 1,
+        "repeats": [],
+        "studies": [],
+        "dataset": {"name": "d", "label_key": "l"},
+        "versions": {},
+        "files": listed,
+    }
     (folder / "manifest.json").write_text(json.dumps(said))
     return folder
 
