@@ -259,6 +259,8 @@ def reliability_figure(comparison: Comparison) -> Figure:
         axes.set_title(title(shown, 2.1, 9), fontsize=9, loc="left")
     for axes in grid[len(names) :]:
         axes.set_visible(False)
+    for axes in grid[max(0, len(names) - columns) : len(names)]:
+        axes.tick_params(labelbottom=True)  # what stands below them may be hidden
     figure.supxlabel("confidence (probability of the predicted class)", fontsize=9)
     figure.supylabel("share predicted right", fontsize=9)
     handles, labels = grid[0].get_legend_handles_labels()
