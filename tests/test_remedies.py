@@ -268,3 +268,139 @@ class TestFindings:
         (finding,) = self.found(dataset, cut, "class-not-in-training")
         mended = frostline.load_dataset(do(finding.remedy, adata=adata), "kind", group_key="donor")
         assert self.found(mended, frostline.split(mended, seed=cut.seed), "class-not-in-training") == []
+
+
+SYMBOLS = ("CD3D", "MS4A1", "LYZ", "NKG7", "GNLY", "CST3")
+IDS = tuple(f"ENSG{i:011d}" for i in range(6))
+
+
+class TestJoining:
+    """What two data sets that do not fit together are refused with."""
+
+    def pair(self, labels="ab" * 12, genes=IDS):
+        return cells("ab" * 12, genes=SYMBOLS), cells(labels, genes=genes)
+
+    def joined(self, one, other, **options):
+        sets = (
+            frostline.load_dataset(one, "kind", name="one"),
+            frostline.load_dataset(other, "kind", name="other", **options),
+        )
+        return frostline.join_datasets(*sets)
+
+    @pytest.mark.parametrize("way", ["names", "column"])
+    def test_symbols_on_one_side_and_ids_on_the_other(self, way):
+        one, other = self.pair()
+        message = refusal(lambda: self.joined(one, other))
+        assert "put gene symbols into adata.var_names of both, or name columns of var" in message
+        if way == "names":
+            other.var_names = list(SYMBOLS)
+            assert self.joined(one, other).genes == SYMBOLS
+        else:
+            assert "(gene_column=...; GENE_COLUMN and TEST_GENE_COLUMN of a notebook)" in message
+            other.var["mine"] = list(SYMBOLS)
+            assert self.joined(one, other, gene_column="mine").genes == SYMBOLS
+
+    def test_ids_in_raw(self):
+        one, other = self.pair()
+        other.raw = other
+        other.var_names = list(SYMBOLS)
+        message = refusal(lambda: self.joined(one, other, layer="raw"))
+        exec(
+            re.search(r"for layer='raw' (.*?)\)", message)[1] + " = list(SYMBOLS)", {"adata": other, "SYMBOLS": SYMBOLS}
+        )
+        assert self.joined(one, other, layer="raw").genes == SYMBOLS
+
+    def test_the_variables_of_a_notebook_that_are_named_do_it(self, tmp_path):
+        one, other = self.pair()
+        # ids on both sides, and symbols that are no known ones, so that nothing takes them by itself
+        symbols = [f"own{i}" for i in range(6)]
+        one.var["mine"], other.var["theirs"] = symbols, symbols
+        for adata, name in ((one, "one"), (other, "other")):
+            adata.write_h5ad(tmp_path / f"{name}.h5ad")
+        given = {"DATASET": str(tmp_path / "one.h5ad"), "LABEL_KEY": "kind", "STRATEGIES": ["pca_logistic"]}
+        given |= {"TEST_DATASET": str(tmp_path / "other.h5ad"), "TEST_LABEL_KEY": "kind"}
+        message = refusal(frostline.RunSettings.from_notebook(given).load)
+        names = dict(zip(re.findall(r"\w*GENE_COLUMN", message), ("mine", "theirs"), strict=True))
+        assert frostline.RunSettings.from_notebook(given | names).load().genes == tuple(symbols)
+
+    def test_other_names_of_the_same_classes(self):
+        one, other = self.pair("xy" * 12, SYMBOLS)
+        message = refusal(lambda: self.joined(one, other))
+        listed = re.search(r"'one' has (.*?); .* 'other' has (.*?)\. Give the same cell types the same names", message)
+        same = dict(zip(listed[2].split(", "), listed[1].split(", "), strict=True))
+        other.obs["kind"] = other.obs["kind"].map(same)
+        assert set(self.joined(one, other).labels) == {"a", "b"}
+
+
+class TestGenes:
+    """What is said of columns of var."""
+
+    @pytest.mark.parametrize("layer", [None, "raw"])
+    def test_a_column_that_is_not_there(self, layer):
+        adata = cells("ab" * 12, genes=IDS)
+        adata.var["feature_name"] = list(SYMBOLS)
+        adata.raw = adata
+        message = refusal(lambda: frostline.load_dataset(adata, "kind", layer=layer, gene_column="symbol"))
+        assert f"'symbol' is not in adata.{'raw.' if layer else ''}var; it has: feature_name; 'var_names'" in message
+        for name, genes in (("feature_name", SYMBOLS), ("var_names", IDS)):
+            assert frostline.load_dataset(adata, "kind", layer=layer, gene_column=name).genes == genes
+
+    @pytest.fixture
+    def ids_in_raw(self, pbmc):
+        """Symbols in X, ids in raw, and a checkpoint that knows symbols alone."""
+        adata = pbmc.adata.raw.to_adata()[:, :300]
+        adata = anndata.AnnData(adata.X.copy(), obs=pbmc.adata.obs[["bulk_labels"]].copy(), var=adata.var[[]].copy())
+        whole = adata.copy()
+        whole.var_names = [f"ENSG{i:011d}" for i in range(300)]
+        whole.var["mine"] = list(adata.var_names)
+        return adata, whole
+
+    @pytest.mark.parametrize("there", ["column", "nowhere"])
+    def test_symbols_beside_ids_in_raw(self, ids_in_raw, small_checkpoint, there):
+        adata, whole = ids_in_raw
+        symbols = list(adata.var_names)
+        if there == "nowhere":
+            del whole.var["mine"]
+        adata.raw = whole
+        strategy = FrozenProbe(checkpoint=str(small_checkpoint))
+
+        def run(**options):
+            dataset = frostline.load_dataset(adata, "bulk_labels", layer="raw", **options)
+            strategy.check(dataset, frostline.split(dataset))
+            return dataset
+
+        if there == "column":
+            message = refusal(lambda: run(gene_column="var_names"))
+            (column,) = re.findall(r"Load with gene_column='(.*)' \(GENE_COLUMN", message)
+            assert run(gene_column=column).genes == run().genes == tuple(symbols)
+            return
+        message = refusal(run)
+        assert (
+            "Put the symbols into a column of adata.raw.var and load with gene_column=..., or put them into" in message
+        )
+        adata.raw.var["mine"] = symbols
+        assert run(gene_column="mine").genes == tuple(symbols)
+        del adata.raw.var["mine"]
+        target = re.search(r"or put them into (adata\.[\w.]+\w)", message)[1]
+        exec(f"{target} = symbols", {"adata": adata, "symbols": symbols})
+        assert run().genes == tuple(symbols)
+
+    def test_categorical_names(self):
+        adata = cells("ab" * 12)
+        adata.obs.index = pd.CategoricalIndex(adata.obs_names)
+        adata.var.index = pd.CategoricalIndex(["same", "same", *adata.var_names[2:]])
+        message = refusal(lambda: frostline.load_dataset(adata, "kind"))
+        exec(re.search(r"; call (.*) first", message)[1], {"adata": adata})
+        assert len(frostline.load_dataset(adata, "kind").genes) == 6
+
+
+@pytest.mark.parametrize("kind", ["string[pyarrow]", "string[python]"])
+def test_text_that_lacks_values(kind):
+    adata = cells("ab" * 12)
+    adata.obs["kind"] = pd.Series(["n/a", None, *"ab" * 11], index=adata.obs_names, dtype=kind)
+    left = do(refusal(lambda: frostline.load_dataset(adata, "kind")), adata=adata)
+    dataset = frostline.load_dataset(left, "kind")
+    (finding,) = TestFindings().found(dataset, frostline.split(dataset), "missing-as-text")
+    names = {"adata": left.copy()}
+    exec(re.search(r"`(adata.*?)`", finding.remedy)[1], names)
+    assert set(frostline.load_dataset(names["adata"], "kind").labels) == {"a", "b"}

@@ -86,8 +86,10 @@ def _common_genes(train: Dataset, test: Dataset, sets: tuple[str, str]) -> tuple
         )
         mixed = looks_like_ensembl(train.genes) != looks_like_ensembl(test.genes)
         remedy = "one of them holds Ensembl ids: put gene symbols" if mixed else "put the same kind of names"
+        raw = any(data.gene_source.startswith("adata.raw.") for data in (train, test))
+        names = "adata.var_names (for layer='raw' adata.raw.var.index)" if raw else "adata.var_names"
         raise DatasetError(
-            f"the two data sets share no gene (seen: {seen}); {remedy} into adata.var_names of both, or name columns "
+            f"the two data sets share no gene (seen: {seen}); {remedy} into {names} of both, or name columns "
             "of var that hold them (gene_column=...; GENE_COLUMN and TEST_GENE_COLUMN of a notebook)"
         )
     return genes

@@ -86,10 +86,17 @@ def advice(match: GeneMatch, adata: AnnData, source: str, vocabulary: Any) -> tu
     if match.cause is None:
         return "", "Use a checkpoint that knows more of the genes."
     if not match.cause.change:
-        return f"{match.cause.words}.", match.cause.advice
+        return f"{match.cause.words}.", _of_raw(match.cause.advice) if raw else match.cause.advice
     target = source.replace("adata.raw.var_names", "adata.raw.var.index")
     line = f"{target} = {target}.astype(str){match.cause.change}"
     return f"{match.cause.words}.", f"{match.cause.advice} The line is `{line}`, before loading."
+
+
+def _of_raw(advice: str) -> str:
+    """Advice on the table of the genes of raw, which `adata.var` and its names say nothing of."""
+    return advice.replace("column of var ", "column of adata.raw.var ").replace(
+        "adata.var_names", "adata.raw.var.index"
+    )
 
 
 def told(match: GeneMatch, adata: AnnData, source: str, checkpoint: Checkpoint) -> str:
