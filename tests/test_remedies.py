@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
 import frostline
+from frostline import cli, starting, tutorials
+from frostline.checkpoints import FILES, load_checkpoint, official_state
 from frostline.errors import FrostlineError
 from frostline.strategies import FrozenProbe, PcaLogistic, ProbeObsm
 from frostline.strategies.encoder import rows_to_train_on
@@ -404,3 +413,178 @@ def test_text_that_lacks_values(kind):
     names = {"adata": left.copy()}
     exec(re.search(r"`(adata.*?)`", finding.remedy)[1], names)
     assert set(frostline.load_dataset(names["adata"], "kind").labels) == {"a", "b"}
+
+
+class TestCopies:
+    """Cells that are there twice, under other names."""
+
+    def found(self, adata, code, **options):
+        dataset = frostline.load_dataset(adata, "kind", **options)
+        kind = "group" if options else "stratified"
+        return [
+            each for each in frostline.checks.check(dataset, frostline.split(dataset, kind=kind)) if each.code == code
+        ]
+
+    @pytest.fixture
+    def barcodes(self):
+        """Two libraries of the same cells: their barcodes are the same."""
+        noise = np.random.default_rng(1)
+        once = ["".join(noise.choice(list("ACGT"), 16)) for _ in range(30)]
+        adata = cells("ab" * 30, donor=list("pqrstu") * 10)
+        adata.obs_names = [f"lib{library}_{each}" for library in "12" for each in once]
+        return adata
+
+    def test_each_barcode_kept_once(self, barcodes):
+        (finding,) = self.found(barcodes, "same-barcode")
+        assert finding.remedy.startswith("Keep each cell once before splitting")
+        one, other = re.search(r"\('(.*)' and '(.*)', for example\)", finding.title).groups()
+        assert one.split("_")[1] == other.split("_")[1]
+        once = barcodes[~barcodes.obs_names.str.split("_").str[1].duplicated()].copy()
+        assert once.n_obs == 30
+        assert self.found(once, "same-barcode") == []
+
+    def test_copies_kept_together_by_a_column(self, barcodes):
+        (finding,) = self.found(barcodes, "same-barcode")
+        assert "or load with a group_key that keeps its copies together" in finding.remedy
+        barcodes.obs["donor"] = np.tile(np.repeat(list("pqrstu"), 5), 2)
+        assert self.found(barcodes, "same-barcode", group_key="donor") == []
+
+    def test_copies_of_a_profile(self):
+        adata = cells("ab" * 30, genes=[f"g{i}" for i in range(40)])
+        adata.X[30:] = adata.X[:30]
+        (finding,) = self.found(adata, "same-profile")
+        for one, other in re.findall(r"(c\d+) = (c\d+)", finding.explanation):
+            assert (adata[one].X != adata[other].X).nnz == 0
+        assert finding.remedy.startswith("Remove the copies before splitting")
+        copies = pd.DataFrame(adata.X.toarray()).duplicated().to_numpy()
+        assert copies.sum() == 30
+        assert self.found(adata[~copies].copy(), "same-profile") == []
+
+
+def call(command: str, monkeypatch) -> int:
+    """Exit status of a command that a message says to run, run in this process."""
+    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
+
+
+class TestCheckpoints:
+    """What is no checkpoint, and where another may be had."""
+
+    @pytest.mark.filterwarnings("ignore:You are using `torch.load`")
+    def test_a_folder_of_the_official_files_by_its_path(self, small_checkpoint, tmp_path):
+        """Where there is no network; the files are those of another encoder."""
+        message = refusal(lambda: load_checkpoint("whole-human"))
+        names, source = re.search(r"fetch (.*?) elsewhere into one folder, from (\S+)", message).groups()
+        assert set(names.split(", ")) == set(FILES)
+        assert source.startswith("https://")
+        known = load_checkpoint(small_checkpoint)
+        for name in names.split(", "):
+            if name.endswith(".json"):
+                shutil.copy(small_checkpoint / name, tmp_path)
+            else:
+                torch.save(official_state(known.encoder()), tmp_path / name)
+        assert load_checkpoint(tmp_path).encoder().config == known.config
+        other = re.search(r"and pass its path, or use '(.*)'", message)[1]
+        assert load_checkpoint(other).name == "mini"
+
+    def test_an_unknown_name(self, small_checkpoint, tmp_path):
+        message = refusal(lambda: load_checkpoint("whole_human"))
+        known = re.search(r"known: (.*?)\.", message)[1].split(", ")
+        assert {"mini", "whole-human"} <= set(known)
+        assert load_checkpoint(known[0]).name == "mini"
+        assert "A folder with args.json, vocab.json and weights works too" in message
+        assert load_checkpoint(small_checkpoint).encoder()
+
+    @pytest.mark.parametrize("absent", [("args.json",), ("args.json", "vocab.json"), ("model.safetensors",)])
+    def test_files_that_a_folder_lacks(self, small_checkpoint, tmp_path, absent):
+        folder = shutil.copytree(small_checkpoint, tmp_path / "some")
+        for name in absent:
+            (folder / name).unlink()
+        message = refusal(lambda: load_checkpoint(folder))
+        named = re.search(r"(?:lacks|holds no weights) \(?([^()]*?)(?: or [^()]*)?\)?$", message)[1].split(", ")
+        assert tuple(named) == absent
+        for name in named:
+            shutil.copy(small_checkpoint / name, folder)
+        assert load_checkpoint(folder).encoder()
+
+    def test_embeddings_of_another_model(self, tmp_path):
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+        message = refusal(lambda: load_checkpoint(tmp_path))
+        place, strategy = re.search(
+            r"embeddings into (adata\.obsm) and use the strategy (probe_obsm:)KEY", message
+        ).groups()
+        adata = cells("ab" * 12)
+        exec(f"{place}['X_other'] = values", {"adata": adata, "values": np.random.default_rng(0).normal(size=(24, 3))})
+        dataset = frostline.load_dataset(adata, "kind")
+        (built,) = frostline.strategies.build([f"{strategy}X_other"])
+        built.check(dataset, frostline.split(dataset))
+
+
+class TestBook:
+    """What stands between a notebook and its page."""
+
+    @pytest.fixture
+    def lab(self, tmp_path, monkeypatch):
+        starting.init(tmp_path / "lab")
+        monkeypatch.chdir(tmp_path / "lab")
+        return tmp_path / "lab"
+
+    def source(self, lab):
+        (path,) = (lab / "notebooks").glob("*.ipynb")
+        return path.relative_to(lab)
+
+    def add_line(self, message):
+        """Put the line that a message holds into the file that it names."""
+        line, toc = re.search(r"add the line `(.*?)` to (\S+)$", message).groups()
+        with open(toc, "a", encoding="utf-8") as file:
+            file.write(f"\n  {line}\n")
+
+    def test_no_book_here(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        command = re.search(r"`(frostline init .*?)`", refusal(tutorials.declared))[1]
+        assert call(command, monkeypatch) == 0
+        monkeypatch.chdir(command.split()[-1])
+        assert tutorials.declared() == ["first_comparison"]
+
+    def test_a_folder_that_holds_something(self, tmp_path):
+        (tmp_path / "thesis.txt").write_text("years of work")
+        assert refusal(lambda: starting.init(tmp_path)).endswith("is not empty; name a new folder")
+        assert starting.init(tmp_path / "new")
+
+    def test_a_notebook_that_is_not_declared(self, lab):
+        new = shutil.copy(self.source(lab), "notebooks/new.ipynb")
+        message = refusal(lambda: tutorials.refuse_undeclared([lab.relative_to(lab) / new]))
+        self.add_line(message)
+        tutorials.refuse_undeclared([lab.relative_to(lab) / new])
+        assert tutorials.declared() == ["first_comparison", "new"]
+
+    @pytest.mark.parametrize("name", ["mine.ipynb", "it's mine.ipynb", "run #2: $HOME.ipynb"])
+    def test_a_notebook_of_another_folder(self, lab, tmp_path, name):
+        elsewhere = tmp_path / name
+        shutil.copy(self.source(lab), elsewhere)
+        message = refusal(lambda: tutorials.refuse_undeclared([elsewhere]))
+        command = re.search(r"copy it \((.*)\) and add", message)[1]
+        subprocess.run(command, shell=True, check=True)
+        self.add_line(message)
+        here = lab.relative_to(lab) / "notebooks" / name
+        tutorials.refuse_undeclared([here])
+        assert tutorials.unfit(here) is None
+
+    def test_a_book_that_declares_nothing(self, lab):
+        toc = tutorials.TOC
+        toc.write_text("format: jb-book\nroot: index\n")
+        message = refusal(tutorials.declared_notebooks)
+        line = re.search(r"add a line such as `(.*)`", message)[1]
+        toc.write_text(toc.read_text() + "chapters:\n  " + line.replace("NAME", "first_comparison") + "\n")
+        assert tutorials.declared_notebooks() == [self.source(lab)]
+
+    def test_a_folder_of_this_machine(self, lab):
+        there = str(lab / "artifacts" / "x")
+        message = refusal(lambda: tutorials.plan(self.source(lab), {"OUTPUT_DIR": there}))
+        assert message.endswith("give it relative to the current folder")
+        assert (
+            tutorials.plan(self.source(lab), {"OUTPUT_DIR": os.path.relpath(there)}).values["OUTPUT_DIR"]
+            == "artifacts/x"
+        )

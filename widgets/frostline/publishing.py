@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -321,7 +322,7 @@ def build_book(*, release: bool = False) -> Path:
     """
     known = declared()
     if not list(PUBLISHED.glob("*.run.json")):
-        raise FrostlineError(f"{PUBLISHED} holds no executed tutorial; run: frostline publish {' '.join(known[:1])}")
+        raise FrostlineError(f"{PUBLISHED} holds no executed tutorial; run: frostline publish {shlex.join(known[:1])}")
     program = Path(sys.executable).with_name("jupyter-book")
     if not program.is_file():
         raise FrostlineError("jupyter-book is not installed; pip install 'frostline[book]'")

@@ -6,6 +6,9 @@ A tutorial is declared by its line in `book/_toc.yml`: `published/NAME` is the p
 from __future__ import annotations
 
 import itertools
+import json
+import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +74,7 @@ def refuse_undeclared(notebooks: Sequence[Path]) -> None:
             problem = _outside(notebook)
             if problem is not None:
                 raise problem
-            raise FrostlineError(
-                f"{notebook} would have no page: add the line `- file: {FOLDER}/{notebook.stem}` to {TOC}"
-            )
+            raise FrostlineError(f"{notebook} would have no page: {_line_to_add(notebook)}")
 
 
 def _documents(value: Any) -> Iterator[str]:
@@ -152,6 +153,11 @@ def _outside(notebook: Path) -> FrostlineError | None:
         return None
     return FrostlineError(
         f"{notebook} lies outside {here}, where its page could not link to it: copy it "
-        f"(mkdir -p notebooks && cp '{notebook}' notebooks/) and add the line "
-        f"`- file: {FOLDER}/{notebook.stem}` to {TOC}"
+        f"(mkdir -p notebooks && cp {shlex.quote(str(notebook))} notebooks/) and {_line_to_add(notebook)}"
     )
+
+
+def _line_to_add(notebook: Path) -> str:
+    page = f"{FOLDER}/{notebook.stem}"
+    plain = re.fullmatch(r"[\w/.-]+( [\w/.-]+)*", page)  # what else YAML may read as something other than a text
+    return f"add the line `- file: {page if plain else json.dumps(page, ensure_ascii=False)}` to {TOC}"

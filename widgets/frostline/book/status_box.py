@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -110,7 +111,7 @@ def draft_note(state: State) -> str:
         NOT_RUN: "It has not been run yet.",
     }[state.result]
     how = "Run it" if state.result == NOT_RUN else "Run it again"
-    again = f"<code>frostline publish {line(state.name)}</code>"
+    again = f"<code>frostline publish {line(shlex.quote(state.name))}</code>"
     return f'<p class="frostline-draft"><strong>Draft.</strong> {why} {how}: {again}.</p>\n'
 
 
