@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import io
 import json
+import re
+import sys
 import threading
 import time
 import urllib.parse
@@ -13,7 +15,7 @@ import pytest
 import requests
 import torch
 
-from frostline import checkpoints, downloads, sources
+from frostline import checkpoints, cli, downloads, sources
 from frostline.checkpoints import CHECKPOINTS, Pin, load_checkpoint, official_state, save_checkpoint
 from frostline.errors import Cancelled, CheckpointError
 from frostline.model import Encoder, EncoderConfig
@@ -199,13 +201,28 @@ def test_a_corrupted_file_is_noticed_named_and_repaired(drive, file):
     assert again == ([] if file == "model.safetensors" else [file])  # only what was damaged
 
 
-def test_loading_refuses_weights_that_changed_since_the_download(drive):
+def test_loading_refuses_weights_that_changed_since_the_download(drive, monkeypatch):
     folder = downloads.download(NAME)
     content = bytearray((folder / "model.safetensors").read_bytes())
     content[-1] ^= 1
     (folder / "model.safetensors").write_bytes(content)
-    with pytest.raises(CheckpointError, match="frostline checkpoints download heart"):
+    follow(monkeypatch, r"repair it with: (frostline checkpoints download heart)$")
+
+
+def test_the_command_of_a_checkpoint_that_is_not_downloaded_fetches_it(drive, monkeypatch):
+    follow(monkeypatch, r"is not downloaded \(\d+ MB\): run (frostline checkpoints download heart)\.")
+
+
+def follow(monkeypatch, pattern):
+    """Run the command that loading is refused with, which helps."""
+    with pytest.raises(CheckpointError, match=pattern) as refused:
         load_checkpoint(NAME)
+    monkeypatch.setattr(sys, "argv", re.search(pattern, str(refused.value))[1].split())
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code
+    assert load_checkpoint(NAME).encoder().load_report
+    assert downloads.verify(NAME) == []
 
 
 def test_a_missing_file_is_named_and_repaired(drive):

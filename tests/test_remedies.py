@@ -588,3 +588,76 @@ class TestBook:
             tutorials.plan(self.source(lab), {"OUTPUT_DIR": os.path.relpath(there)}).values["OUTPUT_DIR"]
             == "artifacts/x"
         )
+
+
+@pytest.mark.usefixtures("instant_umap")
+class TestWithheldClasses:
+    """What withholding a class needs."""
+
+    @pytest.fixture
+    def three(self):
+        dataset = frostline.load_dataset(cells("abc" * 12), "kind")
+        return dataset, frostline.split(dataset)
+
+    def withheld(self, dataset, cut, *classes):
+        return list(frostline.leave_one_class_out([PcaLogistic()], dataset, [cut], classes=list(classes)))
+
+    def test_a_class_that_is_not_there(self, three):
+        dataset, cut = three
+        for work in (cut.without_class, lambda dataset, name: self.withheld(dataset, cut, name)):
+            message = refusal(lambda work=work: work(dataset, "d"))
+            known = message.partition("known: ")[2].split(", ")
+            assert known == ["a", "b", "c"]
+            for name in known:
+                assert work(dataset, name)
+
+    def test_two_classes_only(self):
+        adata = cells("ab" * 12, fine=list("pqrs") * 6)
+        dataset = frostline.load_dataset(adata, "kind")
+        cut = frostline.split(dataset)
+        for work in (lambda: self.withheld(dataset, cut, "a"), lambda: cut.without_class(dataset, "a")):
+            assert re.search(r"oad with another label_key$", refusal(work))
+        finer = frostline.load_dataset(adata, "fine")
+        assert [record.unseen for record in self.withheld(finer, frostline.split(finer), "p")] == ["p"]
+
+    def test_an_unknown_kind_of_split(self, three):
+        dataset, _ = three
+        known = refusal(lambda: frostline.split(dataset, kind="random")).partition("known: ")[2].split(", ")
+        assert "stratified" in known
+        assert frostline.split(dataset, kind="stratified").kind == "stratified"
+
+
+class TestSettings:
+    """What a run is refused with, before it starts."""
+
+    def told(self, **given) -> str:
+        return refusal(lambda: frostline.RunSettings.from_notebook({"PROFILE": "quickstart", **given}))
+
+    @pytest.mark.parametrize(
+        ("name", "wrong"),
+        [("PROFILE", "fast"), ("SPLIT", "random"), ("VALUES", "rpkm"), ("CHECKPOINT", "Mini"), ("DATASET", "pbmc")],
+    )
+    def test_each_known_value_that_is_listed(self, name, wrong):
+        message = self.told(**{name: wrong})
+        known = re.match(rf"{name}: unknown .*? '{wrong}'; known: (.*?)(?: \(got|\.)", message)[1].split(", ")
+        assert wrong not in known
+        for value in known:
+            given = {"STRATEGIES": ["pca_logistic"], name: value}
+            assert getattr(frostline.RunSettings.from_notebook(given), name.lower()) == value
+
+    def test_each_strategy_that_is_listed(self):
+        message = self.told(STRATEGIES=["pca_logistics"])
+        known = re.search(r"known: (.*?) \(got", message)[1].split(", ")
+        assert frostline.RunSettings.from_notebook({"STRATEGIES": known}).strategies == known
+
+    def test_each_parameter_that_is_listed(self):
+        message = self.told(SEEDS=3)
+        assert message.startswith("SEEDS: unknown parameter")
+        known = message.partition("The parameters are: ")[2].split(", ")
+        defaults = frostline.RunSettings()
+        frostline.RunSettings.from_notebook({name: getattr(defaults, name.lower()) for name in known})
+
+    def test_least_budget(self):
+        message = self.told(BUDGETS=[1, 5])
+        least = int(re.search(r"at least (\d+) per class", message)[1])
+        assert frostline.RunSettings.from_notebook({"BUDGETS": [least, 5]}).budgets == [2, 5]

@@ -337,11 +337,14 @@ def leave_one_class_out(
             if classes is None:
                 continue
             raise FrostlineError(
-                f"withholding a class needs three classes with training cells; seen: {sorted(trained)}"
+                f"withholding a class needs three classes with training cells; seen: {', '.join(sorted(trained))}. "
+                "Load with another label_key"
             )
         unknown = [name for name in classes or () if name not in trained]
         if unknown:
-            raise FrostlineError(f"class {unknown[0]!r} has no training cell to withhold; known: {sorted(trained)}")
+            raise FrostlineError(
+                f"class {str(unknown[0])!r} has no training cell to withhold; known: {', '.join(sorted(trained))}"
+            )
         wanted = sorted(trained & tested) if classes is None else classes
         withheld += [cut.without_class(dataset, str(name)) for name in wanted]
     return evaluate_all(strategies, dataset, withheld, progress=progress, cancelled=cancelled)

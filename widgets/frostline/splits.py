@@ -168,7 +168,7 @@ class Split:
         if len(left) < 2:
             raise DatasetError(
                 f"without class {name!r} only {', '.join(left) or 'no class'} of column {dataset.label_key!r} would "
-                "train; two are needed"
+                "train; two are needed: load with another label_key"
             )
         return self._with_parts(dataset, train, validation, unseen=name)
 
