@@ -23,6 +23,7 @@ from scipy import sparse
 import frostline
 from frostline import cli, starting, tutorials
 from frostline.checkpoints import FILES, load_checkpoint, official_state
+from frostline.corpus import read_corpus
 from frostline.errors import FrostlineError
 from frostline.strategies import FrozenProbe, PcaLogistic, ProbeObsm
 from frostline.strategies.encoder import rows_to_train_on
@@ -661,3 +662,53 @@ class TestSettings:
         message = self.told(BUDGETS=[1, 5])
         least = int(re.search(r"at least (\d+) per class", message)[1])
         assert frostline.RunSettings.from_notebook({"BUDGETS": [least, 5]}).budgets == [2, 5]
+
+
+class TestNumbers:
+    """Numbers that a message bounds: the bound itself is taken."""
+
+    @pytest.mark.parametrize("targets", [{}, {"targets": ("linear1",)}])
+    def test_highest_rank(self, small_checkpoint, pbmc, targets):
+        dataset = frostline.load_dataset(cells("ab" * 15, genes=pbmc.genes[:8]), "kind")
+
+        def check(rank):
+            (strategy,) = frostline.strategies.build(["lora"], checkpoint=str(small_checkpoint))
+            dataclasses.replace(strategy, rank=rank, **targets).check(dataset, frostline.split(dataset))
+            return rank
+
+        most = int(re.search(r"must be at most (\d+) dimensions", refusal(lambda: check(1_000)))[1])
+        assert check(most) == 32
+        refusal(lambda: check(most + 1))
+
+    def test_longest_warmup(self, small_checkpoint):
+        (strategy,) = frostline.strategies.build(["head"], checkpoint=str(small_checkpoint))
+        message = refusal(lambda: dataclasses.replace(strategy, epochs=5, warmup_epochs=6))
+        most = int(re.search(r"at most epochs, which is (\d+)", message)[1])
+        assert dataclasses.replace(strategy, epochs=5, warmup_epochs=most).warmup_epochs == 5
+
+
+class TestOtherSteps:
+    """What pre-training and strategies on components refuse."""
+
+    def test_cells_without_counts_in_a_corpus(self, tmp_path):
+        adata = cells("ab" * 12, genes=[f"G{i}" for i in range(250)])
+        adata.X = adata.X.toarray()
+        adata.X[3] = 0
+        adata.write_h5ad(tmp_path / "one.h5ad")
+        line = re.search(r"for example with (scanpy\..*\))$", refusal(lambda: read_corpus([tmp_path / "one.h5ad"])))[1]
+        exec(f"import scanpy; {line}", {"adata": adata})
+        adata.write_h5ad(tmp_path / "one.h5ad")
+        assert read_corpus([tmp_path / "one.h5ad"]).counts.shape == (23, 250)
+
+    def test_columns_of_one_name(self):
+        adata = cells("ab" * 12, other="x")
+        adata.obs.columns = ["kind", "kind"]
+        message = refusal(lambda: frostline.load_dataset(adata, "kind"))
+        exec(message.partition("of each name: ")[2], {"adata": adata})
+        assert frostline.load_dataset(adata, "kind").summary()["cells"].tolist() == [12, 12]
+
+    @pytest.mark.parametrize("key", ["", "types"])
+    def test_each_column_that_is_listed(self, key):
+        adata = cells("ab" * 12, fine=list("pqrs") * 6)
+        for name in re.search(r"has: (.*)$", refusal(lambda: frostline.load_dataset(adata, key)))[1].split(", "):
+            assert frostline.load_dataset(adata, name).label_key == name

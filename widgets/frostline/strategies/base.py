@@ -119,7 +119,7 @@ class Strategy(ABC):
             seen = f"only {str(classes[0])!r}" if len(classes) else "no cell at all"
             raise DatasetError(
                 f"the training cells have {seen} in {dataset.label_key!r}, and two classes are needed; draw the split "
-                "with frostline.split(dataset, kind='stratified'), or give a larger budget"
+                "with frostline.split(dataset, kind='stratified')"
             )
 
     def notes(self, dataset: Dataset) -> tuple[str, ...]:

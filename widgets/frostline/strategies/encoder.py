@@ -185,7 +185,7 @@ def rows_to_train_on(dataset: Dataset, split: Split) -> dict[str, NDArray[np.int
     if not len(validation):
         raise DatasetError(
             "no validation cell has a class that the training cells have; draw the split with "
-            "frostline.split(dataset, kind='stratified'), or give a larger budget"
+            "frostline.split(dataset, kind='stratified')"
         )
     return {"train": split.train, "validation": validation}
 
