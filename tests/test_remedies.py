@@ -712,3 +712,80 @@ class TestOtherSteps:
         adata = cells("ab" * 12, fine=list("pqrs") * 6)
         for name in re.search(r"has: (.*)$", refusal(lambda: frostline.load_dataset(adata, key)))[1].split(", "):
             assert frostline.load_dataset(adata, name).label_key == name
+
+
+class TestGroups:
+    """Findings of label and group columns, and the columns that they say to choose."""
+
+    CODES = ("labels-are-groups", "one-group", "groups-are-cells")
+
+    def codes(self, adata, label, group):
+        dataset = frostline.load_dataset(adata, label, group_key=group)
+        cut = frostline.split(dataset, kind="stratified")
+        return {each.code: each.remedy for each in frostline.checks.check(dataset, cut) if each.code in self.CODES}
+
+    @pytest.mark.parametrize(
+        ("label", "group", "code"),
+        [("kind", "same", CODES[0]), ("kind", "one", CODES[1]), ("kind", "cell", CODES[2]), ("donor", None, CODES[0])],
+    )
+    def test_another_column(self, label, group, code):
+        one = {"same": list("xy") * 24, "one": "one", "cell": [f"n{i}" for i in range(48)]}
+        adata = cells("ab" * 24, donor=list("ppqqrrss") * 6, **one)
+        (remedy,) = (text for name, text in self.codes(adata, label, group).items() if name == code)
+        assert re.match(r"Choose (the|a) column of (cell types as label_key, and )?donors", remedy)
+        assert self.codes(adata, "kind", "donor") == {}
+        if remedy.endswith("or none."):
+            assert code not in self.codes(adata, "kind", None)
+
+
+class TestValues:
+    """Values that are not what was said, or not alike."""
+
+    def test_counts_with_decimals(self):
+        adata = cells("ab" * 12)
+        adata.X = adata.X * 1.5
+        said = refusal(lambda: frostline.load_dataset(adata, "kind", values="counts")).rpartition("is ")[2]
+        assert said == "values='linear'"
+        assert len(frostline.load_dataset(adata, "kind", **eval(f"dict({said})"))) == 24
+
+    def test_each_kind_that_is_listed(self):
+        adata = cells("ab" * 12)
+        message = refusal(lambda: frostline.load_dataset(adata, "kind", values="log1p"))
+        known = message.rpartition("what else they can be: ")[2].split(", ")
+        assert "counts" in known
+        assert frostline.load_dataset(adata, "kind", values="counts").values == "counts"
+
+    @pytest.mark.parametrize("way", ["layer", "X"])
+    def test_no_x(self, way):
+        adata = cells("ab" * 12)
+        adata.layers["mine"] = adata.X
+        adata.X = None
+        message = refusal(lambda: frostline.load_dataset(adata, "kind"))
+        line = re.search(r"or set (adata\.X = .*)$", message)[1]
+        if way == "X":
+            exec(line.replace("...", "'mine'"), {"adata": adata})
+        assert len(frostline.load_dataset(adata, "kind", layer="mine" if way == "layer" else None)) == 24
+
+    def test_each_layer_that_is_listed(self):
+        adata = cells("ab" * 12)
+        adata.layers["mine"] = adata.X
+        message = refusal(lambda: frostline.load_dataset(adata, "kind", layer="yours"))
+        for name in message.partition("has: ")[2].split(", "):
+            assert len(frostline.load_dataset(adata, "kind", layer=name)) == 24
+        assert frostline.load_dataset(adata, "kind", layer="mine").values == "counts"
+
+    @pytest.mark.parametrize("harm", ["two totals", "two kinds"])
+    def test_sets_that_were_normalised_differently(self, harm):
+        adata = cells("ab" * 60, genes=[f"g{i}" for i in range(60)])
+        counts = adata.X.toarray()
+        adata.layers["counts"] = counts.copy()
+        scaled = counts / counts.sum(axis=1, keepdims=True) * 1e4
+        other = np.log1p(scaled / 10 if harm == "two totals" else scaled)
+        mixed = np.log1p(scaled) if harm == "two totals" else counts
+        mixed[60:] = other[60:]
+        adata.X = mixed
+        message = refusal(lambda: frostline.load_dataset(adata, "kind"))
+        assert "oad counts (layer=...)" in message
+        assert frostline.load_dataset(adata, "kind", layer="counts").values == "counts"
+        adata.X = np.log1p(scaled)
+        assert frostline.load_dataset(adata, "kind").values.startswith("log")
