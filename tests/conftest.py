@@ -36,7 +36,7 @@ def golden() -> Path:
 @pytest.fixture(scope="session")
 def pbmc():
     """The registered data set that needs no network; not to be changed."""
-    from frostline.datasets import load_dataset
+    from frostline.cells.datasets import load_dataset
 
     return load_dataset("pbmc68k-reduced")
 
@@ -44,7 +44,7 @@ def pbmc():
 @pytest.fixture(scope="session")
 def three_kinds(pbmc):
     """A data set of 150 cells of three classes and 120 genes, on which everything trains in a second."""
-    from frostline.datasets import load_dataset
+    from frostline.cells.datasets import load_dataset
 
     adata = pbmc.adata.raw.to_adata()
     adata.obs = pbmc.adata.obs[["bulk_labels"]].astype(str)
@@ -76,7 +76,7 @@ def tiny_profile():
 @pytest.fixture(scope="session")
 def cut(pbmc, tiny_profile):
     """A split of a few cells and genes."""
-    from frostline.splits import split
+    from frostline.cells.splits import split
 
     return split(pbmc, seed=3, profile=tiny_profile)
 
@@ -86,8 +86,8 @@ def small_checkpoint(pbmc, tmp_path_factory) -> Path:
     """Folder of an encoder with random weights that knows the genes of the data set."""
     import torch
 
-    from frostline.checkpoints import SPECIAL_TOKENS, save_checkpoint
-    from frostline.model import Encoder, EncoderConfig
+    from frostline.encoder.checkpoints import SPECIAL_TOKENS, save_checkpoint
+    from frostline.encoder.model import Encoder, EncoderConfig
 
     vocabulary = {name: i for i, name in enumerate((*SPECIAL_TOKENS, *pbmc.genes))}
     config = EncoderConfig(len(vocabulary), d_model=32, n_heads=4, d_hid=48, n_layers=2, dropout=0.1)
@@ -112,19 +112,19 @@ def fresh():
 @pytest.fixture
 def instant_umap(monkeypatch):
     """Two columns of the embedding in place of a UMAP, which takes seconds to compile."""
-    import frostline.evaluation
+    from frostline.evaluation import evaluations
 
     def first_two_columns(embedding, *, seed):
-        mapped = len(embedding) >= frostline.evaluation.MIN_CELLS_FOR_UMAP and embedding.shape[1] >= 2
+        mapped = len(embedding) >= evaluations.MIN_CELLS_FOR_UMAP and embedding.shape[1] >= 2
         return np.array(embedding[:, :2]) if mapped else None
 
-    monkeypatch.setattr(frostline.evaluation, "umap_of", first_two_columns)
+    monkeypatch.setattr(evaluations, "umap_of", first_two_columns)
 
 
 @pytest.fixture(scope="session")
 def make_record():
     """Build a record without training: 40 test cells of three classes, predictions from a seeded stream."""
-    from frostline.metrics import chosen_metrics, prediction_metrics
+    from frostline.evaluation.metrics import chosen_metrics, prediction_metrics
     from frostline.records import Cost, Record, fingerprint_of
 
     classes = ("B cell", "NK", "T cell")

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from frostline import archive
-from frostline.comparison import compare
+from frostline.artifacts import archive
+from frostline.comparison.comparisons import compare
 from frostline.errors import ArtifactError
 from frostline.records import Finding
 

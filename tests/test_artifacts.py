@@ -15,11 +15,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from frostline import archive, artifacts, audits, figures, report
-from frostline.artifacts import begin, check, declared, save, sha256
-from frostline.comparison import compare
+from frostline import figures, report
+from frostline.artifacts import archive, audits, exports
+from frostline.artifacts.exports import begin, check, declared, save, sha256
+from frostline.comparison.comparisons import compare
 from frostline.errors import ArtifactError
-from frostline.metrics import prediction_metrics
+from frostline.evaluation.metrics import prediction_metrics
 from frostline.records import load_records
 from frostline.settings import RunSettings
 
@@ -616,7 +617,7 @@ class TestReplacing:
 
     def test_artifacts_that_came_while_the_run_went_on_survive(self, settings_for, make_record, hand_made, tmp_path):
         run = begin(settings_for(tmp_path / "out"), TUTORIAL)
-        artifacts.export(tmp_path / "out", compare([make_record("pca_knn")]), hand_made)
+        exports.export(tmp_path / "out", compare([make_record("pca_knn")]), hand_made)
         with pytest.raises(ArtifactError, match="holds the artifacts of another run"):
             save(run, compare([make_record("pca_logistic")]), hand_made)
         for name, strategy in (("out", "pca_knn"), ("out-1", "pca_logistic")):

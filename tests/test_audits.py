@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot
 
-from frostline import artifacts, pictures
-from frostline.artifacts import check, sha256
-from frostline.comparison import compare
+from frostline.artifacts import exports, pictures
+from frostline.artifacts.exports import check, sha256
+from frostline.comparison.comparisons import compare
 
 FILES = ("records.jsonl", "predictions.parquet", "validation_predictions.parquet", "umap.parquet", "report.csv")
 PICTURES = ("frozen_embedding_umap.png", "lora_embedding_umap.png")
@@ -25,7 +25,7 @@ PICTURES = ("frozen_embedding_umap.png", "lora_embedding_umap.png")
 @pytest.fixture(scope="module")
 def exported(make_record, tmp_path_factory) -> Path:
     comparison = compare([make_record(name) for name in ("frozen_probe", "lora")])
-    return artifacts.export(tmp_path_factory.mktemp("exported") / "out", comparison)
+    return exports.export(tmp_path_factory.mktemp("exported") / "out", comparison)
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def test_whatever_a_library_raises_is_a_problem(folder, monkeypatch):
     def fail(*_args):
         raise RecursionError("too deep")
 
-    monkeypatch.setattr("frostline.audits.text_files", fail)
+    monkeypatch.setattr("frostline.artifacts.audits.text_files", fail)
     assert "records.jsonl: the other files cannot be held to it (RecursionError: too deep)" in said(folder)
 
 
@@ -267,7 +267,7 @@ def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(artifacts, "sha256", refuse)
+    monkeypatch.setattr(exports, "sha256", refuse)
     assert "report.md: cannot be read" in said(folder)
 
 

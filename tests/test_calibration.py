@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from frostline import calibration
+from frostline.evaluation import calibration
 
 
 def draw(seed, n=200, classes=4, skill=1.5):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from frostline.checkpoints import CHECKPOINTS, cache_folder, load_checkpoint, official_state, save_checkpoint
+from frostline.encoder.checkpoints import CHECKPOINTS, cache_folder, load_checkpoint, official_state, save_checkpoint
 from frostline.errors import CheckpointError
 
 QKV = "transformer_encoder.layers.1.self_attn.Wqkv"

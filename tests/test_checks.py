@@ -18,18 +18,18 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import kneighbors_graph
 
-from frostline import clusterings
-from frostline.checkpoints import CORPUS_GENES, find_folder
-from frostline.checks import CHECKS, UNLIKE, _corpus_genes, check, rare_shares
-from frostline.corpus import read_corpus
-from frostline.datasets import Dataset, load_dataset
+from frostline.cells.datasets import Dataset, load_dataset
+from frostline.cells.joining import join_datasets
+from frostline.cells.splits import split
+from frostline.cells.symbols import known_symbols
+from frostline.encoder.checkpoints import CORPUS_GENES, find_folder
 from frostline.errors import CheckpointError
-from frostline.joining import join_datasets
-from frostline.leakage import BARCODES
+from frostline.evaluation import clusterings
+from frostline.evaluation.checks import CHECKS, UNLIKE, _corpus_genes, check, rare_shares
+from frostline.evaluation.leakage import BARCODES
+from frostline.pretraining.corpus import read_corpus
 from frostline.profiles import get_profile
 from frostline.records import Finding
-from frostline.splits import split
-from frostline.symbols import known_symbols
 
 CODES = {
     *("same-barcode", "same-profile", "shared-group", "optimistic-split", "labels-from-clusters", "few-test-cells"),

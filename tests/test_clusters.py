@@ -9,9 +9,9 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from frostline import clusters
-from frostline.clusters import Clusters
+from frostline.artifacts.clusters import Clusters
+from frostline.artifacts.manifests import DatasetFacts, Manifest
 from frostline.errors import DatasetError
-from frostline.manifests import DatasetFacts, Manifest
 
 MANIFEST = Manifest.model_construct(dataset=DatasetFacts(name="hand-made", label_key="kind", cells=60))
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from frostline.comparison import compare
+from frostline.comparison.comparisons import compare
 from frostline.errors import FrostlineError
-from frostline.metrics import METRICS, false_positive_rate, macro_f1
+from frostline.evaluation.metrics import METRICS, false_positive_rate, macro_f1
 from frostline.records import Cost, Finding
 
 

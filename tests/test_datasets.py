@@ -16,10 +16,10 @@ import scanpy as sc
 from scipy import sparse
 
 import frostline
-from frostline.datasets import DATASETS, Dataset, load_dataset, read_h5ad
+from frostline.cells.datasets import DATASETS, Dataset, load_dataset, read_h5ad
+from frostline.cells.groups import PEOPLE_WORDS, group_columns
+from frostline.cells.joining import join_datasets
 from frostline.errors import DatasetError
-from frostline.groups import PEOPLE_WORDS, group_columns
-from frostline.joining import join_datasets
 
 N_CELLS, N_GENES = 24, 15
 

@@ -15,10 +15,11 @@ import pytest
 import requests
 import torch
 
-from frostline import checkpoints, cli, downloads, sources
-from frostline.checkpoints import CHECKPOINTS, Pin, load_checkpoint, official_state, save_checkpoint
+from frostline import cli
+from frostline.encoder import checkpoints, downloads, sources
+from frostline.encoder.checkpoints import CHECKPOINTS, Pin, load_checkpoint, official_state, save_checkpoint
+from frostline.encoder.model import Encoder, EncoderConfig
 from frostline.errors import Cancelled, CheckpointError
-from frostline.model import Encoder, EncoderConfig
 from frostline.monitor import Monitor
 
 NAME = "heart"

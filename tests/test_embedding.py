@@ -15,11 +15,11 @@ from scipy import sparse
 
 import frostline
 from frostline import embedding as embedding_module
-from frostline.checkpoints import load_checkpoint
-from frostline.embedding import batches_by_length, embed, encode, frozen_peak, frozen_states, tokenize_cells
+from frostline.encoder.checkpoints import load_checkpoint
+from frostline.encoder.embedding import batches_by_length, embed, encode, frozen_peak, frozen_states, tokenize_cells
+from frostline.encoder.model import Encoder
 from frostline.errors import Cancelled, CheckpointError, DatasetError
 from frostline.memory import Peak
-from frostline.model import Encoder
 from frostline.monitor import Monitor
 
 

@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from frostline import estimates, strategies
-from frostline.datasets import Dataset
+from frostline import strategies
+from frostline.cells.datasets import Dataset
+from frostline.cells.splits import split
+from frostline.encoder.model import Encoder
+from frostline.encoder.training import TrainingPlan
 from frostline.errors import CheckpointError, DatasetError
-from frostline.estimates import Estimate, duration, estimate
-from frostline.evaluation import evaluate
-from frostline.model import Encoder
-from frostline.splits import split
+from frostline.evaluation import estimates
+from frostline.evaluation.estimates import Estimate, duration, estimate
+from frostline.evaluation.evaluations import evaluate
 from frostline.strategies import STRATEGIES, FrozenProbe, FullTuning, HeadTuning, Lora, PcaLogistic
 from frostline.strategies.base import Workload
 from frostline.strategies.encoder import EncoderStrategy
 from frostline.strategies.tuning import EncoderTuning
-from frostline.training import TrainingPlan
 
 THROUGH_ENCODER = [name for name, kind in STRATEGIES.items() if issubclass(kind, EncoderTuning)]
 

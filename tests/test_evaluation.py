@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import frostline
-from frostline.datasets import load_dataset
+from frostline.cells.datasets import load_dataset
+from frostline.cells.splits import split
 from frostline.errors import Cancelled, CheckpointError, DatasetError, FrostlineError
-from frostline.evaluation import (
+from frostline.evaluation.evaluations import (
     MIN_CELLS_FOR_UMAP,
     evaluate,
     evaluate_all,
@@ -18,9 +19,8 @@ from frostline.evaluation import (
     leave_one_class_out,
     umap_of,
 )
-from frostline.metrics import METRICS, PREDICTED, accuracy, chosen_metrics, macro_f1, silhouette
+from frostline.evaluation.metrics import METRICS, PREDICTED, accuracy, chosen_metrics, macro_f1, silhouette
 from frostline.records import Record, fingerprint_of
-from frostline.splits import split
 from frostline.strategies import FrozenProbe, HeadTuning, PcaLogistic
 
 
@@ -244,15 +244,15 @@ class TestStudies:
         assert list(leave_one_class_out([PcaLogistic()], pbmc, [two])) == []
 
     def test_one_embedding_serves_all_repeats_and_studies(self, probe, pbmc, fresh, monkeypatch, tiny_profile):
-        import frostline.embedding
+        from frostline.encoder import embedding
 
-        seen, original = [], frostline.embedding.encode
+        seen, original = [], embedding.encode
 
         def encode(encoder, tokens, **how):
             seen.append(len(tokens))
             return original(encoder, tokens, **how)
 
-        monkeypatch.setattr(frostline.embedding, "encode", encode)
+        monkeypatch.setattr(embedding, "encode", encode)
         dataset = fresh(pbmc)
         cuts = [split(dataset, seed=3, profile=tiny_profile, repeat=repeat) for repeat in (0, 1)]
         list(evaluate_all([probe], dataset, cuts))

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from frostline import calibration, figures
-from frostline.comparison import compare
+from frostline import figures
+from frostline.comparison.comparisons import compare
+from frostline.comparison.lettering import MOST_INCHES
 from frostline.errors import FrostlineError
 from frostline.escaping import for_figure
-from frostline.lettering import MOST_INCHES
+from frostline.evaluation import calibration
 
 UNVALIDATED = {"validation_cells": (), "validation_labels": (), "validation_probabilities": None}
 

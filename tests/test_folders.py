@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from frostline import folders, runs
+from frostline.artifacts import folders, runs
+from frostline.artifacts.manifests import read_manifest, sha256
 from frostline.errors import ArtifactError
-from frostline.manifests import read_manifest, sha256
 
 RUN, OTHER = "1" * 32, "2" * 32
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frostline.genes import looks_like_ensembl, match_genes
+from frostline.cells.genes import looks_like_ensembl, match_genes
 
 VOCABULARY = {"<pad>": 0, "CD3D": 1, "MS4A1": 2, "LYZ": 3, "RP11-34P13.7": 4}
 

@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from frostline.checkpoints import load_checkpoint
-from frostline.embedding import encode, tokenize_cells
+from frostline.encoder.checkpoints import load_checkpoint
+from frostline.encoder.embedding import encode, tokenize_cells
+from frostline.encoder.torch_archives import Dense, describe
+from frostline.encoder.weight_files import look_into
 from frostline.errors import CheckpointError
 from frostline.strategies import FrozenProbe, HeadTuning
-from frostline.torch_archives import Dense, describe
-from frostline.weight_files import look_into
 
 NORM = "transformer_encoder.layers.1.norm2"
 

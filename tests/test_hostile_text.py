@@ -15,9 +15,10 @@ from markdown_it import MarkdownIt
 sys.path.insert(0, str(Path(__file__).parent))  # --import-mode=importlib puts no folder of tests on the path
 
 import frostline
-from frostline import artifacts, cli, figures, report
-from frostline.archive import load_comparison
-from frostline.datasets import load_dataset
+from frostline import cli, figures, report
+from frostline.artifacts import exports
+from frostline.artifacts.archive import load_comparison
+from frostline.cells.datasets import load_dataset
 from frostline.errors import FrostlineError
 from frostline.escaping import one_line
 from frostline.panels.base import walk
@@ -48,7 +49,9 @@ def dataset(three_kinds):
 def comparison(dataset, tiny_profile):
     cut = frostline.split(dataset, kind="stratified", profile=tiny_profile)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("frostline.evaluation.umap_of", lambda embedding, *, seed: embedding[:, [0, -1]].astype(float))
+        patch.setattr(
+            "frostline.evaluation.evaluations.umap_of", lambda embedding, *, seed: embedding[:, [0, -1]].astype(float)
+        )
         built = frostline.strategies.build(STRATEGIES, profile=tiny_profile)
         records = [frostline.evaluate(each, dataset, cut) for each in built]
         records += frostline.label_efficiency(built[:1], dataset, [cut], budgets=[3])
@@ -62,8 +65,8 @@ def tokens_of(markdown):
 
 
 def test_what_is_exported_passes_and_its_report_holds_nothing_but_text(comparison, dataset, tmp_path):
-    folder = artifacts.export(tmp_path / NAME.replace("/", "-"), comparison, dataset)
-    assert artifacts.check(folder).problems == []
+    folder = exports.export(tmp_path / NAME.replace("/", "-"), comparison, dataset)
+    assert exports.check(folder).problems == []
     assert load_comparison(folder).classes == comparison.classes
     text = (folder / "report.md").read_text(encoding="utf-8")
     tokens = tokens_of(text)

@@ -7,12 +7,12 @@ import threading
 
 import pytest
 
-from frostline import jobs
+from frostline.cells.splits import split
+from frostline.comparison import jobs
+from frostline.comparison.jobs import Job, complete_records
 from frostline.errors import Cancelled, DatasetError, FrostlineError
-from frostline.evaluation import evaluate_all
-from frostline.jobs import Job, complete_records
-from frostline.journal import Journal
-from frostline.splits import split
+from frostline.evaluation.evaluations import evaluate_all
+from frostline.evaluation.journal import Journal
 from frostline.strategies import FrozenProbe, HeadTuning, Lora, Majority, PcaKnn, PcaLogistic
 
 pytestmark = pytest.mark.usefixtures("instant_umap", "own_cache")

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from frostline import journal as journal_module
-from frostline.checkpoints import cache_folder, load_checkpoint, save_checkpoint
-from frostline.datasets import load_dataset
-from frostline.evaluation import evaluate
-from frostline.journal import KEPT, Journal
-from frostline.splits import split
+from frostline.cells.datasets import load_dataset
+from frostline.cells.splits import split
+from frostline.encoder.checkpoints import cache_folder, load_checkpoint, save_checkpoint
+from frostline.evaluation import journal as journal_module
+from frostline.evaluation.evaluations import evaluate
+from frostline.evaluation.journal import KEPT, Journal
 from frostline.strategies import FrozenProbe, HeadTuning, Majority, PcaKnn, PcaLogistic, ProbeObsm
 
 pytestmark = pytest.mark.usefixtures("instant_umap", "own_cache")
@@ -95,13 +95,13 @@ class TestRoundTrip:
 
 KILLED = """
 import os, sys
-import frostline.evaluation
-frostline.evaluation.umap_of = lambda embedding, *, seed: None
-from frostline.datasets import load_dataset
-from frostline.jobs import Job
-from frostline.journal import Journal
+from frostline.evaluation import evaluations
+evaluations.umap_of = lambda embedding, *, seed: None
+from frostline.cells.datasets import load_dataset
+from frostline.comparison.jobs import Job
+from frostline.evaluation.journal import Journal
 from frostline.profiles import Profile
-from frostline.splits import split
+from frostline.cells.splits import split
 from frostline.strategies import Majority, PcaLogistic
 
 def die(*args, **kwargs):

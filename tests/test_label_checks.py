@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
-from frostline.checks import check
-from frostline.datasets import load_dataset
+from frostline.cells.datasets import load_dataset
+from frostline.cells.joining import join_datasets
+from frostline.cells.splits import split
 from frostline.errors import DatasetError
-from frostline.joining import join_datasets
-from frostline.splits import split
+from frostline.evaluation.checks import check
 
 CODES = ("missing-as-text", "similar-names", "labels-are-groups", "one-group", "groups-are-cells")
 

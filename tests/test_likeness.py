@@ -8,13 +8,14 @@ import shutil
 import numpy as np
 import pytest
 
-from frostline import artifacts, strategies
-from frostline.comparison import compare
-from frostline.datasets import load_dataset
+from frostline import strategies
+from frostline.artifacts import exports
+from frostline.cells.datasets import load_dataset
+from frostline.cells.splits import split
+from frostline.comparison.comparisons import compare
 from frostline.errors import FrostlineError
-from frostline.evaluation import evaluate
-from frostline.journal import Journal
-from frostline.splits import split
+from frostline.evaluation.evaluations import evaluate
+from frostline.evaluation.journal import Journal
 
 HASHES = ["a" * 64, "b" * 64]
 
@@ -140,19 +141,19 @@ def test_two_checkpoints_export_and_check_after_their_folder_has_moved(
     comparison = compare(records)
     label = f"weights-{records[1].weights_sha256[:8]}"
     assert comparison.strategies == ("frozen_probe@mini", f"frozen_probe@{label}")
-    out = artifacts.export(tmp_path / "out", comparison, three_kinds)
-    assert artifacts.check(out).problems == []
-    assert set(artifacts.manifests.read_manifest(out).checkpoints) == {"mini", label}
+    out = exports.export(tmp_path / "out", comparison, three_kinds)
+    assert exports.check(out).problems == []
+    assert set(exports.manifests.read_manifest(out).checkpoints) == {"mini", label}
     for file in out.iterdir():
         assert str(tmp_path / "mine").encode() not in file.read_bytes()
 
 
 def test_a_checkpoint_that_the_manifest_does_not_name_is_found(three_kinds, small_cut, instant_umap, tmp_path):
     comparison = compare([evaluate(strategies.FrozenProbe(), three_kinds, small_cut)])
-    out = artifacts.export(tmp_path / "out", comparison, three_kinds)
+    out = exports.export(tmp_path / "out", comparison, three_kinds)
     text = (out / "manifest.json").read_text()
     (out / "manifest.json").write_text(text.replace(comparison.records[0].weights_sha256, "0" * 64))
-    assert "checkpoints are" in str(artifacts.check(out))
+    assert "checkpoints are" in str(exports.check(out))
 
 
 def test_the_registered_data_set_has_a_hash_in_its_records(pbmc, instant_umap):

@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from frostline import matrices
-from frostline.columns import columns_of, repeated_names
-from frostline.corpus import read_corpus
-from frostline.datasets import load_dataset
-from frostline.embedding import embed
+from frostline.cells import matrices
+from frostline.cells.columns import columns_of, repeated_names
+from frostline.cells.datasets import load_dataset
+from frostline.cells.joining import join_datasets
+from frostline.cells.matrices import canonical, in_memory, values_of
+from frostline.cells.previews import anndatas, preview
+from frostline.encoder.embedding import embed
 from frostline.errors import DatasetError
-from frostline.joining import join_datasets
-from frostline.matrices import canonical, in_memory, values_of
-from frostline.previews import anndatas, preview
+from frostline.pretraining.corpus import read_corpus
 
 N, M = 24, 15
 COUNTS = np.random.default_rng(0).poisson(2.0, (N, M)).astype(np.float32)
@@ -204,7 +204,7 @@ class TestDamaged:
         code = """
 import sys, warnings, anndata, h5py, shutil, frostline
 from pathlib import Path
-from frostline.corpus import read_corpus
+from frostline.pretraining.corpus import read_corpus
 from frostline.errors import DatasetError
 warnings.simplefilter("ignore")
 for place, layer in (("X", None), ("raw/X", "raw"), ("layers/umi", "umi")):

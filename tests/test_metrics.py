@@ -18,7 +18,7 @@ from sklearn.metrics import (
     silhouette_score,
 )
 
-from frostline.metrics import (
+from frostline.evaluation.metrics import (
     METRICS,
     accuracy,
     balanced_accuracy,

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 import frostline
-from frostline.checkpoints import load_checkpoint, match_tensors
-from frostline.embedding import encode, normalise, pad_tokens
-from frostline.model import ClsDecoder, Encoder, EncoderConfig, Head
-from frostline.tokens import Tokens
+from frostline.encoder.checkpoints import load_checkpoint, match_tensors
+from frostline.encoder.embedding import encode, normalise, pad_tokens
+from frostline.encoder.model import ClsDecoder, Encoder, EncoderConfig, Head
+from frostline.encoder.tokens import Tokens
 
 NAMINGS = {
     "Wqkv": lambda key: key,

@@ -8,102 +8,24 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import frostline
 
 ROOT = Path(frostline.__file__).parent
-LAYERS = (
-    "errors",
-    "escaping",
-    "scratch",
-    "manifests",
-    "runs",
-    "lists",
-    "interrupts",
-    "kernel_process",
-    "bounds",
-    "monitor",
-    "memory",
-    "records",
-    "profiles",
-    "genes",
-    "columns",
-    "words",
-    "symbols",
-    "groups",
-    "matrices",
-    "values",
-    "reading",
-    "datasets",
-    "joining",
-    "draws",
-    "previews",
-    "splits",
-    "cases",
-    "tokens",
-    "model",
-    "torch_archives",
-    "weight_files",
-    "layouts",
-    "checkpoints",
-    "folders",
-    "sources",
-    "downloads",
-    "vocabulary",
-    "embedding",
-    "saving",
-    "leakage",
-    "label_checks",
-    "clusterings",
-    "checks",
-    "training",
-    "corpus",
-    "recipes",
-    "model_cards",
-    "pretraining",
-    "calibration",
-    "metrics",
-    "significance",
-    "verdicts",
-    "strategies",
-    "settings",
-    "estimates",
-    "evaluation",
-    "likeness",
-    "comparison",
-    "journal",
-    "jobs",
-    "archive",
-    "lettering",
-    "figures",
-    "report",
-    "pictures",
-    "clusters",
-    "plans",
-    "audits",
-    "annotation",
-    "artifacts",
-    "book",
-    "panels",
-    "terminal",
-    "notebooks",
-    "kernels",
-    "executions",
-    "tutorials",
-    "publishing",
-    "starting",
-    "cluster",
-    "cli",
+GROUND = "ground"
+"""Modules at the top of the package that only import each other."""
+ROOMS = (
+    *(GROUND, "cells", "encoder", "pretraining", "strategies", "settings", "evaluation", "comparison", "artifacts"),
+    *("panels", "publishing", "book", "cli"),
 )
-"""Each module may import only modules above it."""
-FOUNDATIONS = {
-    "strategies": ("base", "selection", "probe", "components", "encoder", "head", "tuning"),
-    "book": ("inputs", "page_checks", "run_checks", "states", "status_box"),
-}
-"""Modules of a folder that its other modules may import, each only those above it."""
+"""Each room may import only rooms above it; `settings` and `cli` are modules with a place of their own."""
+SHARED = ("base", "selection", "probe", "components", "encoder", "head", "tuning")
+"""What a strategy may import of its room, for no strategy imports another one."""
 HEAVY = {"torch", "scanpy", "anndata", "peft", "transformers", "ipywidgets", "sklearn", "umap", "pandas", "matplotlib"}
 
 
@@ -131,52 +53,59 @@ def imported_by(name: str) -> Iterator[str]:
         else:
             continue
         for dotted in found:
-            if dotted == "frostline" or not dotted.startswith("frostline."):
+            if not dotted.startswith("frostline.") or dotted == "frostline.__version__":
                 continue
             inner = dotted.removeprefix("frostline.")
-            if inner in known:
-                yield inner
-            elif "." in inner:  # a name inside a module
-                yield inner.rpartition(".")[0]
-            elif inner in frostline._HOMES:  # a name that the top of the package resolves
-                yield frostline._HOMES[inner]
-            else:
-                assert inner == "__version__", f"{name} imports {inner} from the top of the package"
+            module = inner if inner in known else inner.rpartition(".")[0]  # else a name inside a module
+            assert module in known, f"{name} imports {dotted}, which is no module of the package"
+            yield module
+
+
+def room_of(name: str) -> str:
+    top = name.split(".")[0]
+    return top if top in ROOMS or (ROOT / top).is_dir() else GROUND
 
 
 def may_import(importer: str, imported: str) -> bool:
-    above, below = imported.split(".")[0], importer.split(".")[0]
-    if above != below:
-        return LAYERS.index(above) < LAYERS.index(below)
-    if importer == below:  # only the __init__ of a folder has modules below it
-        return imported != below
-    order = FOUNDATIONS.get(below)
-    if order is None:
-        return imported != below
-    place = {f"{below}.{name}": i for i, name in enumerate(order)}
-    return imported in place and place[imported] < place.get(importer, len(order))
+    above, below = room_of(imported), room_of(importer)
+    if above == below == "strategies" and importer != "strategies":
+        return imported.removeprefix("strategies.") in SHARED
+    return above == below or ROOMS.index(above) < ROOMS.index(below)
 
 
 @pytest.mark.parametrize("name", modules())
-def test_a_module_imports_only_modules_above_it(name):
-    assert name.split(".")[0] in LAYERS, f"give {name} a place in the list of layers"
+def test_a_module_imports_only_rooms_above_it(name):
+    assert room_of(name) in ROOMS, f"give {name} a place in the list of rooms"
     wrong = [imported for imported in imported_by(name) if not may_import(name, imported)]
     assert not wrong, f"{name} imports {wrong}"
 
 
-def test_the_rule_would_notice_an_import_from_below():
-    assert may_import("splits", "datasets")
-    assert not may_import("datasets", "splits")
-    assert not may_import("splits", "splits")
-    assert may_import("strategies.lora", "strategies.encoder")
-    assert not may_import("strategies.encoder", "strategies.lora")
-    assert not may_import("strategies.lora", "strategies.frozen_probe")
-    assert not may_import("strategies.lora", "strategies")
-    assert may_import("strategies", "strategies.lora")
-    assert set(imported_by("comparison")) == {
-        *("errors", "escaping", "likeness", "metrics", "records", "significance", "verdicts"),
+def test_every_room_is_there():
+    assert [room for room in ROOMS if room != GROUND and not path_of(room).is_file()] == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    TopologicalSorter({name: set(imported_by(name)) for name in modules()}).prepare()
+
+
+def test_the_rules_would_notice_an_import_from_below():
+    assert may_import("cells.splits", "errors")
+    assert may_import("cells.splits", "cells.datasets")
+    assert may_import("comparison.jobs", "evaluation.journal")
+    assert not may_import("errors", "cells.splits")
+    assert not may_import("cells.splits", "encoder.tokens")
+    assert not may_import("artifacts.exports", "panels")
+    assert may_import("strategies.adapters", "strategies.encoder")
+    assert not may_import("strategies.adapters", "strategies.frozen_probe")
+    assert not may_import("strategies.adapters", "strategies")
+    assert may_import("strategies", "strategies.adapters")
+    assert set(imported_by("comparison.comparisons")) == {
+        *("errors", "escaping", "records", "evaluation.metrics"),
+        *(f"comparison.{name}" for name in ("likeness", "significance", "verdicts")),
     }
-    assert "model" in set(imported_by("checkpoints"))  # inside functions
+    assert "encoder.model" in set(imported_by("encoder.checkpoints"))  # inside functions
+    with pytest.raises(CycleError):
+        TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
 
 
 def test_the_top_of_the_package_imports_nothing_of_it_when_it_is_run():
@@ -202,7 +131,7 @@ def test_importing_the_package_takes_less_than_half_a_second_and_nothing_heavy()
     assert not loaded & HEAVY
 
 
-@pytest.mark.parametrize("name", ["records", "comparison", "report", "profiles"])
+@pytest.mark.parametrize("name", ["records", "comparison.comparisons", "comparison.report", "profiles"])
 def test_what_draws_from_records_needs_no_torch(name):
     code = f"import frostline.{name}, sys; print('torch' in sys.modules, 'scanpy' in sys.modules)"
     assert in_a_fresh_interpreter(code).split() == ["False", "False"]
@@ -214,17 +143,12 @@ class TestTop:
         assert getattr(frostline, name) is not None
         assert name in dir(frostline)
 
-    def test_public_names_are_sorted_and_stand_there_once(self):
-        assert list(frostline.__all__) == sorted(set(frostline.__all__))
-
-    def test_every_public_name_is_resolved_on_first_use(self):
-        assert set(frostline.__all__) == set(frostline._HOMES) | set(frostline._MODULES)
-
-    def test_no_function_hides_its_module(self):
-        assert not set(frostline._HOMES) & set(LAYERS)
+    def test_no_public_function_hides_a_room_or_module(self):
+        functions = {name for name in frostline.__all__ if not isinstance(getattr(frostline, name), ModuleType)}
+        assert not functions & {name.rpartition(".")[2] for name in modules()}
 
     def test_an_unknown_name_is_an_attribute_error(self):
-        with pytest.raises(AttributeError, match="module 'frostline' has no attribute 'magic'"):
+        with pytest.raises(AttributeError, match="No frostline attribute magic"):
             _ = frostline.magic
 
     def test_the_version_is_that_of_the_distribution(self):

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file
 from scipy import sparse
 
-from frostline import pretraining
-from frostline.checkpoints import load_checkpoint
-from frostline.corpus import principal_components, read_corpus
+from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import Cancelled, DatasetError, FrostlineError
 from frostline.monitor import Monitor
-from frostline.pretraining import pretrain
-from frostline.recipes import Phase, PretrainSettings
+from frostline.pretraining import runs
+from frostline.pretraining.corpus import principal_components, read_corpus
+from frostline.pretraining.recipes import Phase, PretrainSettings
+from frostline.pretraining.runs import pretrain
 
 N_GENES = 120
 FIRST = Phase(steps=24, subset_sizes=(8, 16), batch_cells=16, n_components=8, learning_rate=3e-3, warmup=5)
@@ -106,9 +106,9 @@ def test_history_holds_the_mean_of_every_ten_steps_of_a_phase(finished):
 def test_states_differ_between_cells_before_the_first_step(corpus):
     pooled = read_corpus(corpus)
     torch.manual_seed(0)
-    encoder = pretraining.build_encoder(pooled, SMALL, 0).eval()
+    encoder = runs.build_encoder(pooled, SMALL, 0).eval()
     tokens = pooled.tokens(seed=0).take(np.arange(20))
-    ids, values = pretraining.draw_subset(tokens, 16, 17, np.random.default_rng(0))
+    ids, values = runs.draw_subset(tokens, 16, 17, np.random.default_rng(0))
     with torch.inference_mode():
         states = encoder.cls_states(torch.from_numpy(ids), torch.from_numpy(values) / 10)
     spread = (states - states.mean(dim=0)).norm(dim=1).mean() / states.norm(dim=1).mean()
@@ -157,7 +157,7 @@ def test_the_global_random_stream_is_left_alone(corpus, tmp_path):
 def state_at_the_border(corpus, folder: Path) -> dict:
     with pytest.raises(Cancelled):
         pretrain(corpus, folder, settings=SMALL, monitor=stop_after(24))
-    state = torch.load(folder / pretraining.STATE_FILE, weights_only=True)
+    state = torch.load(folder / runs.STATE_FILE, weights_only=True)
     assert state["step"] == 24
     return state
 
@@ -165,7 +165,7 @@ def state_at_the_border(corpus, folder: Path) -> dict:
 def test_the_second_phase_goes_on_from_the_encoder_and_the_heads_of_the_first(corpus, tmp_path):
     """What the heads tell at the border is what they told, component by component, in the units of the new phase."""
     state = state_at_the_border(corpus, tmp_path / "both")
-    run = pretraining._Run(read_corpus(corpus), 0, 24, replace(SMALL, phases=(FIRST,)))
+    run = runs._Run(read_corpus(corpus), 0, 24, replace(SMALL, phases=(FIRST,)))
     run.start(Path("nowhere"))
     while run.step < 24:
         run.advance()
@@ -191,7 +191,7 @@ def test_the_second_phase_goes_on_from_the_encoder_and_the_heads_of_the_first(co
 
 def test_a_later_phase_may_tell_more_components_than_the_one_before(corpus):
     phases = (replace(SECOND, steps=1), replace(FIRST, steps=1))
-    run = pretraining._Run(read_corpus(corpus), 0, 2, replace(SMALL, phases=phases))
+    run = runs._Run(read_corpus(corpus), 0, 2, replace(SMALL, phases=phases))
     run.start(Path("nowhere"))
     run.advance()
     weight = run.told.heads["components"].weight
@@ -205,7 +205,7 @@ def test_an_objective_without_weight_changes_nothing_but_is_still_told(corpus, n
     """The total is the weighted sum of the parts, by hand; InfoNCE and MVC are in the history all the same."""
     phase = replace(FIRST, mvc_weight=0.7, contrast_weight=0.2)
     for settings in (replace(SMALL, phases=(phase,)), replace(SMALL, phases=(replace(phase, **{name: 0.0}),))):
-        run = pretraining._Run(read_corpus(corpus), 0, 3, settings)
+        run = runs._Run(read_corpus(corpus), 0, 3, settings)
         run.start(Path("nowhere"))
         run.advance()
         total, components, mvc, contrast = run.history[0]
@@ -231,7 +231,7 @@ def test_a_run_of_another_length_is_divided_in_proportion(corpus, tmp_path):
 def test_a_run_too_short_for_a_phase_leaves_it_out(corpus, tmp_path, monkeypatch):
     """Even when it has to go on from the state of its only step."""
     with monkeypatch.context() as patch:
-        patch.setattr(pretraining, "save_checkpoint", lambda *_args, **_kwargs: 1 / 0)
+        patch.setattr(runs, "save_checkpoint", lambda *_args, **_kwargs: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             pretrain(corpus, tmp_path, steps=1, settings=SMALL)
     pretrain(corpus, tmp_path, steps=1, settings=SMALL)
@@ -239,7 +239,7 @@ def test_a_run_too_short_for_a_phase_leaves_it_out(corpus, tmp_path, monkeypatch
 
 
 def test_every_phase_draws_other_batches(corpus):
-    run = pretraining._Run(read_corpus(corpus), 0, STEPS, replace(SMALL, phases=(FIRST, FIRST)))
+    run = runs._Run(read_corpus(corpus), 0, STEPS, replace(SMALL, phases=(FIRST, FIRST)))
     run.start(Path("nowhere"))
     first = run.batch(0)
     run.step = 20
@@ -254,7 +254,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(finished, corpus, tmp_p
     for steps in stops:
         with pytest.raises(Cancelled, match="of 40"):
             pretrain(corpus, tmp_path, steps=STEPS, settings=SMALL, monitor=stop_after(steps))
-        assert [path.name for path in tmp_path.iterdir()] == [pretraining.STATE_FILE]
+        assert [path.name for path in tmp_path.iterdir()] == [runs.STATE_FILE]
     pretrain(corpus, tmp_path, steps=STEPS, settings=SMALL)
     for name in FILES:
         assert (tmp_path / name).read_bytes() == (finished.folder / name).read_bytes(), name
@@ -267,7 +267,7 @@ def test_a_killed_run_goes_on_from_the_last_saved_step(finished, corpus, tmp_pat
 
     with pytest.raises(KeyboardInterrupt):
         pretrain(corpus, tmp_path, steps=STEPS, settings=SMALL, save_every=6, monitor=Monitor(kill))
-    assert torch.load(tmp_path / pretraining.STATE_FILE, weights_only=True)["step"] == 12
+    assert torch.load(tmp_path / runs.STATE_FILE, weights_only=True)["step"] == 12
     pretrain(corpus, tmp_path, steps=STEPS, settings=SMALL)
     assert weights(tmp_path) == weights(finished.folder)
 
@@ -278,7 +278,7 @@ def test_a_run_killed_while_it_wrote_its_checkpoint_writes_it_again(finished, co
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretraining, "save_checkpoint", no_space)
+        patch.setattr(runs, "save_checkpoint", no_space)
         with pytest.raises(OSError, match="no space"):
             pretrain(corpus, tmp_path, steps=STEPS, settings=SMALL)
     pretrain(corpus, tmp_path, steps=STEPS, settings=SMALL, monitor=stop_after(0))
@@ -320,26 +320,26 @@ def test_another_plan_in_the_same_folder_is_refused(finished, corpus, tmp_path, 
 
 
 def test_a_damaged_state_is_named(corpus, tmp_path):
-    (tmp_path / pretraining.STATE_FILE).write_bytes(b"not a state")
-    with pytest.raises(FrostlineError, match=pretraining.STATE_FILE):
+    (tmp_path / runs.STATE_FILE).write_bytes(b"not a state")
+    with pytest.raises(FrostlineError, match=runs.STATE_FILE):
         pretrain(corpus, tmp_path, steps=STEPS, settings=SMALL)
 
 
 def test_folding_moves_the_scale_into_the_first_layer(corpus):
     pooled = read_corpus(corpus)
-    encoder = pretraining.build_encoder(pooled, SMALL, 0).eval()
+    encoder = runs.build_encoder(pooled, SMALL, 0).eval()
     ids, values = (
-        torch.from_numpy(part) for part in pretraining.draw_subset(pooled.tokens(0), 30, 31, np.random.default_rng(0))
+        torch.from_numpy(part) for part in runs.draw_subset(pooled.tokens(0), 30, 31, np.random.default_rng(0))
     )
     with torch.inference_mode():
-        in_training = encoder.cls_states(ids, values / pretraining.VALUE_SCALE)
-        pretraining.fold_values(encoder)
+        in_training = encoder.cls_states(ids, values / runs.VALUE_SCALE)
+        runs.fold_values(encoder)
         torch.testing.assert_close(encoder.cls_states(ids, values), in_training, rtol=1e-5, atol=1e-5)
 
 
 def test_subsets_are_the_cells_own_tokens_without_repeats(corpus):
     tokens = read_corpus(corpus).tokens(seed=0)
-    ids, values = pretraining.draw_subset(tokens, 12, 13, np.random.default_rng(1))
+    ids, values = runs.draw_subset(tokens, 12, 13, np.random.default_rng(1))
     assert (ids[:, 0] == 1).all()
     assert (values[:, 0] == -2).all()
     for row, (start, stop) in enumerate(zip(tokens.offsets, tokens.offsets[1:], strict=False)):

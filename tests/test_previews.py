@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from frostline.datasets import load_dataset
+from frostline.cells.datasets import load_dataset
+from frostline.cells.previews import Column, anndatas, path_problem, preview, shown_columns
 from frostline.errors import DatasetError
-from frostline.previews import Column, anndatas, path_problem, preview, shown_columns
 
 N = 40
 

@@ -17,11 +17,11 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from frostline.corpus import read_corpus
-from frostline.datasets import load_dataset, refuse_unknown_source
+from frostline.cells.datasets import load_dataset, refuse_unknown_source
+from frostline.cells.previews import path_problem, preview
+from frostline.cells.reading import read_h5ad
 from frostline.errors import DatasetError
-from frostline.previews import path_problem, preview
-from frostline.reading import read_h5ad
+from frostline.pretraining.corpus import read_corpus
 
 N, M = 12, 6
 COUNTS = np.random.default_rng(0).poisson(3.0, (N, M)).astype(np.float32) + 1

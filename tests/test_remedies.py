@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import frostline
-from frostline import cli, starting, tutorials
-from frostline.checkpoints import FILES, load_checkpoint, official_state
-from frostline.corpus import read_corpus
+from frostline import cli
+from frostline.encoder.checkpoints import FILES, load_checkpoint, official_state
 from frostline.errors import FrostlineError
+from frostline.pretraining.corpus import read_corpus
+from frostline.publishing import starting, tutorials
 from frostline.strategies import FrozenProbe, PcaLogistic, ProbeObsm
 from frostline.strategies.encoder import rows_to_train_on
 

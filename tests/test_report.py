@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from frostline import report
-from frostline.comparison import compare
+from frostline.comparison.comparisons import compare
 from frostline.records import Finding
 
 

@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from frostline import runs
+from frostline.artifacts import runs
 from frostline.errors import ArtifactError
 
 RUN = "0123456789abcdef" * 2

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from frostline import saving
+from frostline.cells import saving
 from frostline.errors import DatasetError, FrostlineError
 
 EMBEDDING = np.random.default_rng(0).random((4, 3)).astype(np.float32)

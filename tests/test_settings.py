@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from frostline.datasets import load_dataset
+from frostline.cells.datasets import load_dataset
 from frostline.errors import FrostlineError
 from frostline.settings import RunSettings
 

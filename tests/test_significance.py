@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from frostline.significance import (
+from frostline.comparison.significance import (
     Ground,
     bootstrap_macro_f1,
     holm,
@@ -63,7 +63,7 @@ class TestCells:
     def test_blocks_of_samples_do_not_change_the_result(self, monkeypatch):
         labels, predicted = draw(np.random.default_rng(0), 50, 0.7)
         whole = scores_of(labels, predicted, resamples=60)[0]
-        monkeypatch.setattr("frostline.significance.BLOCK", 7)
+        monkeypatch.setattr("frostline.comparison.significance.BLOCK", 7)
         np.testing.assert_array_equal(scores_of(labels, predicted, resamples=60)[0], whole)
 
     def test_a_class_that_is_only_predicted_lowers_the_others_and_has_no_f1(self):

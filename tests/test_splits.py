@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from frostline.datasets import Dataset, load_dataset
-from frostline.draws import MIN_CELLS, random_across
+from frostline.cells.datasets import Dataset, load_dataset
+from frostline.cells.draws import MIN_CELLS, random_across
+from frostline.cells.joining import join_datasets
+from frostline.cells.splits import _fingerprint, split
 from frostline.errors import DatasetError, FrostlineError
-from frostline.joining import join_datasets
 from frostline.profiles import PROFILES, get_profile
-from frostline.splits import _fingerprint, split
 
 PARTS = ("train", "validation", "test")
 

@@ -27,16 +27,16 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import frostline.training
 from frostline import strategies
-from frostline.checkpoints import SPECIAL_TOKENS, load_checkpoint, save_checkpoint
-from frostline.datasets import load_dataset
-from frostline.embedding import encode, tokenize_cells
+from frostline.cells.datasets import load_dataset
+from frostline.cells.splits import split
+from frostline.encoder import training
+from frostline.encoder.checkpoints import SPECIAL_TOKENS, load_checkpoint, save_checkpoint
+from frostline.encoder.embedding import encode, tokenize_cells
+from frostline.encoder.model import Encoder, EncoderConfig
 from frostline.errors import Cancelled, CheckpointError, DatasetError, FrostlineError
-from frostline.evaluation import evaluate
-from frostline.model import Encoder, EncoderConfig
+from frostline.evaluation.evaluations import evaluate
 from frostline.monitor import Monitor
-from frostline.splits import split
 from frostline.strategies import (
     STRATEGIES,
     Dora,
@@ -336,7 +336,7 @@ class TestTrainedTensors:
     def trained(self, monkeypatch):
         """Names, sizes and values before and after, of what the training loop was given."""
         seen = {}
-        original = frostline.training.train_classifier
+        original = training.train_classifier
 
         def spy(module, *args, **kwargs):
             largest = {}
@@ -358,7 +358,7 @@ class TestTrainedTensors:
                 }
             return history
 
-        monkeypatch.setattr(frostline.training, "train_classifier", spy)
+        monkeypatch.setattr(training, "train_classifier", spy)
         return seen
 
     @pytest.mark.parametrize("name", IN_EPOCHS)
@@ -1061,13 +1061,13 @@ class TestFull:
 
     def test_it_warms_up_and_clips(self, monkeypatch, build, pbmc, cut, fresh):
         plans = []
-        original = frostline.training.train_classifier
+        original = training.train_classifier
 
         def spy(module, logits, targets, plan, **options):
             plans.append(plan)
             return original(module, logits, targets, plan, **options)
 
-        monkeypatch.setattr(frostline.training, "train_classifier", spy)
+        monkeypatch.setattr(training, "train_classifier", spy)
         dataclasses.replace(build("full"), epochs=1).fit(fresh(pbmc), cut)
         dataclasses.replace(build("lora"), epochs=1).fit(fresh(pbmc), cut)
         assert [(plan.warmup_epochs, plan.clip) for plan in plans] == [(1, 1.0), (0, 1.0)]

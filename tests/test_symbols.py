@@ -11,10 +11,10 @@ from anndata import AnnData
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frostline.datasets import load_dataset
+from frostline.cells.datasets import load_dataset
+from frostline.cells.joining import join_datasets
+from frostline.cells.symbols import SYMBOL_COLUMNS, best_column, known_symbols, read_symbols
 from frostline.errors import DatasetError
-from frostline.joining import join_datasets
-from frostline.symbols import SYMBOL_COLUMNS, best_column, known_symbols, read_symbols
 
 SYMBOLS = ["CD3D", "MS4A1", "LYZ", "NKG7", "GNLY", "CD79A"]
 IDS = [f"ENSG{i:011d}.{i}" for i in range(6)]

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import sparse
 
-from frostline import tokens as tokens_module
-from frostline.checkpoints import load_checkpoint
+from frostline.cells.genes import match_genes
+from frostline.encoder import tokens as tokens_module
+from frostline.encoder.checkpoints import load_checkpoint
+from frostline.encoder.tokens import N_BINS, Tokens, admissible_bins, tokenize
 from frostline.errors import DatasetError
-from frostline.genes import match_genes
-from frostline.tokens import N_BINS, Tokens, admissible_bins, tokenize
 
 EDGES = np.linspace(0, 1, N_BINS - 1)
 POSITIVE = {"min_value": np.float32(1e-3), "max_value": np.float32(1e4), "width": 32}

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from frostline.encoder.training import TrainingPlan, train_classifier
 from frostline.errors import Cancelled, FrostlineError
 from frostline.monitor import Monitor
-from frostline.training import TrainingPlan, train_classifier
 
 N, N_CLASSES = 60, 3
 

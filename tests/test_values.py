@@ -9,10 +9,10 @@ import pytest
 import scanpy as sc
 from scipy import sparse
 
-from frostline.datasets import load_dataset
+from frostline.cells.datasets import load_dataset
+from frostline.cells.values import NAMES, describe, log_normalise
 from frostline.errors import DatasetError
 from frostline.settings import RunSettings
-from frostline.values import NAMES, describe, log_normalise
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from frostline.significance import Interval, PairedTest
-from frostline.verdicts import Evidence, pair_verdict, verdict
+from frostline.comparison.significance import Interval, PairedTest
+from frostline.comparison.verdicts import Evidence, pair_verdict, verdict
 
 
 def paired(first, second, difference, low, high, p):

@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from frostline.checkpoints import load_checkpoint
-from frostline.checks import check
-from frostline.comparison import compare
-from frostline.datasets import load_dataset
-from frostline.embedding import readable, token_table, tokenize_cells
+from frostline.cells.datasets import load_dataset
+from frostline.cells.splits import split
+from frostline.comparison.comparisons import compare
+from frostline.comparison.report import reading, report_markdown
+from frostline.encoder.checkpoints import load_checkpoint
+from frostline.encoder.embedding import readable, token_table, tokenize_cells
+from frostline.encoder.vocabulary import overlap
 from frostline.errors import DatasetError
-from frostline.evaluation import evaluate
-from frostline.report import reading, report_markdown
-from frostline.splits import split
+from frostline.evaluation.checks import check
+from frostline.evaluation.evaluations import evaluate
 from frostline.strategies import FrozenProbe, Majority
-from frostline.vocabulary import overlap
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frostline.words import means_missing, missing_names, plain, renaming, spellings, usual
+from frostline.cells.words import means_missing, missing_names, plain, renaming, spellings, usual
 
 MISSING = [
     *("nan", "NaN", "NA", "N/A", "n.a.", "#N/A", "<NA>", "pd.NA", "NaT", "none", "None", "(none)", "null", "", " "),

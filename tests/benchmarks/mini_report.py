@@ -34,12 +34,12 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from frostline.checkpoints import Checkpoint, load_checkpoint
-from frostline.corpus import N_SPECIAL, Corpus, read_corpus
-from frostline.embedding import encode, normalise
-from frostline.genes import match_genes
-from frostline.model import Encoder
-from frostline.tokens import Tokens, tokenize
+from frostline.cells.genes import match_genes
+from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
+from frostline.encoder.embedding import encode, normalise
+from frostline.encoder.model import Encoder
+from frostline.encoder.tokens import Tokens, tokenize
+from frostline.pretraining.corpus import N_SPECIAL, Corpus, read_corpus
 
 CORPUS_PCA, BINS_PCA, OWN_PCA = "PCA of the corpus", "PCA of its bins", "PCA + LR"
 MARK = "<!-- written by tests/benchmarks/mini_report.py -->"

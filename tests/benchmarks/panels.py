@@ -16,8 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 import frostline
-from frostline import figures  # noqa: F401  (warm)
-from frostline.metrics import prediction_metrics
+from frostline.evaluation.metrics import prediction_metrics
 from frostline.panels import AnnotationPanel, ResultPanel
 from frostline.records import Cost, Record
 

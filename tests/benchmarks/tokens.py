@@ -11,7 +11,7 @@ import time
 import numpy as np
 from scipy import sparse
 
-from frostline.tokens import tokenize
+from frostline.encoder.tokens import tokenize
 
 N_CELLS, N_GENES, N_EXPRESSED, N_VOCABULARY = 20_000, 20_000, 250, 60_000
 

@@ -12,8 +12,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from frostline.book import inputs
-from frostline.book.run_checks import seal
+from frostline.publishing import inputs
+from frostline.publishing.run_checks import seal
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "cell_type_annotation"

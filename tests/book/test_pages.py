@@ -12,7 +12,9 @@ import pytest
 from published_project import ROOT
 from typer.main import get_command
 
-from frostline import checkpoints, cli, datasets, evaluate, split
+from frostline import cli, evaluate, split
+from frostline.cells import datasets
+from frostline.encoder import checkpoints
 
 BOOK = ROOT / "book"
 PAGES = sorted(path for path in BOOK.rglob("*.md") if "published" not in path.parts)

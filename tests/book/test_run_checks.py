@@ -17,7 +17,7 @@ from published_project import (
     write_manifest,
 )
 
-from frostline.book import inputs, run_checks
+from frostline.publishing import inputs, run_checks
 
 Change = Callable[[dict[str, Any]], None]
 

@@ -11,10 +11,11 @@ from published_project import NAME, SOURCE, executed_notebook, manifest_of, mark
 from sphinx.errors import ExtensionError
 from tiny_tutorial import BROKEN
 
-from frostline.book import states, status_box, status_page
+from frostline.book import status_box, status_page
 from frostline.book.self_hosted import outside_assets
-from frostline.book.states import State
 from frostline.escaping import one_line
+from frostline.publishing import states
+from frostline.publishing.states import State
 
 
 def passed(root: Path, **changes: object) -> State:

@@ -125,16 +125,16 @@ def counts_file(pbmc, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def save_artifacts(make_record, pbmc, fresh):
     """Write the artifacts of a run that never trained, through the package's own `save`."""
-    from frostline import artifacts
-    from frostline.comparison import compare
+    from frostline.artifacts import exports
+    from frostline.comparison.comparisons import compare
     from frostline.settings import RunSettings
 
     def save(folder: Path, strategies: tuple[str, ...] = ("pca_logistic", "head"), **changes) -> Path:
         settings = RunSettings(output_dir=str(folder))
-        run = artifacts.begin(settings, tutorial="tiny")
+        run = exports.begin(settings, tutorial="tiny")
         changes = {"sizes": {"train": 80, "validation": 30, "test": 40, "genes": 120}} | changes  # of three_kinds
         comparison = compare([make_record(name, **changes) for name in strategies])
-        return artifacts.save(run, comparison, fresh(pbmc, name="hand-made", label_key="cell_type"))
+        return exports.save(run, comparison, fresh(pbmc, name="hand-made", label_key="cell_type"))
 
     return save
 

@@ -17,8 +17,10 @@ import pandas as pd
 import pytest
 
 import frostline
-from frostline import artifacts, cli, notebooks, tutorials
-from frostline.checkpoints import CHECKPOINTS
+from frostline import cli
+from frostline.artifacts import exports
+from frostline.encoder.checkpoints import CHECKPOINTS
+from frostline.publishing import notebooks, tutorials
 
 PARAMETERS = 'PROFILE: str = "quickstart"\nSEED: int = 42\nOUTPUT_DIR: str = "artifacts/tiny"'
 
@@ -107,7 +109,7 @@ def test_wrong_usage_is_told_without_a_traceback(call, arguments):
 
 def test_check_of_good_artifacts(call, save_artifacts, tmp_path):
     folder = save_artifacts(tmp_path / "good")
-    result = artifacts.check(folder)
+    result = exports.check(folder)
     assert (result.passed, result.files, result.numbers) == (True, 15, 2 * 21)
     assert call("check", folder) == (0, f"{folder}: {result}\n", "")
 
@@ -154,7 +156,7 @@ def test_check_catches_a_number_edited_together_with_its_hash(call, save_artifac
     table = pd.read_csv(folder / "report.csv")
     table.loc[1, "accuracy"] = 0.875
     table.to_csv(folder / "report.csv", index=False)
-    written = {"sha256": artifacts.sha256(folder / "report.csv"), "bytes": (folder / "report.csv").stat().st_size}
+    written = {"sha256": exports.sha256(folder / "report.csv"), "bytes": (folder / "report.csv").stat().st_size}
     edit_json(folder / "manifest.json", lambda m: m["files"]["report.csv"].update(written))
     said = call("check", folder)
     assert said.code == 1
@@ -258,7 +260,7 @@ def test_run_prints_the_verdict_the_leaderboard_and_where_things_are(call, proje
     assert max(map(len, lines[: board + 3])) <= 100
     lines = [line.split() for line in lines if line]
     assert lines[-3:-1] == [["notebook", "executed/out.ipynb"], ["artifacts", "mine"]]
-    assert " ".join(lines[-1]) == f"check {artifacts.check('mine')}"
+    assert " ".join(lines[-1]) == f"check {exports.check('mine')}"
     assert (project / "executed" / "out.ipynb").is_file()
     assert "tiny: A small tutorial\n" in said.err  # plain lines, since this is no terminal
     assert "\x1b" not in said.err

@@ -28,7 +28,9 @@ from printed_commands import collected
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from frostline import cli, kernels, pretraining, profiles, publishing
+from frostline import cli, profiles
+from frostline.pretraining import runs
+from frostline.publishing import kernels, publications
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = collected(ROOT)
@@ -122,14 +124,14 @@ def quick():
         for name in profiles.PROFILES:
             small = profiles.Profile(name, 60, 60, 32, 2, 1, 1e-3, 1e-3, 1, tuning_genes=20)
             patch.setitem(profiles.PROFILES, name, small)
-        patch.setattr("frostline.evaluation.umap_of", two_coordinates)
+        patch.setattr("frostline.evaluation.evaluations.umap_of", two_coordinates)
         for name in (None, kernels.ENGINE):
             patch.setitem(papermill_engines._engines, name, InThisProcess)
-        patch.setattr(publishing, "MOST_JOBS", 1)  # kernels run side by side; cells of this process cannot
+        patch.setattr(publications, "MOST_JOBS", 1)  # kernels run side by side; cells of this process cannot
         built = subprocess.CompletedProcess([], 0, "", "")
-        patch.setattr(publishing, "subprocess", SimpleNamespace(run=lambda *_, **__: built))
-        long = pretraining.pretrain
-        patch.setattr(pretraining, "pretrain", lambda *given, **options: long(*given, **{**options, "steps": 2}))
+        patch.setattr(publications, "subprocess", SimpleNamespace(run=lambda *_, **__: built))
+        long = runs.pretrain
+        patch.setattr(runs, "pretrain", lambda *given, **options: long(*given, **{**options, "steps": 2}))
         yield patch
 
 

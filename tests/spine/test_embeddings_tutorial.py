@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import frostline
-from frostline import artifacts, publishing
-from frostline.book import run_checks
+from frostline.artifacts import exports
+from frostline.publishing import publications, run_checks
 
 NAME = "embeddings_for_scanpy"
 
@@ -32,8 +32,8 @@ def published(root, small_checkpoint, tmp_path_factory) -> Path:
     shutil.copytree(small_checkpoint, folder / "small")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        notebook = publishing.find_notebook(NAME)
-        publishing.publish(notebook, {"CHECKPOINT": "small"}, output=Path(f"{NAME}.ipynb"), show_progress=False)
+        notebook = publications.find_notebook(NAME)
+        publications.publish(notebook, {"CHECKPOINT": "small"}, output=Path(f"{NAME}.ipynb"), show_progress=False)
     return folder
 
 
@@ -50,7 +50,7 @@ def test_title_cell_says_whom_it_is_for(source):
 
 
 def test_parameters_are_settings_of_a_run(root):
-    found = publishing.notebook_parameters(root / "notebooks" / f"{NAME}.ipynb")
+    found = publications.notebook_parameters(root / "notebooks" / f"{NAME}.ipynb")
     defaults = frostline.RunSettings().model_dump() | {"output_dir": f"artifacts/{NAME}"}
     assert {name.lower(): spec.default for name, spec in found.items()}.items() <= defaults.items()
 
@@ -58,7 +58,7 @@ def test_parameters_are_settings_of_a_run(root):
 def test_published_page_meets_the_rules_and_its_artifacts_pass(published):
     assert run_checks.find_problems(published / "book" / "published", NAME, published) == []
     folder = published / "book" / "published" / NAME
-    result = artifacts.check(folder)
+    result = exports.check(folder)
     assert (result.problems, result.files) == ([], 6)
     assert result.numbers >= 4
     assert np.load(folder / "embedding.npy").shape == (700, 32)
@@ -68,7 +68,7 @@ def test_published_page_meets_the_rules_and_its_artifacts_pass(published):
 def test_altered_artifact_is_named(published, tmp_path, name):
     folder = shutil.copytree(published / "book" / "published" / NAME, tmp_path / NAME)
     (folder / name).write_bytes((folder / name).read_bytes()[:-20])
-    assert any(problem.startswith(f"{name}: ") for problem in artifacts.check(folder).problems)
+    assert any(problem.startswith(f"{name}: ") for problem in exports.check(folder).problems)
 
 
 def test_pictures_have_a_text_and_no_warning_is_shown(published):

@@ -18,8 +18,9 @@ import pytest
 from jupyter_client.kernelspec import NoSuchKernel
 
 import frostline
-from frostline import executions, kernels, scratch
+from frostline import scratch
 from frostline.errors import FrostlineError
+from frostline.publishing import executions, kernels
 
 PARAMETERS = 'PROFILE: str = "quickstart"\nOUTPUT_DIR: str = "artifacts/tiny"'
 PROGRAM = "from frostline.cli import main; main()"

@@ -18,10 +18,10 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 import frostline
-from frostline import artifacts, publishing
-from frostline.book import run_checks
+from frostline.artifacts import exports
 from frostline.errors import FrostlineError
 from frostline.panels import AnnotationPanel
+from frostline.publishing import publications, run_checks
 
 NAME = "cell_type_annotation"
 ALL = ["pca_logistic", "frozen_probe", "head", "lora"]
@@ -89,8 +89,8 @@ def published(tutorial, tmp_path_factory) -> Path:
     (folder / "notebooks" / tutorial.name).write_bytes(tutorial.read_bytes())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        notebook = publishing.find_notebook(NAME)
-        publishing.publish(notebook, {}, output=Path("artifacts") / notebook.name, show_progress=False)
+        notebook = publications.find_notebook(NAME)
+        publications.publish(notebook, {}, output=Path("artifacts") / notebook.name, show_progress=False)
     return folder
 
 
@@ -133,12 +133,12 @@ def test_outline_names_the_sections_in_their_order(source):
 
 def test_parameters_are_annotated(parameters, tutorial):
     assert all(isinstance(statement, ast.AnnAssign) for statement in parameters)
-    found = publishing.notebook_parameters(tutorial)
+    found = publications.notebook_parameters(tutorial)
     assert {spec.kind for spec in found.values()} <= {"str", "int", "float", "bool", "list[str]"}
 
 
 def test_parameters_are_the_settings_of_a_run_with_the_same_defaults(tutorial):
-    found = {name.lower(): spec.default for name, spec in publishing.notebook_parameters(tutorial).items()}
+    found = {name.lower(): spec.default for name, spec in publications.notebook_parameters(tutorial).items()}
     wanted = frostline.RunSettings().model_dump()
     assert found == {name: wanted[name] for name in found}
     assert {"profile", "dataset", "label_key", "group_key", "strategies", "seed", "repeats"} <= set(found)
@@ -184,9 +184,9 @@ def test_cells_below_a_panel_use_nothing_that_was_bound_before_its_last_run(root
 
 def test_changed_parameters_reach_every_artifact(changed, small_settings, small_checkpoint):
     folder = changed / "mine" / "of seed 7"
-    assert artifacts.check(folder).problems == []
+    assert exports.check(folder).problems == []
     manifest = manifest_of(folder)
-    weights = artifacts.sha256(small_checkpoint / "model.safetensors")
+    weights = exports.sha256(small_checkpoint / "model.safetensors")
     ran = {
         "label_key": "bulk_labels",
         "layer": "raw",
@@ -197,7 +197,7 @@ def test_changed_parameters_reach_every_artifact(changed, small_settings, small_
     assert manifest["parameters"] == frostline.RunSettings.from_notebook(small_settings).model_dump() | ran
     assert manifest["seed"] == 7
     assert manifest["strategies"] == small_settings["STRATEGIES"]
-    assert {path.name for path in folder.iterdir()} == {*artifacts.declared(manifest["strategies"]), "manifest.json"}
+    assert {path.name for path in folder.iterdir()} == {*exports.declared(manifest["strategies"]), "manifest.json"}
 
 
 def test_quickstart_is_small_in_time_not_in_meaning(changed):
@@ -218,7 +218,7 @@ def test_same_seed_gives_the_same_predictions_by_either_command(
 ):
     monkeypatch.chdir(tmp_path)
     as_text = {**small_settings, "SEED": "007", "STRATEGIES": "pca_logistic,frozen_probe"}
-    publishing.execute(tutorial, Path("out.ipynb"), as_text, show_progress=False)
+    publications.execute(tutorial, Path("out.ipynb"), as_text, show_progress=False)
     first, second = (folder / "mine" / "of seed 7" / "predictions.parquet" for folder in (changed, tmp_path))
     pd.testing.assert_frame_equal(pd.read_parquet(first), pd.read_parquet(second), check_exact=True)
 
@@ -229,7 +229,7 @@ def test_another_labelled_data_set_is_given_as_a_path(
     monkeypatch.chdir(tmp_path)
     mine = {"DATASET": str(counts_file), "LABEL_KEY": "kind", "OUTPUT_DIR": "mine"}
     output = run_papermill(tutorial, {**small_settings, **mine})
-    assert artifacts.check("mine").problems == []
+    assert exports.check("mine").problems == []
     described = manifest_of(Path("mine"))["dataset"]
     assert (described["name"], described["label_key"], described["values"]) == ("mine", "kind", "counts")
     assert (described["cells"], described["genes"]) == (700, 765)
@@ -250,7 +250,7 @@ def test_published_tutorial_meets_the_rules_of_the_book(published):
 
 def test_defaults_leave_all_declared_artifacts(published):
     folder = published / "artifacts" / "scgpt_cell_type_annotation"
-    assert artifacts.check(folder).problems == []
+    assert exports.check(folder).problems == []
     assert {path.name for path in folder.iterdir()} == {
         "report.md",
         "report.csv",
@@ -269,7 +269,7 @@ def test_defaults_leave_all_declared_artifacts(published):
         "records.jsonl",
         "manifest.json",
     }
-    assert manifest_of(folder)["notebook"]["sha256"] == artifacts.sha256(published / "notebooks" / f"{NAME}.ipynb")
+    assert manifest_of(folder)["notebook"]["sha256"] == exports.sha256(published / "notebooks" / f"{NAME}.ipynb")
 
 
 def test_leaderboard_holds_four_strategies_in_order(published):
@@ -358,7 +358,7 @@ def test_truncated_file_is_refused_by_the_executed_notebook(tutorial, small_sett
     Path("truncated.h5ad").write_bytes(counts_file.read_bytes()[:20_000])
     bad = {"DATASET": "truncated.h5ad", "LABEL_KEY": "kind", "OUTPUT_DIR": earlier}
     with pytest.raises(FrostlineError, match=r"truncated\.h5ad cannot be read as \.h5ad \(truncated or not an AnnData"):
-        publishing.execute(tutorial, Path("out.ipynb"), {**small_settings, **bad}, show_progress=False)
+        publications.execute(tutorial, Path("out.ipynb"), {**small_settings, **bad}, show_progress=False)
     assert not Path("out.ipynb").exists()
 
 
@@ -388,7 +388,7 @@ def test_output_folder_with_files_of_others_is_refused_before_any_work(tmp_path,
     Path("thesis").mkdir()
     Path("thesis/chapter.txt").write_text("years of work")
     with pytest.raises(FrostlineError, match="holds files but no manifest"):
-        artifacts.begin(frostline.RunSettings(output_dir="thesis"), tutorial=NAME)
+        exports.begin(frostline.RunSettings(output_dir="thesis"), tutorial=NAME)
 
 
 def one_class(adata):

@@ -20,7 +20,7 @@ from ipywidgets import HTML, Button, Checkbox, FloatProgress
 
 import frostline
 from frostline import report
-from frostline.comparison import Comparison
+from frostline.comparison.comparisons import Comparison
 from frostline.errors import Cancelled, FrostlineError
 from frostline.panels import AnnotationPanel, DataPanel, ResultPanel, RunPanel
 from frostline.panels.rows import StrategyRow
@@ -994,7 +994,7 @@ def test_loss_curve_appears_while_training_and_says_its_numbers(make_panel):
 
 
 def test_records_of_a_full_disk_are_kept_in_memory_and_it_is_said(make_panel, monkeypatch):
-    from frostline.journal import Journal
+    from frostline.evaluation.journal import Journal
 
     def full(self, strategy, record):
         raise OSError("No space left on device")

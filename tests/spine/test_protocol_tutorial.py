@@ -10,7 +10,9 @@ import nbformat
 import pandas as pd
 import pytest
 
-from frostline import archive, artifacts, publishing, report
+from frostline import report
+from frostline.artifacts import archive, exports
+from frostline.publishing import publications
 from frostline.settings import RunSettings
 
 NAME = "do_i_need_fine_tuning"
@@ -42,7 +44,7 @@ def folder(tutorial, small_checkpoint, quick_umap_in_kernels, tmp_path_factory) 
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
-        publishing.execute(tutorial, Path("out.ipynb"), parameters, show_progress=False)
+        publications.execute(tutorial, Path("out.ipynb"), parameters, show_progress=False)
     return here
 
 
@@ -72,10 +74,10 @@ def test_its_parameters_are_those_of_a_run_and_it_defines_no_function(source):
 
 
 def test_its_artifacts_pass_the_check_with_both_studies(folder):
-    result = artifacts.check(folder / "results")
+    result = exports.check(folder / "results")
     assert result.problems == []
     studies = ["label_efficiency", "unknown_cells"]
-    wanted = {*artifacts.declared(STRATEGIES, studies), artifacts.MANIFEST}
+    wanted = {*exports.declared(STRATEGIES, studies), exports.MANIFEST}
     assert {path.name for path in (folder / "results").iterdir()} == wanted
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from frostline import artifacts, executions, publishing, tutorials
-from frostline.book import inputs, run_checks, states
+from frostline.artifacts import exports
 from frostline.errors import ArtifactError, FrostlineError
-from frostline.publishing import Execution, execute, place, publish, typed_parameters
+from frostline.publishing import executions, inputs, publications, run_checks, states, tutorials
+from frostline.publishing.publications import Execution, execute, place, publish, typed_parameters
 from frostline.records import save_records
 
 PARAMETERS = """\
@@ -37,11 +37,11 @@ import numpy as np
 
 import frostline
 from frostline import artifacts
-from frostline.comparison import compare
+from frostline.comparison.comparisons import compare
 from frostline.records import load_records
 
 settings = frostline.RunSettings(seed=SEED, output_dir=OUTPUT_DIR)
-run = artifacts.begin(settings, tutorial="tiny")
+run = exports.begin(settings, tutorial="tiny")
 adata = anndata.AnnData(np.eye(160, 500, dtype=np.float32))
 adata.obs["cell_type"] = ["B cell", "T cell"] * 80
 dataset = frostline.load_dataset(adata, "cell_type", name="hand-made")
@@ -49,8 +49,8 @@ comparison = compare(load_records(Path("records.jsonl")))
 comparison
 """
 SAVE_ARTIFACTS = """\
-folder = artifacts.save(run, comparison, dataset)
-print(OUTPUT_DIR, artifacts.check(folder))
+folder = exports.save(run, comparison, dataset)
+print(OUTPUT_DIR, exports.check(folder))
 """
 
 
@@ -89,7 +89,7 @@ def finished(here, tiny, save_artifacts):
 
     def finish(**changes) -> Execution:
         notebook = tiny("print(1)")
-        started = publishing.datetime.now(publishing.UTC)
+        started = publications.datetime.now(publications.UTC)
         save_artifacts(Path("artifacts/tiny"), **changes)
         output = Path("executed/tiny.ipynb")
         output.parent.mkdir(exist_ok=True)
@@ -100,7 +100,7 @@ def finished(here, tiny, save_artifacts):
         nbformat.write(executed, output)
         values = {"PROFILE": "quickstart", "SEED": 42, "OUTPUT_DIR": "artifacts/tiny"}
         made_from = inputs.inputs_of(values, here)
-        return Execution(notebook, output, values, started, 1.5, artifacts.sha256(notebook), made_from, run)
+        return Execution(notebook, output, values, started, 1.5, exports.sha256(notebook), made_from, run)
 
     return finish
 
@@ -109,7 +109,7 @@ def finished(here, tiny, save_artifacts):
 
 
 def test_parameters_carry_their_types_defaults_and_help(tiny):
-    found = publishing.notebook_parameters(tiny())
+    found = publications.notebook_parameters(tiny())
     assert list(found) == ["PROFILE", "SEED", "SHARE", "QUICK", "STRATEGIES", "OUTPUT_DIR", "PLAIN", "BUDGETS"]
     assert (found["SEED"].kind, found["SEED"].default, found["SEED"].help) == ("int", 42, "of the run")
     assert found["STRATEGIES"].default == ["pca_logistic", "head"]
@@ -189,9 +189,9 @@ def test_file_that_is_no_notebook_is_refused(here, content):
 
 def test_notebook_is_found_by_name_and_by_path(tiny):
     tiny()
-    assert publishing.find_notebook("tiny") == publishing.find_notebook("notebooks/tiny.ipynb")
+    assert publications.find_notebook("tiny") == publications.find_notebook("notebooks/tiny.ipynb")
     with pytest.raises(FrostlineError, match=r"unknown notebook 'huge'; known: cell_type_annotation, .*, tiny\."):
-        publishing.find_notebook("huge")
+        publications.find_notebook("huge")
 
 
 # ---- execution
@@ -297,9 +297,9 @@ def test_published_files_are_those_of_the_run(project, bytes_of):
     manifest = json.loads((published / "tiny.run.json").read_text())
     assert bytes_of(published / "tiny") == bytes_of(folder / "artifacts" / "tiny")
     assert (published / "tiny.ipynb").read_bytes() == (folder / done.output).read_bytes()
-    assert manifest["executed_sha256"] == artifacts.sha256(published / "tiny.ipynb")
-    assert manifest["source_sha256"] == artifacts.sha256(folder / "notebooks" / "tiny.ipynb")
-    assert manifest["artifacts"] == {p.name: artifacts.sha256(p) for p in sorted((published / "tiny").iterdir())}
+    assert manifest["executed_sha256"] == exports.sha256(published / "tiny.ipynb")
+    assert manifest["source_sha256"] == exports.sha256(folder / "notebooks" / "tiny.ipynb")
+    assert manifest["artifacts"] == {p.name: exports.sha256(p) for p in sorted((published / "tiny").iterdir())}
 
 
 def test_run_manifest_says_what_the_status_box_shows(project):
@@ -308,9 +308,9 @@ def test_run_manifest_says_what_the_status_box_shows(project):
     assert manifest["source_notebook"] == "notebooks/tiny.ipynb"
     assert (manifest["mode"], manifest["profile"], manifest["seed"]) == ("static executed tutorial", "quickstart", 7)
     assert manifest["parameters"] == done.parameters
-    result = artifacts.check(folder / "artifacts" / "tiny")
+    result = exports.check(folder / "artifacts" / "tiny")
     assert manifest["artifact_check"] == {"result": "passed", "files": result.files, "numbers": result.numbers}
-    assert result.files == len(artifacts.declared(["pca_logistic", "head"])) + 1
+    assert result.files == len(exports.declared(["pca_logistic", "head"])) + 1
     assert result.numbers >= 12  # two strategies, two metrics, three tables
     assert manifest["started"] <= manifest["ended"]
     assert manifest["started"].endswith("+00:00")
@@ -429,7 +429,7 @@ def test_tutorials_are_those_of_the_table_of_contents(lab):
 
 
 def test_one_failure_does_not_lose_the_result_of_the_others(lab):
-    found = publishing.publish_all(tutorials.declared_notebooks(), {"PROFILE": "quickstart"}, show_progress=False)
+    found = publications.publish_all(tutorials.declared_notebooks(), {"PROFILE": "quickstart"}, show_progress=False)
     outcomes = {outcome.name: outcome for outcome in found}
     assert {name: outcome.result for name, outcome in outcomes.items()} == {
         "tiny": "published",
@@ -440,10 +440,10 @@ def test_one_failure_does_not_lose_the_result_of_the_others(lab):
     assert "see artifacts/broken.failed.ipynb" in outcomes["broken"].said
     assert "gone.ipynb cannot be read" in outcomes["gone"].said
     assert run_checks.find_problems(lab / "book" / "published", "tiny", lab) == []
-    found = {state.name: state.result for state in publishing.current_states()}
+    found = {state.name: state.result for state in publications.current_states()}
     assert found == {"tiny": "passed", "broken": "failed", "gone": "failed"}
     with pytest.raises(FrostlineError, match=r"(?s)cannot be released:\n  published/broken: failed.*published/gone"):
-        publishing.build_book(release=True)
+        publications.build_book(release=True)
 
 
 def test_unchanged_tutorial_does_not_run_again_unless_asked(lab, monkeypatch):
@@ -465,7 +465,7 @@ def test_unchanged_tutorial_does_not_run_again_unless_asked(lab, monkeypatch):
 
 
 def publish_of(notebook: Path, **options) -> str:
-    (outcome,) = publishing.publish_all([notebook], {"PROFILE": "quickstart"}, show_progress=False, **options)
+    (outcome,) = publications.publish_all([notebook], {"PROFILE": "quickstart"}, show_progress=False, **options)
     assert outcome.artifacts == Path("artifacts/tiny")
     return outcome.result
 
@@ -481,7 +481,7 @@ def test_two_run_at_once_and_each_has_its_time(here, tiny, write_notebook):
         write_notebook(Path(f"notebooks/{name}.ipynb"), PARAMETERS.replace("/tiny", f"/{name}"), cell) for name in names
     ]
     started = time.perf_counter()
-    outcomes = publishing.publish_all(sources, {}, timeout=4, show_progress=False)
+    outcomes = publications.publish_all(sources, {}, timeout=4, show_progress=False)
     assert [outcome.result for outcome in outcomes] == ["failed", "failed"]
     assert all("timed out" in outcome.said for outcome in outcomes)
     assert time.perf_counter() - started < 30
@@ -491,7 +491,7 @@ INTERRUPTED = """
 from pathlib import Path
 from frostline import publishing
 
-publishing.publish_all([Path("notebooks/slow.ipynb")], {})
+publications.publish_all([Path("notebooks/slow.ipynb")], {})
 """
 
 
@@ -516,10 +516,10 @@ def test_interrupt_ends_the_kernel_too(here, write_notebook):
 def test_wrong_parameter_stops_all_before_a_kernel_starts(lab, monkeypatch):
     monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("a kernel was started"))
     with pytest.raises(FrostlineError, match="unknown parameter 'TYPO'"):
-        publishing.publish_all([Path("notebooks/tiny.ipynb")], {"TYPO": "1"})
+        publications.publish_all([Path("notebooks/tiny.ipynb")], {"TYPO": "1"})
     sources = [Path("notebooks/tiny.ipynb"), Path("notebooks/broken.ipynb")]
     with pytest.raises(FrostlineError, match="would both write artifacts/same"):
-        publishing.publish_all(sources, {"OUTPUT_DIR": "artifacts/same"})
+        publications.publish_all(sources, {"OUTPUT_DIR": "artifacts/same"})
 
 
 def test_notebook_without_the_parameters_of_a_tutorial_is_told_what_it_lacks(here, tiny):
@@ -542,7 +542,7 @@ def test_altered_page_is_not_built(finished, here, file, said):
     altered = here / "book" / "published" / "tiny" / file
     altered.write_text(altered.read_text() + " ")
     with pytest.raises(FrostlineError, match=said):
-        publishing.build_book()
+        publications.build_book()
 
 
 def test_number_edited_together_with_all_its_hashes_is_found_by_recomputing(finished, here, edit_json):
@@ -553,21 +553,21 @@ def test_number_edited_together_with_all_its_hashes_is_found_by_recomputing(fini
     digits = next(cell.strip() for cell in report.read_text().split("|") if cell.strip().startswith("0."))
     report.write_text(report.read_text().replace(f"| {digits} |", "| 0.9999 |", 1))
     inner = published / "tiny" / "manifest.json"
-    edit_json(inner, lambda m: m["files"]["report.md"].update(sha256=artifacts.sha256(report)))
+    edit_json(inner, lambda m: m["files"]["report.md"].update(sha256=exports.sha256(report)))
 
     def reseal(manifest):
-        manifest["artifacts"].update({p.name: artifacts.sha256(p) for p in (report, inner)})
+        manifest["artifacts"].update({p.name: exports.sha256(p) for p in (report, inner)})
         manifest["manifest_sha256"] = run_checks.seal(manifest)
 
     edit_json(published / "tiny.run.json", reseal)
     assert states.state_of(published, "tiny", here).result == "passed"
     with pytest.raises(FrostlineError, match=r"tiny/report\.md: .*0\.9999.*, the saved records give"):
-        publishing.build_book()
+        publications.build_book()
 
 
 def test_book_is_not_built_without_a_published_tutorial(lab):
     with pytest.raises(FrostlineError, match="holds no executed tutorial; run: frostline publish"):
-        publishing.build_book()
+        publications.build_book()
 
 
 def test_execution_time_is_measured(tiny):

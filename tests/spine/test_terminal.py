@@ -9,8 +9,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 import frostline
-from frostline import terminal
-from frostline.comparison import compare
+from frostline.comparison.comparisons import compare
+from frostline.publishing import terminal
 
 LONG = [
     "probe_obsm:X_scVI_of_all_donors_with_batch_correction_and_2000_genes_v1",

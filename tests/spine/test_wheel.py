@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import frostline
-from frostline.book.inputs import code_sha256, tree_sha256
+from frostline.publishing.inputs import code_sha256, tree_sha256
 
 MEGABYTE = 1_000_000
 
@@ -80,7 +80,7 @@ def test_tutorial_runs_by_name_in_any_folder(wheel_folder, small_checkpoint, qui
     assert "check      passed" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "mine.ipynb"]
     assert tree_sha256(wheel_folder / "frostline") == before
-    code = "from frostline.book.inputs import code_sha256; print(code_sha256())"
+    code = "from frostline.publishing.inputs import code_sha256; print(code_sha256())"
     assert call(code).strip() == code_sha256()
 
 

@@ -14,10 +14,10 @@ from frostline.bounds import SEED, TOKENS
 from frostline.errors import Cancelled, FrostlineError
 from frostline.escaping import for_terminal
 from frostline.interrupts import Ended, clearing_up
-from frostline.terminal import progress, result_lines
+from frostline.publishing.terminal import progress, result_lines
 
 if TYPE_CHECKING:
-    from frostline.publishing import Outcome
+    from frostline.publishing.publications import Outcome
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,7 +31,7 @@ SEEDS = 2**32 - 1
 
 def _names_of_notebooks(incomplete: str) -> list[str]:
     """For the shell, which completes them."""
-    from frostline.notebooks import known_notebooks
+    from frostline.publishing.notebooks import known_notebooks
 
     return sorted(name for name in known_notebooks() if name.startswith(incomplete))
 
@@ -84,7 +84,7 @@ def _pairs(parameters: list[str] | None, profile: str | None) -> dict[str, str]:
 
 def _refuse_bad_values(notebook: Path, pairs: dict[str, str]) -> None:
     """Say at once what the notebook would say after its kernel has started."""
-    from frostline.notebooks import notebook_parameters, typed_parameters
+    from frostline.publishing.notebooks import notebook_parameters, typed_parameters
     from frostline.settings import RunSettings
 
     defaults = {name: spec.default for name, spec in notebook_parameters(notebook).items()}
@@ -115,7 +115,8 @@ def run(
     ] = None,
 ) -> None:
     """Execute a tutorial through papermill and check its artifacts."""
-    from frostline import artifacts, executions, folders, notebooks
+    from frostline.artifacts import exports, folders
+    from frostline.publishing import executions, notebooks
 
     source = notebooks.find_notebook(notebook)
     pairs = _pairs(parameter, profile)
@@ -127,7 +128,7 @@ def run(
     folders.refuse_others(folders.whole_path(str(typed.get("OUTPUT_DIR", known["OUTPUT_DIR"].default))))
     target = output or executions.default_output(source, typed)
     done = executions.execute(source, target, pairs)
-    result = artifacts.check(done.artifacts_folder)
+    result = exports.check(done.artifacts_folder)
     executions.refuse_other_run(done.artifacts_folder, done.run)
     if result.passed:
         print("\n".join(["", *result_lines(done.artifacts_folder)]))
@@ -139,7 +140,7 @@ def run(
 @app.command()
 def tutorials() -> None:
     """List the notebooks that run by name: title, where each is, its main parameters."""
-    from frostline import notebooks
+    from frostline.publishing import notebooks
 
     for name, path in sorted(notebooks.known_notebooks().items()):
         packaged = path.parent == notebooks.packaged_folder() and path.parent != notebooks.FOLDER
@@ -149,7 +150,7 @@ def tutorials() -> None:
 
 
 def _parameters_of(notebook: Path) -> str:
-    from frostline.notebooks import notebook_parameters
+    from frostline.publishing.notebooks import notebook_parameters
 
     try:
         return ", ".join(notebook_parameters(notebook))
@@ -160,7 +161,7 @@ def _parameters_of(notebook: Path) -> str:
 @app.command()
 def datasets() -> None:
     """List the registered data sets: what they are, their columns, whether they are here."""
-    from frostline.datasets import DATASETS
+    from frostline.cells.datasets import DATASETS
 
     for spec in DATASETS.values():
         print(f"{spec.name}  [{'here' if spec.is_here else 'not downloaded'}]")
@@ -171,9 +172,9 @@ def datasets() -> None:
 @app.command()
 def check(folder: Annotated[Path, typer.Argument(help="Folder of artifacts.")]) -> None:
     """Check a folder of artifacts by its content; exit 1 and name what is wrong."""
-    from frostline import artifacts
+    from frostline.artifacts import exports
 
-    result = artifacts.check(folder)
+    result = exports.check(folder)
     for problem in result.problems:
         print(for_terminal(problem), file=sys.stderr)
     if not result.passed:
@@ -196,26 +197,26 @@ def publish(
     timeout: Annotated[float | None, typer.Option(min=1, help="Seconds that each run may take.")] = None,
 ) -> None:
     """Execute tutorials, check their artifacts, place them in the book and build it."""
-    from frostline import publishing, tutorials
+    from frostline.publishing import publications, tutorials
 
     pairs = _pairs(parameter, profile)
-    names = [publishing.find_notebook(name) for name in notebook] if notebook else tutorials.declared_notebooks()
+    names = [publications.find_notebook(name) for name in notebook] if notebook else tutorials.declared_notebooks()
     for source in names:
         if tutorials.unfit(source) is None:
             _refuse_bad_values(source, pairs)
     tutorials.refuse_undeclared(names)
-    outcomes = publishing.publish_all(names, pairs, force=force, jobs=jobs, timeout=timeout)
+    outcomes = publications.publish_all(names, pairs, force=force, jobs=jobs, timeout=timeout)
     _show_outcomes(outcomes)
-    if any((publishing.PUBLISHED / f"{source.stem}.run.json").is_file() for source in names):
+    if any((publications.PUBLISHED / f"{source.stem}.run.json").is_file() for source in names):
         print("\nBuilding the book ...", flush=True)
-        _show_pages(outcomes, publishing.build_book())
+        _show_pages(outcomes, publications.build_book())
     if any(outcome.result == "failed" for outcome in outcomes):
         raise typer.Exit(1)
 
 
 def _show_outcomes(outcomes: Sequence[Outcome]) -> None:
     """Verdicts and leaderboards, and one line for each tutorial."""
-    from frostline.publishing import PUBLISHED
+    from frostline.publishing.publications import PUBLISHED
 
     for outcome in outcomes:
         if outcome.artifacts is not None:
@@ -240,10 +241,10 @@ def book(
     release: Annotated[bool, typer.Option("--release", help="Refuse unless every page is passed.")] = False,
 ) -> None:
     """Build the book from the tutorials that were published before; pages not passed are marked as drafts."""
-    from frostline import publishing
+    from frostline.publishing import publications
 
-    print(f"site       {publishing.build_book(release=release) / 'index.html'}")
-    for state in publishing.current_states():
+    print(f"site       {publications.build_book(release=release) / 'index.html'}")
+    for state in publications.current_states():
         if state.is_draft:
             print(f"draft      {state.name}: {state.check}")
 
@@ -251,7 +252,7 @@ def book(
 @app.command()
 def init(folder: Annotated[Path, typer.Argument(help="New or empty folder.")]) -> None:
     """Make a folder in which a lab publishes tutorials of its own."""
-    from frostline import starting
+    from frostline.publishing import starting
 
     for path in starting.init(folder):
         print(path)
@@ -272,11 +273,11 @@ def embed(
     ] = None,
 ) -> None:
     """Embed cells with a frozen encoder."""
-    from frostline import saving
-    from frostline.checkpoints import load_checkpoint
-    from frostline.embedding import embed as embed_cells
-    from frostline.embedding import symbols_of
-    from frostline.reading import expanded, read_h5ad
+    from frostline.cells import saving
+    from frostline.cells.reading import expanded, read_h5ad
+    from frostline.encoder.checkpoints import load_checkpoint
+    from frostline.encoder.embedding import embed as embed_cells
+    from frostline.encoder.embedding import symbols_of
 
     source, output = expanded(source), expanded(output)
     saving.refuse_bad_target(source, output)
@@ -306,7 +307,7 @@ def pretrain(
 ) -> None:
     """Pre-train a small encoder on unlabelled cells; interrupted, the same command goes on."""
     from frostline.monitor import Monitor
-    from frostline.pretraining import pretrain as pretrain_encoder
+    from frostline.pretraining.runs import pretrain as pretrain_encoder
 
     with progress(["pretrain"]) as told:
         monitor = Monitor(progress=told["pretrain"])
@@ -337,7 +338,7 @@ app.add_typer(checkpoints_app, name="checkpoints")
 @checkpoints_app.command("list")
 def list_checkpoints() -> None:
     """List the checkpoints: name, whether it is here, size, what it is, where it is from, why it is trusted."""
-    from frostline.checkpoints import CHECKPOINTS, FILES, cache_folder
+    from frostline.encoder.checkpoints import CHECKPOINTS, FILES, cache_folder
 
     for spec in CHECKPOINTS.values():
         here = spec.folder is not None or (cache_folder() / spec.name).is_dir()
@@ -352,8 +353,8 @@ def list_checkpoints() -> None:
 @checkpoints_app.command()
 def download(name: str) -> None:
     """Download a checkpoint into the cache; interrupted, the same command goes on."""
-    from frostline.downloads import download as fetch
-    from frostline.downloads import origin
+    from frostline.encoder.downloads import download as fetch
+    from frostline.encoder.downloads import origin
     from frostline.monitor import Monitor
 
     with progress([name]) as told:
@@ -366,9 +367,9 @@ def download(name: str) -> None:
 @checkpoints_app.command()
 def verify(name: Annotated[str, typer.Argument(help="Name or folder.")]) -> None:
     """Compare a checkpoint with the sha256 recorded at its download, and load it strictly."""
-    from frostline.checkpoints import load_checkpoint
-    from frostline.downloads import origin
-    from frostline.downloads import verify as damages
+    from frostline.encoder.checkpoints import load_checkpoint
+    from frostline.encoder.downloads import origin
+    from frostline.encoder.downloads import verify as damages
 
     problems = damages(name)
     for problem in problems:
@@ -383,6 +384,6 @@ def verify(name: Annotated[str, typer.Argument(help="Name or folder.")]) -> None
 @checkpoints_app.command("path")
 def checkpoint_path(name: Annotated[str, typer.Argument(help="Name or folder.")]) -> None:
     """Print the folder of a checkpoint."""
-    from frostline.checkpoints import find_folder
+    from frostline.encoder.checkpoints import find_folder
 
     print(find_folder(name))

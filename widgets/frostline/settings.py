@@ -10,14 +10,14 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from frostline.datasets import DATASETS, Dataset, load_dataset, refuse_unknown_source
+from frostline.cells.datasets import DATASETS, Dataset, load_dataset, refuse_unknown_source
+from frostline.cells.joining import join_datasets
+from frostline.cells.splits import KINDS, Split, split
+from frostline.cells.values import NAMES
 from frostline.errors import FrostlineError, unknown
-from frostline.joining import join_datasets
 from frostline.lists import list_of
 from frostline.profiles import get_profile
-from frostline.splits import KINDS, Split, split
 from frostline.strategies import Strategy, build, checkpoint_of, refuse_unusable_checkpoint
-from frostline.values import NAMES
 
 VALUES = (str, int, float, list, tuple, dict, set, Path, NoneType)
 """What a notebook's upper-case variable must hold to be taken for a parameter, right or wrong."""

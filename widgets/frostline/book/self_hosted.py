@@ -16,8 +16,8 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util import logging
 
-from frostline.book.page_checks import WIDGET_STATE
 from frostline.escaping import for_html, for_script
+from frostline.publishing.page_checks import WIDGET_STATE
 
 logger = logging.getLogger(__name__)
 

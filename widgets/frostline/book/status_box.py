@@ -23,9 +23,10 @@ from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
-from frostline.book.inputs import sha256
-from frostline.book.run_checks import TITLE, title_cell
-from frostline.book.states import (
+from frostline.escaping import for_address, for_html, one_line
+from frostline.publishing.inputs import sha256
+from frostline.publishing.run_checks import TITLE, title_cell
+from frostline.publishing.states import (
     FOLDER,
     NOT_RUN,
     RELEASE,
@@ -36,7 +37,6 @@ from frostline.book.states import (
     state_of,
     states_of,
 )
-from frostline.escaping import for_address, for_html, one_line
 
 STATIC_NOTE = (
     "This page is a static copy of an executed notebook. Its widgets show the state at the end of the run "

@@ -18,9 +18,9 @@ from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from frostline.book.states import FOLDER, State
 from frostline.book.status_box import current_states, link, time_element
 from frostline.escaping import for_address, for_html
+from frostline.publishing.states import FOLDER, State
 
 HEADINGS = ("Tutorial", "Artifact check", "Last run (UTC)", "Mode, profile", "Made from", "Version")
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
-from frostline.comparison import Comparison
-from frostline.datasets import Dataset
-from frostline.jobs import Ran
+from frostline.cells.datasets import Dataset
+from frostline.comparison.comparisons import Comparison
+from frostline.comparison.jobs import Ran
 from frostline.panels.base import Panel, replace_earlier
 from frostline.panels.data import DataPanel
 from frostline.panels.results import ResultPanel

@@ -7,11 +7,11 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from frostline.checkpoints import CHECKPOINTS
-from frostline.datasets import Dataset
+from frostline.cells.datasets import Dataset
+from frostline.cells.splits import Split, split
+from frostline.encoder.checkpoints import CHECKPOINTS
 from frostline.panels.base import at_most, note
 from frostline.profiles import PROFILES, get_profile
-from frostline.splits import Split, split
 from frostline.strategies import Strategy, build
 
 SPLITS = (("what suits the data", ""), ("stratified (random cells)", "stratified"), ("group (whole groups)", "group"))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from frostline.datasets import Dataset
+from frostline.cells.datasets import Dataset
+from frostline.cells.splits import Split
+from frostline.comparison.jobs import Progress
 from frostline.errors import FrostlineError
-from frostline.estimates import Estimate, duration, estimate
-from frostline.jobs import Progress
-from frostline.splits import Split
+from frostline.evaluation.estimates import Estimate, duration, estimate
 from frostline.strategies import Strategy
 
 TIMES = (

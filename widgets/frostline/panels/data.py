@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 import traitlets
 
-from frostline.checkpoints import load_checkpoint
-from frostline.checks import check
-from frostline.datasets import DATASETS, Dataset, load_dataset
+from frostline.cells.datasets import DATASETS, Dataset, load_dataset
+from frostline.cells.previews import Preview, anndatas, path_problem, preview, shown_columns
+from frostline.cells.splits import split
+from frostline.encoder.checkpoints import load_checkpoint
+from frostline.encoder.vocabulary import overlap
 from frostline.errors import FrostlineError
 from frostline.escaping import for_html
+from frostline.evaluation.checks import check
 from frostline.panels.base import Panel, alert, at_most, replace_earlier, status, title
-from frostline.previews import Preview, anndatas, path_problem, preview, shown_columns
 from frostline.records import Finding
-from frostline.splits import split
-from frostline.vocabulary import overlap
 
 if TYPE_CHECKING:
     from anndata import AnnData

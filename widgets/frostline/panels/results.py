@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 import traitlets
 
-from frostline import artifacts, figures, report
-from frostline.archive import load_comparison
-from frostline.comparison import Comparison
-from frostline.datasets import Dataset
+from frostline.artifacts import exports
+from frostline.artifacts.archive import load_comparison
+from frostline.cells.datasets import Dataset
+from frostline.comparison import figures, report
+from frostline.comparison.comparisons import Comparison
 from frostline.errors import ArtifactError
 from frostline.escaping import for_html
 from frostline.panels.base import Panel, alert, at_most, note, replace_earlier, status, table, title
@@ -203,7 +204,7 @@ class ResultPanel(Panel):
 
     # ------------------------------------------------------------------ export
 
-    def export(self, folder: str | Path | None = None) -> artifacts.CheckResult:
+    def export(self, folder: str | Path | None = None) -> exports.CheckResult:
         """Write all files of the comparison into a folder, and check them.
 
         Parameters
@@ -218,8 +219,8 @@ class ResultPanel(Panel):
         """
         if self.comparison is None:
             raise ArtifactError("there are no results to export yet; run the strategies first")
-        where = artifacts.export(folder or self._folder.value, self.comparison, self.dataset)
-        return artifacts.check(where)
+        where = exports.export(folder or self._folder.value, self.comparison, self.dataset)
+        return exports.check(where)
 
     def _export_clicked(self) -> None:
         folder = self._folder.value

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import ipywidgets as widgets
 
+from frostline.comparison.jobs import Progress
 from frostline.escaping import for_html
-from frostline.estimates import duration
-from frostline.jobs import Progress
+from frostline.evaluation.estimates import duration
 from frostline.strategies import STRATEGIES, Strategy
 
 STYLES = {"running": "info", "done": "success", "failed": "danger", "stopped": "warning", "waiting": ""}

@@ -11,11 +11,12 @@ from typing import Any
 import ipywidgets as widgets
 import traitlets
 
-from frostline.comparison import Comparison
-from frostline.datasets import Dataset
+from frostline.cells.datasets import Dataset
+from frostline.cells.splits import Split
+from frostline.comparison.comparisons import Comparison
+from frostline.comparison.jobs import Job, Ran
 from frostline.errors import Cancelled, FrostlineError
-from frostline.jobs import Job, Ran
-from frostline.journal import Journal
+from frostline.evaluation.journal import Journal
 from frostline.panels.advanced import HyperParameters
 from frostline.panels.base import Panel, alert, in_a_lab, replace_earlier, status, title, wide
 from frostline.panels.controls import RunControls
@@ -23,7 +24,6 @@ from frostline.panels.costs import TIMES, Costs
 from frostline.panels.rows import StrategyRow
 from frostline.profiles import get_profile
 from frostline.records import Record
-from frostline.splits import Split
 from frostline.strategies import STRATEGIES, ProbeObsm, Strategy, build, refuse_unusable_checkpoint
 
 MAP = 2

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from frostline.checkpoints import load_checkpoint, refuse_unknown_checkpoint
+from frostline.encoder.checkpoints import load_checkpoint, refuse_unknown_checkpoint
 from frostline.errors import FrostlineError, unknown
 from frostline.profiles import Profile, get_profile
 from frostline.strategies.adapters import Dora, Ia3, Lora, LoraAttention

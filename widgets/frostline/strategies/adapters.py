@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from frostline.bounds import DROPPED, Several, Whole, bounded
-from frostline.datasets import Dataset
+from frostline.cells.datasets import Dataset
+from frostline.cells.splits import Split
 from frostline.errors import FrostlineError
-from frostline.splits import Split
 from frostline.strategies.base import trained_classes
 from frostline.strategies.head import head_parameters
 from frostline.strategies.tuning import EncoderTuning
 
 if TYPE_CHECKING:
-    from frostline.model import Encoder
+    from frostline.encoder.model import Encoder
 
 FEED_FORWARD = ("linear1", "linear2")
 ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
@@ -47,7 +47,7 @@ class Adapters(EncoderTuning):
 
     def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
         """The adapters on every target in every block, and the head."""
-        from frostline.checkpoints import load_checkpoint
+        from frostline.encoder.checkpoints import load_checkpoint
 
         config = load_checkpoint(self.checkpoint).config
         shapes = {"linear1": (config.d_model, config.d_hid), "linear2": (config.d_hid, config.d_model)}
@@ -95,7 +95,7 @@ class Lora(Adapters):
 
     def check(self, dataset: Dataset, split: Split) -> None:
         """Refuse also a rank that is not lower than what the weights can have."""
-        from frostline.checkpoints import load_checkpoint
+        from frostline.encoder.checkpoints import load_checkpoint
 
         config = load_checkpoint(self.checkpoint).config
         widest = min(config.d_model, config.d_hid) if set(self.targets) & set(FEED_FORWARD) else config.d_model

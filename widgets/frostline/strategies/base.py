@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.bounds import Domain, domains, hold_fields
-from frostline.datasets import Dataset
+from frostline.cells.datasets import Dataset
+from frostline.cells.splits import Split
 from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.records import Cost
-from frostline.splits import Split
 
 
 def learned(default: Any = MISSING) -> Any:

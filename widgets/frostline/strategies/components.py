@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.bounds import GENES, Whole, bounded
-from frostline.datasets import Dataset
+from frostline.cells.datasets import Dataset
+from frostline.cells.splits import Split
 from frostline.errors import DatasetError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
-from frostline.splits import Split
 from frostline.strategies.base import Strategy, learned
 from frostline.strategies.selection import Features
 

@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.bounds import BATCH, DROPPED, EPOCHS, RATE, SEED, STEPS, TOKENS, Text, Whole, bounded
-from frostline.checkpoints import CHECKPOINTS, Checkpoint, load_checkpoint
-from frostline.datasets import Dataset
+from frostline.cells.datasets import Dataset
+from frostline.cells.splits import Split
+from frostline.encoder.checkpoints import CHECKPOINTS, Checkpoint, load_checkpoint
+from frostline.encoder.tokens import MAX_LENGTH
 from frostline.errors import CheckpointError, DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
-from frostline.splits import Split
 from frostline.strategies.base import Strategy, Workload, learned
-from frostline.tokens import MAX_LENGTH
 
 if TYPE_CHECKING:
-    from frostline.training import TrainingPlan
+    from frostline.encoder.training import TrainingPlan
 
 _tried: set[str] = set()
 """Weights that have encoded a cell in this process."""
@@ -31,7 +31,7 @@ _tried: set[str] = set()
 class EncoderStrategy(Strategy):
     """A strategy that starts from a pretrained encoder."""
 
-    libraries: ClassVar[tuple[str, ...]] = ("torch", "frostline.embedding", "frostline.training")
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "frostline.encoder.embedding", "frostline.encoder.training")
 
     checkpoint: str = bounded(Text("name or folder", paths=True), "mini")
     """A name of `CHECKPOINTS`, or a folder in the official layout."""
@@ -45,7 +45,7 @@ class EncoderStrategy(Strategy):
 
     def check(self, dataset: Dataset, split: Split) -> None:
         """Refuse an unknown or unfit checkpoint, no gene in its vocabulary, cells without a known gene."""
-        from frostline.embedding import encode, tokenize_cells
+        from frostline.encoder.embedding import encode, tokenize_cells
 
         super().check(dataset, split)
         opened = load_checkpoint(self.checkpoint)
@@ -81,7 +81,7 @@ class EncoderStrategy(Strategy):
         self, dataset: Dataset, cells: NDArray[np.integer], monitor: Monitor | None = None
     ) -> tuple[NDArray[np.float32], float]:
         """Un-normalised frozen states, (n_cells, d), and the seconds they took, now or earlier."""
-        from frostline.embedding import frozen_peak, frozen_states
+        from frostline.encoder.embedding import frozen_peak, frozen_states
 
         how = {"seed": self.token_seed, "max_length": self.max_length}
         states, seconds = frozen_states(dataset, cells, self.genes_, self.opened_, monitor=monitor, **how)
@@ -156,7 +156,7 @@ class InEpochs(EncoderStrategy):
 
     def plan(self, seed: int) -> TrainingPlan:
         """How long and how fast it trains."""
-        from frostline.training import TrainingPlan
+        from frostline.encoder.training import TrainingPlan
 
         return TrainingPlan(
             self.epochs,

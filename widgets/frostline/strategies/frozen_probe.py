@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.datasets import Dataset
+from frostline.cells.datasets import Dataset
+from frostline.cells.splits import Split
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.records import Cost
-from frostline.splits import Split
 from frostline.strategies.base import trained_classes
 from frostline.strategies.encoder import EncoderStrategy, known_genes
 from frostline.strategies.probe import LinearProbe, OnProbe, probe_parameters
@@ -41,7 +41,7 @@ class FrozenProbe(EncoderStrategy, OnProbe):
 
     def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
         """Coefficients and intercepts of the probe."""
-        from frostline.checkpoints import load_checkpoint
+        from frostline.encoder.checkpoints import load_checkpoint
 
         return probe_parameters(load_checkpoint(self.checkpoint).config.d_model, trained_classes(split))
 
@@ -84,6 +84,6 @@ class FrozenProbe(EncoderStrategy, OnProbe):
 
 
 def _normalised(states: NDArray[np.float32]) -> NDArray[np.float32]:
-    from frostline.embedding import normalise
+    from frostline.encoder.embedding import normalise
 
     return normalise(states)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from frostline.datasets import Dataset
-from frostline.splits import Split
+from frostline.cells.datasets import Dataset
+from frostline.cells.splits import Split
 from frostline.strategies.base import trained_classes
 from frostline.strategies.head import head_parameters
 from frostline.strategies.tuning import EncoderTuning
 
 if TYPE_CHECKING:
-    from frostline.model import Encoder
+    from frostline.encoder.model import Encoder
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class FullTuning(EncoderTuning):
 
     def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
         """All of the encoder, and the head."""
-        from frostline.checkpoints import load_checkpoint
+        from frostline.encoder.checkpoints import load_checkpoint
 
         config = load_checkpoint(self.checkpoint).config
         return config.n_parameters + head_parameters(config.d_model, trained_classes(split))

@@ -16,11 +16,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.datasets import Dataset
+from frostline.cells.datasets import Dataset
+from frostline.cells.splits import Split
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.records import Cost
-from frostline.splits import Split
 from frostline.strategies.base import Strategy, learned, trained_classes
 from frostline.strategies.probe import probe_parameters
 from frostline.strategies.selection import choose, cross_validated, inner_folds, single_fold

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.datasets import Dataset
+from frostline.cells.datasets import Dataset
+from frostline.cells.splits import Split
 from frostline.monitor import Monitor
 from frostline.records import Cost
-from frostline.splits import Split
 from frostline.strategies.base import learned, trained_classes
 from frostline.strategies.encoder import InEpochs, class_numbers, known_genes, rows_to_train_on
 
 if TYPE_CHECKING:
-    from frostline.model import Head
+    from frostline.encoder.model import Head
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class HeadTuning(InEpochs):
 
     def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
         """LayerNorm's gain and bias, the linear layer's weights and biases."""
-        from frostline.checkpoints import load_checkpoint
+        from frostline.encoder.checkpoints import load_checkpoint
 
         return head_parameters(load_checkpoint(self.checkpoint).config.d_model, trained_classes(split))
 
@@ -54,8 +54,8 @@ class HeadTuning(InEpochs):
         """Compute frozen states once, then train the head on them."""
         import torch
 
-        from frostline.model import Head
-        from frostline.training import train_classifier
+        from frostline.encoder.model import Head
+        from frostline.encoder.training import train_classifier
 
         monitor = monitor or Monitor()
         opened = self._open()
@@ -85,7 +85,7 @@ class HeadTuning(InEpochs):
 
     def embed(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.floating]:
         """(n_cells, d) L2-normalised frozen `<cls>` states."""
-        from frostline.embedding import normalise
+        from frostline.encoder.embedding import normalise
 
         self._must_be_fitted()
         return normalise(self._frozen(dataset, cells)[0])
@@ -137,7 +137,7 @@ def head_from_arrays(arrays: Mapping[str, NDArray[Any]], d_model: int, n_classes
     """Rebuild a head from `head_arrays`."""
     import torch
 
-    from frostline.model import Head
+    from frostline.encoder.model import Head
 
     head = Head(d_model, n_classes)
     state = {

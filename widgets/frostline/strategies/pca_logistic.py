@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.datasets import Dataset
+from frostline.cells.datasets import Dataset
+from frostline.cells.splits import Split
 from frostline.monitor import Monitor
 from frostline.records import Cost
-from frostline.splits import Split
 from frostline.strategies.base import trained_classes
 from frostline.strategies.components import OnComponents
 from frostline.strategies.probe import LinearProbe, OnProbe, probe_parameters

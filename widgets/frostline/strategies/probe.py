@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.datasets import Dataset
+from frostline.cells.datasets import Dataset
+from frostline.cells.splits import Split
 from frostline.monitor import Monitor
-from frostline.splits import Split
 from frostline.strategies.base import Strategy, learned
 from frostline.strategies.selection import Features, choose, cross_validated, inner_folds
 

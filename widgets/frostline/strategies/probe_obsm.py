@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.bounds import Text, bounded
-from frostline.datasets import Dataset
+from frostline.cells.datasets import Dataset
+from frostline.cells.splits import Split
 from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.records import Cost
-from frostline.splits import Split
 from frostline.strategies.base import trained_classes
 from frostline.strategies.probe import LinearProbe, OnProbe, probe_parameters
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.datasets import Dataset
+from frostline.cells.datasets import Dataset
+from frostline.cells.splits import Split
 from frostline.monitor import Monitor
-from frostline.splits import Split
 
 Features = Callable[[NDArray[np.intp], NDArray[np.intp]], tuple[NDArray[Any], NDArray[Any]]]
 """Features of some rows and of others, fitted on the former alone."""

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.bounds import GENES, bounded
-from frostline.datasets import Dataset
+from frostline.cells.datasets import Dataset
+from frostline.cells.splits import Split, variable_genes
 from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.records import Cost
-from frostline.splits import Split, variable_genes
 from frostline.strategies.base import Workload, learned
 from frostline.strategies.encoder import InEpochs, class_numbers, known_genes, rows_to_train_on
 from frostline.strategies.head import head_arrays, head_from_arrays, head_probabilities
@@ -26,8 +26,8 @@ from frostline.strategies.head import head_arrays, head_from_arrays, head_probab
 if TYPE_CHECKING:
     from torch import nn
 
-    from frostline.model import Encoder, Head
-    from frostline.tokens import Tokens
+    from frostline.encoder.model import Encoder, Head
+    from frostline.encoder.tokens import Tokens
 
 KEPT = 3  # sets of states kept: a split has three parts
 
@@ -72,8 +72,8 @@ class EncoderTuning(InEpochs):
         """Train what is thawed and the head on tokens."""
         import torch
 
-        from frostline.model import Head
-        from frostline.training import train_classifier
+        from frostline.encoder.model import Head
+        from frostline.encoder.training import train_classifier
 
         opened = self._open()
         classes = tuple(np.unique(dataset.labels[split.train]).tolist())
@@ -101,7 +101,7 @@ class EncoderTuning(InEpochs):
         return self
 
     def _tokens(self, dataset: Dataset, cells: NDArray[np.integer]) -> Tokens:
-        from frostline.embedding import tokenize_cells
+        from frostline.encoder.embedding import tokenize_cells
 
         how = {"seed": self.token_seed, "max_length": self.max_length}
         try:
@@ -111,7 +111,7 @@ class EncoderTuning(InEpochs):
             raise DatasetError(f"{error}{few if len(self.genes_) == self.n_genes else ''}") from None
 
     def _logits(self, tokens: Tokens) -> Any:
-        from frostline.embedding import pad_tokens
+        from frostline.encoder.embedding import pad_tokens
 
         return self._head(self._encoder.cls_states(*pad_tokens(tokens, self._encoder.config)))
 
@@ -120,7 +120,7 @@ class EncoderTuning(InEpochs):
 
         The last ones are kept, so that cells that were predicted are not encoded again to be mapped.
         """
-        from frostline.embedding import encode
+        from frostline.encoder.embedding import encode
 
         self._must_be_fitted()
         started = time.perf_counter()
@@ -143,7 +143,7 @@ class EncoderTuning(InEpochs):
 
     def embed(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.floating]:
         """(n_cells, d) L2-normalised `<cls>` states of the trained encoder."""
-        from frostline.embedding import normalise
+        from frostline.encoder.embedding import normalise
 
         return normalise(self._states(dataset, cells)[0])
 

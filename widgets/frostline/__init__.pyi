@@ -1,0 +1,40 @@
+from . import artifacts, panels, strategies
+from .artifacts import clusters, load_comparison
+from .cells import Dataset, Split, genes, join_datasets, load_dataset, split
+from .comparison import Comparison, compare, figures, report
+from .encoder import embed, embedding, load_checkpoint, vocabulary
+from .evaluation import checks, evaluate, evaluate_all, label_efficiency, leave_one_class_out
+from .profiles import profile_table
+from .records import Record
+from .settings import RunSettings
+
+__version__: str
+__all__ = [
+    "Comparison",
+    "Dataset",
+    "Record",
+    "RunSettings",
+    "Split",
+    "artifacts",
+    "checks",
+    "clusters",
+    "compare",
+    "embed",
+    "embedding",
+    "evaluate",
+    "evaluate_all",
+    "figures",
+    "genes",
+    "join_datasets",
+    "label_efficiency",
+    "leave_one_class_out",
+    "load_checkpoint",
+    "load_comparison",
+    "load_dataset",
+    "panels",
+    "profile_table",
+    "report",
+    "split",
+    "strategies",
+    "vocabulary",
+]

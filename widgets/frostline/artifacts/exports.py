@@ -1,0 +1,475 @@
+"""What a run leaves behind, and the check of it: of content, not of existence.
+
+Files are written to a temporary folder and moved into place when all of them are complete. `check` opens
+every file, recomputes every metric from the saved predictions, writes every table and sentence and draws every
+picture again. What a folder may hold to be replaced is in `frostline.artifacts.folders`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from frostline.artifacts import archive
+from frostline.artifacts import audits
+from frostline.artifacts import clusters
+from frostline.artifacts import folders
+from frostline.artifacts import manifests
+from frostline.artifacts import pictures
+from frostline.artifacts import plans
+from frostline.artifacts import runs
+from frostline.artifacts.clusters import Clusters
+from frostline.comparison.comparisons import Comparison
+from frostline.cells.datasets import Dataset
+from frostline.errors import ArtifactError
+from frostline.artifacts.manifests import MANIFEST, Manifest, sha256
+from frostline.records import save_records
+from frostline.scratch import scratch_folder
+from frostline.settings import RunSettings
+
+__all__ = ["MANIFEST", "CheckResult", "Run", "begin", "check", "declared", "export", "save", "save_clusters", "sha256"]
+
+EXPORT = "panel"
+"""What stands for the tutorial where a comparison was exported by itself."""
+CLUSTERS = "clusters"
+"""The study that is of an embedding alone."""
+TABLES = ("report.md", "report.csv", "strategy_metrics.csv", "class_metrics.csv", "paired_tests.csv")
+PACKAGES = (
+    "frostline",
+    "torch",
+    "scanpy",
+    "anndata",
+    "scikit-learn",
+    "numpy",
+    "pandas",
+    "peft",
+    "umap-learn",
+)
+
+
+def declared(strategies: Sequence[str], studies: Sequence[str] = ()) -> tuple[str, ...]:
+    """Files that a comparison of these strategies leaves, the manifest aside.
+
+    Parameters
+    ----------
+    strategies
+        Names.
+    studies
+        What was measured besides: `label_efficiency`, `unknown_cells`; `clusters` stands alone, without strategies.
+
+    Examples
+    --------
+    >>> "lora_embedding_umap.png" in declared(["pca_logistic"])
+    False
+    """
+    if CLUSTERS in studies:
+        return tuple(sorted(clusters.FILES))
+    files = [*TABLES, *archive.FILES, *pictures.names_of(strategies, studies), *(f"{study}.csv" for study in studies)]
+    if studies:
+        files.append(archive.STUDIES)
+    return tuple(sorted(files))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has begun: where its artifacts will go, and since when; made by `begin`."""
+
+    id: str
+    """32 hexadecimal digits; printed, and in the manifest."""
+    settings: RunSettings
+    folder: Path
+    tutorial: str
+    started: datetime
+    notebook_sha256: str | None
+    """Of the notebook's file; None when it is not where the kernel runs."""
+    found: str | None = None
+    """Hash of the manifest that was in the folder when it began."""
+
+
+def begin(settings: RunSettings, tutorial: str) -> Run:
+    """Note the start of a run, say which one it is, and try and hold the folder that it will write.
+
+    The folder is held until `save`, or until this process ends: no other process can begin a run in it. It is
+    replaced when it is empty or holds exactly what its manifest lists. Artifacts of another tutorial, data set, label
+    column or profile are not lost then: they are kept beside it under another name.
+
+    Raises
+    ------
+    ArtifactError
+        The folder cannot be written, holds anything else, or another run is at work on it.
+    """
+    run, _ = _begin(settings, tutorial)
+    print(runs.line_of(run.id, tutorial, run.started, settings.output_dir))
+    return run
+
+
+def _begin(settings: RunSettings, tutorial: str) -> tuple[Run, bool]:
+    """Begin, and say whether the folder was not held by this process before."""
+    folder = folders.whole_path(settings.output_dir)
+    taken = folders.take(folder)
+    digest, found = _notebook_sha256(f"{tutorial}.ipynb"), folders.state_of(folder)
+    return Run(runs.new_run(), settings, folder, tutorial, datetime.now(UTC), digest, found), taken
+
+
+def _notebook_sha256(name: str) -> str | None:
+    if runs.SOURCE in os.environ:
+        return os.environ[runs.SOURCE]
+    for path in (Path(name), Path("notebooks") / name):
+        if path.is_file():
+            return sha256(path)
+    return None
+
+
+def save(run: Run, comparison: Comparison, dataset: Dataset) -> Path:
+    """Write all artifacts of a run and move them into place.
+
+    Returns
+    -------
+    Path
+        The folder; what an earlier run left in it has been replaced, or is kept under another name, see `begin`. Its
+        manifest has the parameters of what was run, also where these were changed in a panel after the run began.
+
+    Raises
+    ------
+    ArtifactError
+        Something could not be written, the check of what was written fails, or the folder holds something else by
+        now. Earlier artifacts stay as they were; the message says where the results are.
+    """
+    run = replace(run, settings=run.settings.of_dataset(dataset))
+    return _save(run, dataset, _Content.of(comparison, run.settings))
+
+
+def export(folder: str | Path, comparison: Comparison, dataset: Dataset | None = None) -> Path:
+    """Write a comparison into a folder as `save` does, without the settings of a notebook.
+
+    Parameters
+    ----------
+    folder
+        New, empty, or of artifacts already, which are replaced (those of another data set, label column or profile
+        are kept under another name).
+    comparison
+        As `compare` made it.
+    dataset
+        What it was made on; its sha256 goes into the manifest. None where it is not at hand.
+
+    Raises
+    ------
+    ArtifactError
+        The folder holds something else, or the check of what was written fails.
+
+    Examples
+    --------
+    >>> import tempfile, frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     check(export(folder, frostline.compare([record]), pbmc)).passed
+    True
+    """
+    settings = RunSettings.model_construct(dataset=comparison.records[0].dataset, output_dir=str(folder))
+    run, taken = _begin(settings, EXPORT)
+    try:
+        return _save(run, dataset, _Content.of(comparison, settings))
+    finally:
+        if taken:
+            runs.let_go(run.folder)
+
+
+def save_clusters(run: Run, found: Clusters, dataset: Dataset) -> Path:
+    """Write all artifacts of a study of clusters and move them into place, as `save` does.
+
+    Raises
+    ------
+    ArtifactError
+        As of `save`.
+    """
+    return _save(run, dataset, _Content.of_clusters(found, dataset, run.settings))
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What is saved: how it is written, what the manifest says of it, and what is kept when that fails."""
+
+    write: Callable[[Path], None]
+    rescue: Callable[[Path], None]
+    remedy: str
+    """How to read again what was rescued."""
+    settings: RunSettings
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, comparison: Comparison, settings: RunSettings) -> _Content:
+        records = [*comparison.records, *comparison.budget_records, *comparison.unseen_records]
+        facts = {
+            "strategies": list(comparison.strategies),
+            "repeats": list(comparison.repeats),
+            "studies": plans.studies(comparison),
+            "splits": {str(r.repeat): r.fingerprint for r in comparison.records},
+            "checkpoints": plans.checkpoints(comparison),
+        }
+        return cls(
+            lambda folder: _write_files(folder, comparison),
+            lambda folder: save_records(records, folder / archive.RECORDS),
+            f"frostline.compare(frostline.records.load_records(FOLDER / {archive.RECORDS!r}))",
+            _as_run(settings, comparison),
+            facts,
+        )
+
+    @classmethod
+    def of_clusters(cls, found: Clusters, dataset: Dataset, settings: RunSettings) -> _Content:
+        from frostline.encoder.checkpoints import load_checkpoint
+
+        used = load_checkpoint(settings.checkpoint)
+        facts = {"strategies": [], "repeats": [], "studies": [CLUSTERS], "splits": {}}
+        return cls(
+            lambda folder: clusters.write(folder, found, dataset.name),
+            lambda folder: clusters.write_data(folder, found),
+            "numpy.load and pandas.read_csv",
+            settings.model_copy(update={"checkpoint": used.label}),
+            {**facts, "checkpoints": {used.label: used.weights_sha256}},
+        )
+
+
+def _as_run(settings: RunSettings, comparison: Comparison) -> RunSettings:
+    """Settings with what the records say was run; a panel may have run something else than the parameters cell says."""
+    first = comparison.records[0]
+    said = {
+        "profile": first.profile,
+        "label_key": first.label_key,
+        "group_key": first.group_key or "",
+        "split": first.split_kind,
+        "checkpoint": ", ".join(plans.checkpoints(comparison)),
+        "strategies": list(comparison.strategies),
+        "seed": first.seed,
+        "repeats": len(comparison.repeats),
+    }
+    return settings.model_copy(update=said)
+
+
+def _save(run: Run, dataset: Dataset | None, content: _Content) -> Path:
+    """Write, check and move into place; what was computed is kept whenever that fails."""
+    try:
+        runs.hold(run.folder)  # by whoever saves again without a new beginning
+        with scratch_folder(run.folder.parent) as staging:
+            content.write(staging)
+            _write_manifest(staging, run, dataset, content)
+            result = check(staging)
+            if result.problems:
+                raise ArtifactError("the artifacts just written fail their own check: " + "; ".join(result.problems))
+            staging.chmod(0o755)
+            _put_in_place(run, staging)
+    except Exception as error:  # a full disk, a picture that cannot be drawn: none may cost what was computed
+        raise _kept(run, content, error) from error
+    finally:
+        runs.let_go(run.folder)
+    return run.folder
+
+
+def _put_in_place(run: Run, staging: Path) -> None:
+    def is_expected(folder: Path) -> bool:
+        return folders.state_of(folder) == run.found or manifests.read_manifest(folder).run == run.id
+
+    new = manifests.read_manifest(staging)
+    try:
+        kept = folders.replace(run.folder, staging, is_expected, lambda old: _is_of_something_else(old, new))
+    except (ArtifactError, OSError) as error:
+        beside = folders.move_beside(staging, run.folder)
+        raise _Beside(f"{error}. The new results are complete and checked, in {beside}") from error
+    if kept is not None:
+        print(f"{run.folder.name} held artifacts of something else; they are kept in {kept}")
+
+
+class _Beside(ArtifactError):
+    """The results are complete, under another name."""
+
+
+def _is_of_something_else(old: Path, new: Manifest) -> bool:
+    """Whether it is of another tutorial, data set, label column or profile: nobody asked to replace those."""
+    return folders.state_of(old) is not None and _subject(manifests.read_manifest(old)) != _subject(new)
+
+
+def _subject(manifest: Manifest) -> tuple[object, ...]:
+    parameters = (manifest.parameters.get(name) for name in ("profile", "dataset", "test_dataset"))
+    return (manifest.tutorial, manifest.dataset.name, manifest.dataset.label_key, *map(str, parameters))
+
+
+def _kept(run: Run, content: _Content, error: Exception) -> ArtifactError:
+    """What is raised when saving fails: why, and where the results are."""
+    if isinstance(error, _Beside):
+        return ArtifactError(str(error))
+    said = str(error) if isinstance(error, ArtifactError) else f"{type(error).__name__}: {error}"
+    said = f"{run.folder} was not written: {said}. Earlier artifacts are as they were"
+    try:
+        kept = folders.rescue(run.folder, content.rescue)
+    except OSError as second:
+        return ArtifactError(f"{said}. The results are nowhere but in this process, nothing could be written: {second}")
+    return ArtifactError(f"{said}. What was computed is in {kept}; read it with {content.remedy}")
+
+
+def _write_files(folder: Path, comparison: Comparison) -> None:
+    archive.write(folder, comparison)
+    for name, text in audits.text_files(comparison).items():
+        (folder / name).write_bytes(text.encode())
+    source, data = sha256(folder / archive.PREDICTIONS), archive.data_sha256(folder)
+    for name in pictures.names_of(comparison.strategies, plans.studies(comparison)):
+        content = pictures.draw(comparison, name, source)
+        (folder / name).write_bytes(content)
+        pictures.remember(data, name, content)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, of the packages that decide the numbers, and of what draws."""
+    packages = {name: version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **packages, **pictures.drawing_versions()}
+
+
+def _write_manifest(folder: Path, run: Run, dataset: Dataset | None, content: _Content) -> None:
+    files, settings = sorted(folder.iterdir()), content.settings
+    about: dict[str, Any] = {"name": settings.dataset, "label_key": settings.label_key}
+    if dataset is not None:
+        about = {
+            "name": dataset.name,
+            "label_key": dataset.label_key,
+            "values": dataset.values,
+            "cells": len(dataset),
+            "genes": len(dataset.genes),
+            "sha256": dataset.fingerprint(),
+        }
+    ended = max(run.started, datetime.now(UTC))  # clocks are set back
+    said = {
+        "format": 1,
+        "run": run.id,
+        "tutorial": run.tutorial,
+        "started": run.started.isoformat(timespec="seconds"),
+        "ended": ended.isoformat(timespec="seconds"),
+        "parameters": settings.model_dump(),
+        "seed": settings.seed,
+        **content.facts,
+        "dataset": about,
+        "notebook": {"name": f"{run.tutorial}.ipynb", "sha256": run.notebook_sha256},
+        "versions": versions(),
+        "files": {file.name: {"sha256": sha256(file), "bytes": file.stat().st_size} for file in files},
+    }
+    (folder / MANIFEST).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+
+
+@dataclass
+class CheckResult:
+    """What the check of a folder found."""
+
+    files: int = 0
+    """Files opened."""
+    numbers: int = 0
+    """Reported numbers recomputed from the predictions."""
+    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """What could not be checked here."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        if self.problems:
+            return "failed: " + "; ".join(self.problems)
+        said = f"passed: {self.files} files opened, {self.numbers} numbers recomputed"
+        return "; ".join([said, *self.remarks])
+
+
+def check(folder: str | Path, notebook: str | Path | None = None) -> CheckResult:
+    """Check a folder of artifacts by its content.
+
+    The files are exactly those declared, each with the sha256 of the manifest; all pictures open; every
+    metric equals the one recomputed from the saved predictions, and every table, report and picture is what they
+    give. An executed notebook that lies beside the folder and wrote it must be of the same run. That all of this
+    holds says that the files are consistent with the saved predictions; it is no signature.
+
+    Parameters
+    ----------
+    folder
+        Of artifacts.
+    notebook
+        Executed; by default those beside the folder whose OUTPUT_DIR it is.
+
+    Returns
+    -------
+    CheckResult
+        With one sentence for everything that is wrong, naming the file.
+    """
+    folder, result = Path(folder), CheckResult()
+    folders.recover_if_free(folder)
+    try:
+        manifest = manifests.read_manifest(folder)
+    except ArtifactError as error:
+        result.problems.append(f"{MANIFEST}: {error}")
+        return result
+    result.files += 1
+    present = _check_files(folder, manifest, result)
+    if present is not None:
+        _check_content(folder, manifest, present, result)
+    result.problems += runs.notebook_problems(folder, manifest.run, notebook)
+    return result
+
+
+def _check_files(folder: Path, manifest: Manifest, result: CheckResult) -> set[str] | None:
+    """Hold the names and hashes of the files to the manifest; None when there is no reading the folder."""
+    expected = set(declared(manifest.strategies, manifest.studies))
+    try:
+        found = {path.name: path for path in manifests.entries(folder) if path.name != MANIFEST}
+    except OSError as error:
+        result.problems.append(f"{folder.name}: cannot be read ({error})")
+        return None
+    result.problems += [f"{name}: missing" for name in sorted(expected - found.keys())]
+    result.problems += [f"{name}: unexpected, no artifact of this run" for name in sorted(found.keys() - expected)]
+    present = set()
+    for name in sorted(expected & found.keys()):
+        problem = _file_problem(found[name], manifest)
+        if problem != _NO_FILE:
+            result.files += 1
+            present.add(name)
+        result.problems += [f"{name}: {problem}"] if problem else []
+    return present if expected <= present else None
+
+
+_NO_FILE = "is no file of its own"
+
+
+def _file_problem(path: Path, manifest: Manifest) -> str | None:
+    if not manifests.is_plain_file(path):
+        return _NO_FILE
+    listed = manifest.files.get(path.name)
+    try:
+        digest = sha256(path)
+    except OSError as error:
+        return f"cannot be read ({error})"
+    if listed is None or listed.sha256 != digest:
+        return "altered since the run (sha256 differs from the manifest)"
+    if listed.bytes not in (None, path.stat().st_size):
+        return f"has {path.stat().st_size} bytes, the manifest says {listed.bytes}"
+    return None
+
+
+def _check_content(folder: Path, manifest: Manifest, present: set[str], result: CheckResult) -> None:
+    of_clusters = CLUSTERS in manifest.studies
+    listed = manifest.files.get(clusters.CELLS if of_clusters else archive.PREDICTIONS)
+    for name in sorted(name for name in present if name.endswith(".png")):
+        found = pictures.problems(folder / name, listed.sha256 if listed else None)
+        result.problems += [f"{name}: {problem}" for problem in found]
+    other = pictures.other_drawing(manifest.versions)
+    draws = not result.problems and other is None
+    try:
+        audit = clusters.problems if of_clusters else audits.problems
+        result.numbers, wrong = audit(folder, manifest, draws=draws)
+    except Exception as error:  # whatever a damaged file makes a library raise: it is damaged
+        source = clusters.CELLS if of_clusters else archive.RECORDS
+        wrong = [f"{source}: the other files cannot be held to it ({type(error).__name__}: {error})"]
+    result.problems += wrong
+    result.remarks += [other] if other else []

@@ -1,0 +1,6 @@
+from . import genes
+from .datasets import Dataset, load_dataset
+from .joining import join_datasets
+from .splits import Split, split
+
+__all__ = ["Dataset", "Split", "genes", "join_datasets", "load_dataset", "split"]

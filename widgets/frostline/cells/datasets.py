@@ -1,0 +1,490 @@
+"""Data sets: an AnnData with a label column, its log-normalised values, and what was checked about it.
+
+To add one, add a DatasetSpec to `DATASETS`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.cells.columns import columns_of, repeated_names
+from frostline.cells.matrices import in_memory, layer_names, refuse_bad_values, values_of
+from frostline.cells.reading import expanded, problem
+from frostline.cells.reading import read_h5ad as read_h5ad
+from frostline.cells.symbols import Symbols, read_symbols
+from frostline.cells.values import Values, describe, log_normalise
+from frostline.errors import DatasetError, unknown
+from frostline.escaping import first_unwritable
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from scipy import sparse
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """One known data set and how it is to be read."""
+
+    name: str
+    load: Callable[[], AnnData]
+    label_key: str
+    description: str
+    layer: str | None = None
+    """`raw`, a key of `layers`, or None for X."""
+    values: str | None = None
+    """What the values are, one of `frostline.cells.values.NAMES`; None to find it out."""
+    group_key: str | None = None
+    notes: tuple[str, ...] = ()
+    """What must be said wherever results on it are shown."""
+    derived_labels: bool = False
+    """Whether the labels were derived from expression, as a note says."""
+    cached: Callable[[], Path] | None = None
+    """Where it is once it has been downloaded; None for one that is installed."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it loads without a network."""
+        return self.cached is None or self.cached().is_file()
+
+
+def _pbmc68k_reduced() -> AnnData:
+    import scanpy as sc
+
+    return sc.datasets.pbmc68k_reduced()
+
+
+def _pbmc3k_file() -> Path:
+    import scanpy as sc
+
+    return Path(sc.settings.datasetdir) / "pbmc3k_processed.h5ad"
+
+
+def _pbmc3k() -> AnnData:
+    import scanpy as sc
+
+    cached = _pbmc3k_file()
+    try:
+        return sc.datasets.pbmc3k_processed()
+    except OSError as error:  # URLError is one
+        raise DatasetError(
+            f"data set 'pbmc3k' is not cached at {cached} and could not be downloaded ({error}). "
+            "Without a network use 'pbmc68k-reduced', which is installed with scanpy, or the path of an .h5ad file."
+        ) from error
+
+
+def _pancreas() -> AnnData:
+    return read_h5ad(Path(__file__).parents[1] / "data" / "datasets" / "pancreas_baron_human_175.h5ad")
+
+
+DATASETS = {
+    spec.name: spec
+    for spec in (
+        DatasetSpec(
+            "pbmc68k-reduced",
+            _pbmc68k_reduced,
+            label_key="bulk_labels",
+            layer="raw",
+            description="700 blood cells x 765 genes (10x, donor A), 10 cell types; installed with scanpy",
+            notes=(
+                "The labels were given by correlation with purified populations' expression, "
+                "which favours methods close to PCA.",
+            ),
+            derived_labels=True,
+        ),
+        DatasetSpec(
+            "pbmc3k",
+            _pbmc3k,
+            label_key="louvain",
+            layer="raw",
+            description="2,638 blood cells x 13,714 genes (10x), 8 cell types; downloaded by scanpy",
+            notes=("The labels are clusters of the same matrix, which favours methods close to PCA.",),
+            derived_labels=True,
+            cached=_pbmc3k_file,
+        ),
+        DatasetSpec(
+            "pancreas",
+            _pancreas,
+            label_key="cell_type",
+            group_key="donor",
+            description="175 pancreas cells x 12,474 genes (inDrop, 4 donors), 5 cell types; installed with frostline",
+            notes=("inDrop, four donors; 5 types x 35 cells, balanced by selection.",),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled cells, ready to be split.
+
+    Made by `load_dataset`, which checks what it takes in.
+    """
+
+    name: str
+    adata: AnnData = field(repr=False)
+    label_key: str
+    matrix: sparse.csr_matrix = field(repr=False)
+    """(n_cells, n_genes) CSR float32, log1p of counts per ten thousand."""
+    genes: tuple[str, ...] = field(repr=False)
+    labels: NDArray[np.str_] = field(repr=False)
+    """(n_cells,) label of every cell."""
+    values: str
+    """What the values were found to be, in a few words: counts, log-normalised, counts per million, not logged ..."""
+    group_key: str | None = None
+    notes: tuple[str, ...] = ()
+    cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What strategies computed on these cells and share, such as frozen embeddings."""
+    sets: tuple[str, ...] = ()
+    """Names of the training and the test set, if `join_datasets` made this one."""
+    origin: NDArray[np.str_] | None = field(default=None, repr=False)
+    """(n_cells,) which of the `sets` a cell came from."""
+    given: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """What it was loaded from and how, by the parameters of a run: dataset, layer; of a second set, test_dataset ..."""
+    evidence: str = ""
+    """What was seen of the values that says what they are."""
+    set_columns: tuple[tuple[str, str | None], ...] = ()
+    """What the columns of labels and groups were called in each of the `sets`."""
+    gene_source: str = "adata.var_names"
+    """Where the names of the genes are from, in Python, such as `adata.raw.var['feature_name']`."""
+
+    @property
+    def cells(self) -> NDArray[np.str_]:
+        """(n_cells,) cell ids, unique."""
+        return np.asarray(self.adata.obs_names, dtype=str)
+
+    @property
+    def original_cells(self) -> NDArray[np.str_]:
+        """(n_cells,) cell ids as they were before `join_datasets` put the name of the set in front."""
+        if self.origin is None:
+            return self.cells
+        pairs = zip(self.cells, self.origin, strict=True)
+        return np.array([cell.removeprefix(cell_prefix(name)) for cell, name in pairs], dtype=str)
+
+    @property
+    def groups(self) -> NDArray[np.str_] | None:
+        """(n_cells,) group of every cell: donor, batch, study; None without a group column.
+
+        Examples
+        --------
+        >>> sorted(set(load_dataset("pancreas").groups.tolist()))
+        ['human1', 'human2', 'human3', 'human4']
+        """
+        if self.group_key is None:
+            return None
+        return np.asarray(columns_of(self.adata.obs)[str(self.group_key)].astype(str), dtype=str)
+
+    def __len__(self) -> int:
+        return int(self.adata.n_obs)
+
+    def expression(self, cells: NDArray[np.integer], genes: Sequence[str]) -> sparse.csr_matrix:
+        """Log-normalised values of some cells and genes, (n_cells, n_genes) CSR float32."""
+        position = {gene: i for i, gene in enumerate(self.genes)}
+        absent = [gene for gene in genes if gene not in position]
+        if absent:
+            raise DatasetError(f"data set {self.name!r} lacks {len(absent)} genes, such as {absent[:3]}")
+        return self.matrix[cells][:, [position[gene] for gene in genes]]
+
+    def relabelled(self, label_key: str, group_key: str | None = None) -> Dataset:
+        """Take other columns of obs for labels and groups; values, and what was computed on them, stay.
+
+        Raises
+        ------
+        DatasetError
+            A column does not exist, or labels or groups are missing.
+
+        Examples
+        --------
+        >>> load_dataset("pbmc68k-reduced").relabelled("louvain").label_key
+        'louvain'
+        """
+        if group_key is not None:
+            _refuse_missing(_column(self.adata, group_key, "group"), group_key, "group")
+            refuse_unwritable(f"adata.obs[{group_key!r}]", self.adata.obs[group_key].unique())
+        cache = self.cache if group_key == self.group_key else {}
+        labels = _labels(self.adata, label_key)
+        return replace(self, label_key=label_key, labels=labels, group_key=group_key, cache=cache)
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of cells, genes, labels and values."""
+        digest = hashlib.sha256()
+        for part in (self.cells, self.labels, self.genes):
+            digest.update("\n".join(part).encode())
+            digest.update(b"\0")
+        for array in (
+            self.matrix.indptr.astype(np.int64),
+            self.matrix.indices.astype(np.int64),
+            self.matrix.data,
+        ):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def summary(self) -> pd.DataFrame:
+        """Cells per class, largest first.
+
+        Examples
+        --------
+        >>> load_dataset("pbmc68k-reduced").summary().loc["Dendritic", "cells"]
+        np.int64(240)
+        """
+        import pandas as pd
+
+        counts = pd.Series(self.labels).value_counts()
+        return pd.DataFrame({"cells": counts, "share": counts / counts.sum()}).rename_axis(self.label_key)
+
+
+def load_dataset(
+    source: str | Path | AnnData,
+    label_key: str | None = None,
+    *,
+    group_key: str | None = None,
+    layer: str | None = None,
+    values: str | None = None,
+    gene_column: str | None = None,
+    name: str | None = None,
+) -> Dataset:
+    """Load a labelled data set and check it.
+
+    Parameters
+    ----------
+    source
+        A name of `DATASETS`, the path of an .h5ad file, or an AnnData.
+    label_key
+        Column of obs with the labels; registered data sets have one by default.
+    group_key
+        Column of obs with donors, batches or studies.
+    layer
+        Where the counts or log-normalised values are: a key of layers, `raw`, or X when None.
+    values
+        What they are, if that cannot be told from them: counts, linear (normalised, not logged; decimals of
+        ambient-corrected counts), log1p, log2 or log10 (of x + 1), log1p-twice or sqrt. They become log1p of counts
+        per ten thousand.
+    gene_column
+        Column of var (with layer `raw` of raw.var) with the gene symbols; `var_names` for the names themselves. When
+        None, a column is taken, and a note says so, if it holds clearly more human symbols than the names do.
+    name
+        What to call the data set in tables; its file name otherwise.
+
+    Raises
+    ------
+    DatasetError
+        The file cannot be read; a column or layer does not exist; there is one class only; labels, groups or
+        values are missing; values are negative, infinite, the same in all cells, or it cannot be told what they are;
+        the matrix is damaged; cell or gene names are not unique.
+
+    Examples
+    --------
+    >>> load_dataset("pbmc68k-reduced")
+    Dataset(name='pbmc68k-reduced', label_key='bulk_labels', values='log1p, row sums differ', group_key=None, ...)
+    """
+    adata, spec, found_name = _open(source)
+    notes: tuple[str, ...] = ()
+    if spec is not None:
+        label_key, group_key = label_key or spec.label_key, group_key or spec.group_key
+        layer, values = layer or spec.layer, values or spec.values
+        notes = spec.notes
+    labels = _labels(adata, label_key)
+    if group_key is not None:
+        _refuse_missing(_column(adata, group_key, "group"), group_key, "group")
+        refuse_unwritable(f"adata.obs[{group_key!r}]", _column(adata, group_key, "group").unique())
+    matrix, symbols, found = _matrix(adata, layer, values, gene_column)
+    refuse_unwritable("adata.obs_names", adata.obs_names)
+    refuse_unwritable(symbols.source, symbols.names)
+    refuse_unwritable("", [name, label_key, group_key, *adata.obsm])
+    assert label_key is not None  # _labels raised otherwise
+    given = {
+        "dataset": str(source) if isinstance(source, str | Path) else name or found_name,
+        "layer": layer or "",
+        "gene_column": gene_column or "",
+        "values": values or "",
+    }
+    return Dataset(
+        name or found_name,
+        adata,
+        label_key,
+        matrix,
+        symbols.names,
+        labels,
+        found.name,
+        group_key,
+        (*notes, *([symbols.note] if symbols.note else [])),
+        evidence=found.evidence,
+        given=given,
+        gene_source=symbols.source,
+    )
+
+
+def _symbols(adata: AnnData, matrix: Any, layer: str | None, gene_column: str | None) -> Symbols:
+    """Names of the genes of a layer, from the table that belongs to it."""
+    raw = layer == "raw"
+    return read_symbols(
+        adata.raw.var if raw else adata.var,
+        gene_column or None,
+        raw=raw,
+        totals=lambda: np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel(),
+    )
+
+
+def cell_prefix(set_name: str) -> str:
+    """What `join_datasets` puts in front of the cell ids of a set."""
+    return f"{set_name}/"
+
+
+def _open(source: str | Path | AnnData) -> tuple[AnnData, DatasetSpec | None, str]:
+    from anndata import AnnData
+
+    if isinstance(source, AnnData):
+        return in_memory(source), None, "AnnData"
+    if not isinstance(source, str | Path):
+        kind = type(source).__name__
+        raise DatasetError(f"a {kind} is no data set: give a name, the path of an .h5ad file, or an AnnData")
+    if str(source) in DATASETS:
+        spec = DATASETS[str(source)]
+        return spec.load(), spec, spec.name
+    refuse_unknown_source(source)
+    path = expanded(source)
+    return read_h5ad(path), None, path.stem
+
+
+def refuse_unknown_source(source: str | Path) -> None:
+    """Refuse what is neither a registered name nor an .h5ad file, without reading more than its first bytes.
+
+    Raises
+    ------
+    DatasetError
+        Lists the registered names, or says what is wrong with the file.
+    """
+    text = str(source)
+    if text in DATASETS:
+        return
+    is_name = not isinstance(source, Path) and re.fullmatch(r"[^./\\]*", text)
+    if is_name and (not text.strip() or not expanded(text).exists()):
+        raise DatasetError(str(unknown("data set", text, DATASETS, remedy="The path of an .h5ad file works too")))
+    said = problem(source)
+    if said:
+        raise DatasetError(said)
+
+
+def _column(adata: AnnData, key: str | None, kind: str) -> Any:
+    columns = ", ".join(dict.fromkeys(map(str, adata.obs.columns))) or "none"
+    if key is None:
+        raise DatasetError(f"name the {kind} column; obs has: {columns}")
+    if str(key) in repeated_names(adata.obs):
+        raise DatasetError(
+            f"{kind} column {key!r} stands more than once in obs; keep the first of each name: "
+            "adata.obs = adata.obs.loc[:, ~adata.obs.columns.duplicated()]"
+        )
+    found = columns_of(adata.obs)
+    if str(key) not in found:
+        raise DatasetError(f"{kind} column {key!r} is not in obs, which has: {columns}")
+    return found[str(key)]
+
+
+def _refuse_missing(column: Any, key: str, kind: str) -> None:
+    if column.isna().any():
+        what = "labelled ones" if kind == "label" else "others, or choose another column"
+        raise DatasetError(
+            f"{kind} column {key!r} is missing for {int(column.isna().sum()):,} of {len(column):,} cells; "
+            f"compare on the {what}: adata[adata.obs[{key!r}].notna()]"
+        )
+
+
+def refuse_unwritable(place: str, names: Iterable[Any]) -> None:
+    """Refuse names that cannot be saved later, after all the work.
+
+    Raises
+    ------
+    DatasetError
+        Names the place and the name, and the line of code that mends it.
+    """
+    bad = first_unwritable(names)
+    if bad is not None:
+        replaced = f'{place} = {place}.astype(str).str.replace(r"[\\x00\\ud800-\\udfff]", "?", regex=True)'
+        raise DatasetError(
+            f"{place or 'a name'} holds {bad!r}, with a character that no file can hold (a NUL, or half of a surrogate "
+            f"pair); {f'run {replaced}' if place else 'rename it'}"
+        )
+
+
+def _labels(adata: AnnData, label_key: str | None) -> NDArray[np.str_]:
+    column = _column(adata, label_key, "label")
+    _refuse_missing(column, str(label_key), "label")
+    refuse_unwritable(f"adata.obs[{label_key!r}]", column.unique())
+    labels: NDArray[np.str_] = column.astype(str).to_numpy(dtype=str)
+    classes = np.unique(labels)
+    if len(classes) < 2:
+        seen = f"only {str(classes[0])!r}" if len(classes) else "no cell at all"
+        raise DatasetError(f"label column {label_key!r} has {seen}; a comparison needs two classes or more")
+    if len(classes) > max(50, len(labels) // 3):
+        raise DatasetError(
+            f"label column {label_key!r} has {len(classes):,} different values in {len(labels):,} cells: "
+            "these are no classes"
+        )
+    return labels
+
+
+def _matrix(
+    adata: AnnData, layer: str | None, said: str | None, gene_column: str | None
+) -> tuple[sparse.csr_matrix, Symbols, Values]:
+    """CSR float32 of log1p(counts per ten thousand), its genes, and what the values were."""
+    matrix = values_of(adata, layer)
+    _refuse_scaled(adata, layer, matrix)
+    _refuse_repeated_cells(adata)
+    symbols = _symbols(adata, matrix, layer, gene_column)
+    refuse_bad_values(matrix, symbols.names, adata.obs_names)
+    _refuse_flat(matrix)
+    found = describe(matrix, said)
+    log_normalise(matrix, found)
+    _refuse_flat(matrix)
+    return matrix, symbols, found
+
+
+def _refuse_scaled(adata: AnnData, layer: str | None, matrix: sparse.csr_matrix) -> None:
+    if layer not in (None, "X") or not matrix.nnz or not matrix.data.min() < 0:
+        return
+    elsewhere = layer_names(adata)[1:]
+    remedy = f"name one of: {', '.join(elsewhere)}" if elsewhere else "load the data set before it was scaled"
+    raise DatasetError(
+        f"X holds negative values (smallest {matrix.data.min():.3g}): it looks scaled or batch-corrected. "
+        f"Counts or log-normalised values are needed; {remedy} (layer=...)"
+    )
+
+
+def _refuse_repeated_cells(adata: AnnData) -> None:
+    found = adata.obs_names.astype(str)
+    if found.is_unique:
+        return
+    remedy = "adata.obs_names_make_unique()"
+    if not isinstance(adata.obs_names.dtype, np.dtype):  # a CategoricalIndex takes no new names
+        remedy = f"adata.obs_names = adata.obs_names.astype(str); {remedy}"
+    repeated = str(found[found.duplicated()][0])
+    raise DatasetError(f"cell names are not unique, for example {repeated!r}; call {remedy} first")
+
+
+def _refuse_flat(matrix: sparse.csr_matrix) -> None:
+    """Refuse values that cannot tell one cell from another."""
+    if matrix.shape[1] < 2:
+        raise DatasetError(f"the number of genes is {matrix.shape[1]}; cells are told apart by many: load all genes")
+    if not matrix.nnz:
+        raise DatasetError("every value is zero")
+    lengths = np.diff(matrix.indptr)
+    if (lengths == lengths[0]).all() and _is_one_row(matrix, int(lengths[0])):
+        low, high = float(matrix.data.min()), float(matrix.data.max())
+        seen = f"{low:g} everywhere" if low == high else f"{low:.3g} to {high:.3g}"
+        raise DatasetError(
+            f"all {len(lengths):,} cells have the same values ({seen}), so nothing can tell them apart; "
+            "load what was measured (layer=...)"
+        )
+
+
+def _is_one_row(matrix: sparse.csr_matrix, length: int) -> bool:
+    same = (matrix.indices.reshape(-1, length) == matrix.indices[:length]).all()
+    return bool(same and np.allclose(matrix.data.reshape(-1, length), matrix.data[:length], rtol=1e-5, atol=0))

@@ -1,0 +1,463 @@
+"""Records of the same splits, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.comparison.likeness import named_apart, refuse_gaps, refuse_other_parameters, refuse_unlike
+from frostline.comparison.significance import (
+    Ground,
+    Interval,
+    PairedTest,
+    bootstrap_macro_f1,
+    paired_tests,
+    percentile_interval,
+)
+from frostline.comparison.verdicts import Evidence, pair_verdict, verdict
+from frostline.errors import FrostlineError, unknown
+from frostline.escaping import UNFORMULATED, for_html, html_table
+from frostline.evaluation.metrics import METRICS, class_auroc, class_table, false_positive_rate, separation
+from frostline.records import SEVERITIES, Finding, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLE_STYLE = (
+    ".frostline-leaderboard :is(th, td) {text-align: right !important; padding: 0.3em 0.8em; white-space: nowrap} "
+    ".frostline-leaderboard :is(th, td):first-child {text-align: left !important}"
+)
+HEADINGS = {
+    "strategy": "Strategy",
+    "macro_f1": "Macro-F1",
+    "interval": "95 % interval",
+    "accuracy": "Accuracy",
+    "auroc": "AUROC",
+    "ece": "ECE",
+    "silhouette": "Silhouette",
+    "seconds": "Seconds",
+    "trainable_parameters": "Trained parameters",
+    "peak_memory": "Peak MB",
+}
+"""Columns that a reader is shown; report.csv has all metrics."""
+CAUTIONED = {("little-vocabulary", "warning")}
+"""Findings that go into the verdict, as errors do."""
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """Records of several strategies on the same test cells; made by `compare`."""
+
+    records: tuple[Record, ...]
+    """All labels, all classes: what the leaderboard and the tests are of."""
+    budget_records: tuple[Record, ...] = ()
+    """The same strategies and test cells with fewer labelled cells."""
+    unseen_records: tuple[Record, ...] = ()
+    """The same strategies and test cells, one class withheld from fitting."""
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """Names, in the order in which they were evaluated."""
+        return tuple(dict.fromkeys(record.strategy for record in self.records))
+
+    @property
+    def repeats(self) -> tuple[int, ...]:
+        """Numbers of the splits."""
+        return tuple(sorted({record.repeat for record in self.records}))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Classes of all splits, sorted."""
+        return tuple(sorted({name for record in self.records for name in record.classes}))
+
+    @property
+    def best(self) -> str:
+        """Name of the first strategy of the leaderboard."""
+        return str(self.leaderboard()["strategy"].iloc[0])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What must be said beside the numbers."""
+        return tuple(dict.fromkeys(note for record in self.records for note in record.notes))
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the checks found in any split, each once, the gravest first."""
+        found = dict.fromkeys(finding for record in self.records for finding in record.findings)
+        return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
+
+    def of(self, strategy: str) -> tuple[Record, ...]:
+        """Records of one strategy, by repeat.
+
+        Raises
+        ------
+        FrostlineError
+            The strategy is not in this comparison; lists those that are.
+        """
+        found = [record for record in self.records if record.strategy == strategy]
+        if not found:
+            raise unknown("strategy", strategy, self.strategies)
+        return tuple(sorted(found, key=lambda record: record.repeat))
+
+    @cached_property
+    def ground(self) -> Ground:
+        """The test cells of all repeats; groups are the independent units where the test cells come in several."""
+        records = self.of(self.strategies[0])
+        groups = [record.groups for record in records if record.groups is not None]
+        return Ground.of(
+            [record.labels for record in records],
+            [record.cells for record in records],
+            groups if len(groups) == len(records) else None,
+        )
+
+    @cached_property
+    def _predictions(self) -> dict[str, list[tuple[str, ...]]]:
+        return {name: [record.predicted for record in self.of(name)] for name in self.strategies}
+
+    @cached_property
+    def _scores(self) -> dict[str, NDArray[np.float64]]:
+        return bootstrap_macro_f1(self.ground, self._predictions)
+
+    @cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """95 % bootstrap interval of each strategy's macro-F1, mean over repeats."""
+        return {name: percentile_interval(scores) for name, scores in self._scores.items()}
+
+    @cached_property
+    def tests(self) -> tuple[PairedTest, ...]:
+        """Every pair of strategies on the same test cells, p-values adjusted for all pairs."""
+        return tuple(paired_tests(self.ground, self._predictions, self._scores))
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What the verdict is made of."""
+        board = self.leaderboard().set_index("strategy")
+        return Evidence(
+            macro_f1={str(name): float(value) for name, value in board["macro_f1"].items()},
+            seconds={str(name): float(value) for name, value in board["seconds"].items()},
+            trained={str(name): int(value) for name, value in board["trainable_parameters"].items()},
+            tests=self.tests,
+            n_cells=len(self.records[0].cells),
+            n_groups=self.ground.n_units if self.ground.unit == "groups" else None,
+        )
+
+    @property
+    def verdict(self) -> str:
+        """What to take, in words, from the tests and the costs; what makes the numbers wrong is said first."""
+        return " ".join([*self.cautions, verdict(self.evidence)])
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """A sentence for each kind of finding that no verdict may be read without, and the strategies concerned."""
+        grave = [f for f in self.findings if f.severity == "error" or (f.code, f.severity) in CAUTIONED]
+        first = {f.code: f for f in reversed(grave)}
+        return tuple(f"Beware: {f.title}{self._concerned(f)}." for f in grave if first[f.code] is f)
+
+    def _concerned(self, finding: Finding) -> str:
+        """Strategies that a finding is of, where it is not of all."""
+        names = list(dict.fromkeys(record.strategy for record in self.records if finding in record.findings))
+        return "" if len(names) == len(self.strategies) else f" ({', '.join(names)})"
+
+    def leaderboard(self) -> pd.DataFrame:
+        """One row a strategy, means over repeats, by macro-F1 and then accuracy.
+
+        A mean is NA when one of its values is undefined.
+        """
+        return self._leaderboard.copy()
+
+    @cached_property
+    def _leaderboard(self) -> pd.DataFrame:
+        import pandas as pd
+
+        keys = [key for key in METRICS if any(key in record.metrics for record in self.records)]
+        rows = []
+        for name in self.strategies:
+            records = self.of(name)
+            means = {key: _mean([record.metrics.get(key) for record in records]) for key in keys}
+            rows.append(
+                {
+                    "strategy": name,
+                    "macro_f1": means.pop("macro_f1"),
+                    "macro_f1_low": self.intervals[name].low,
+                    "macro_f1_high": self.intervals[name].high,
+                    **means,
+                    "seconds": _mean([record.cost.total_seconds for record in records]),
+                    "trainable_parameters": max(record.cost.trainable_parameters for record in records),
+                    "total_parameters": max(record.cost.total_parameters for record in records),
+                    "peak_memory": _largest([record.cost.peak_memory for record in records]),
+                    "saved_bytes": _largest([record.cost.saved_bytes for record in records]),
+                }
+            )
+        table = pd.DataFrame(rows)
+        whole = ("trainable_parameters", "total_parameters", "peak_memory", "saved_bytes")
+        kinds = {key: "Int64" if key in whole else "Float64" for key in table.columns if key != "strategy"}
+        table = table.astype(kinds)
+        return table.sort_values(["macro_f1", "accuracy"], ascending=False, kind="stable", ignore_index=True)
+
+    def metrics(self) -> pd.DataFrame:
+        """One row a strategy and repeat: every metric, every cost, the sizes of the split."""
+        import pandas as pd
+
+        rows = [
+            {
+                "strategy": record.strategy,
+                "repeat": record.repeat,
+                **record.metrics,
+                **{f"{stage}_seconds": seconds for stage, seconds in record.cost.seconds.items()},
+                "seconds": record.cost.total_seconds,
+                "trainable_parameters": record.cost.trainable_parameters,
+                "total_parameters": record.cost.total_parameters,
+                "peak_memory": record.cost.peak_memory,
+                "saved_bytes": record.cost.saved_bytes,
+                **{f"n_{part}": size for part, size in record.sizes.items()},
+            }
+            for record in self.records
+        ]
+        table = pd.DataFrame(rows)
+        kinds = {key: "Float64" for key in METRICS if key in table} | {"peak_memory": "Int64", "saved_bytes": "Int64"}
+        return table.astype(kinds)
+
+    def class_metrics(self) -> pd.DataFrame:
+        """One row a strategy, repeat and class: support, precision, recall, F1, AUROC; NA where undefined."""
+        return self._class_metrics.copy()
+
+    @cached_property
+    def _class_metrics(self) -> pd.DataFrame:
+        import pandas as pd
+
+        parts = []
+        for record in self.records:
+            table = class_table(record.labels, record.predicted, record.classes)
+            table["auroc"] = pd.array(class_auroc(record.labels, record.probabilities, record.classes), dtype="Float64")
+            table.insert(0, "repeat", record.repeat)
+            table.insert(0, "strategy", record.strategy)
+            parts.append(table)
+        return pd.concat(parts, ignore_index=True)
+
+    def test_table(self) -> pd.DataFrame:
+        """One row a pair: difference of macro-F1 with its interval, p-values, McNemar's test, what it means."""
+        import pandas as pd
+
+        rows = [
+            {
+                "first": test.first,
+                "second": test.second,
+                "difference": test.difference,
+                "low": test.interval.low,
+                "high": test.interval.high,
+                "p": test.p,
+                "p_adjusted": test.p_adjusted,
+                "first_only": test.first_only,
+                "second_only": test.second_only,
+                "mcnemar_p": test.mcnemar_p,
+                "mcnemar_p_adjusted": test.mcnemar_p_adjusted,
+                "verdict": pair_verdict(self.evidence, test),
+            }
+            for test in self.tests
+        ]
+        columns = ["first", "second", "difference", "low", "high", "p", "p_adjusted", "first_only", "second_only"]
+        columns += ["mcnemar_p", "mcnemar_p_adjusted", "verdict"]
+        table = pd.DataFrame(rows, columns=columns)
+        return table.astype({"mcnemar_p": "Float64", "mcnemar_p_adjusted": "Float64"})
+
+    def predictions(self) -> pd.DataFrame:
+        """Every prediction of a test cell, long: cell, label, strategy, repeat, predicted, one probability a class."""
+        return long_predictions(self.records, self.classes)
+
+    def label_efficiency(self) -> pd.DataFrame:
+        """Macro-F1 against labelled cells per class, with its interval; empty when it was not measured.
+
+        Columns: strategy, budget (NA for all cells), labelled_cells (mean over repeats, validation included),
+        macro_f1, low, high.
+        """
+        import pandas as pd
+
+        columns = ["strategy", "budget", "labelled_cells", "macro_f1", "low", "high"]
+        rows = []
+        budgets = sorted({record.budget for record in self.budget_records if record.budget is not None})
+        for budget in [*budgets, None] if budgets else []:
+            part = self
+            if budget is not None:
+                part = Comparison(tuple(record for record in self.budget_records if record.budget == budget))
+            for name in part.strategies:
+                found = part.of(name)
+                rows.append(
+                    {
+                        "strategy": name,
+                        "budget": budget,
+                        "labelled_cells": _mean([r.sizes["train"] + r.sizes["validation"] for r in found]),
+                        "macro_f1": _mean([record.metrics["macro_f1"] for record in found]),
+                        "low": part.intervals[name].low,
+                        "high": part.intervals[name].high,
+                    }
+                )
+        kinds = {"budget": "Int64", **dict.fromkeys(columns[2:], "Float64")}
+        table = pd.DataFrame(rows, columns=columns).astype(kinds)
+        tried = {record.strategy for record in self.budget_records}
+        return table[table["strategy"].isin(tried)].reset_index(drop=True)
+
+    def unknown_cells(self) -> pd.DataFrame:
+        """How well cells of a class that was withheld from fitting stand out; empty when it was not measured.
+
+        Columns: strategy, unseen, repeat, n_unseen, n_known, and for 1 - confidence and for the distance to the
+        training cells the AUROC and the false-positive rate at 95 % recall; NA without test cells of the class.
+        """
+        import pandas as pd
+
+        rows = []
+        for record in self.unseen_records:
+            hidden = np.array(record.labels) == record.unseen
+            doubt = 1 - record.probabilities.max(axis=1)
+            row: dict[str, object] = {
+                "strategy": record.strategy,
+                "unseen": record.unseen,
+                "repeat": record.repeat,
+                "n_unseen": int(hidden.sum()),
+                "n_known": int((~hidden).sum()),
+            }
+            for name, score in (("confidence", doubt), ("distance", record.distances)):
+                row[f"auroc_{name}"] = None if score is None else separation(score, hidden)
+                row[f"fpr95_{name}"] = None if score is None else false_positive_rate(score, hidden)
+            rows.append(row)
+        numbers = ["auroc_confidence", "fpr95_confidence", "auroc_distance", "fpr95_distance"]
+        columns = ["strategy", "unseen", "repeat", "n_unseen", "n_known", *numbers]
+        return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(numbers, "Float64"))
+
+    def confusion(self, strategy: str) -> NDArray[np.int64]:
+        """Cells by true class (rows) and predicted class (columns), (n_classes, n_classes), all repeats."""
+        position = {name: i for i, name in enumerate(self.classes)}
+        counts = np.zeros((len(position), len(position)), dtype=np.int64)
+        for record in self.of(strategy):
+            for label, predicted in zip(record.labels, record.predicted, strict=True):
+                counts[position[label], position[predicted]] += 1
+        return counts
+
+    def table(self) -> pd.DataFrame:
+        """Leaderboard as text for a reader: four decimals, NA where undefined."""
+        import pandas as pd
+
+        board = self.leaderboard()
+        formats: dict[str, Callable[[float], str]] = {
+            **dict.fromkeys(("macro_f1", "accuracy", "auroc", "ece", "silhouette"), "{:.4f}".format),
+            "seconds": "{:.1f}".format,
+            "trainable_parameters": "{:,}".format,
+            "peak_memory": lambda value: f"{value / 2**20:,.0f}",
+        }
+        text: dict[str, list[str]] = {"strategy": [str(name) for name in board["strategy"]]}
+        for column in HEADINGS:
+            if column == "interval":
+                bounds = zip(board["macro_f1_low"], board["macro_f1_high"], strict=True)
+                text[column] = [f"{low:.3f} to {high:.3f}" for low, high in bounds]
+            elif column in formats and column in board:
+                values = board[column]
+                text[column] = ["NA" if value is pd.NA else formats[column](value) for value in values]
+        return pd.DataFrame(text).rename(columns=HEADINGS)
+
+    def __repr__(self) -> str:
+        table = self.table().to_string(index=False)
+        return "\n".join([f"Comparison of {', '.join(self.strategies)}", table, self.verdict, *self._warnings()])
+
+    def _warnings(self) -> list[str]:
+        """One line for each check that warned; repeats of other cells may warn in other numbers."""
+        first = {f.code: f for f in reversed(self.findings) if f.severity != "note"}
+        return [f"{f.severity}: {f.title}" for f in self.findings if first.get(f.code) is f]
+
+    def _repr_html_(self) -> str:
+        table = html_table(self.table(), "frostline-leaderboard")
+        warnings = "".join(f"<li>{for_html(text)}</li>" for text in self._warnings())
+        return (
+            f'<div style="overflow-x:auto"><style>{TABLE_STYLE}</style>{table}</div>'
+            f'<p class="{UNFORMULATED}">{for_html(self.verdict)}</p>'
+            + (f'<ul class="{UNFORMULATED}">{warnings}</ul>' if warnings else "")
+        )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined and len(defined) == len(values) else None
+
+
+def _largest(values: Sequence[int | None]) -> int | None:
+    defined = [value for value in values if value is not None]
+    return max(defined) if len(defined) == len(values) else None
+
+
+def long_predictions(records: Sequence[Record], classes: Sequence[str]) -> pd.DataFrame:
+    """One row a record and test cell, in the order of both.
+
+    Parameters
+    ----------
+    records
+        Any records.
+    classes
+        One column `p_` each; a class that a split lacks has probability 0 in it.
+
+    Returns
+    -------
+    DataFrame
+        Columns cell, label, strategy, repeat, predicted, `group` where any cells come in groups, the probabilities.
+    """
+    import pandas as pd
+
+    grouped = any(record.groups is not None for record in records)
+    parts = []
+    for record in records:
+        column = {name: i for i, name in enumerate(record.classes)}
+        part: dict[str, object] = {
+            "cell": list(record.cells),
+            "label": list(record.labels),
+            "strategy": record.strategy,
+            "repeat": record.repeat,
+            "predicted": list(record.predicted),
+        }
+        if grouped:
+            part["group"] = list(record.groups or [None] * len(record.cells))
+        for name in classes:
+            part[f"p_{name}"] = record.probabilities[:, column[name]] if name in column else 0.0
+        parts.append(pd.DataFrame(part))
+    return pd.concat(parts, ignore_index=True)
+
+
+def compare(records: Sequence[Record]) -> Comparison:
+    """Put records side by side.
+
+    Parameters
+    ----------
+    records
+        Of full evaluations, and, in any order among them, of fewer labelled cells (`budget`) and of withheld
+        classes (`unseen`). Where they began from several checkpoints, the names of the strategies say from which:
+        `frozen_probe@mini`.
+
+    Raises
+    ------
+    FrostlineError
+        There is no record of a full evaluation; two records are of the same strategy and repeat; strategies were
+        trained, validated or tested on different cells, or on different repeats; a strategy had other
+        hyper-parameters in another repeat; data set, profile or seed differ.
+
+    Examples
+    --------
+    >>> import frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> cut = frostline.split(pbmc)
+    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, cut)
+    >>> list(compare([record]).leaderboard().columns)[:3]
+    ['strategy', 'macro_f1', 'macro_f1_low']
+    """
+    if not any(record.budget is None and record.unseen is None for record in records):
+        raise FrostlineError("there is no record to compare")
+    refuse_unlike(records)
+    records = named_apart(records)
+    refuse_gaps(records)
+    refuse_other_parameters(records)
+    plain = [record for record in records if record.budget is None and record.unseen is None]
+    return Comparison(
+        tuple(plain),
+        tuple(record for record in records if record.budget is not None),
+        tuple(record for record in records if record.unseen is not None),
+    )

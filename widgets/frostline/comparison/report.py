@@ -1,0 +1,405 @@
+"""Tables and report.md, as text, drawn from a Comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from frostline.comparison.comparisons import Comparison
+from frostline.comparison.significance import RESAMPLES
+from frostline.comparison.verdicts import ALPHA
+from frostline.escaping import UNFORMULATED, for_code, for_html, for_markdown, html_table, one_line, visible
+from frostline.evaluation.calibration import N_BINS
+from frostline.records import Finding
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPLITS = {
+    "stratified": "Stratified random split",
+    "group": "Split by group, whole groups held out",
+    "cross": "Trained on one data set, tested on another",
+}
+
+
+def markdown_table(table: pd.DataFrame) -> str:
+    """Pipe table of a frame of text."""
+    head, *rows = [list(map(for_markdown, row)) for row in [table.columns, *table.to_numpy().tolist()]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+class Shown:
+    """What a notebook shows: HTML in a browser, text in a terminal."""
+
+    def __init__(self, html: str, text: str) -> None:
+        self._html, self._text = html, text
+
+    def _repr_html_(self) -> str:
+        return self._html
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def shown(table: pd.DataFrame, *, index: bool = False) -> Shown:
+    """Table for a notebook, in which whatever the classes and columns are called stays text.
+
+    Parameters
+    ----------
+    table
+        Any frame; numbers are shown as pandas shows them.
+    index
+        Whether the names of the rows are shown too.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> "<b>" in shown(pd.DataFrame({"Class": ["<b>"]}))._repr_html_()
+    False
+    """
+    html = f'<div style="overflow-x:auto">{html_table(table, index=index)}</div>'
+    return Shown(html, visible(table).to_string(index=index))
+
+
+def words(*texts: str) -> Shown:
+    """Sentences for a notebook: one is a paragraph, several are a list.
+
+    Examples
+    --------
+    >>> words("B cells lead.", "So do T cells.")
+    - B cells lead.
+    - So do T cells.
+    """
+    if len(texts) == 1:
+        return Shown(f'<p class="{UNFORMULATED}">{for_html(texts[0])}</p>', one_line(texts[0]))
+    items = "".join(f"<li>{for_html(text)}</li>" for text in texts)
+    return Shown(
+        f'<ul class="{UNFORMULATED}">{items}</ul>' if items else "", "\n".join(f"- {one_line(t)}" for t in texts)
+    )
+
+
+def found(findings: Sequence[Finding]) -> Shown:
+    """What the checks found, for a notebook: a paragraph each.
+
+    Examples
+    --------
+    >>> found([])
+    The checks found nothing to beware of.
+    """
+    if not findings:
+        return words("The checks found nothing to beware of.")
+    html = "".join(
+        f'<p class="{UNFORMULATED}"><strong>{for_html(f.severity)}: {for_html(f.title)}.</strong> '
+        f"{for_html(f.explanation)} <em>{for_html(f.remedy)}</em></p>"
+        for f in findings
+    )
+    texts = (f"{f.severity}: {f.title}. {f.explanation} {f.remedy}" for f in findings)
+    return Shown(html, "\n".join(map(one_line, texts)))
+
+
+def as_text(table: pd.DataFrame, columns: dict[str, tuple[str, Callable[[Any], str]]]) -> pd.DataFrame:
+    """Columns of a table for a reader: heading and format of each; NA where a value is undefined.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> as_text(pd.DataFrame({"x": [0.25, None]}), {"x": ("X", "{:.1f}".format)})["X"].tolist()
+    ['0.2', 'NA']
+    """
+    import pandas as pd
+
+    shown = {
+        heading: ["NA" if pd.isna(value) else to_text(value) for value in table[key]]
+        for key, (heading, to_text) in columns.items()
+    }
+    return pd.DataFrame(shown, dtype=object)
+
+
+def tests_table(comparison: Comparison) -> pd.DataFrame:
+    """Every pair of strategies for a reader, the smallest p first."""
+    table = comparison.test_table().sort_values(["p_adjusted", "p"], kind="stable")
+    table["pair"] = table["first"] + " - " + table["second"]
+    table["interval"] = [f"{low:+.3f} to {high:+.3f}" for low, high in zip(table["low"], table["high"], strict=True)]
+    return as_text(
+        table,
+        {
+            "pair": ("Pair", str),
+            "difference": ("Macro-F1 difference", "{:+.4f}".format),
+            "interval": ("95 % interval", str),
+            "p_adjusted": ("p (Holm)", _p),
+            "mcnemar_p_adjusted": ("McNemar p (Holm)", _p),
+            "verdict": ("What it means", str),
+        },
+    )
+
+
+def calibration_table(comparison: Comparison) -> pd.DataFrame:
+    """Probabilities before and after temperature scaling, and what a confidence threshold buys."""
+    board = comparison.leaderboard()
+    number, percent = "{:.3f}".format, "{:.0%}".format
+    wanted: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "strategy": ("Strategy", str),
+        "log_loss": ("Log loss", number),
+        "log_loss_scaled": ("scaled", number),
+        "brier": ("Brier", number),
+        "brier_scaled": ("scaled ", number),
+        "ece": ("ECE", number),
+        "ece_scaled": ("scaled  ", number),
+        "temperature": ("Temperature", "{:.2f}".format),
+        "aurc": ("AURC", number),
+        "threshold_95": ("Confidence for 95 %", number),
+        "coverage_95": ("covers", percent),
+        "accuracy_95": ("at accuracy", percent),
+        "threshold_99": ("Confidence for 99 %", number),
+        "coverage_99": ("covers ", percent),
+        "accuracy_99": ("at accuracy ", percent),
+    }
+    return as_text(board, {key: value for key, value in wanted.items() if key in board})
+
+
+def class_metrics_table(comparison: Comparison) -> pd.DataFrame:
+    """F1 by class and strategy, means over the repeats where it is defined, beside the support."""
+    import pandas as pd
+
+    table = comparison.class_metrics()
+    support = table.groupby("class")["support"].sum() / table["strategy"].nunique()
+    means = table.pivot_table(index="class", columns="strategy", values="f1", aggfunc="mean", dropna=False)
+    text = {"Class": list(comparison.classes), "Test cells": [f"{support[name]:,.0f}" for name in comparison.classes]}
+    for name in comparison.strategies:
+        values = means[name].reindex(comparison.classes)
+        text[name] = ["NA" if pd.isna(value) else f"{value:.3f}" for value in values]
+    return pd.DataFrame(text)
+
+
+def costs_table(comparison: Comparison) -> pd.DataFrame:
+    """Where the seconds go, memory, parameters, bytes."""
+    stages = [f"{stage}_seconds" for stage in ("load", "embed", "fit", "predict")]
+    table = comparison.metrics()
+    means = table.groupby("strategy", sort=False)[[name for name in stages if name in table]].mean()
+    board = comparison.leaderboard().set_index("strategy")
+    joined = board[["trainable_parameters", "total_parameters", "peak_memory", "saved_bytes"]].join(means).reset_index()
+    second = "{:.2f}".format
+    return as_text(
+        joined,
+        {
+            "strategy": ("Strategy", str),
+            **{
+                name: (name.removesuffix("_seconds").capitalize() + " (s)", second) for name in stages if name in joined
+            },
+            "peak_memory": ("Peak memory (MB)", lambda value: f"{value / 2**20:,.0f}"),
+            "trainable_parameters": ("Trained parameters", "{:,}".format),
+            "total_parameters": ("All parameters", "{:,}".format),
+            "saved_bytes": ("Saved (kB)", lambda value: f"{value / 1000:,.0f}"),
+        },
+    )
+
+
+def budgets_table(comparison: Comparison) -> pd.DataFrame:
+    """What each strategy was allowed to try, and what it chose in each repeat."""
+    import pandas as pd
+
+    rows = []
+    for name in comparison.strategies:
+        records = comparison.of(name)
+        fixed = ", ".join(f"{key} {_said(value)}" for key, value in records[0].parameters.items()) or "none"
+        chosen = ["; ".join(f"{key} {value:g}" for key, value in record.chosen.items()) for record in records]
+        text = " / ".join(chosen) if any(chosen) else "nothing"
+        rows.append({"Strategy": name, "Fixed": fixed, "Searched": records[0].searched, "Chosen, by repeat": text})
+    return pd.DataFrame(rows)
+
+
+def _said(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def label_efficiency_table(comparison: Comparison) -> pd.DataFrame:
+    """Macro-F1 with its interval, a row a strategy and a column a budget of labelled cells per class."""
+    import pandas as pd
+
+    table = comparison.label_efficiency()
+    budgets = ["all" if missing else str(value) for value, missing in _budgets(table)]
+    text: dict[str, list[str]] = {"Strategy": list(dict.fromkeys(table["strategy"]))}
+    for budget in dict.fromkeys(budgets):
+        rows = table[[name == budget for name in budgets]].set_index("strategy")
+        text[budget] = [
+            f"{rows.loc[name, 'macro_f1']:.3f} ({rows.loc[name, 'low']:.3f} to {rows.loc[name, 'high']:.3f})"
+            for name in text["Strategy"]
+        ]
+    return pd.DataFrame(text)
+
+
+def _budgets(table: pd.DataFrame) -> list[tuple[Any, bool]]:
+    return list(zip(table["budget"], table["budget"].isna(), strict=True))
+
+
+def unknown_cells_table(comparison: Comparison) -> pd.DataFrame:
+    """How well cells of a withheld class stand out, means over repeats."""
+    table = comparison.unknown_cells()
+    numbers = ["auroc_confidence", "fpr95_confidence", "auroc_distance", "fpr95_distance"]
+    means = table.groupby(["strategy", "unseen"], sort=False)[["n_unseen", *numbers]].mean().reset_index()
+    number = "{:.3f}".format
+    return as_text(
+        means,
+        {
+            "strategy": ("Strategy", str),
+            "unseen": ("Withheld class", str),
+            "n_unseen": ("Its test cells", "{:,.0f}".format),
+            "auroc_confidence": ("AUROC by confidence", number),
+            "fpr95_confidence": ("FPR at 95 % recall", number),
+            "auroc_distance": ("AUROC by distance", number),
+            "fpr95_distance": ("FPR at 95 % recall ", number),
+        },
+    )
+
+
+def findings_table(comparison: Comparison) -> pd.DataFrame:
+    """What the checks found, why it matters, what to do."""
+    import pandas as pd
+
+    rows = [
+        {"Check": f.code, "Severity": f.severity, "Found": f.title, "Why it matters": f.explanation, "Remedy": f.remedy}
+        for f in comparison.findings
+    ]
+    return pd.DataFrame(rows, columns=["Check", "Severity", "Found", "Why it matters", "Remedy"])
+
+
+def reading(comparison: Comparison) -> str:
+    """Say in words what to take, what the leaderboard shows, and how sure one may be.
+
+    Returns
+    -------
+    str
+        One paragraph: a verdict, the best macro-F1 with its interval, the paired tests against it.
+
+    Examples
+    --------
+    >>> import frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
+    >>> reading(frostline.compare([record]))[:77]
+    'Only pca_logistic was evaluated: there is nothing to choose from. Highest mac'
+    """
+    best, evidence = comparison.best, comparison.evidence
+    interval = comparison.intervals[best]
+    repeats = f", mean of {len(comparison.repeats)} repeats" if len(comparison.repeats) > 1 else ""
+    text = (
+        f"{comparison.verdict} Highest macro-F1: {best}, {evidence.macro_f1[best]:.4f}{repeats}, 95 % interval "
+        f"{interval.low:.3f} to {interval.high:.3f} ({_resampled(comparison)})."
+    )
+    found = []
+    for name in comparison.strategies:
+        if name != best:
+            difference, low, high, p = evidence.lead(best, name)
+            found.append(f"{name} by {difference:+.4f} ({low:+.3f} to {high:+.3f}, p {_p_in_words(p)})")
+    if not found:
+        return text
+    return f"{text} It leads {'; '.join(found)} (paired bootstrap, p adjusted by Holm for all pairs)."
+
+
+def _resampled(comparison: Comparison) -> str:
+    ground = comparison.ground
+    if ground.unit == "groups":
+        return f"bootstrap over {ground.n_units} groups of {comparison.records[0].group_key}"
+    return f"bootstrap over {ground.n_units:,} test cells"
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _p_in_words(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+
+
+def report_markdown(comparison: Comparison) -> str:
+    """report.md: what was compared, on what, every table, what to know before believing it.
+
+    Examples
+    --------
+    >>> import frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
+    >>> report_markdown(frostline.compare([record])).splitlines()[0]
+    '# Cell type annotation of pbmc68k-reduced'
+    """
+    parts = [_heading(comparison), *_sections(comparison), *_notes(comparison)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _heading(comparison: Comparison) -> str:
+    record, sizes = comparison.records[0], comparison.records[0].sizes
+    kind = SPLITS[record.split_kind] + (
+        f" ({for_markdown(record.group_key)})" if record.group_key and record.groups else ""
+    )
+    return (
+        f"# Cell type annotation of {for_markdown(record.dataset)}\n\n"
+        f"Label column {for_code(record.label_key)}, {len(comparison.classes)} classes. Profile `{record.profile}`, "
+        f"seed {record.seed}, {len(comparison.repeats)} repeat(s). {kind}: {sizes['train']} training, "
+        f"{sizes['validation']} validation and {sizes['test']} test cells (first repeat), the same for every "
+        f"strategy; {sizes['genes']} genes."
+    )
+
+
+def _sections(comparison: Comparison) -> list[str]:
+    """Heading, table and explanation of everything that was measured."""
+    scored = sorted({label for record in comparison.records for label in record.labels})
+    parts: list[tuple[str, str, str]] = [
+        ("Reading it", for_markdown(reading(comparison)), ""),
+        (
+            "Leaderboard",
+            markdown_table(comparison.table()),
+            f"Sorted by macro-F1 (mean F1 over the {len(scored)} classes that have a test cell), then accuracy. "
+            "AUROC: one against the rest, mean over classes. ECE: expected calibration error, before scaling. "
+            "Silhouette: of the true classes of the test cells in the representation that the strategy classifies "
+            "from. Seconds: loading, embedding, fitting and predicting, as if the strategy had been run alone. "
+            "NA: undefined.",
+        ),
+    ]
+    if comparison.tests:
+        parts.append(
+            (
+                "Paired tests",
+                markdown_table(tests_table(comparison)),
+                f"Paired bootstrap ({RESAMPLES:,} samples) of the macro-F1 difference; p-values adjusted by Holm for "
+                f"all pairs; a difference is called detectable below {ALPHA:.2g}. McNemar's exact test is of the "
+                "accuracy in the first repeat; NA where cells come in groups.",
+            )
+        )
+    parts.append(("Classes", markdown_table(class_metrics_table(comparison)), "F1, mean over repeats."))
+    parts.append(
+        (
+            "Probabilities",
+            markdown_table(calibration_table(comparison)),
+            "Temperature and thresholds are chosen on validation cells. Brier: summed over classes, 0 to 2. ECE: "
+            f"{N_BINS} bins of equal width. Confidence for 95 %: the lowest at which the validation cells that are as "
+            "confident are 95 % right; covers: share of the test cells that are; at accuracy: share of those that "
+            "is right.",
+        )
+    )
+    if comparison.budget_records:
+        explained = "Macro-F1 with its 95 % interval against labelled cells per class, validation included."
+        parts.append(("Label efficiency", markdown_table(label_efficiency_table(comparison)), explained))
+    if comparison.unseen_records:
+        explained = (
+            "One class at a time is withheld from fitting; its test cells are to be told from all others by low "
+            "confidence, or by their distance to the training cells in the strategy's representation."
+        )
+        parts.append(("Unknown cells", markdown_table(unknown_cells_table(comparison)), explained))
+    explained = "Every strategy's hyper-parameters, what it searched on training cells, and what it chose."
+    parts.append(("Budgets", markdown_table(budgets_table(comparison)), explained))
+    explained = (
+        "Peak memory: above what was in use before the strategy began. Parameters include a probe's coefficients."
+    )
+    parts.append(("Costs", markdown_table(costs_table(comparison)), explained))
+    return [f"## {title}\n\n{body}" + (f"\n\n{text}" if text else "") for title, body, text in parts]
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    parts = []
+    if comparison.findings:
+        parts.append(f"## Checks\n\n{markdown_table(findings_table(comparison))}")
+    if comparison.notes:
+        parts.append("## Know before believing\n\n" + "\n".join(f"- {for_markdown(note)}" for note in comparison.notes))
+    if "mini" in {str(record.parameters.get("checkpoint")) for record in comparison.records}:
+        parts.append("The checkpoint `mini` is a small model for demonstration, not the official scGPT weights.")
+    return parts

@@ -1,0 +1,471 @@
+"""Checkpoints in the official layout: args.json, vocab.json and weights, loaded strictly or not at all.
+
+Every tensor of the encoder must be matched in name and shape. The three namings of the attention's input
+projection that official code has written (in_proj, Wqkv, _impl.Wqkv) hold the same rows - queries, keys,
+values - and are all accepted.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from frostline.encoder.layouts import MOST_ARGS, other_layout, read_config, read_vocabulary
+from frostline.encoder.layouts import SPECIAL_TOKENS as SPECIAL_TOKENS
+from frostline.encoder.weight_files import look_into, read_json, read_weights
+from frostline.errors import CheckpointError, unknown
+from frostline.escaping import one_line
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from frostline.encoder.model import Encoder, EncoderConfig
+
+WEIGHTS = ("model.safetensors", "best_model.pt")
+FILES = ("args.json", "vocab.json", "best_model.pt")
+"""Of an official checkpoint, as they are downloaded."""
+ORIGIN = "origin.json"
+OTHER_WEIGHTS = (".bin", ".ckpt", ".pth", ".pt", ".safetensors", ".h5", ".msgpack")
+RECORD = "sha256.json"
+CORPUS_GENES = "corpus_genes.csv"
+"""What pre-training cells express, gene by gene; the official checkpoints do not have it."""
+IGNORED = ("decoder.", "mvc_decoder.", "flag_encoder.", "cls_decoder.")
+"""Tensors of pre-training and classification heads: not part of the encoder."""
+FLOATS, DENSE = ("torch.float32", "torch.float16", "torch.bfloat16", "torch.float64"), "torch.strided"
+MOST_BYTES = 2**32
+"""Of a weights file."""
+MOST_NAMES = 20
+"""Tensors of one fault that are named."""
+
+
+@dataclass(frozen=True)
+class Pin:
+    """What is publicly known of a file."""
+
+    sha256: str
+    size: int | None = None
+    """In bytes, where it is known."""
+    seen: str = ""
+    """Where the sha256 stands."""
+    gate: bool = True
+    """Refuse a file that is another one; else only say so."""
+
+
+@dataclass(frozen=True)
+class CheckpointSpec:
+    """One known checkpoint."""
+
+    name: str
+    description: str
+    megabytes: int
+    """Size of the weights."""
+    folder: Path | None = None
+    """Where it is, for one that is installed with the package."""
+    hub: tuple[str, ...] = ()
+    """Repositories of the Hugging Face Hub, for one that is downloaded; tried in this order."""
+    drive_folder: str | None = None
+    """Id of its Google Drive folder, tried last."""
+    pins: Mapping[str, Pin] = field(default_factory=dict)
+    """File -> what is publicly known of it."""
+    overlaps: Mapping[str, str] = field(default_factory=dict)
+    """Data set -> what must be said of results on it, since pre-training may have seen its like."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Where it comes from, in the order in which it is tried."""
+        hubs = tuple(f"https://huggingface.co/{name}" for name in self.hub)
+        drive = (f"https://drive.google.com/drive/folders/{self.drive_folder}",) if self.drive_folder else ()
+        return hubs + drive
+
+    @property
+    def gates(self) -> dict[str, Pin]:
+        """Files that are refused when they are not the known ones."""
+        return {file: pin for file, pin in self.pins.items() if pin.gate}
+
+    def trust(self, file: str, sha256: str | None = None) -> str:
+        """Why a downloaded file is trusted, in words; with its sha256, whether it is the known one."""
+        pin = self.pins.get(file)
+        if pin is None:
+            return "no public sha256: trusted as it was first downloaded"
+        if sha256 is None or sha256 == pin.sha256:
+            return f"sha256 {pin.seen}" + ("" if pin.gate else ", a hint: mirrors add keys")
+        return f"differs from the sha256 that is {pin.seen}; mirrors add keys"
+
+    @property
+    def offline_way(self) -> str:
+        """What to do without a network."""
+        return (
+            f"Without a network, fetch {', '.join(FILES)} elsewhere into one folder, from {' or '.join(self.sources)}, "
+            "and pass its path, or use 'mini'"
+        )
+
+
+def _official(
+    name: str, description: str, drive_folder: str, *, hub: tuple[str, ...] = (), pins: Mapping[str, Pin] | None = None
+) -> CheckpointSpec:
+    hub = (*hub, f"perturblab/scgpt-{'human' if name == 'whole-human' else name}")
+    return CheckpointSpec(
+        name, f"official scGPT, {description}", 205, hub=hub, drive_folder=drive_folder, pins=pins or {}
+    )
+
+
+_SIX = "public, seen in six independent places"
+
+
+# The official model zoo as listed in scGPT's README; one size, since all share architecture and vocabulary.
+CHECKPOINTS = {
+    spec.name: spec
+    for spec in (
+        CheckpointSpec(
+            "mini",
+            "a small scGPT-architecture encoder for demonstration, pre-trained by frostline on 8,656 blood "
+            "cells; not the official weights",
+            7,
+            folder=Path(__file__).parents[1] / "data" / "mini",
+            overlaps={"pbmc68k-reduced": "The checkpoint mini was pre-trained on other cells of the same donor."},
+        ),
+        _official(
+            "whole-human",
+            "33 million normal human cells (recommended)",
+            "1oWh_-ZRdhtoGQ2Fw24HP41FgLoomVo-y",
+            hub=("u-cellm/scGPT-whole-human", "wanglab/scGPT-human"),
+            pins={
+                "best_model.pt": Pin(
+                    "6cb5d451ab5c4b33eb673adbe4fddc61d2389df1b89b7651a9fe2e557572b922", 205_385_258, _SIX
+                ),
+                "vocab.json": Pin("acca93d114ca62c3f0f50debbd23e8c87f0714f4737764454f6b2b13f2e8580f", seen=_SIX),
+                "args.json": Pin(
+                    "c18e075e018140cb8b2d9029387b9de26607a5ce6a8ccabd6ead70cd76b95d60", seen=_SIX, gate=False
+                ),
+            },
+        ),
+        _official(
+            "continual-pretrained",
+            "whole-human, continued with cell type labels for zero-shot embeddings",
+            "1_GROJTzXiAV8HB4imruOTk6PEGuNOcgB",
+            pins={
+                "best_model.pt": Pin(
+                    "ad0252a1971e0cd619b7116dbab3177432236c4537225d54280a2aa7e5fe402a",
+                    207_861_754,
+                    "public, seen in one place only: unconfirmed",
+                )
+            },
+        ),
+        _official("brain", "13.2 million brain cells", "1vf1ijfQSk7rGdDGpBntR5bi5g6gNt-Gx"),
+        _official("blood", "10.3 million blood and bone marrow cells", "1kkug5C7NjvXIwQGGaGoqXTk_Lb_pDrBU"),
+        _official(
+            "heart",
+            "1.8 million heart cells",
+            "1GcgXrd7apn6y4Ze_iSCncskX3UsWPY2r",
+            pins={
+                "best_model.pt": Pin(
+                    "23b4c43f403a4069e3acaa2a11c9a7be971b14e3c363739a6c4d24651c3feee7",
+                    seen="public, seen in two places",
+                )
+            },
+        ),
+        _official("lung", "2.1 million lung cells", "16A1DJ30PT6bodt4bWLa4hpS7gbWZQFBG"),
+        _official("kidney", "814 thousand kidney cells", "1S-1AR65DF120kNFpEbWCvRHPhpkGK3kK"),
+        _official("pan-cancer", "5.7 million cells of various cancers", "13QzLHilYUd0v3HTwa_9n4G4yEF-hdkqa"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of the tensors in a weights file."""
+
+    matched: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+    def __str__(self) -> str:
+        text = f"{len(self.matched)} encoder tensors matched"
+        return text + (f"; ignored: {', '.join(self.ignored)}" if self.ignored else "")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder of args.json, vocab.json and weights whose encoder can be built."""
+
+    name: str
+    folder: Path
+    config: EncoderConfig
+    vocabulary: Mapping[str, int] = field(repr=False)
+    weights_sha256: str = field(repr=False)
+
+    @property
+    def label(self) -> str:
+        """What stands for it in records: its name, or that of its folder and its hash, so that a folder may move."""
+        return self.name if self.name in CHECKPOINTS else f"{self.folder.resolve().name}-{self.weights_sha256[:8]}"
+
+    def encoder(self) -> Encoder:
+        """Build the encoder and load its weights strictly; it carries a `load_report`.
+
+        Raises
+        ------
+        CheckpointError
+            A tensor of the encoder is missing, has another shape, or is not one of scGPT's.
+        """
+        import torch
+
+        from frostline.encoder.model import Encoder
+
+        with torch.device("meta"):  # shapes without storage: the tensors of the file are taken as they are
+            model = Encoder(self.config)
+        state, report = match_tensors(read_weights(_weights_file(self.folder)), model)
+        model.load_state_dict(state, strict=True, assign=True)
+        model.load_report = report  # type: ignore[assignment]
+        model.source = f"checkpoint {self.name!r}"
+        return model.eval()
+
+
+def load_checkpoint(name: str | Path) -> Checkpoint:
+    """Open a checkpoint by its name or its folder.
+
+    Parameters
+    ----------
+    name
+        A name of `CHECKPOINTS`, or a folder with args.json, vocab.json and model.safetensors or
+        best_model.pt (the official layout).
+
+    Raises
+    ------
+    CheckpointError
+        The name is unknown, a file is missing or unreadable, or the vocabulary is not a permutation of
+        0..V-1.
+
+    Examples
+    --------
+    >>> load_checkpoint("mini").config.d_model
+    128
+    """
+    folder = find_folder(name)
+    missing = [file for file in ("args.json", "vocab.json") if not (folder / file).is_file()]
+    if missing:
+        raise CheckpointError(f"checkpoint folder {folder} lacks {', '.join(missing)}{other_layout(folder)}")
+    files = [folder / "args.json", folder / "vocab.json", _weights_file(folder)]
+    stamp = tuple((file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    return _open(str(name), folder, stamp)
+
+
+@functools.lru_cache(maxsize=4)
+def _open(name: str, folder: Path, _stamp: tuple[tuple[int, int], ...]) -> Checkpoint:
+    """Read a folder; again only when a file of it has changed."""
+    vocabulary = read_vocabulary(folder / "vocab.json")
+    config = read_config(folder / "args.json", vocabulary)
+    weights = _weights_file(folder)
+    _refuse_absurd_size(weights, config)
+    look_into(weights)
+    digest = file_sha256(weights)
+    recorded = read_record(folder).get(weights.name)
+    if recorded is not None and recorded != digest:
+        raise CheckpointError(
+            f"{weights} is not what was downloaded (its sha256 differs); repair it with: "
+            f"frostline checkpoints download {name}"
+        )
+    return Checkpoint(name, folder, config, vocabulary, digest)
+
+
+def _refuse_absurd_size(weights: Path, config: EncoderConfig) -> None:
+    """Say so before gigabytes are read: heads that are ignored may be as large as the encoder, and numbers double."""
+    size, most = weights.stat().st_size, min(MOST_BYTES, 16 * config.n_parameters + 2**26)
+    if size > most:
+        raise CheckpointError(
+            f"{weights} has {size:,} bytes; an encoder as args.json and vocab.json describe it has "
+            f"{config.n_parameters:,} parameters, and its file at most {most:,} bytes"
+        )
+
+
+def find_folder(name: str | Path) -> Path:
+    """Return the folder of a checkpoint, by name or as given.
+
+    Raises
+    ------
+    CheckpointError
+        The name is unknown, or has not been downloaded.
+    """
+    refuse_unknown_checkpoint(name)
+    spec = CHECKPOINTS.get(str(name))
+    if spec is None:
+        return Path(name)
+    folder = spec.folder or cache_folder() / spec.name
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"checkpoint {spec.name!r} is not downloaded ({spec.megabytes} MB): run "
+            f"frostline checkpoints download {spec.name}. {spec.offline_way}"
+        )
+    return folder
+
+
+def refuse_unknown_checkpoint(name: str | Path) -> None:
+    """Refuse what is neither a registered name, downloaded or not, nor a folder.
+
+    Raises
+    ------
+    CheckpointError
+        Lists the registered names.
+    """
+    if str(name) in CHECKPOINTS or (str(name) and _is_folder(Path(name))):
+        return
+    remedy = "A folder with args.json, vocab.json and weights works too"
+    raise CheckpointError(str(unknown("checkpoint", _named(name), CHECKPOINTS, remedy=remedy)))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that is too long, or may not be looked at
+        return False
+
+
+def _named(name: str | Path) -> str:
+    text = one_line(name)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def cache_folder(kind: str = "checkpoints") -> Path:
+    """Return the folder of downloaded checkpoints (or of another kind): $FROSTLINE_CACHE/KIND, or the user's cache."""
+    import os
+
+    import platformdirs
+
+    base = os.environ.get("FROSTLINE_CACHE") or platformdirs.user_cache_dir("frostline")
+    return Path(base) / kind
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_record(folder: Path) -> dict[str, str]:
+    """Return the sha256 of each file as recorded when it was downloaded; empty for other folders."""
+    path = folder / RECORD
+    return {str(name): str(value) for name, value in read_json(path, MOST_ARGS).items()} if path.is_file() else {}
+
+
+def _weights_file(folder: Path) -> Path:
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    others = sorted(path.name for path in folder.iterdir() if path.suffix in OTHER_WEIGHTS)
+    found = f"; {', '.join(others[:5])} is of another layout" if others else ""
+    raise CheckpointError(f"checkpoint folder {folder} holds no weights ({' or '.join(WEIGHTS)}){found}")
+
+
+def match_tensors(state: Mapping[str, Tensor], model: Encoder) -> tuple[dict[str, Tensor], LoadReport]:
+    """Rename a file's tensors to the encoder's names and hold them to its shapes.
+
+    Raises
+    ------
+    CheckpointError
+        Lists missing, unexpected and mis-shaped tensors, and those that are not finite numbers.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found: dict[str, Tensor] = {}
+    matched, ignored, unexpected = [], [], []
+    for key, tensor in state.items():
+        if key.startswith(IGNORED):
+            ignored.append(key)
+            continue
+        parts = _split_projection(key, tensor)
+        if any(name not in wanted or name in found for name in parts):
+            unexpected.append(key)
+            continue
+        found.update(parts)
+        matched.append(key)
+    missing = [name for name in wanted if name not in found]
+    misshapen = [
+        f"{name} is {tuple(tensor.shape)}, not {wanted[name]}"
+        for name, tensor in found.items()
+        if tuple(tensor.shape) != wanted[name]
+    ]
+    dtypes = [name for name, tensor in found.items() if str(tensor.dtype) not in FLOATS or str(tensor.layout) != DENSE]
+    _refuse({"missing": missing, "unexpected": unexpected, "mis-shaped": misshapen, "not finite numbers": dtypes})
+    # the same tensor when it is float32; in full where one number stands for many
+    state32 = {name: tensor.float().contiguous() for name, tensor in found.items()}
+    _refuse({"not finite numbers": [name for name, tensor in state32.items() if not bool(tensor.isfinite().all())]})
+    return state32, LoadReport(tuple(matched), tuple(ignored))
+
+
+def _refuse(problems: Mapping[str, list[str]]) -> None:
+    """Tell the names of tensors by what is wrong with them, not more than anybody reads."""
+    lines = []
+    for kind, names in problems.items():
+        told = [one_line(name[:200]) for name in names[:MOST_NAMES]]
+        more = [f"and {len(names) - MOST_NAMES:,} more"] if len(names) > MOST_NAMES else []
+        lines += [f"{kind}: {', '.join([*told, *more])}"] if names else []
+    if lines:
+        raise CheckpointError("the weights do not match the encoder; " + "; ".join(lines))
+
+
+def _split_projection(key: str, tensor: Tensor) -> dict[str, Tensor]:
+    """Three tensors from a joint attention projection (rows: q, k, v); any other tensor as it is."""
+    name = key.replace("self_attn._impl.", "self_attn.").replace("self_attn.Wqkv.", "self_attn.in_proj_")
+    if "self_attn.in_proj_" not in name:
+        return {name: tensor}
+    if not tensor.ndim or tensor.shape[0] % 3:
+        return {key: tensor}
+    return {
+        name.replace("in_proj_", f"{letter}_proj."): part for letter, part in zip("qkv", tensor.chunk(3), strict=True)
+    }
+
+
+def official_state(model: Encoder) -> dict[str, Tensor]:
+    """Return the encoder's weights under the names of the released files (`self_attn.Wqkv`)."""
+    import torch
+
+    state = dict(model.state_dict())
+    for i in range(model.config.n_layers):
+        prefix = f"transformer_encoder.layers.{i}.self_attn."
+        for kind in ("weight", "bias"):
+            parts = [state.pop(f"{prefix}{letter}_proj.{kind}") for letter in "qkv"]
+            state[f"{prefix}Wqkv.{kind}"] = torch.cat(parts)
+    return {name: tensor.contiguous() for name, tensor in state.items()}
+
+
+def save_checkpoint(
+    folder: Path, model: Encoder, vocabulary: Mapping[str, int], *, extra: Mapping[str, Any] | None = None
+) -> None:
+    """Write an encoder in the official layout, its weights as safetensors.
+
+    Parameters
+    ----------
+    folder
+        Made if it does not exist.
+    model, vocabulary
+        The encoder and its token -> id mapping.
+    extra
+        Further entries of args.json (corpus, seed, ...).
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = model.config
+    args = {
+        "embsize": config.d_model,
+        "nheads": config.n_heads,
+        "d_hid": config.d_hid,
+        "nlayers": config.n_layers,
+        "n_layers_cls": 3,
+        "dropout": config.dropout,
+        "pad_token": "<pad>",
+        "pad_value": int(config.pad_value),
+        "mask_value": -1,
+        "n_bins": 51,
+        "input_style": "binned",
+        "input_emb_style": "continuous",
+        "max_seq_len": 1200,
+        "fast_transformer": True,
+        **(extra or {}),
+    }
+    (folder / "args.json").write_text(json.dumps(args, indent=1) + "\n", encoding="utf-8")
+    (folder / "vocab.json").write_text(json.dumps(dict(vocabulary), indent=0) + "\n", encoding="utf-8")
+    save_file(official_state(model), folder / WEIGHTS[0])
+    (folder / WEIGHTS[0]).chmod(0o644)  # safetensors writes for the owner alone

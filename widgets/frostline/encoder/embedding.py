@@ -1,0 +1,371 @@
+"""Frozen embeddings: batches by length, the encoder in inference mode, and what was computed kept.
+
+The cell embedding is the state of `<cls>` after the last layer, as on scGPT's official embedding path
+(`scgpt.tasks.embed_data`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from frostline.bounds import SEED, TOKENS
+from frostline.cells.datasets import Dataset
+from frostline.cells.genes import GeneMatch, match_genes
+from frostline.cells.matrices import refuse_bad_values, values_of
+from frostline.cells.symbols import Symbols, read_symbols
+from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
+from frostline.encoder.model import Encoder, EncoderConfig
+from frostline.encoder.tokens import MAX_LENGTH, Tokens, tokenize
+from frostline.encoder.vocabulary import overlap, told
+from frostline.errors import CheckpointError, DatasetError
+from frostline.memory import peak_memory
+from frostline.monitor import Monitor
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from scipy import sparse
+
+BATCH_TOKENS = 8_192
+"""Padded tokens in one batch of inference; bounds the memory, not the result."""
+_LISTED = 5  # cells that a line of code names one by one
+
+
+def pad_tokens(tokens: Tokens, config: EncoderConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put `<cls>` in front of every cell and pad to the longest.
+
+    Returns
+    -------
+    tuple
+        (n_cells, S) int64 gene ids and (n_cells, S) float32 bins; -2 at `<cls>` and at padding.
+    """
+    lengths = tokens.lengths
+    shape = (len(tokens), 1 + int(lengths.max()))
+    ids = np.full(shape, config.pad_id, dtype=np.int64)
+    values = np.full(shape, config.pad_value, dtype=np.float32)
+    ids[:, 0] = config.cls_id
+    present = np.arange(shape[1] - 1) < lengths[:, None]
+    ids[:, 1:][present] = tokens.gene_ids
+    values[:, 1:][present] = tokens.bins
+    return torch.from_numpy(ids), torch.from_numpy(values)
+
+
+def batches_by_length(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
+    """Rows in batches of similar length, each at most `batch_tokens` with padding (or one cell)."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, batch_tokens // (int(lengths[order[start]]) + 1))
+        yield order[start : start + size]
+        start += size
+
+
+def encode(
+    encoder: Encoder, tokens: Tokens, *, batch_tokens: int = BATCH_TOKENS, monitor: Monitor | None = None
+) -> NDArray[np.float32]:
+    """Un-normalised `<cls>` states of tokenised cells, (n_cells, d) float32.
+
+    Raises
+    ------
+    CheckpointError
+        States are not finite numbers, have no length, or are the same for all cells: the weights are damaged.
+    """
+    monitor = monitor or Monitor()
+    states = np.empty((len(tokens), encoder.config.d_model), dtype=np.float32)
+    done = 0
+    with torch.inference_mode():
+        for rows in batches_by_length(tokens.lengths, batch_tokens):
+            monitor.step(done / len(tokens), f"{done:,} of {len(tokens):,} cells embedded")
+            states[rows] = encoder.cls_states(*pad_tokens(tokens.take(rows), encoder.config)).numpy()
+            done += len(rows)
+    _refuse_useless(states, tokens, encoder.source)
+    return states
+
+
+def _refuse_useless(states: NDArray[np.float32], tokens: Tokens, source: str) -> None:
+    """Finite weights can give states that are not, or that tell no cell from another."""
+    with np.errstate(all="ignore"):
+        lengths = np.linalg.norm(states, axis=1)
+    bad = int((~np.isfinite(lengths) | (lengths == 0)).sum())
+    if bad:
+        raise CheckpointError(
+            f"{source} gives {bad:,} of {len(states):,} cells a state that is not finite or zero: its weights are "
+            "damaged, or were trained until they diverged"
+        )
+    if len(states) > 1 and np.ptp(states, axis=0).max() <= 1e-7 * lengths.max() and _differ(tokens):
+        raise CheckpointError(f"{source} gives all {len(states):,} cells the same state: its weights are damaged")
+
+
+def _differ(tokens: Tokens) -> bool:
+    """Whether two cells have other tokens."""
+    n = int(tokens.lengths[0])
+    if (tokens.lengths != n).any():
+        return True
+    rows = (tokens.gene_ids.reshape(-1, n), tokens.bins.reshape(-1, n))
+    return any(bool((values != values[0]).any()) for values in rows)
+
+
+def normalise(states: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Divide every row by its L2 norm, as the official embedding path does."""
+    scaled: NDArray[np.float32] = states / np.linalg.norm(states, axis=1, keepdims=True)
+    return scaled
+
+
+def tokenize_cells(
+    dataset: Dataset,
+    cells: NDArray[np.integer],
+    genes: Sequence[str],
+    checkpoint: Checkpoint,
+    *,
+    seed: int = 0,
+    max_length: int = MAX_LENGTH,
+) -> Tokens:
+    """Tokens of some cells of a data set, on one gene list.
+
+    Raises
+    ------
+    DatasetError
+        No gene is in the vocabulary, or a cell expresses none of them; names the cells.
+    """
+    match = match_genes(genes, checkpoint.vocabulary)
+    matrix = dataset.expression(cells, genes)
+    empty = dataset.cells[cells][~_readable(matrix, match.ids)]
+    if len(empty):
+        said = told(overlap(dataset, checkpoint), dataset.adata, dataset.gene_source, checkpoint)
+        left = f"dataset.adata[frostline.embedding.readable(dataset.matrix, dataset.genes, {checkpoint.name!r})]"
+        raise DatasetError(_without_known_genes(said, empty, len(cells), left))
+    return tokenize(matrix, match.ids, seed=seed, max_length=max_length)
+
+
+def readable(
+    matrix: NDArray[np.number] | sparse.csr_matrix, genes: Sequence[str], checkpoint: str | Path
+) -> NDArray[np.bool_]:
+    """Say which cells express a gene that a checkpoint knows; an encoder can read no others.
+
+    Parameters
+    ----------
+    matrix
+        (n_cells, n_genes) values.
+    genes
+        Their names.
+    checkpoint
+        A name of `CHECKPOINTS` or a folder.
+
+    Returns
+    -------
+    ndarray
+        (n_cells,)
+
+    Examples
+    --------
+    >>> readable(np.array([[0, 3], [2, 0]]), ["CD3D", "no gene"], "mini")
+    array([False,  True])
+    """
+    from scipy import sparse
+
+    return _readable(sparse.csr_matrix(matrix), match_genes(genes, load_checkpoint(checkpoint).vocabulary).ids)
+
+
+def _readable(matrix: sparse.csr_matrix, ids: NDArray[np.int32]) -> NDArray[np.bool_]:
+    expressed = np.asarray((matrix[:, np.flatnonzero(ids >= 0)] != 0).sum(axis=1)).ravel()
+    return np.asarray(expressed > 0)
+
+
+def _without_known_genes(said: str, empty: NDArray[np.str_], n_cells: int, left: str) -> str:
+    if len(empty) == n_cells:
+        return f"{said.removesuffix('.')}; no cell expresses a gene of the vocabulary that is read"
+    few = f"adata[~adata.obs_names.isin({empty.tolist()})]"
+    return (
+        f"{said.removesuffix('.')}; {len(empty):,} cell(s) express no gene of the vocabulary that is read, for example "
+        f"{', '.join(map(str, empty[:3]))}. Leave them out: `adata = {few if len(empty) <= _LISTED else left}.copy()`"
+    )
+
+
+def token_table(dataset: Dataset, cell: int, genes: Sequence[str], checkpoint: Checkpoint) -> pd.DataFrame:
+    """Show one cell as the encoder reads it: gene, log-normalised value and bin, highest bins first.
+
+    No row, where the cell expresses no gene of the vocabulary.
+    """
+    import pandas as pd
+
+    matrix, ids = dataset.expression(np.array([cell]), genes), match_genes(genes, checkpoint.vocabulary).ids
+    if not _readable(matrix, ids).any():
+        return pd.DataFrame(columns=["gene", "log-normalised", "bin"])
+    tokens = tokenize(matrix, ids)
+    symbols = {token_id: symbol for symbol, token_id in checkpoint.vocabulary.items()}
+    names = [symbols[int(token_id)] for token_id in tokens.gene_ids]
+    values = dataset.expression(np.array([cell]), names).toarray().ravel()
+    table = pd.DataFrame({"gene": names, "log-normalised": values, "bin": tokens.bins})
+    return table.sort_values(["bin", "gene"], ascending=[False, True], ignore_index=True)
+
+
+@dataclass
+class _Shared:
+    """States that strategies share, filled as cells are asked for."""
+
+    states: NDArray[np.float32]
+    done: NDArray[np.bool_]
+    seconds: NDArray[np.float64]
+    """(n_cells,) share of each cell in the time that its batch took."""
+    peak: int | None = None
+    """Highest memory, in bytes, of all that was computed so far."""
+
+
+def frozen_states(
+    dataset: Dataset,
+    cells: NDArray[np.integer],
+    genes: Sequence[str],
+    checkpoint: Checkpoint,
+    *,
+    seed: int = 0,
+    max_length: int = MAX_LENGTH,
+    monitor: Monitor | None = None,
+) -> tuple[NDArray[np.float32], float]:
+    """Un-normalised frozen `<cls>` states, computed once per data set and shared.
+
+    Returns
+    -------
+    tuple
+        (n_cells, d) float32 states, and the seconds that computing them took, now or earlier.
+    """
+    shared = _shared(dataset, genes, checkpoint, seed, max_length)
+    todo = np.unique(cells[~shared.done[cells]])
+    if len(todo):
+        started = time.perf_counter()
+        with peak_memory(collect=False) as peak:
+            tokens = tokenize_cells(dataset, todo, genes, checkpoint, seed=seed, max_length=max_length)
+            shared.states[todo] = encode(checkpoint.encoder(), tokens, monitor=monitor)
+        shared.peak = max((found for found in (shared.peak, peak.bytes) if found is not None), default=None)
+        shared.seconds[todo] = (time.perf_counter() - started) / len(todo)
+        shared.done[todo] = True
+    return shared.states[cells], float(shared.seconds[cells].sum())
+
+
+def frozen_peak(
+    dataset: Dataset, genes: Sequence[str], checkpoint: Checkpoint, *, seed: int = 0, max_length: int = MAX_LENGTH
+) -> int | None:
+    """Peak memory, in bytes, of computing these `frozen_states`, now or earlier; None where it is not known."""
+    return _shared(dataset, genes, checkpoint, seed, max_length).peak
+
+
+def _shared(dataset: Dataset, genes: Sequence[str], checkpoint: Checkpoint, seed: int, max_length: int) -> _Shared:
+    gene_list = hashlib.sha256("\n".join(genes).encode()).hexdigest()
+    key = ("frozen_states", checkpoint.weights_sha256, checkpoint.config, gene_list, seed, max_length)
+    if key not in dataset.cache:
+        dataset.cache[key] = _Shared(
+            np.empty((len(dataset), checkpoint.config.d_model), np.float32),
+            np.zeros(len(dataset), bool),
+            np.zeros(len(dataset)),
+        )
+    shared: _Shared = dataset.cache[key]
+    return shared
+
+
+def embed(
+    adata: AnnData,
+    *,
+    checkpoint: str | Path = "mini",
+    seed: int = 0,
+    max_length: int = MAX_LENGTH,
+    gene_column: str | None = None,
+    key_added: str | None = None,
+    progress: object = None,
+) -> NDArray[np.float32]:
+    """Embed cells with a frozen encoder, as scGPT's `embed_data` does.
+
+    Parameters
+    ----------
+    adata
+        X holds counts or any strictly increasing per-cell transform of them (log-normalised, say).
+    checkpoint
+        A name of `CHECKPOINTS` or a folder in the official layout.
+    seed
+        Of the draws among tied bins and of the sample of genes in long cells.
+    max_length
+        Longest sequence, `<cls>` included.
+    gene_column
+        Column of var with the gene symbols; `var_names` for the names themselves. When None, a column is taken if it
+        holds clearly more of the vocabulary than the names do.
+    key_added
+        Also write the embedding to `adata.obsm[key_added]`.
+    progress
+        Called with a fraction and a message.
+
+    Returns
+    -------
+    ndarray
+        (n_obs, d) float32, rows of L2 norm 1.
+
+    Raises
+    ------
+    DatasetError
+        No gene in the vocabulary, negative or missing values, a damaged matrix, a cell without an expressed known
+        gene.
+    CheckpointError
+        The checkpoint is unknown or does not match the encoder.
+
+    Warns
+    -----
+    UserWarning
+        The vocabulary knows fewer than 200 of the genes, or genes with less than 60 % of the counts.
+
+    Examples
+    --------
+    >>> from frostline.cells.datasets import load_dataset
+    >>> pbmc = load_dataset("pbmc68k-reduced").adata.raw.to_adata()
+    >>> embed(pbmc[:5]).shape
+    (5, 128)
+    """
+    seed, max_length = SEED.hold("seed", seed), TOKENS.hold("max_length", max_length)
+    opened = load_checkpoint(checkpoint)
+    matrix = values_of(adata)
+    symbols = symbols_of(adata, opened, gene_column)
+    refuse_bad_values(matrix, adata.var_names, adata.obs_names)
+    match = _match_all(adata, matrix, symbols, opened)
+    tokens = tokenize(matrix, match.ids, seed=seed, max_length=max_length)
+    monitor = Monitor(progress) if callable(progress) else None
+    embedding = normalise(encode(opened.encoder(), tokens, monitor=monitor))
+    if key_added is not None:
+        adata.obsm[key_added] = embedding
+    return embedding
+
+
+def symbols_of(adata: AnnData, checkpoint: Checkpoint, gene_column: str | None = None) -> Symbols:
+    """Names of the genes of X as `embed` takes them, and where they are from.
+
+    Examples
+    --------
+    >>> from frostline.cells.datasets import load_dataset
+    >>> symbols_of(load_dataset("pancreas").adata, load_checkpoint("mini")).source
+    'adata.var_names'
+    """
+    return read_symbols(
+        adata.var,
+        gene_column,
+        totals=lambda: np.asarray(values_of(adata).sum(axis=0), dtype=np.float64).ravel(),
+        known=checkpoint.vocabulary,
+    )
+
+
+def _match_all(adata: AnnData, matrix: sparse.csr_matrix, symbols: Symbols, opened: Checkpoint) -> GeneMatch:
+    """Match the genes; refuse cells without a known one, and warn of too few."""
+    totals = np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel()
+    match = match_genes(symbols.names, opened.vocabulary, totals)
+    said = told(match, adata, symbols.source, opened)
+    empty = np.asarray(adata.obs_names, dtype=str)[~_readable(matrix, match.ids)]
+    if len(empty):
+        left = f"adata[frostline.embedding.readable(adata.X, {symbols.source}, {opened.name!r})]"
+        raise DatasetError(_without_known_genes(said, empty, adata.n_obs, left))
+    if match.severity and matrix.shape[0]:
+        warnings.warn(said, stacklevel=3)
+    return match

@@ -1,0 +1,52 @@
+"""What the checks look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.cells.datasets import Dataset
+from frostline.cells.splits import Split
+from frostline.records import Finding
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is checked: a data set, how it was split, and perhaps a checkpoint.
+
+    Examples
+    --------
+    >>> from frostline.cells.datasets import load_dataset
+    >>> from frostline.cells.splits import split
+    >>> pbmc = load_dataset("pbmc68k-reduced")
+    >>> [len(rows) for rows in Case(pbmc, split(pbmc)).sides]
+    [524, 176]
+    """
+
+    dataset: Dataset
+    split: Split
+    checkpoint: str | Path | None = None
+
+    @property
+    def sides(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows that strategies learn or choose from, and rows that test."""
+        return np.concatenate([self.split.train, self.split.validation]), self.split.test
+
+
+Check = Callable[[Case], Iterator[Finding]]
+"""Yields what it finds."""
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Names for a sentence, the first few of many.
+
+    Examples
+    --------
+    >>> listed(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,385 @@
+"""Strategy + data set + split -> Record; many of them, with fewer labels, or with a class withheld."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.cells.datasets import Dataset
+from frostline.cells.splits import Split
+from frostline.encoder.checkpoints import Checkpoint
+from frostline.errors import FrostlineError
+from frostline.evaluation import checks
+from frostline.evaluation.metrics import chosen_metrics, knn_purity, prediction_metrics, silhouette
+from frostline.memory import peak_memory
+from frostline.monitor import Monitor
+from frostline.records import Cost, Finding, Record, fingerprint_of
+from frostline.strategies import Strategy
+
+MIN_CELLS_FOR_UMAP = 5
+NEIGHBOURS = 5
+"""Training cells that the distance of a test cell is a mean over."""
+BUDGETS = (5, 10, 20, 50)
+"""Labelled cells per class of the label-efficiency study, validation included."""
+
+
+def evaluate(
+    strategy: Strategy,
+    dataset: Dataset,
+    split: Split,
+    *,
+    progress: Callable[[float, str], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Record:
+    """Fit a strategy on a split and record what it does on the test cells.
+
+    Parameters
+    ----------
+    strategy
+        Hyper-parameters; a fresh copy is fitted, what was passed in stays as it was.
+    dataset, split
+        What `load_dataset` and `split` returned.
+    progress
+        Called with a fraction and a few words.
+    cancelled
+        Asked between steps; once it says True, `Cancelled` is raised.
+
+    Raises
+    ------
+    FrostlineError
+        The data set does not suit the strategy; raised before any training.
+
+    Examples
+    --------
+    >>> import frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
+    >>> record.sizes["test"]
+    176
+    """
+    monitor = _monitor(progress, cancelled)
+    split.refuse_other(dataset)
+    strategy.check(dataset, split)
+    return evaluate_checked(strategy, dataset, split, monitor)
+
+
+def evaluate_checked(strategy: Strategy, dataset: Dataset, split: Split, monitor: Monitor) -> Record:
+    """Evaluate a strategy that has checked the data set and the split, as `evaluate` and a `Job` see to.
+
+    Parameters
+    ----------
+    strategy, dataset, split
+        As for `evaluate`.
+    monitor
+        Told of every step and epoch, and asked whether to stop.
+    """
+    findings = _findings(strategy, dataset, split)
+    with peak_memory(collect=split.budget is None and split.unseen is None) as peak:
+        fitted = dataclasses.replace(strategy).fit(dataset, split, monitor.part(0.0, 0.85))
+        monitor.step(0.85, "predicting and mapping test cells")
+        predicted = {
+            part: _all_classes(fitted.predict_proba(dataset, cells), fitted.classes_, split.classes)
+            for part, cells in _predicted_cells(split).items()
+        }
+    cost = dataclasses.replace(fitted.cost(), peak_memory=_larger(peak.bytes, fitted.embed_peak_))
+    record = _record(fitted, dataset, split, predicted, cost, findings)
+    monitor.step(1.0, "done")
+    return record
+
+
+def _findings(strategy: Strategy, dataset: Dataset, split: Split) -> tuple[Finding, ...]:
+    """What the checks find, once for all strategies that share a checkpoint; a study repeats no finding."""
+    if split.budget is not None or split.unseen is not None:
+        return ()
+    checkpoint = getattr(strategy, "checkpoint", None)
+    key = ("checks", split.fingerprint, checkpoint, dataset.label_key, dataset.group_key)
+    if key not in dataset.cache:
+        dataset.cache[key] = checks.check(dataset, split, checkpoint)
+    found: tuple[Finding, ...] = dataset.cache[key]
+    return found
+
+
+def _predicted_cells(split: Split) -> dict[str, NDArray[np.int64]]:
+    """Test cells last: what predicting them took is the cost of predicting; a study calibrates nothing."""
+    study = split.budget is not None or split.unseen is not None
+    return {"test": split.test} if study else {"validation": split.validation, "test": split.test}
+
+
+def _larger(own: int | None, shared: int | None) -> int | None:
+    """Peak of a strategy that took an embedding from others, as if it had computed it itself."""
+    return own if own is None or shared is None else max(own, shared)
+
+
+def _record(
+    fitted: Strategy,
+    dataset: Dataset,
+    split: Split,
+    predicted: Mapping[str, NDArray[np.float64]],
+    cost: Cost,
+    findings: tuple[Finding, ...],
+) -> Record:
+    """Score and map the test cells that a fitted strategy predicted."""
+    embedding = np.asarray(fitted.embed(dataset, split.test), dtype=np.float64)
+    labels = dataset.labels[split.test].tolist()
+    opened: Checkpoint | None = getattr(fitted, "opened_", None)
+    study = "validation" not in predicted
+    known = [] if study else dataset.labels[split.validation].tolist()
+    metrics = prediction_metrics(labels, predicted["test"], split.classes)
+    if not study:
+        metrics |= chosen_metrics(labels, predicted["test"], known, predicted["validation"], split.classes)
+        metrics |= {"silhouette": silhouette(embedding, labels), "knn_purity": knn_purity(embedding, labels)}
+    return Record(
+        strategy=fitted.name,
+        parameters=_parameters(fitted),
+        searched=fitted.budget,
+        chosen=fitted.chosen,
+        dataset=dataset.name,
+        label_key=dataset.label_key,
+        profile=split.profile.name,
+        seed=split.seed,
+        repeat=split.repeat,
+        fingerprint=split.fingerprint,
+        test_fingerprint=split.test_fingerprint,
+        sizes=split.sizes,
+        classes=split.classes,
+        cells=tuple(dataset.cells[split.test].tolist()),
+        labels=tuple(labels),
+        probabilities=predicted["test"],
+        metrics=metrics,
+        cost=cost,
+        umap=None if study else umap_of(embedding, seed=split.training_seed),
+        history=fitted.history_,
+        notes=(*dataset.notes, *split.notes, *fitted.notes(dataset)),
+        split_kind=split.kind,
+        group_key=split.group_key,
+        groups=None if dataset.groups is None else tuple(dataset.groups[split.test].tolist()),
+        untrained=split.untrained,
+        validation_cells=() if study else tuple(dataset.cells[split.validation].tolist()),
+        validation_labels=tuple(known),
+        validation_probabilities=predicted.get("validation"),
+        findings=findings,
+        budget=split.budget,
+        unseen=split.unseen,
+        distances=_distances(fitted, dataset, split, embedding) if split.unseen is not None else None,
+        training_fingerprint=_training_fingerprint(dataset, split),
+        weights_sha256=opened.weights_sha256 if opened is not None else None,
+        data_sha256=_data_sha256(dataset),
+    )
+
+
+def _parameters(fitted: Strategy) -> dict[str, object]:
+    """Hyper-parameters, a checkpoint by its label: where its folder is tells nothing, and folders move."""
+    opened: Checkpoint | None = getattr(fitted, "opened_", None)
+    return {**fitted.parameters, **({} if opened is None else {"checkpoint": opened.label})}
+
+
+def _training_fingerprint(dataset: Dataset, split: Split) -> str:
+    """Hash of all that fitting was given: training and validation cells, their labels, genes."""
+    parts = [fingerprint_of(dataset.cells[rows], dataset.labels[rows]) for rows in (split.train, split.validation)]
+    return hashlib.sha256("\n".join([*parts, *split.genes]).encode()).hexdigest()
+
+
+def _data_sha256(dataset: Dataset) -> str:
+    key = ("sha256", id(dataset.matrix), id(dataset.labels))  # a changed copy shares the cache
+    if key not in dataset.cache:
+        dataset.cache[key] = dataset.fingerprint()
+    found: str = dataset.cache[key]
+    return found
+
+
+def _distances(fitted: Strategy, dataset: Dataset, split: Split, embedding: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean Euclidean distance of each test cell to its nearest training cells, in the representation."""
+    from sklearn.neighbors import NearestNeighbors
+
+    train = np.asarray(fitted.embed(dataset, split.train), dtype=np.float64)
+    nearest = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(train))).fit(train)
+    distances: NDArray[np.float64] = nearest.kneighbors(embedding)[0].mean(axis=1)
+    return distances
+
+
+def evaluate_all(
+    strategies: Sequence[Strategy],
+    dataset: Dataset,
+    splits: Sequence[Split],
+    *,
+    progress: Callable[[float, str], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Iterator[Record]:
+    """Evaluate every strategy on every split, yielding each record as soon as it is there.
+
+    All strategies check all splits before the first one trains.
+
+    Raises
+    ------
+    FrostlineError
+        A split does not suit a strategy.
+
+    Examples
+    --------
+    >>> import frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> records = evaluate_all(frostline.strategies.build(["pca_logistic"]), pbmc, [frostline.split(pbmc)])
+    >>> [record.strategy for record in records]
+    ['pca_logistic']
+    """
+    monitor = _monitor(progress, cancelled)
+    for strategy in strategies:
+        for split in splits:
+            split.refuse_other(dataset)
+            strategy.check(dataset, split)
+    steps = [(strategy, split) for split in splits for strategy in strategies]
+    repeats = len({split.repeat for split in splits})
+    for i, (strategy, split) in enumerate(steps):
+        part = monitor.part(i / len(steps), (i + 1) / len(steps), f"{strategy.name}{_which(split, repeats)}: ")
+        yield evaluate_checked(strategy, dataset, split, part)
+
+
+def _monitor(progress: Callable[[float, str], None] | None, cancelled: Callable[[], bool] | None) -> Monitor:
+    given = {"progress": progress, "cancelled": cancelled}
+    return Monitor(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+def _which(split: Split, repeats: int) -> str:
+    text = f", {split.budget} cells per class" if split.budget is not None else ""
+    text += f", {split.unseen} withheld" if split.unseen is not None else ""
+    return text + (f", repeat {split.repeat + 1} of {repeats}" if repeats > 1 else "")
+
+
+def label_efficiency(
+    strategies: Sequence[Strategy],
+    dataset: Dataset,
+    splits: Sequence[Split],
+    *,
+    budgets: Sequence[int] = BUDGETS,
+    progress: Callable[[float, str], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Iterator[Record]:
+    """Evaluate every strategy on every split with fewer labelled cells per class.
+
+    The test cells stay. Training and validation cells together keep to the budget, and a smaller budget's cells
+    are among those of a larger one. Budgets that every class already keeps to are passed over: there is nothing
+    to take away.
+
+    Parameters
+    ----------
+    strategies, dataset, splits
+        As for `evaluate_all`.
+    budgets
+        Labelled cells per class.
+
+    Examples
+    --------
+    >>> import frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> cuts = [frostline.split(pbmc)]
+    >>> records = label_efficiency(frostline.strategies.build(["pca_logistic"]), pbmc, cuts, budgets=[5, 10])
+    >>> [record.budget for record in records]
+    [5, 10]
+    """
+    smaller = [
+        cut.with_budget(dataset, budget)
+        for budget in sorted(set(budgets))
+        for cut in splits
+        if _largest_class(dataset, cut) > budget
+    ]
+    return evaluate_all(strategies, dataset, smaller, progress=progress, cancelled=cancelled)
+
+
+def _largest_class(dataset: Dataset, split: Split) -> int:
+    """Labelled cells, training and validation, of the class that has the most."""
+    split.refuse_other(dataset)
+    labelled = dataset.labels[np.concatenate([split.train, split.validation])]
+    return int(np.unique(labelled, return_counts=True)[1].max())
+
+
+def leave_one_class_out(
+    strategies: Sequence[Strategy],
+    dataset: Dataset,
+    splits: Sequence[Split],
+    *,
+    classes: Sequence[str] | None = None,
+    progress: Callable[[float, str], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Iterator[Record]:
+    """Withhold one class after the other from fitting, to see how its cells stand out among the test cells.
+
+    Parameters
+    ----------
+    strategies, dataset, splits
+        As for `evaluate_all`.
+    classes
+        To be withheld; by default every class that has test cells. Splits on which not even two others would be left
+        to train on are passed over: there is nothing to withhold.
+
+    Raises
+    ------
+    FrostlineError
+        A class that was named is unknown, or fewer than three classes have training cells.
+
+    Examples
+    --------
+    >>> import frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> strategies = frostline.strategies.build(["pca_logistic"])
+    >>> records = leave_one_class_out(strategies, pbmc, [frostline.split(pbmc)], classes=["Dendritic"])
+    >>> [record.unseen for record in records]
+    ['Dendritic']
+    """
+    withheld = []
+    for cut in splits:
+        cut.refuse_other(dataset)
+        trained, tested = set(dataset.labels[cut.train]), set(dataset.labels[cut.test])
+        if len(trained) < 3:
+            if classes is None:
+                continue
+            raise FrostlineError(
+                f"withholding a class needs three classes with training cells; seen: {', '.join(sorted(trained))}. "
+                "Load with another label_key"
+            )
+        unknown = [name for name in classes or () if name not in trained]
+        if unknown:
+            raise FrostlineError(
+                f"class {str(unknown[0])!r} has no training cell to withhold; known: {', '.join(sorted(trained))}"
+            )
+        wanted = sorted(trained & tested) if classes is None else classes
+        withheld += [cut.without_class(dataset, str(name)) for name in wanted]
+    return evaluate_all(strategies, dataset, withheld, progress=progress, cancelled=cancelled)
+
+
+def _all_classes(
+    probabilities: NDArray[np.float64], known: Sequence[str], classes: Sequence[str]
+) -> NDArray[np.float64]:
+    """Columns for all classes of the split; a class that training lacks gets probability 0."""
+    column = {name: i for i, name in enumerate(classes)}
+    out = np.zeros((len(probabilities), len(classes)))
+    out[:, [column[name] for name in known]] = probabilities
+    return out
+
+
+def umap_of(embedding: NDArray[np.float64], *, seed: int) -> NDArray[np.float64] | None:
+    """Two-dimensional UMAP (McInnes et al. 2018), seeded; None for fewer than five cells or one dimension.
+
+    Parameters
+    ----------
+    embedding
+        (n_cells, d)
+    seed
+        The map is the same for the same seed and data.
+
+    Returns
+    -------
+    ndarray or None
+        (n_cells, 2)
+    """
+    if len(embedding) < MIN_CELLS_FOR_UMAP or embedding.shape[1] < 2:
+        return None
+    from umap import UMAP
+
+    neighbours = min(15, len(embedding) - 1)
+    mapper = UMAP(n_neighbors=neighbours, min_dist=0.5, random_state=seed, n_jobs=1, init="pca")
+    coordinates: NDArray[np.float64] = np.asarray(mapper.fit_transform(embedding), dtype=np.float64)
+    return coordinates

@@ -1,0 +1,4 @@
+from .recipes import PretrainSettings
+from .runs import pretrain
+
+__all__ = ["PretrainSettings", "pretrain"]

@@ -1,0 +1,163 @@
+"""What a terminal shows: how far the work is, the verdict, a leaderboard that fits."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from frostline.escaping import one_line
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from frostline.comparison.comparisons import Comparison
+
+WIDTH = 100
+"""Characters that results fit into, whatever the terminal."""
+COLUMNS = (
+    "Strategy",
+    "Macro-F1",
+    "95 % interval",
+    "Accuracy",
+    "ECE",
+    "Seconds",
+    "Trained parameters",
+    "Peak MB",
+)
+"""Of the leaderboard; report.csv has all."""
+INTERVAL = 60.0
+"""Seconds after which a log is told that the same work goes on."""
+Told = Callable[[float | None, str], None]
+"""Is called with how much of the work is done, None if that is not known, and what is being done."""
+
+
+@contextmanager
+def progress(names: Sequence[str]) -> Iterator[dict[str, Told]]:
+    """Show how far pieces of work are on stderr, one line each; plain lines now and then where it is no terminal.
+
+    Examples
+    --------
+    >>> with progress(["embed"]) as told:
+    ...     told["embed"](0.5, "batch 3 of 6")
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield {name: _Log(name) for name in names}
+        return
+    with _bars(console) as bars:
+        yield {name: _line(bars, name) for name in names}
+
+
+def _bars(console: object) -> Progress:
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.table import Column
+
+    words = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    return Progress(
+        TextColumn("{task.fields[name]}", markup=False),
+        TextColumn("{task.description}", markup=False, table_column=words),
+        BarColumn(bar_width=16),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        console=console,  # type: ignore[arg-type]
+        expand=True,
+    )
+
+
+def _line(bars: Progress, name: str) -> Told:
+    task = bars.add_task("starting", name=one_line(name), total=None)
+
+    def told(fraction: float | None, words: str) -> None:
+        bars.update(
+            task, total=None if fraction is None else 1.0, completed=fraction or 0.0, description=one_line(words)
+        )
+
+    return told
+
+
+class _Log:
+    """Plain lines: when other work begins, and after a while that it goes on."""
+
+    def __init__(self, name: str) -> None:
+        self._name = one_line(name)
+        self._work = ""
+        self._last = 0.0
+
+    def __call__(self, fraction: float | None, words: str) -> None:
+        work, now = words.partition(":")[0], time.monotonic()
+        if work == self._work and now - self._last < INTERVAL:
+            return
+        self._work, self._last = work, now
+        share = "" if fraction is None else f" ({fraction:.0%})"
+        print(f"{self._name}: {one_line(words)}{share}", file=sys.stderr, flush=True)
+
+
+def result_lines(folder: Path) -> list[str]:
+    """Say what a run found: the verdict first, then the leaderboard; of a study of clusters, how they agree.
+
+    Parameters
+    ----------
+    folder
+        Artifacts that have passed their check.
+    """
+    from frostline.artifacts import archive, clusters
+
+    if (folder / clusters.CELLS).is_file():
+        return textwrap.wrap(one_line(clusters.described(clusters.read(folder))), WIDTH)
+    comparison = archive.load_comparison(folder)
+    said = dict.fromkeys(f"{f.severity}: {f.title}" for f in comparison.findings if f.severity != "note")
+    sentences = [line for text in (comparison.verdict, *said) for line in textwrap.wrap(one_line(text), WIDTH)]
+    return [*sentences, "", *leaderboard_lines(comparison)]
+
+
+def leaderboard_lines(comparison: Comparison, width: int = WIDTH) -> list[str]:
+    """Leaderboard as lines of at most so many characters; a name that is too long for that loses its middle."""
+    table = comparison.table()
+    columns = [[name, *map(str, table[name])] for name in COLUMNS if name in table]
+    widths = [max(map(len, column)) for column in columns[1:]]
+    room = width - sum(widths) - 2 * len(widths)
+    names = [columns[0][0], *_shortened([one_line(name) for name in columns[0][1:]], room)]
+    first = max(map(_cells, names))
+    return [
+        "  ".join([name + " " * (first - _cells(name)), *(cell.rjust(n) for cell, n in zip(row, widths, strict=True))])
+        for name, *row in zip(names, *columns[1:], strict=True)
+    ]
+
+
+def _cells(text: str) -> int:
+    """Columns that a text takes: some characters take two, some none."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _shortened(names: Sequence[str], room: int) -> list[str]:
+    """Names in at most so many columns, each another one."""
+    shown: list[str] = []
+    for name in names:
+        mark = ".."
+        short = name
+        while _cells(short) > room or short in shown:
+            short = _without_middle(name, room, mark)
+            mark = f".{len(shown)}."
+        shown.append(short)
+    return shown
+
+
+def _without_middle(name: str, room: int, mark: str) -> str:
+    head, tail = "", ""
+    for left, right in zip(name, reversed(name), strict=True):
+        if _cells(head + left + mark + tail) > room:
+            break
+        head += left
+        if _cells(head + mark + right + tail) > room:
+            break
+        tail = right + tail
+    return head + mark + tail
