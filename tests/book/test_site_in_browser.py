@@ -94,7 +94,7 @@ def visit(watcher: Watcher, address: str, path: str) -> Page:
 
 def test_every_page_is_quiet_and_fits_800_pixels_in_light_and_dark(browser: Browser, server: str, site: Path) -> None:
     pages = pages_of(site)
-    assert {"index.html", "status.html", "api/foundation.html", TUTORIAL} <= set(pages)
+    assert {"index.html", "status.html", "api/encoder.html", TUTORIAL} <= set(pages)
     with browser.new_context(viewport={"width": 800, "height": 900}) as context:
         watcher = Watcher(context)
         for path in pages:
