@@ -228,6 +228,32 @@ def test_notebook_under_work_of_an_earlier_version_is_cleared(tiny, here):
     assert left == {f".b.{os.getpid()}.running.ipynb", ".c.running.ipynb"}
 
 
+@pytest.mark.parametrize("way", ["remove", "another -o", "wait"])
+def test_what_another_machine_left_under_work_is_in_the_way_until_the_remedy_is_followed(here, way):
+    """Whether its process is gone cannot be seen from here."""
+    output = here / "artifacts" / "it's tiny.ipynb"
+    output.parent.mkdir()
+    with executions._claimed(output) as running:
+        name = re.sub(r"(?<=frostline-)[0-9a-f]{8}", "0" * 8, running.name)
+    left = output.with_name(name)
+    left.touch()
+    with (
+        pytest.raises(FrostlineError, match=r"wait for it, or give this run .* or -o of its own") as refused,
+        _own(output),
+    ):
+        pass
+    if way == "remove":
+        Path(str(refused.value).partition("If it is gone, remove ")[2]).unlink()
+    elif way == "wait":
+        os.utime(left, (0, time.time() - executions.OTHER_MACHINE - 1))  # it has not written for long
+    with _own(output.with_name("mine.ipynb") if way == "another -o" else output) as running:
+        assert running.is_file()
+
+
+def _own(output):
+    return executions._claimed(output)
+
+
 # ---- where executed notebooks go
 
 

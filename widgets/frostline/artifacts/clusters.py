@@ -124,11 +124,13 @@ def collect(adata: AnnData, *, embedding: str = "X_scGPT", clusters: str = "leid
     import pandas as pd
     import scanpy as sc
 
+    neighbors = "" if "neighbors" in adata.uns else f"sc.pp.neighbors(adata, use_rep={embedding!r}); "
+    leiden = f"sc.tl.leiden(adata, flavor='igraph', directed=False, n_iterations=2, key_added={clusters!r})"
     steps = {
         f"obsm[{embedding!r}]": (embedding in adata.obsm, f"frostline.embed(adata, key_added={embedding!r})"),
-        "obsm['X_umap']": ("X_umap" in adata.obsm, "sc.tl.umap(adata)"),
-        f"obs[{clusters!r}]": (clusters in adata.obs, "sc.tl.leiden(adata)"),
-        "uns['rank_genes_groups']": ("rank_genes_groups" in adata.uns, "sc.tl.rank_genes_groups(adata, ...)"),
+        "obsm['X_umap']": ("X_umap" in adata.obsm, f"{neighbors}sc.tl.umap(adata)"),
+        f"obs[{clusters!r}]": (clusters in adata.obs, f"{neighbors}{leiden}"),
+        "uns['rank_genes_groups']": ("rank_genes_groups" in adata.uns, f"sc.tl.rank_genes_groups(adata, {clusters!r})"),
     }
     for name, (there, step) in steps.items():
         if not there:

@@ -108,7 +108,7 @@ class ProbeObsm(OnProbe):
         if found.ndim != 2 or not found.shape[1] or not np.issubdtype(found.dtype, np.number) or np.iscomplexobj(found):
             raise DatasetError(
                 f"embedding {self.obsm_key!r} must hold a row of real numbers for each cell, not "
-                f"{found.dtype} of shape {found.shape}"
+                f"{found.dtype} of shape {found.shape}; store an array of floats there, of shape ({len(dataset)}, d)"
             )
         values: NDArray[np.float64] = found.astype(np.float64)
         return values
