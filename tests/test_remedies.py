@@ -28,6 +28,7 @@ from frostline import cli
 from frostline.artifacts import folders, runs
 from frostline.cells import saving
 from frostline.encoder.checkpoints import FILES, load_checkpoint, official_state
+from frostline.encoder.training import TrainingPlan, train_classifier
 from frostline.errors import FrostlineError
 from frostline.pretraining.corpus import read_corpus
 from frostline.publishing import starting, tutorials
@@ -739,6 +740,40 @@ class TestNumbers:
         message = refusal(lambda: dataclasses.replace(strategy, epochs=5, warmup_epochs=6))
         most = int(re.search(r"at most epochs, which is (\d+)", message)[1])
         assert dataclasses.replace(strategy, epochs=5, warmup_epochs=most).warmup_epochs == 5
+
+    def test_a_smaller_learning_rate(self):
+        """Of a loss with walls: a step of 1 goes through one, steps of 1/1000 stay between them."""
+
+        def train(rate):
+            module = torch.nn.ParameterDict({"w": torch.nn.Parameter(torch.zeros(1))})
+            plan = TrainingPlan(epochs=12, batch_size=8, learning_rate=rate, seed=0)
+
+            def logits(part, rows):
+                wall = torch.exp(200 * (module["w"] - 5e-4).abs())
+                return torch.stack([torch.zeros(1), wall], dim=1).expand(len(rows), 2)
+
+            labels = np.zeros(8, dtype=np.int64)
+            return train_classifier(module, logits, {"train": labels, "validation": labels}, plan)
+
+        assert re.search(r"loss became (nan|inf); try a smaller learning rate$", refusal(lambda: train(1.0)))
+        assert np.isfinite([epoch["train_loss"] for epoch in train(1e-3)]).all()
+
+    def test_the_same_hyper_parameters_in_all_repeats(self, make_record):
+        mixed = [make_record("lora", parameters={"rank": rank}, repeat=i) for i, rank in enumerate((4, 8))]
+        assert refusal(lambda: frostline.compare(mixed)).endswith("evaluate all repeats with the same")
+        same = [dataclasses.replace(record, parameters={"rank": 4}) for record in mixed]
+        assert frostline.compare(same).strategies == ("lora",)
+
+    def test_least_cells_of_a_class_that_two_sets_share(self):
+        def joined(in_both):
+            train = frostline.load_dataset(cells("a" * 30 + "b" * 30 + "ce"), "kind", name="one")
+            test = frostline.load_dataset(cells("ce" * in_both + "d" * 30), "kind", name="two")
+            both = frostline.join_datasets(train, test)
+            return frostline.split(both, kind="cross")
+
+        message = refusal(lambda: joined(1))
+        least = int(re.search(r"label at least (\d+) cells, in both sets together", message)[1])
+        assert len(joined(least - 1).test) == 2 * (least - 1)  # and one of each in the other set
 
 
 @pytest.mark.parametrize("pattern", NOT_FOLLOWED)

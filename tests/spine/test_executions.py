@@ -306,6 +306,7 @@ def test_files_that_no_execution_wrote_are_not_replaced(tiny, here, bytes_of, ki
         executions.execute(notebook, Path("mine.ipynb"), show_progress=False)
     assert bytes_of(here) == before
     assert (here / name).exists()
+    executions._refuse_foreign(notebook, here / "another.ipynb", here / "another.failed.ipynb")
 
 
 def test_place_that_cannot_be_written_is_told_before_anything_runs(tiny, here):
@@ -313,6 +314,8 @@ def test_place_that_cannot_be_written_is_told_before_anything_runs(tiny, here):
     for output, said in (("taken/out.ipynb", "cannot be written"), ("out.txt", "ends in .ipynb")):
         with pytest.raises(FrostlineError, match=said):
             executions.execute(tiny("print(1)"), Path(output), show_progress=False)
+    with executions._claimed(here / "free" / "out.ipynb") as running:
+        assert running.parent == here / "free"
 
 
 def test_artifacts_of_another_run_are_no_result(tiny, here, save_artifacts):
