@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from frostline.classes import class_numbers, over_all_classes
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.lettering import Grid, Legend, named, title, width
 from frostline.errors import FrostlineError, unknown
@@ -272,9 +273,9 @@ def _draw_reliability(axes: Axes, comparison: Comparison, name: str) -> None:
     raw, scaled, columns = [], [], []
     for record in comparison.of(name):
         temperature = record.metrics.get("temperature")
-        raw.append(_on_all(record.probabilities, record.classes, comparison.classes))
+        raw.append(over_all_classes(record.probabilities, record.classes, comparison.classes))
         scaled.append(raw[-1] if temperature is None else calibration.scale(raw[-1], temperature))
-        columns.append(calibration.columns_of(record.labels, comparison.classes))
+        columns.append(class_numbers(record.labels, comparison.classes))
     truth = np.concatenate(columns)
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
     for label, parts, look in (("as predicted", raw, style(0)), ("temperature-scaled", scaled, style(4))):
@@ -289,12 +290,6 @@ def _draw_reliability(axes: Axes, comparison: Comparison, name: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _on_all(probabilities: np.ndarray, known: tuple[str, ...], classes: tuple[str, ...]) -> np.ndarray:
-    out = np.zeros((len(probabilities), len(classes)))
-    out[:, [classes.index(name) for name in known]] = probabilities
-    return out
-
-
 def risk_coverage_figure(comparison: Comparison) -> Figure:
     """Share of errors among the most confident cells against the share of cells kept; all repeats pooled."""
     from matplotlib.figure import Figure
@@ -303,8 +298,10 @@ def risk_coverage_figure(comparison: Comparison) -> Figure:
     axes = figure.add_subplot()
     for i, (name, shown) in enumerate(named(comparison.strategies).items()):
         records = comparison.of(name)
-        probabilities = np.concatenate([_on_all(r.probabilities, r.classes, comparison.classes) for r in records])
-        columns = np.concatenate([calibration.columns_of(r.labels, comparison.classes) for r in records])
+        probabilities = np.concatenate(
+            [over_all_classes(r.probabilities, r.classes, comparison.classes) for r in records]
+        )
+        columns = np.concatenate([class_numbers(r.labels, comparison.classes) for r in records])
         coverage, risk = calibration.risk_coverage(probabilities, columns)
         look = {"markersize": 4, "linewidth": 1.3, **style(i)}
         axes.plot(coverage, risk, markevery=max(1, len(risk) // 8), label=shown, **look)
