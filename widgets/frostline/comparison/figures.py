@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "P", "X", "v")
 LINES = ("-", "--", "-.", ":")
+RIGHT_WRONG = ({"color": "#56B4E9", "marker": "o"}, {"color": "#D55E00", "marker": "X"})
 DPI = 150
 
 
@@ -36,6 +37,41 @@ def style(i: int) -> dict[str, Any]:
         "marker": MARKERS[(i + kind) % len(MARKERS)],
         "linestyle": LINES[kind % len(LINES)],
     }
+
+
+def scatter_kinds(
+    axes: Axes,
+    points: np.ndarray,
+    kinds: np.ndarray,
+    names: Iterable[Any],
+    size: float,
+    *,
+    looks: Callable[[int], Mapping[str, Any]] = style,
+    counted: bool = True,
+    **shape: Any,
+) -> None:
+    """Scatter cells whose kinds differ in colour and marker, with an entry of the legend for each.
+
+    Parameters
+    ----------
+    axes, points
+        Where, and (n_cells, 2).
+    kinds, names
+        Kind of each cell, and all kinds in order; one without a cell has its entry too.
+    size
+        Of a marker, in square points.
+    looks
+        Colour and marker of the i-th kind.
+    counted
+        Whether the legend says how many cells are of a kind.
+    shape
+        Further arguments of `Axes.scatter`, of all kinds.
+    """
+    for i, (name, shown) in enumerate(named(names).items()):
+        part = points[kinds == name]
+        look = {key: value for key, value in looks(i).items() if key != "linestyle"}
+        label = f"{shown} ({len(part)})" if counted else shown
+        axes.scatter(part[:, 0], part[:, 1], s=size, linewidths=0, label=label, **look, **shape)
 
 
 def umap_figure(comparison: Comparison, strategy: str) -> Figure:
@@ -57,19 +93,7 @@ def umap_figure(comparison: Comparison, strategy: str) -> Figure:
     figure = Figure(figsize=(5.4, 4.6), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     size = float(np.clip(8_000 / len(labels), 3, 36))
-    for i, (name, shown) in enumerate(named(comparison.classes).items()):
-        points = record.umap[labels == name]
-        axes.scatter(
-            points[:, 0],
-            points[:, 1],
-            s=size,
-            c=COLOURS[i % len(COLOURS)],
-            marker=MARKERS[(i + i // len(COLOURS)) % len(MARKERS)],
-            linewidths=0,
-            alpha=0.85,
-            label=f"{shown} ({len(points)})",
-            rasterized=len(labels) > 5_000,
-        )
+    scatter_kinds(axes, record.umap, labels, comparison.classes, size, alpha=0.85, rasterized=len(labels) > 5_000)
     rings = record.umap[wrong]
     axes.scatter(
         rings[:, 0],
@@ -137,40 +161,24 @@ def umaps_figure(comparison: Comparison, strategies: Sequence[str], colour: str 
         elif colour == "confidence":
             drawn = _scatter_confidence(axes, record)
         else:
-            _scatter_kinds(axes, *_kinds(comparison, record, colour))
+            size = float(np.clip(8_000 / len(record.cells), 2, 30))
+            looks = (lambda i: RIGHT_WRONG[i]) if colour == "correctness" else style
+            kinds, names = _kinds(comparison, record, colour)
+            scatter_kinds(
+                axes, record.umap, kinds, names, size, looks=looks, counted=False, alpha=0.85, rasterized=True
+            )
     if drawn is not None:
         figure.colorbar(drawn, ax=list(grid), label="probability of the predicted class", shrink=0.8)
     Legend.of(*grid).beside(figure)
     return figure
 
 
-def _kinds(comparison: Comparison, record: Record, colour: str) -> tuple[Record, np.ndarray, list[str]]:
+def _kinds(comparison: Comparison, record: Record, colour: str) -> tuple[np.ndarray, list[str]]:
     """Kind of each test cell, and all kinds in order."""
     if colour == "correctness":
         right = np.array(record.labels) == np.array(record.predicted)
-        return record, np.where(right, "right", "wrong"), ["right", "wrong"]
-    return record, np.array(record.labels if colour == "label" else record.predicted), list(comparison.classes)
-
-
-def _scatter_kinds(axes: Axes, record: Record, kinds: np.ndarray, names: list[str]) -> None:
-    assert record.umap is not None
-    size = float(np.clip(8_000 / len(kinds), 2, 30))
-    for i, (name, shown) in enumerate(named(names).items()):
-        points = record.umap[kinds == name]
-        look = (COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)])
-        if names == ["right", "wrong"]:
-            look = (("#56B4E9", "o"), ("#D55E00", "X"))[i]
-        axes.scatter(
-            points[:, 0],
-            points[:, 1],
-            s=size,
-            c=look[0],
-            marker=look[1],
-            linewidths=0,
-            alpha=0.85,
-            label=shown,
-            rasterized=True,
-        )
+        return np.where(right, "right", "wrong"), ["right", "wrong"]
+    return np.array(record.labels if colour == "label" else record.predicted), list(comparison.classes)
 
 
 def _scatter_confidence(axes: Axes, record: Record) -> Any:
