@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from frostline.artifacts.manifests import Manifest, sha256
 from frostline.artifacts.pictures import redrawn_problems
 from frostline.cells.datasets import Dataset
-from frostline.comparison.figures import DPI, png, style
-from frostline.comparison.lettering import Legend, named
+from frostline.comparison.figures import DPI, png, scatter_kinds
+from frostline.comparison.lettering import Legend
 from frostline.comparison.report import markdown_table
 from frostline.errors import ArtifactError, DatasetError
 from frostline.escaping import for_markdown
@@ -170,11 +170,8 @@ def umap_figure(found: Clusters) -> Figure:
 
 def _draw(axes: Axes, cells: pd.DataFrame, column: str) -> Legend:
     size = float(np.clip(6_000 / len(cells), 2, 20))
-    groups = dict(tuple(cells.groupby(column)))
-    for i, (name, shown) in enumerate(named(groups).items()):
-        part = groups[name]
-        look = {key: value for key, value in style(i).items() if key != "linestyle"}
-        axes.scatter(part["umap_1"], part["umap_2"], s=size, linewidths=0, label=f"{shown} ({len(part)})", **look)
+    points, kinds = cells[["umap_1", "umap_2"]].to_numpy(), cells[column].to_numpy()
+    scatter_kinds(axes, points, kinds, sorted(set(kinds)), size)
     axes.set(xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
     axes.set_title(f"by {column}", loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)

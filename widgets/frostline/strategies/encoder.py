@@ -188,15 +188,3 @@ def rows_to_train_on(dataset: Dataset, split: Split) -> dict[str, NDArray[np.int
             "frostline.split(dataset, kind='stratified')"
         )
     return {"train": split.train, "validation": validation}
-
-
-def class_numbers(labels: NDArray[np.str_], classes: tuple[str, ...]) -> NDArray[np.int64]:
-    """Position of every label among the classes.
-
-    Raises
-    ------
-    KeyError
-        A label is none of the classes.
-    """
-    position = {name: i for i, name in enumerate(classes)}
-    return np.array([position[label] for label in labels], dtype=np.int64)

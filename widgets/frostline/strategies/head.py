@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from frostline.cells.datasets import Dataset
 from frostline.cells.splits import Split
+from frostline.classes import class_numbers
 from frostline.monitor import Monitor
 from frostline.records import Cost
 from frostline.strategies.base import learned, trained_classes
-from frostline.strategies.encoder import InEpochs, class_numbers, known_genes, rows_to_train_on
+from frostline.strategies.encoder import InEpochs, known_genes, rows_to_train_on
 
 if TYPE_CHECKING:
     from frostline.encoder.model import Head

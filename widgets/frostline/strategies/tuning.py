@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from frostline.bounds import GENES, bounded
 from frostline.cells.datasets import Dataset
 from frostline.cells.splits import Split, variable_genes
+from frostline.classes import class_numbers
 from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.records import Cost
 from frostline.strategies.base import Workload, learned
-from frostline.strategies.encoder import InEpochs, class_numbers, known_genes, rows_to_train_on
+from frostline.strategies.encoder import InEpochs, known_genes, rows_to_train_on
 from frostline.strategies.head import head_arrays, head_from_arrays, head_probabilities
 
 if TYPE_CHECKING:
