@@ -125,7 +125,6 @@ def quick():
         patch.setattr("frostline.evaluation.umap_of", two_coordinates)
         for name in (None, kernels.ENGINE):
             patch.setitem(papermill_engines._engines, name, InThisProcess)
-        patch.setattr(publishing, "MOST_JOBS", 1)  # kernels run side by side; cells of this process cannot
         built = subprocess.CompletedProcess([], 0, "", "")
         patch.setattr(publishing, "subprocess", SimpleNamespace(run=lambda *_, **__: built))
         long = pretraining.pretrain

@@ -214,8 +214,8 @@ def _run(notebook: Path, running: Path, typed: Mapping[str, Any], told: Told, de
 
     with kernels.sockets() as config:
         papermill.execute_notebook(
-            str(notebook),
-            str(running),
+            kernels.address(notebook),
+            kernels.address(running),
             dict(typed),
             engine_name=kernels.ENGINE,
             progress_bar=False,
