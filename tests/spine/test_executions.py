@@ -121,6 +121,15 @@ def test_two_at_once_are_written_where_they_belong_after_two_in_another_folder(t
         assert sorted(path.name for path in (here / folder / "out").iterdir()) == ["first.ipynb", "second.ipynb"]
 
 
+def test_cell_that_was_not_executed_is_named_and_the_draft_is_kept(tiny, here, without_kernel):
+    executions.execute(tiny("1 + 1"), Path("out.ipynb"), show_progress=False)
+    before = Path("out.ipynb").read_bytes()
+    with pytest.raises(FrostlineError, match=r"with an incomplete notebook: cell 4 was .*\(see out\.failed\.ipynb\)"):
+        executions.execute(tiny("1 + 1", "stop", "2 + 2"), Path("out.ipynb"), show_progress=False)
+    assert Path("out.ipynb").read_bytes() == before
+    assert counts_in(Path("out.failed.ipynb")) == [1, 2, None, None]
+
+
 def test_braces_in_a_path_are_of_its_name(tiny, here, without_kernel):
     executions.execute(tiny("1 + 1", name="tiny {a}"), Path("of {mine}/out {0}.ipynb"), show_progress=False)
     assert nbformat.read("of {mine}/out {0}.ipynb", 4).metadata["papermill"]["input_path"] == "tiny {a}.ipynb"

@@ -23,6 +23,7 @@ import psutil
 from frostline import artifacts, runs, scratch
 from frostline.book.inputs import WRITTEN, inputs_of, sha256
 from frostline.book.page_checks import WIDGET_STATE
+from frostline.book.run_checks import check_cells
 from frostline.errors import ArtifactError, FrostlineError
 from frostline.escaping import for_file_name, one_line
 from frostline.notebooks import notebook_parameters, read_notebook, typed_parameters
@@ -272,11 +273,13 @@ def _said(error: Exception, values: Mapping[str, Any]) -> str:
 
 
 def _finish(running: Path, output: Path, values: Mapping[str, Any]) -> str | None:
-    """Refuse error outputs that papermill let pass, and artifacts of another run; move into place."""
+    """Refuse cells that were not executed or failed unnoticed, and artifacts of another run; move into place."""
     import nbformat
 
     executed = read_notebook(running)
-    outputs = [item for cell in executed.cells for item in cell.get("outputs", ())]
+    for problem in check_cells(executed):
+        raise FrostlineError(f"an incomplete notebook: {problem}")
+    outputs: list[Any] = []
     for model in executed.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {}).values():
         outputs += model["state"].get("outputs", ())  # of Output widgets
     for item in outputs:

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from frostline import artifacts, scratch
-from frostline.book.run_checks import seal
+from frostline.book.run_checks import check_cells, seal
 from frostline.book.states import ALTERED, RELEASE, State, refusal, states_of, write_failure
 from frostline.errors import ArtifactError, FrostlineError
 from frostline.executions import Execution, default_output, execute, refuse_other_run
-from frostline.notebooks import find_notebook, notebook_parameters, typed_parameters
+from frostline.notebooks import find_notebook, notebook_parameters, read_notebook, typed_parameters
 from frostline.terminal import Told, progress
 from frostline.tutorials import PUBLISHED, Plan, declared, plan, unfit
 
@@ -219,6 +219,8 @@ def place(execution: Execution) -> None:
 
     Raises
     ------
+    FrostlineError
+        A cell of the notebook was not executed, or holds an error.
     ArtifactError
         The artifacts fail their check, or are not of this run.
     """
@@ -235,6 +237,8 @@ def place(execution: Execution) -> None:
             raise ArtifactError(f"{folder} {result}; nothing was published (see {execution.output})")
         refuse_other_run(folder, execution.run, staging / name)
         shutil.copyfile(execution.output, staging / f"{name}.ipynb")
+        for problem in check_cells(read_notebook(staging / f"{name}.ipynb")):
+            raise FrostlineError(f"{execution.output}: {problem}; nothing was published")
         manifest = json.loads((staging / name / artifacts.MANIFEST).read_text(encoding="utf-8"))
         content = _run_manifest(execution, result, manifest, staging)
         (staging / f"{name}.run.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
