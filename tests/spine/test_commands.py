@@ -128,7 +128,6 @@ def quick():
         patch.setattr("frostline.evaluation.evaluations.umap_of", two_coordinates)
         for name in (None, kernels.ENGINE):
             patch.setitem(papermill_engines._engines, name, InThisProcess)
-        patch.setattr(publications, "MOST_JOBS", 1)  # kernels run side by side; cells of this process cannot
         built = subprocess.CompletedProcess([], 0, "", "")
         patch.setattr(publications, "subprocess", SimpleNamespace(run=lambda *_, **__: built))
         long = runs.pretrain
