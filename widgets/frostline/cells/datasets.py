@@ -89,8 +89,8 @@ DATASETS = {
     spec.name: spec
     for spec in (
         DatasetSpec(
-            "pbmc68k-reduced",
-            _pbmc68k_reduced,
+            name="pbmc68k-reduced",
+            load=_pbmc68k_reduced,
             label_key="bulk_labels",
             layer="raw",
             description="700 blood cells x 765 genes (10x, donor A), 10 cell types; installed with scanpy",
@@ -101,8 +101,8 @@ DATASETS = {
             derived_labels=True,
         ),
         DatasetSpec(
-            "pbmc3k",
-            _pbmc3k,
+            name="pbmc3k",
+            load=_pbmc3k,
             label_key="louvain",
             layer="raw",
             description="2,638 blood cells x 13,714 genes (10x), 8 cell types; downloaded by scanpy",
@@ -111,8 +111,8 @@ DATASETS = {
             cached=_pbmc3k_file,
         ),
         DatasetSpec(
-            "pancreas",
-            _pancreas,
+            name="pancreas",
+            load=_pancreas,
             label_key="cell_type",
             group_key="donor",
             description="175 pancreas cells x 12,474 genes (inDrop, 4 donors), 5 cell types; installed with frostline",
@@ -307,15 +307,15 @@ def load_dataset(
         "values": values or "",
     }
     return Dataset(
-        name or found_name,
-        adata,
-        label_key,
-        matrix,
-        symbols.names,
-        labels,
-        found.name,
-        group_key,
-        (*notes, *([symbols.note] if symbols.note else [])),
+        name=name or found_name,
+        adata=adata,
+        label_key=label_key,
+        matrix=matrix,
+        genes=symbols.names,
+        labels=labels,
+        values=found.name,
+        group_key=group_key,
+        notes=(*notes, *([symbols.note] if symbols.note else [])),
         evidence=found.evidence,
         given=given,
         gene_source=symbols.source,
