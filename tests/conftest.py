@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,15 @@ os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 
 settings.register_profile("frostline", deadline=None, derandomize=True, max_examples=50, database=None)
 settings.load_profile("frostline")
+
+
+def pytest_collection_finish() -> None:
+    """Half a million objects of the imports stay as they are: each measurement of memory would look for garbage there.
+
+    That takes a quarter of a second, before every evaluation of a strategy.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -109,8 +120,7 @@ def fresh():
     return copy
 
 
-@pytest.fixture
-def instant_umap(monkeypatch):
+def put_in_place_of_umap(patch: pytest.MonkeyPatch) -> None:
     """Two columns of the embedding in place of a UMAP, which takes seconds to compile."""
     import frostline.evaluation
 
@@ -118,7 +128,21 @@ def instant_umap(monkeypatch):
         mapped = len(embedding) >= frostline.evaluation.MIN_CELLS_FOR_UMAP and embedding.shape[1] >= 2
         return np.array(embedding[:, :2]) if mapped else None
 
-    monkeypatch.setattr(frostline.evaluation, "umap_of", first_two_columns)
+    patch.setattr(frostline.evaluation, "umap_of", first_two_columns)
+
+
+@pytest.fixture
+def instant_umap(monkeypatch):
+    """No UMAP in one test."""
+    put_in_place_of_umap(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def instant_umap_throughout() -> Iterator[None]:
+    """No UMAP in all tests of a file, and in what they share."""
+    with pytest.MonkeyPatch.context() as patch:
+        put_in_place_of_umap(patch)
+        yield
 
 
 @pytest.fixture(scope="session")
