@@ -50,10 +50,13 @@ lab: $(VENV)/installed
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/cell_type_annotation.ipynb
 
 # Two workers of one thread each: torch's threads of two workers would fight for the same cores.
+# Files are taken in the order of their names, by which those of minutes come first.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 # Where Chromium cannot be installed, the tests that drive it fail and say so; the others still run.
 test: $(VENV)/installed-test
 	-@$(MAKE) --no-print-directory browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST) --durations=25
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -20,6 +20,22 @@ os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 settings.register_profile("frostline", deadline=None, derandomize=True, max_examples=50, database=None)
 settings.load_profile("frostline")
 
+ON_THE_BUILT_BOOK = {"test_orders.py", "test_site.py", "test_site_in_browser.py"}
+"""Files that use the fixture `built`."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A worker takes whole files; those that share the built book go to one worker, which then builds it once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "the built book" if Path(file).name in ON_THE_BUILT_BOOK else file
+
+    return Files(config, log) if config.getvalue("dist") == "loadfile" else None
+
 
 def pytest_collection_finish() -> None:
     """Half a million objects of the imports stay as they are: each measurement of memory would look for garbage there.
