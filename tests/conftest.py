@@ -96,6 +96,7 @@ def tiny_profile():
         head_lr=5e-3,
         lora_lr=5e-3,
         repeats=1,
+        tuning_genes=60,
         min_steps=0,
     )
 

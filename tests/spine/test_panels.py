@@ -39,7 +39,7 @@ def short_training():
     """An epoch or two: nothing here asks how well a strategy does."""
     with pytest.MonkeyPatch.context() as patch:
         for name, profile in PROFILES.items():
-            short = {"head_epochs": 2, "lora_epochs": 1, "full_epochs": 1, "min_steps": 0}
+            short = {"head_epochs": 2, "lora_epochs": 1, "full_epochs": 1, "min_steps": 0, "tuning_genes": 40}
             patch.setitem(PROFILES, name, dataclasses.replace(profile, **short))
         yield
 
