@@ -37,10 +37,11 @@ def pytest_xdist_make_scheduler(config, log):
     return Files(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
-def pytest_collection_finish() -> None:
-    """Half a million objects of the imports stay as they are: each measurement of memory would look for garbage there.
+@pytest.fixture(scope="module", autouse=True)
+def _imports_stay():
+    """Garbage is looked for among the objects of the file that is being tested, and not in all that was imported.
 
-    That takes a quarter of a second, before every evaluation of a strategy.
+    Each measurement of memory, one an evaluation, does so; half a million objects take a quarter of a second.
     """
     gc.collect()
     gc.freeze()
