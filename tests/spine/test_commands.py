@@ -29,6 +29,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from frostline import cli, kernels, pretraining, profiles, publishing
+from frostline.estimates import Estimate
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = collected(ROOT)
@@ -103,6 +104,11 @@ def two_coordinates(embedding, *, seed):
     return np.array(embedding[:, :2]) if embedding.shape[1] >= 2 else None
 
 
+def umap_of_two_coordinates(adata, **_) -> None:
+    """What scanpy leaves; `test_embeddings_tutorial` computes it."""
+    adata.obsm["X_umap"] = np.array(adata.obsm["X_scGPT"][:, :2])
+
+
 def make_small(notebook: Path) -> None:
     """Give the parameters cell the values of `SMALL`."""
     source = nbformat.read(notebook, 4)
@@ -117,12 +123,14 @@ def make_small(notebook: Path) -> None:
 
 @pytest.fixture(scope="module")
 def quick():
-    """Few cells, short training, two coordinates for a UMAP, no book built."""
+    """Few cells, short training, no strategy timed beforehand, two coordinates for a UMAP, no book built."""
     with pytest.MonkeyPatch.context() as patch:
         for name in profiles.PROFILES:
             small = profiles.Profile(name, 60, 60, 32, 2, 1, 1e-3, 1e-3, 1, tuning_genes=20)
             patch.setitem(profiles.PROFILES, name, small)
         patch.setattr("frostline.evaluation.umap_of", two_coordinates)
+        patch.setattr("scanpy.tl.umap", umap_of_two_coordinates)
+        patch.setattr("frostline.panels.costs.estimate", lambda *_: Estimate(1.0))
         for name in (None, kernels.ENGINE):
             patch.setitem(papermill_engines._engines, name, InThisProcess)
         patch.setattr(publishing, "MOST_JOBS", 1)  # kernels run side by side; cells of this process cannot
