@@ -4,12 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PROFILE ?= quickstart
 
-.PHONY: help quickstart publish book release test lint lab browser bench mini-report screenshots clean
+.PHONY: help quickstart publish book release test test-fast lint lab browser bench mini-report screenshots clean
 
 help:
 	@echo "make quickstart  run the tutorial on real cells, check it, build the book"
 	@echo "make lab         open JupyterLab on the notebooks"
 	@echo "make test        install what the tests need, Chromium included, and run them"
+	@echo "make test-fast   those that take a minute, between two edits"
 	@echo "make lint        style and types"
 	@echo "make publish     run all tutorials that have changed, check them, build the book"
 	@echo "make book        build the book from the tutorials that were run; drafts are marked"
@@ -57,6 +58,10 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-lo
 test: $(VENV)/installed-test
 	-@$(MAKE) --no-print-directory browser
 	$(PYTEST) --durations=25
+
+# No kernel, no browser, no book, nothing marked as slow.
+test-fast: $(VENV)/installed-test
+	$(PYTEST) --ignore=tests/book --ignore=tests/spine -m "not slow"
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

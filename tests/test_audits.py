@@ -18,6 +18,8 @@ from frostline import artifacts, pictures
 from frostline.artifacts import check, sha256
 from frostline.comparison import compare
 
+pytestmark = pytest.mark.slow
+
 FILES = ("records.jsonl", "predictions.parquet", "validation_predictions.parquet", "umap.parquet", "report.csv")
 PICTURES = ("frozen_embedding_umap.png", "lora_embedding_umap.png")
 

@@ -21,6 +21,8 @@ from frostline.strategies.encoder import EncoderStrategy
 from frostline.strategies.tuning import EncoderTuning
 from frostline.training import TrainingPlan
 
+pytestmark = pytest.mark.slow
+
 THROUGH_ENCODER = [name for name, kind in STRATEGIES.items() if issubclass(kind, EncoderTuning)]
 
 

@@ -23,6 +23,8 @@ from frostline.records import Record, fingerprint_of
 from frostline.splits import split
 from frostline.strategies import FrozenProbe, HeadTuning, PcaLogistic
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def probe(small_checkpoint):

@@ -25,6 +25,8 @@ from frostline.strategies import FrozenProbe, HeadTuning
 from frostline.torch_archives import Dense, describe
 from frostline.weight_files import look_into
 
+pytestmark = pytest.mark.slow
+
 NORM = "transformer_encoder.layers.1.norm2"
 
 

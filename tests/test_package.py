@@ -14,6 +14,8 @@ import pytest
 
 import frostline
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(frostline.__file__).parent
 LAYERS = (
     "errors",

@@ -28,6 +28,8 @@ from frostline.errors import FrostlineError
 from frostline.strategies import FrozenProbe, PcaLogistic, ProbeObsm
 from frostline.strategies.encoder import rows_to_train_on
 
+pytestmark = pytest.mark.slow
+
 CODE = re.compile(r"adata\[.*\]|frostline\.\w+\(.*?\)(?= |,|;|$)")
 KEYWORD = re.compile(r"(kind|seed|group_key)=('[^']*'|\d+)")
 

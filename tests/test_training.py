@@ -13,6 +13,8 @@ from frostline.errors import Cancelled, FrostlineError
 from frostline.monitor import Monitor
 from frostline.training import TrainingPlan, train_classifier
 
+pytestmark = pytest.mark.slow
+
 N, N_CLASSES = 60, 3
 
 

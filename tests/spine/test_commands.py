@@ -52,6 +52,7 @@ NOT_HERE = {
     "make lint": "a job of its own",
     "make mini-report": "computes for hours, on data that is not shipped",
     "make test": "runs these tests",
+    "make test-fast": "runs some of these tests",
     "pip install": "the name of a command",
     "pip install -c constraints.txt -e .": "fetches packages",
     'pip install -c constraints.txt ".[book]"': "fetches packages",
