@@ -25,7 +25,7 @@ from frostline.errors import Cancelled, FrostlineError
 from frostline.panels import AnnotationPanel, DataPanel, ResultPanel, RunPanel
 from frostline.panels.rows import StrategyRow
 from frostline.profiles import PROFILES
-from frostline.strategies import DEFAULT, STRATEGIES, FrozenProbe, PcaLogistic
+from frostline.strategies import DEFAULT, STRATEGIES, FrozenProbe, Majority, PcaLogistic
 
 pytestmark = pytest.mark.usefixtures("instant_umap_throughout", "short_training")
 
