@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.artifacts import archive, pictures, plans
-from frostline.artifacts.manifests import Manifest, sha256
+from frostline.artifacts.manifests import Manifest
 from frostline.comparison import report
 from frostline.comparison.comparisons import Comparison
 from frostline.errors import ArtifactError
 from frostline.evaluation.metrics import REPRESENTED, chosen_metrics, prediction_metrics
+from frostline.hashes import file_sha256
 from frostline.records import Record
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def problems(folder: Path, manifest: Manifest, *, draws: bool = False) -> tuple[
         if (folder / name).is_file():
             found += _text_problems(name, (folder / name).read_bytes(), wanted)
     if draws and not found:
-        source = sha256(folder / archive.PREDICTIONS)
+        source = file_sha256(folder / archive.PREDICTIONS)
         names = pictures.names_of(manifest.strategies, manifest.studies)
         data = archive.data_sha256(folder)
         found += pictures.redrawn_problems(folder, names, data, lambda name: pictures.draw(comparison, name, source))

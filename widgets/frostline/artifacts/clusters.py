@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.artifacts.manifests import Manifest, sha256
+from frostline.artifacts.manifests import Manifest
 from frostline.artifacts.pictures import redrawn_problems
 from frostline.cells.datasets import Dataset
 from frostline.comparison.figures import DPI, png, scatter_kinds
@@ -22,6 +22,7 @@ from frostline.comparison.lettering import Legend
 from frostline.comparison.report import markdown_table
 from frostline.errors import ArtifactError, DatasetError
 from frostline.escaping import for_markdown
+from frostline.hashes import file_sha256
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -200,7 +201,7 @@ def report_markdown(found: Clusters, name: str) -> str:
 def write(folder: Path, found: Clusters, name: str) -> None:
     """Write all files of a study into a folder; the picture carries the sha256 of the table it was drawn from."""
     write_data(folder, found)
-    source = sha256(folder / CELLS)
+    source = file_sha256(folder / CELLS)
     (folder / PICTURE).write_bytes(_drawn(read(folder), source))
     (folder / REPORT).write_text(report_markdown(read(folder), name), encoding="utf-8")
 
@@ -277,7 +278,7 @@ def problems(folder: Path, manifest: Manifest, *, draws: bool = False) -> tuple[
     if (folder / REPORT).read_text(encoding="utf-8", errors="replace") != wanted:
         wrong.append(f"{REPORT}: is not what {CELLS} and {MARKERS} give")
     if draws and not wrong:
-        source = sha256(folder / CELLS)
+        source = file_sha256(folder / CELLS)
         wrong += redrawn_problems(folder, [PICTURE], source, lambda _: _drawn(found, source))
     return len(found.agreement) + found.cells["cluster"].nunique(), wrong
 

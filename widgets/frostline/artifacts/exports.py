@@ -19,15 +19,16 @@ from typing import Any
 
 from frostline.artifacts import archive, audits, clusters, folders, manifests, pictures, plans, runs
 from frostline.artifacts.clusters import Clusters
-from frostline.artifacts.manifests import MANIFEST, Manifest, sha256
+from frostline.artifacts.manifests import MANIFEST, Manifest
 from frostline.cells.datasets import Dataset
 from frostline.comparison.comparisons import Comparison
 from frostline.errors import ArtifactError
+from frostline.hashes import file_sha256
 from frostline.records import save_records
 from frostline.scratch import scratch_folder
 from frostline.settings import RunSettings
 
-__all__ = ["MANIFEST", "CheckResult", "Run", "begin", "check", "declared", "export", "save", "save_clusters", "sha256"]
+__all__ = ["MANIFEST", "CheckResult", "Run", "begin", "check", "declared", "export", "save", "save_clusters"]
 
 EXPORT = "panel"
 """What stands for the tutorial where a comparison was exported by itself."""
@@ -116,7 +117,7 @@ def _notebook_sha256(name: str) -> str | None:
         return os.environ[runs.SOURCE]
     for path in (Path(name), Path("notebooks") / name):
         if path.is_file():
-            return sha256(path)
+            return file_sha256(path)
     return None
 
 
@@ -310,7 +311,7 @@ def _write_files(folder: Path, comparison: Comparison) -> None:
     archive.write(folder, comparison)
     for name, text in audits.text_files(comparison).items():
         (folder / name).write_bytes(text.encode())
-    source, data = sha256(folder / archive.PREDICTIONS), archive.data_sha256(folder)
+    source, data = file_sha256(folder / archive.PREDICTIONS), archive.data_sha256(folder)
     for name in pictures.names_of(comparison.strategies, plans.studies(comparison)):
         content = pictures.draw(comparison, name, source)
         (folder / name).write_bytes(content)
@@ -348,7 +349,7 @@ def _write_manifest(folder: Path, run: Run, dataset: Dataset | None, content: _C
         "dataset": about,
         "notebook": {"name": f"{run.tutorial}.ipynb", "sha256": run.notebook_sha256},
         "versions": versions(),
-        "files": {file.name: {"sha256": sha256(file), "bytes": file.stat().st_size} for file in files},
+        "files": {file.name: {"sha256": file_sha256(file), "bytes": file.stat().st_size} for file in files},
     }
     (folder / MANIFEST).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
 
@@ -440,7 +441,7 @@ def _file_problem(path: Path, manifest: Manifest) -> str | None:
         return _NO_FILE
     listed = manifest.files.get(path.name)
     try:
-        digest = sha256(path)
+        digest = file_sha256(path)
     except OSError as error:
         return f"cannot be read ({error})"
     if listed is None or listed.sha256 != digest:
