@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from frostline import figures, report
-from frostline.artifacts import archive, audits, exports
+from frostline.artifacts import archive, exports, plans, texts
 from frostline.artifacts.exports import begin, check, declared, save
 from frostline.comparison.comparisons import compare
 from frostline.errors import ArtifactError
@@ -286,8 +286,9 @@ class TestForgery:
             content["metrics"][key] = (content["metrics"][key] or 0.0) + 0.01
 
         edit_records(folder, forge)
-        for name, text in audits.text_files(archive.read(folder)).items():
-            (folder / name).write_text(text)
+        forged = archive.read(folder)
+        for name in texts.names_of(plans.studies(forged)):
+            (folder / name).write_text(texts.text_of(forged, name))
         cover_up(folder)
         refused(folder, "records.jsonl", f"pca_logistic, repeat 0: {key} is given as")
 
@@ -675,7 +676,8 @@ class TestReplacing:
     def test_a_failing_check_of_what_was_written_leaves_earlier_artifacts_as_they_were(
         self, folder, earlier, settings_for, comparison, hand_made, monkeypatch
     ):
-        monkeypatch.setattr(figures, "png", lambda _figure, **_facts: b"no picture")
+        original = figures.png
+        monkeypatch.setattr(figures, "png", lambda figure, **facts: original(figure, **{**facts, "Title": "another"}))
         with pytest.raises(ArtifactError, match=r"fail their own check: .*\.png: .*What was computed is in "):
             save(begin(settings_for(folder), TUTORIAL), comparison, hand_made)
         assert contents(folder) == earlier

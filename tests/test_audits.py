@@ -262,8 +262,8 @@ def test_whatever_a_library_raises_is_a_problem(folder, monkeypatch):
     def fail(*_args):
         raise RecursionError("too deep")
 
-    monkeypatch.setattr("frostline.artifacts.exports.audits.text_files", fail)
-    assert "records.jsonl: the other files cannot be held to it (RecursionError: too deep)" in said(folder)
+    monkeypatch.setattr("frostline.artifacts.texts.text_of", fail)
+    assert "predictions.parquet: the other files cannot be held to it (RecursionError: too deep)" in said(folder)
 
 
 def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch):
