@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PROFILE ?= quickstart
 
-.PHONY: help quickstart publish book release test test-fast lint lab browser bench mini-report screenshots house clean
+.PHONY: help quickstart publish book release test test-fast lint lab browser bench mini-report screenshots house mutants clean
 
 help:
 	@echo "make quickstart  run the tutorial on real cells, check it, build the book"
@@ -20,6 +20,7 @@ help:
 	@echo "make mini-report LABELLED=folder CORPUS='a.h5ad b.h5ad'  mini's model card"
 	@echo "make screenshots  pictures of the panels for README and book, from a live JupyterLab"
 	@echo "make house       draw the rooms of the package from its imports"
+	@echo "make mutants     change the code at random (N=50, SEED=) and say which changes no test notices"
 	@echo "make clean       remove what the other targets made, the environment too"
 
 # Installed again only when the requirements change.
@@ -91,6 +92,9 @@ screenshots: $(VENV)/installed-test
 
 house: $(VENV)/installed
 	$(BIN)/python book/draw_house.py
+
+mutants: $(VENV)/installed-test
+	$(BIN)/python tests/mutants.py $(if $(N),--number $(N)) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf $(VENV) build artifacts book/published dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

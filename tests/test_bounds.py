@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import math
 import pickle
 from enum import Enum
@@ -125,8 +126,11 @@ def test_a_key_of_obsm_is_text(value):
 
 
 def test_a_checkpoint_may_be_a_path_and_text_of_a_kind_becomes_text():
-    made = HeadTuning(checkpoint=Path("some") / "folder")
-    assert (made.checkpoint, type(made.checkpoint)) == (str(Path("some", "folder")), str)
+    for kind in STRATEGIES.values():
+        if "checkpoint" in kind.settings():
+            made = kind(checkpoint=Path("some") / "folder")
+            assert made == dataclasses.replace(kind(), checkpoint=Path("some", "folder"))
+            assert json.loads(json.dumps(made.parameters))["checkpoint"] == str(Path("some", "folder"))
     assert type(ProbeObsm(np.str_("X_scVI")).obsm_key) is str
     assert ProbeObsm(Enum("Key", {"SCVI": "X_scVI"}, type=str).SCVI).obsm_key == "X_scVI"
 

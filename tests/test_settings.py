@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import pytest
 from pydantic import ValidationError
 
 from frostline.cells.datasets import load_dataset
+from frostline.cells.splits import split
 from frostline.errors import FrostlineError
+from frostline.panels.annotation import AnnotationPanel
+from frostline.panels.run import RunPanel
 from frostline.settings import RunSettings
 
 CORRECT = {
@@ -41,6 +45,13 @@ def test_the_defaults_are_those_of_a_run_without_a_network():
     assert (settings.profile, settings.dataset, settings.checkpoint) == ("quickstart", "pbmc68k-reduced", "mini")
     assert settings.strategies == ["pca_logistic", "frozen_probe", "head", "lora"]
     assert settings.output_dir == "artifacts/scgpt_cell_type_annotation"
+
+
+@pytest.mark.parametrize("door", [split, RunPanel.__init__, AnnotationPanel.__init__])
+def test_every_door_has_the_seed_and_the_profile_of_the_settings(door):
+    assert RunSettings().seed == 42
+    defaults = {name: spec.default for name, spec in inspect.signature(door).parameters.items()}
+    assert {name: defaults[name] for name in ("seed", "profile")} == {"seed": 42, "profile": "quickstart"}
 
 
 def test_upper_case_variables_of_a_notebook_are_read(small_checkpoint):

@@ -6,6 +6,8 @@ import dataclasses
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -533,6 +535,8 @@ class TestChoose:
             ((0.5, 0.9, 0.8, 0.7, 0.99), 4, 2.0),
             ((0.5, 0.9, 0.8, 0.85, 0.95), 5, 5.0),
             ((0.5, 0.6, 0.7, 0.8, 0.9), 5, 5.0),
+            ((0.9, 0.8, 0.85, 0.7, 0.95), 5, 5.0),
+            ((0.9, 0.8, 0.7, 0.95, 0.99), 3, 1.0),
         ],
     )
     def test_a_single_fold_is_left_after_two_rises_in_a_row(self, sure, tried, best):
@@ -700,6 +704,15 @@ class TestGenesLogistic:
                 break
         assert strategy.chosen == {"C": GenesLogistic.GRID[int(np.argmin(losses))]}
         assert f"1 above {len(cut.train) - 1} cells" in strategy.budget
+
+    @pytest.mark.parametrize(("spare", "held_out"), [(0, {0, 1, 2}), (-1, {-1, 0})])
+    def test_one_fold_is_held_out_only_above_many_cells(self, pbmc, cut, fresh, monkeypatch, spare, held_out):
+        seen = []
+        choosing = lambda grid, labels, folds, *rest: seen.append(set(folds.tolist())) or grid[-1]  # noqa: E731
+        monkeypatch.setattr("frostline.strategies.genes_logistic.choose", choosing)
+        monkeypatch.setattr(GenesLogistic, "MANY", len(cut.train) + spare)
+        GenesLogistic().fit(fresh(pbmc), cut)
+        assert seen == [held_out]
 
     def test_a_cancel_takes_effect_between_the_fits_of_two_classes(self, pbmc, cut, fresh, monkeypatch):
         fits = []
@@ -1150,7 +1163,19 @@ class TestLora:
         with pytest.raises(DatasetError, match=r"or let 'lora' read more genes than n_genes = 2$"):
             strategy.fit(fresh(pbmc), cut)
 
-    def test_rank_and_alpha_decide_the_update(self, build, pbmc, cut, fresh):
+    @pytest.mark.parametrize("kind", [Lora, LoraAttention, Dora])
+    def test_rank_alpha_and_dropout_reach_every_adapted_layer(self, kind, small_checkpoint):
+        strategy = kind(str(small_checkpoint), rank=3, alpha=5, lora_dropout=0.25)
+        encoder = strategy._thawed(load_checkpoint(strategy.checkpoint).encoder())
+        adapted = [layer for layer in encoder.modules() if hasattr(layer, "lora_A")]
+        assert len(adapted) == 2 * len(strategy.targets)
+        for layer in adapted:
+            (a,), (b,) = layer.lora_A.values(), layer.lora_B.values()
+            assert (a.out_features, b.in_features) == (3, 3)
+            assert list(layer.scaling.values()) == [5 / 3]
+            assert [dropout.p for dropout in layer.lora_dropout.values()] == [0.25]
+
+    def test_the_rank_decides_the_size_of_the_update(self, build, pbmc, cut, fresh):
         for rank in (1, 3):
             strategy = dataclasses.replace(build("lora"), rank=rank, epochs=1).fit(fresh(pbmc), cut)
             shapes = {tuple(p.shape) for name, p in strategy.module_.named_parameters() if ".lora_A." in name}
@@ -1236,7 +1261,44 @@ class TestBuild:
             strategies.build(names)
 
 
+IMPORTS = """
+import os, sys
+import anndata, numpy as np
+import frostline
+from frostline.cells.datasets import load_dataset
+from frostline.profiles import Profile
+from frostline.strategies import STRATEGIES
+
+genes, rng = ["CD3D", "CD3E", "LYZ", "CST3", "NKG7", "GNLY", "MS4A1", "CD79A"], np.random.default_rng(0)
+adata = anndata.AnnData(rng.poisson(3, (60, 8)).astype("f4"), obs={"kind": ["a", "b", "c"] * 20})
+adata.var_names, adata.obsm["X_pca"] = genes, rng.normal(size=(60, 4))
+cells = load_dataset(adata, "kind")
+profile = Profile("tiny", 60, 8, 16, 1, 1, 1e-3, 1e-3, 1, min_steps=0)
+cut = frostline.split(cells, profile=profile)
+for name in sys.argv[1:]:
+    child = os.fork()
+    if child:
+        assert os.waitpid(child, 0)[1] == 0, name
+        continue
+    strategy = STRATEGIES[name].from_profile(profile, "mini")
+    strategy.check(cells, cut)
+    before = set(sys.modules)
+    strategy.fit(cells, cut)
+    late = [each for each in set(sys.modules) - before if each.split(".")[0] not in sys.stdlib_module_names]
+    print(name, *sorted(late), flush=True)
+    os._exit(0)
+"""
+
+
 class TestCheck:
+    def test_what_fitting_imports_is_imported_before_it_is_timed(self):
+        """In processes of their own, for whoever comes first pays; torch looks for a profiler when it first trains."""
+        names = ["probe_obsm", "pca_knn", "genes_logistic", "head", "lora"]
+        command = [sys.executable, "-W", "error", "-c", IMPORTS, *names]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert re.sub(r" torch\.profiler\.\S+", "", done.stdout).splitlines() == names
+
     @pytest.mark.parametrize("name", ON_ENCODER)
     def test_what_the_encoder_cannot_read_is_refused_before_fitting(self, build, pbmc, cut, fresh, name):
         strategy = build(name)
