@@ -161,6 +161,14 @@ class TestArchive:
         with_pickle(folder, content)
         assert "best_model.pt cannot be read as a weights file: it" in refusal(folder)
 
+    @pytest.mark.parametrize(
+        ("depth", "told"),
+        [(4, "must hold a plain state dict, not tuple"), (5, "its data.pkl nests tuples deeper than weights do")],
+    )
+    def test_tuples_are_refused_by_their_depth_once_it_is_above_four(self, folder, depth, told):
+        with_pickle(folder, b"\x80\x02)" + b"\x85" * (depth - 1) + b".")
+        assert told in refusal(folder)
+
     def test_tuples_of_thousands_of_others_are_no_state_dict(self, folder):
         wide = b"(" + b"N" * 5_000 + b"tq\0"
         for _ in range(3):
