@@ -44,7 +44,7 @@ from frostline.comparison.comparisons import compare
 from frostline.records import load_records
 
 settings = frostline.RunSettings(seed=SEED, output_dir=OUTPUT_DIR)
-run = exports.begin(settings, tutorial="tiny")
+run = artifacts.begin(settings, tutorial="tiny")
 adata = anndata.AnnData(np.eye(160, 500, dtype=np.float32))
 adata.obs["cell_type"] = ["B cell", "T cell"] * 80
 dataset = frostline.load_dataset(adata, "cell_type", name="hand-made")
@@ -52,8 +52,8 @@ comparison = compare(load_records(Path("records.jsonl")))
 comparison
 """
 SAVE_ARTIFACTS = """\
-folder = exports.save(run, comparison, dataset)
-print(OUTPUT_DIR, exports.check(folder))
+folder = artifacts.save(run, comparison, dataset)
+print(OUTPUT_DIR, artifacts.check(folder))
 """
 
 
@@ -502,7 +502,7 @@ def test_two_run_at_once_and_each_has_its_time(here, tiny, write_notebook):
 
 INTERRUPTED = """
 from pathlib import Path
-from frostline import publishing
+from frostline.publishing import publications
 
 publications.publish_all([Path("notebooks/slow.ipynb")], {})
 """
