@@ -601,10 +601,10 @@ class TestBook:
 
     def test_no_book_here(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        command = re.search(r"`(frostline init .*?)`", refusal(tutorials.declared))[1]
+        command = re.search(r"`(frostline init .*?)`", refusal(tutorials.declared_tutorials))[1]
         assert call(command, monkeypatch) == 0
         monkeypatch.chdir(command.split()[-1])
-        assert tutorials.declared() == ["first_comparison"]
+        assert tutorials.declared_tutorials() == ["first_comparison"]
 
     def test_a_folder_that_holds_something(self, tmp_path):
         (tmp_path / "thesis.txt").write_text("years of work")
@@ -616,7 +616,7 @@ class TestBook:
         message = refusal(lambda: tutorials.refuse_undeclared([lab.relative_to(lab) / new]))
         self.add_line(message)
         tutorials.refuse_undeclared([lab.relative_to(lab) / new])
-        assert tutorials.declared() == ["first_comparison", "new"]
+        assert tutorials.declared_tutorials() == ["first_comparison", "new"]
 
     @pytest.mark.parametrize("name", ["mine.ipynb", "it's mine.ipynb", "run #2: $HOME.ipynb"])
     def test_a_notebook_of_another_folder(self, lab, tmp_path, name):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from frostline.publishing import inputs
-from frostline.publishing.run_checks import seal
+from frostline.publishing.run_manifests import seal
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "cell_type_annotation"

@@ -2,24 +2,30 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
+from jinja2 import UndefinedError
 from markdown_it import MarkdownIt
 from published_project import NAME, SOURCE, executed_notebook, manifest_of, markdown_cell
 from sphinx.errors import ExtensionError
 from tiny_tutorial import BROKEN
 
-from frostline.book import status_box, status_page
+from frostline.book import drawing, status_box, status_page, strategy_parameters
+from frostline.book.drawing import draw
 from frostline.book.self_hosted import outside_assets
 from frostline.escaping import one_line
 from frostline.publishing import states
-from frostline.publishing.states import State
+from frostline.publishing.run_manifests import RunManifest
+from frostline.publishing.states import Failure, State
+from frostline.strategies import STRATEGIES, parameter_table
+from hostile import Read
 
 
 def passed(root: Path, **changes: object) -> State:
-    return State(NAME, "passed", manifest=manifest_of(root) | changes)
+    return State(NAME, "passed", manifest=RunManifest.model_validate(manifest_of(root) | changes))
 
 
 def test_box_shows_what_the_manifest_says(root: Path) -> None:
@@ -43,8 +49,8 @@ def test_box_shows_what_the_manifest_says(root: Path) -> None:
 
 
 def test_page_that_is_not_passed_is_marked_as_a_draft_with_the_reason(root: Path) -> None:
-    stale = State(NAME, "stale", (f"{SOURCE}: stale: the source notebook has changed since; run it again",))
-    state = dataclasses.replace(stale, manifest=manifest_of(root))
+    problem = f"{SOURCE}: stale: the source notebook has changed since; run it again"
+    state = dataclasses.replace(passed(root), result="stale", problems=(problem,))
     box = BeautifulSoup(status_box.render_box(state), "html.parser")
     assert box.select_one(".frostline-draft strong").get_text() == "Draft."
     assert box.select_one('dd[data-field="artifact_check"]').get_text() == (
@@ -59,7 +65,7 @@ def test_failure_of_the_last_attempt_is_told_without_paths_of_the_machine(root: 
     state = states.state_of(folder, NAME, root)
     assert (state.result, state.is_draft) == ("failed", True)
     assert state.check.startswith("failed: ./x.h5ad and (path)/y.h5ad cannot be read (earlier run: passed, 4 files")
-    assert state.manifest["seed"] == 42
+    assert state.manifest.seed == 42
 
 
 def test_tutorial_that_was_never_run_is_listed_and_has_a_stand_in(tmp_path: Path) -> None:
@@ -94,25 +100,65 @@ def test_table_of_all_tutorials_shows_every_column(root: Path) -> None:
     assert "draft" not in text
 
 
-def test_last_run_is_converted_to_utc() -> None:
-    assert status_box.format_time("2026-11-23T00:30:00+02:00") == "2026-11-22 22:30"
+def test_last_run_is_converted_to_utc(root: Path) -> None:
+    state = passed(root, ended="2026-11-23T00:30:00+02:00")
+    for html in (status_box.render_box(state), status_page.render_table([state])):
+        (time,) = BeautifulSoup(html, "html.parser").find_all("time")
+        assert (time["datetime"], time.get_text()) == ("2026-11-23T00:30:00+02:00", "2026-11-22 22:30")
 
 
-def test_text_of_the_manifest_is_escaped(root: Path) -> None:
-    state = passed(root, dataset="<b>cells & more</b>")
-    assert "&lt;b&gt;cells &amp; more&lt;/b&gt;" in status_box.render_box(state)
+def test_text_of_the_manifest_and_of_file_names_stays_text(root: Path) -> None:
+    hostile = {key: f"{key} {BROKEN}" for key in ("mode", "profile", "dataset", "checkpoint", "source_notebook")}
+    hostile |= {"artifacts": {f"file {BROKEN}": "0" * 64}, "versions": {"frostline": BROKEN, "torch": BROKEN}}
+    state = dataclasses.replace(passed(root, **hostile), name=f"name {BROKEN}")
+    for html in (status_box.render_box(state), status_page.render_table([state])):
+        read = Read(html)
+        assert {what[:2] for what in read.active} == {("a", "href"), ("a", "")}
+        assert not read.tags & {"img", "script"}
+        assert "\n\n" not in html
+        assert not set("\x1b\u202e") & set(html)
+        assert all(read.shows(one_line(hostile[key])) for key in ("mode", "profile", "dataset", "checkpoint"))
+
+
+def test_no_template_lets_a_value_through_unescaped() -> None:
+    folder = Path(drawing.__file__).with_name("templates")
+    texts = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    assert len(texts) == 5
+    assert [name for name, text in texts.items() if re.search(r"\bsafe\b|autoescape", text)] == []
+
+
+def test_a_template_that_lacks_a_value_is_an_error() -> None:
+    with pytest.raises(UndefinedError, match="'caption' is undefined"):
+        draw("figure.html", address="a.png", alt="A")
+
+
+def test_what_the_strategies_say_between_backticks_is_code() -> None:
+    table = BeautifulSoup(strategy_parameters.render_parameters(STRATEGIES["lora"]), "html.parser")
+    meanings = dict(parameter_table("lora")["meaning"])
+    shown = {row.th.get_text(): row.find_all("td")[-1] for row in table.select("tbody tr")}
+    assert {name: cell.get_text() for name, cell in shown.items()} == {
+        name: text.replace("`", "") for name, text in meanings.items()
+    }
+    assert "".join(code.get_text() for code in table.select("td code"))
+
+
+def test_a_record_of_a_failure_that_cannot_be_read_is_a_failure(root: Path) -> None:
+    for text in ("{", '{"said": "x", "ended": "yesterday"}'):
+        (root / "book" / "published" / f"{NAME}.failed.json").write_text(text)
+        state = states.state_of(root / "book" / "published", NAME, root)
+        assert (state.result, state.failure) == ("failed", Failure(said="the record of the failure cannot be read"))
 
 
 def test_a_failure_of_several_lines_stays_text_on_the_page_of_a_tutorial_without_a_run() -> None:
     """A blank line would end the HTML in Markdown, and what follows would be read as Markdown."""
     said = f"ValueError: {BROKEN}\n\n# Big\n\n<img src=x onerror=alert(1)>"
-    state = State("mine", "failed", failure={"said": said, "ended": "2026-11-23T00:30:00+00:00"})
+    state = State("mine", "failed", failure=Failure(said=said, ended="2026-11-23T00:30:00+00:00"))
     page = status_box.render_stub(state, "Mine")
     kinds = [token.type for token in MarkdownIt("commonmark").parse(page.removeprefix(status_box.STUB))]
     assert kinds == ["heading_open", "inline", "heading_close", "html_block"]
     text = BeautifulSoup(page, "html.parser")
     assert text.find_all(["img", "script", "a", "h1"]) == []
-    assert one_line(said) in text.get_text()
+    assert one_line(said) in one_line(text.get_text())
 
 
 def test_box_is_one_block_of_raw_html(root: Path) -> None:
@@ -130,9 +176,18 @@ def test_box_stands_between_the_title_and_the_text(root: Path) -> None:
     assert changed["cells"][2] == notebook["cells"][2]
 
 
-def test_an_address_leads_to_the_file_whatever_it_is_called(tmp_path: Path) -> None:
-    (tag,) = BeautifulSoup(status_box.link('a "b" #1?.png', "<x>"), "html.parser").find_all("a")
-    assert (tag["href"], tag.get_text()) == ("a%20%22b%22%20%231%3F.png", "<x>")
+def test_an_address_leads_to_the_file_whatever_it_is_called(root: Path) -> None:
+    state = passed(root, artifacts={'a "b" #1?.png': "0" * 64})
+    links = BeautifulSoup(status_box.render_box(state), "html.parser").select("li a")
+    assert [tag["href"] for tag in links] == [
+        f"{NAME}/a%20%22b%22%20%231%3F.png",
+        f"{NAME}.ipynb",
+        f"{NAME}.run.json",
+    ]
+    assert links[0].get_text() == 'a "b" #1?.png'
+
+
+def test_the_title_of_a_notebook_without_one_is_its_name(tmp_path: Path) -> None:
     assert status_box.source_title(tmp_path / "my_*notebook*.ipynb") == "my\\_\\*notebook\\*"
 
 

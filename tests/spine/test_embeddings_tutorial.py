@@ -13,7 +13,7 @@ import pytest
 
 import frostline
 from frostline.artifacts import exports
-from frostline.publishing import publications, run_checks
+from frostline.publishing import notebooks, publications, run_checks
 
 NAME = "embeddings_for_scanpy"
 
@@ -32,7 +32,7 @@ def published(root, small_checkpoint, tmp_path_factory) -> Path:
     shutil.copytree(small_checkpoint, folder / "small")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        notebook = publications.find_notebook(NAME)
+        notebook = notebooks.find_notebook(NAME)
         publications.publish(notebook, {"CHECKPOINT": "small"}, output=Path(f"{NAME}.ipynb"), show_progress=False)
     return folder
 
@@ -50,7 +50,7 @@ def test_title_cell_says_whom_it_is_for(source):
 
 
 def test_parameters_are_settings_of_a_run(root):
-    found = publications.notebook_parameters(root / "notebooks" / f"{NAME}.ipynb")
+    found = notebooks.notebook_parameters(root / "notebooks" / f"{NAME}.ipynb")
     defaults = frostline.RunSettings().model_dump() | {"output_dir": f"artifacts/{NAME}"}
     assert {name.lower(): spec.default for name, spec in found.items()}.items() <= defaults.items()
 

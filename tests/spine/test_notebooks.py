@@ -22,7 +22,7 @@ from frostline.artifacts import exports
 from frostline.errors import FrostlineError
 from frostline.hashes import file_sha256
 from frostline.panels import AnnotationPanel
-from frostline.publishing import publications, run_checks
+from frostline.publishing import executions, notebooks, publications, run_checks
 
 NAME = "cell_type_annotation"
 ALL = ["pca_logistic", "frozen_probe", "head", "lora"]
@@ -90,7 +90,7 @@ def published(tutorial, tmp_path_factory) -> Path:
     (folder / "notebooks" / tutorial.name).write_bytes(tutorial.read_bytes())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        notebook = publications.find_notebook(NAME)
+        notebook = notebooks.find_notebook(NAME)
         publications.publish(notebook, {}, output=Path("artifacts") / notebook.name, show_progress=False)
     return folder
 
@@ -134,12 +134,12 @@ def test_outline_names_the_sections_in_their_order(source):
 
 def test_parameters_are_annotated(parameters, tutorial):
     assert all(isinstance(statement, ast.AnnAssign) for statement in parameters)
-    found = publications.notebook_parameters(tutorial)
+    found = notebooks.notebook_parameters(tutorial)
     assert {spec.kind for spec in found.values()} <= {"str", "int", "float", "bool", "list[str]"}
 
 
 def test_parameters_are_the_settings_of_a_run_with_the_same_defaults(tutorial):
-    found = {name.lower(): spec.default for name, spec in publications.notebook_parameters(tutorial).items()}
+    found = {name.lower(): spec.default for name, spec in notebooks.notebook_parameters(tutorial).items()}
     wanted = frostline.RunSettings().model_dump()
     assert found == {name: wanted[name] for name in found}
     assert {"profile", "dataset", "label_key", "group_key", "strategies", "seed", "repeats"} <= set(found)
@@ -219,7 +219,7 @@ def test_same_seed_gives_the_same_predictions_by_either_command(
 ):
     monkeypatch.chdir(tmp_path)
     as_text = {**small_settings, "SEED": "007", "STRATEGIES": "pca_logistic,frozen_probe"}
-    publications.execute(tutorial, Path("out.ipynb"), as_text, show_progress=False)
+    executions.execute(tutorial, Path("out.ipynb"), as_text, show_progress=False)
     first, second = (folder / "mine" / "of seed 7" / "predictions.parquet" for folder in (changed, tmp_path))
     pd.testing.assert_frame_equal(pd.read_parquet(first), pd.read_parquet(second), check_exact=True)
 
@@ -359,7 +359,7 @@ def test_truncated_file_is_refused_by_the_executed_notebook(tutorial, small_sett
     Path("truncated.h5ad").write_bytes(counts_file.read_bytes()[:20_000])
     bad = {"DATASET": "truncated.h5ad", "LABEL_KEY": "kind", "OUTPUT_DIR": earlier}
     with pytest.raises(FrostlineError, match=r"truncated\.h5ad cannot be read as \.h5ad \(truncated or not an AnnData"):
-        publications.execute(tutorial, Path("out.ipynb"), {**small_settings, **bad}, show_progress=False)
+        executions.execute(tutorial, Path("out.ipynb"), {**small_settings, **bad}, show_progress=False)
     assert not Path("out.ipynb").exists()
 
 

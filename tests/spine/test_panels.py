@@ -66,7 +66,7 @@ def make_panel(three_kinds, small_checkpoint, fresh, worked_out):
     yield make
     for panel in made:
         panel.cancel()
-        panel.runner.background.close()
+        panel.runner.plan.background.close()
         panel.settle(60)
         panel.close()
 
@@ -268,7 +268,7 @@ def test_another_profile_brings_its_repeats_unless_a_number_was_chosen(make_pane
     repeats.value = 2
     profile.value = "quickstart"
     assert repeats.value == 2
-    assert make_panel(strategies=["majority"], repeats=5).runner.inputs["repeats"] == 5
+    assert make_panel(strategies=["majority"], repeats=5).runner.plan.inputs["repeats"] == 5
 
 
 def test_full_profile_runs_all_its_repeats(make_panel):
@@ -422,7 +422,7 @@ def test_finished_evaluations_are_taken_over_where_somebody_runs_all_cells_again
 
 def test_cancel_is_out_of_use_and_says_why_while_a_cell_waits(make_panel, gate):
     panel = make_panel()
-    hint = panel.runner._controls.hint
+    hint = panel.runner._buttons.hint
     shown = []
     panel.observe(lambda _: shown.append((button(panel, "Cancel").disabled, hint.layout.display)), "state")
     gate.set()
@@ -640,7 +640,7 @@ class TestStale:
         box(panel, "majority").value = True
         assert panel.runner.stale == "strategies"
         box(panel, "majority").value = False
-        panel.runner._advanced.change("pca_knn", "n_components", 3)
+        panel.runner.plan.advanced.change("pca_knn", "n_components", 3)
         assert panel.runner.stale == "hyper-parameters"
 
     def test_another_label_column_marks_them_until_the_next_run(self, make_panel, three_kinds, fresh):
@@ -889,8 +889,8 @@ class TestAdvanced:
 
     def open(self, panel, strategy: str):
         panel.settle(60)
-        panel.runner._advanced.fold.value = True
-        panel.runner._advanced._which.value = strategy
+        panel.runner.plan.advanced.fold.value = True
+        panel.runner.plan.advanced._which.value = strategy
 
     def test_every_field_of_the_strategy_has_a_control_with_its_docstring(self, make_panel):
         panel = make_panel(["lora"])
@@ -898,7 +898,7 @@ class TestAdvanced:
         told = {name: setting.meaning for name, setting in STRATEGIES["lora"].settings().items()}
         shown = {
             w.description: w.tooltip
-            for w in walk(panel.runner._advanced)
+            for w in walk(panel.runner.plan.advanced)
             if getattr(w, "tooltip", None) in told.values()
         }
         assert shown == {name: text for name, text in told.items() if name != "checkpoint"}
@@ -906,7 +906,7 @@ class TestAdvanced:
     def test_a_change_reaches_the_record(self, make_panel):
         panel = make_panel(["pca_knn"])
         self.open(panel, "pca_knn")
-        control(panel.runner._advanced, "n_components").value = 5
+        control(panel.runner.plan.advanced, "n_components").value = 5
         panel.run(wait=True)
         assert panel.records[0].parameters["n_components"] == 5
 
@@ -917,23 +917,23 @@ class TestAdvanced:
     def test_what_the_strategy_refuses_is_told_and_the_value_before_stays(self, make_panel, typed, told):
         panel = make_panel(["lora"])
         self.open(panel, "lora")
-        control(panel.runner._advanced, "targets").value = typed
-        assert told in html_of(panel.runner._advanced)
-        assert panel.runner._advanced.changes == {}
+        control(panel.runner.plan.advanced, "targets").value = typed
+        assert told in html_of(panel.runner.plan.advanced)
+        assert panel.runner.plan.advanced.changes == {}
 
     def test_a_number_outside_its_bounds_is_told_and_put_back_and_not_clipped(self, make_panel):
         panel = make_panel(["lora"])
         self.open(panel, "lora")
-        rank = control(panel.runner._advanced, "rank")
-        assert "1 to 1,024 (dimensions)" in html_of(panel.runner._advanced)
+        rank = control(panel.runner.plan.advanced, "rank")
+        assert "1 to 1,024 (dimensions)" in html_of(panel.runner.plan.advanced)
         rank.value = 2_000
-        told = html_of(panel.runner._advanced)
+        told = html_of(panel.runner.plan.advanced)
         assert "rank is 2000, and must be a whole number from 1 to 1,024 (dimensions)" in told
         assert rank.value == 4
-        assert panel.runner._advanced.changes == {}
+        assert panel.runner.plan.advanced.changes == {}
         rank.value = 8
-        assert "2000" not in html_of(panel.runner._advanced)
-        assert panel.runner._advanced.changes == {"lora": {"rank": 8}}
+        assert "2000" not in html_of(panel.runner.plan.advanced)
+        assert panel.runner.plan.advanced.changes == {"lora": {"rank": 8}}
 
 
 def test_closing_leaves_no_widget_no_thread_and_no_result_behind(three_kinds, fresh, small_checkpoint):

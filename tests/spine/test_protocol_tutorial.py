@@ -12,7 +12,7 @@ import pytest
 
 from frostline import report
 from frostline.artifacts import archive, exports
-from frostline.publishing import publications
+from frostline.publishing import executions
 from frostline.settings import RunSettings
 
 NAME = "do_i_need_fine_tuning"
@@ -44,7 +44,7 @@ def folder(tutorial, small_checkpoint, quick_umap_in_kernels, tmp_path_factory) 
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
-        publications.execute(tutorial, Path("out.ipynb"), parameters, show_progress=False)
+        executions.execute(tutorial, Path("out.ipynb"), parameters, show_progress=False)
     return here
 
 

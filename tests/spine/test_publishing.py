@@ -16,8 +16,11 @@ import pytest
 from frostline.artifacts import exports
 from frostline.errors import ArtifactError, FrostlineError
 from frostline.hashes import file_sha256
-from frostline.publishing import executions, inputs, publications, run_checks, states, tutorials
-from frostline.publishing.publications import Execution, execute, place, publish, typed_parameters
+from frostline.publishing import executions, inputs, notebooks, publications, run_checks, states, tutorials
+from frostline.publishing.executions import Execution, execute
+from frostline.publishing.notebooks import typed_parameters
+from frostline.publishing.publications import place, publish
+from frostline.publishing.run_manifests import seal
 from frostline.records import save_records
 
 PARAMETERS = """\
@@ -110,7 +113,7 @@ def finished(here, tiny, save_artifacts):
 
 
 def test_parameters_carry_their_types_defaults_and_help(tiny):
-    found = publications.notebook_parameters(tiny())
+    found = notebooks.notebook_parameters(tiny())
     assert list(found) == ["PROFILE", "SEED", "SHARE", "QUICK", "STRATEGIES", "OUTPUT_DIR", "PLAIN", "BUDGETS"]
     assert (found["SEED"].kind, found["SEED"].default, found["SEED"].help) == ("int", 42, "of the run")
     assert found["STRATEGIES"].default == ["pca_logistic", "head"]
@@ -190,9 +193,9 @@ def test_file_that_is_no_notebook_is_refused(here, content):
 
 def test_notebook_is_found_by_name_and_by_path(tiny):
     tiny()
-    assert publications.find_notebook("tiny") == publications.find_notebook("notebooks/tiny.ipynb")
+    assert notebooks.find_notebook("tiny") == notebooks.find_notebook("notebooks/tiny.ipynb")
     with pytest.raises(FrostlineError, match=r"unknown notebook 'huge'; known: cell_type_annotation, .*, tiny\."):
-        publications.find_notebook("huge")
+        notebooks.find_notebook("huge")
 
 
 # ---- execution
@@ -436,7 +439,7 @@ def lab(here, tiny, make_record, write_notebook):
 
 
 def test_tutorials_are_those_of_the_table_of_contents(lab):
-    assert tutorials.declared() == ["tiny", "broken", "gone"]
+    assert tutorials.declared_tutorials() == ["tiny", "broken", "gone"]
 
 
 def test_one_failure_does_not_lose_the_result_of_the_others(lab):
@@ -451,7 +454,7 @@ def test_one_failure_does_not_lose_the_result_of_the_others(lab):
     assert "see artifacts/broken.failed.ipynb" in outcomes["broken"].said
     assert "gone.ipynb cannot be read" in outcomes["gone"].said
     assert run_checks.find_problems(lab / "book" / "published", "tiny", lab) == []
-    found = {state.name: state.result for state in publications.current_states()}
+    found = {state.name: state.result for state in publications.recomputed_states()}
     assert found == {"tiny": "passed", "broken": "failed", "gone": "failed"}
     with pytest.raises(FrostlineError, match=r"(?s)cannot be released:\n  published/broken: failed.*published/gone"):
         publications.build_book(release=True)
@@ -568,7 +571,7 @@ def test_number_edited_together_with_all_its_hashes_is_found_by_recomputing(fini
 
     def reseal(manifest):
         manifest["artifacts"].update({p.name: file_sha256(p) for p in (report, inner)})
-        manifest["manifest_sha256"] = run_checks.seal(manifest)
+        manifest["manifest_sha256"] = seal(manifest)
 
     edit_json(published / "tiny.run.json", reseal)
     assert states.state_of(published, "tiny", here).result == "passed"

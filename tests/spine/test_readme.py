@@ -14,7 +14,7 @@ from typer.main import get_command
 
 import frostline
 from frostline import cli
-from frostline.publishing import publications
+from frostline.publishing import notebooks
 
 FIRST_SCREEN = 40
 """Lines."""
@@ -100,13 +100,13 @@ def test_frostline_commands_parse_and_their_parameters_exist(commands, root):
         pairs = dict(item.split("=", 1) for item in context.params.get("parameter") or [])
         if name in {"run", "publish"}:
             notebook = root / "notebooks" / f"{context.params['notebook']}.ipynb"
-            publications.typed_parameters(notebook, pairs)
+            notebooks.typed_parameters(notebook, pairs)
 
 
 def test_papermill_commands_name_parameters_of_the_notebook(commands, root):
     for command in [command for command in commands if command[0] == "papermill"]:
         given = {command[i + 1] for i, word in enumerate(command) if word == "-p"}
-        assert given <= set(publications.notebook_parameters(root / command[1]))
+        assert given <= set(notebooks.notebook_parameters(root / command[1]))
 
 
 def test_every_link_leads_to_a_file(readme, root):

@@ -16,7 +16,7 @@ from bs4 import BeautifulSoup
 
 import frostline
 from frostline.errors import FrostlineError
-from frostline.publishing import publications, starting, tutorials
+from frostline.publishing import notebooks, starting, tutorials
 
 NAME = "first_comparison"
 PROGRAM = "from frostline.cli import main; main()"
@@ -39,7 +39,7 @@ def test_folder_holds_what_publishing_needs(lab):
         "book",
         "notebooks",
     }
-    assert tutorials.declared() == [NAME]
+    assert tutorials.declared_tutorials() == [NAME]
     assert all(tutorials.unfit(notebook) is None for notebook in tutorials.declared_notebooks())
 
 
@@ -57,7 +57,7 @@ def test_first_tutorial_holds_no_output_and_no_function(lab):
     source = nbformat.read(lab / "notebooks" / f"{NAME}.ipynb", 4)
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in source.cells)
     assert "def " not in "".join(cell.source for cell in source.cells if cell.cell_type == "code")
-    assert set(publications.notebook_parameters(lab / "notebooks" / f"{NAME}.ipynb")) <= {
+    assert set(notebooks.notebook_parameters(lab / "notebooks" / f"{NAME}.ipynb")) <= {
         name.upper() for name in frostline.RunSettings.model_fields
     }
 

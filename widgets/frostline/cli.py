@@ -137,12 +137,12 @@ def run(
 @app.command()
 def tutorials() -> None:
     """List the notebooks that run by name: title, where each is, its main parameters."""
-    from frostline.publishing import notebooks
+    from frostline.publishing import notebooks, states
 
     for name, path in sorted(notebooks.known_notebooks().items()):
         packaged = path.parent == notebooks.packaged_folder() and path.parent != notebooks.FOLDER
         print(f"{name}  [{'comes with frostline' if packaged else path}]")
-        print(f"    {for_terminal(notebooks.title_of(path))}")
+        print(f"    {for_terminal(states.source_title(path))}")
         print(f"    parameters: {_parameters_of(path)}")
 
 
@@ -194,17 +194,17 @@ def publish(
     timeout: Annotated[float | None, typer.Option(min=1, help="Seconds that each run may take.")] = None,
 ) -> None:
     """Execute tutorials, check their artifacts, place them in the book and build it."""
-    from frostline.publishing import publications, tutorials
+    from frostline.publishing import notebooks, publications, tutorials
 
     pairs = _pairs(parameter, profile)
-    names = [publications.find_notebook(name) for name in notebook] if notebook else tutorials.declared_notebooks()
+    names = [notebooks.find_notebook(name) for name in notebook] if notebook else tutorials.declared_notebooks()
     for source in names:
         if tutorials.unfit(source) is None:
             _refuse_bad_values(source, pairs)
     tutorials.refuse_undeclared(names)
     outcomes = publications.publish_all(names, pairs, force=force, jobs=jobs, timeout=timeout)
     _show_outcomes(outcomes)
-    if any((publications.PUBLISHED / f"{source.stem}.run.json").is_file() for source in names):
+    if any((tutorials.PUBLISHED / f"{source.stem}.run.json").is_file() for source in names):
         print("\nBuilding the book ...", flush=True)
         _show_pages(outcomes, publications.build_book())
     if any(outcome.result == "failed" for outcome in outcomes):
@@ -213,7 +213,7 @@ def publish(
 
 def _show_outcomes(outcomes: Sequence[Outcome]) -> None:
     """Verdicts and leaderboards, and one line for each tutorial."""
-    from frostline.publishing.publications import PUBLISHED
+    from frostline.publishing.tutorials import PUBLISHED
 
     for outcome in outcomes:
         if outcome.artifacts is not None:
@@ -241,7 +241,7 @@ def book(
     from frostline.publishing import publications
 
     print(f"site       {publications.build_book(release=release) / 'index.html'}")
-    for state in publications.current_states():
+    for state in publications.recomputed_states():
         if state.is_draft:
             print(f"draft      {state.name}: {state.check}")
 

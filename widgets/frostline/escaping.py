@@ -1,7 +1,8 @@
 """Text of the user's stays text: one function for each language that frostline writes.
 
 Class names, columns, paths and notes come from files that strangers send. Whoever puts such a text into HTML, Markdown,
-a figure, a terminal, an address or the name of a file passes it through here; nothing else in the package escapes.
+a figure, a terminal, an address or the name of a file passes it through here; nothing else in the package escapes, but
+the templates of the book, for which jinja does.
 """
 
 from __future__ import annotations

@@ -6,11 +6,15 @@ import json
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from reprlib import repr as short
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from frostline.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 MANIFEST = "manifest.json"
 LONGEST = 50_000_000
@@ -161,7 +165,7 @@ def read_manifest(folder: Path) -> Manifest:
             raise ArtifactError(f"has {path.stat().st_size:,} bytes, at most {LONGEST:,} are read")
         manifest = Manifest.model_validate(strict_json(path.read_bytes().decode("utf-8")))
     except ValidationError as error:
-        raise ArtifactError("; ".join(dict.fromkeys(map(_said, error.errors())))) from error
+        raise ArtifactError("; ".join(problems_of(error))) from error
     except ArtifactError:
         raise
     except (OSError, ValueError) as error:
@@ -171,9 +175,22 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _said(error: Any) -> str:
-    if not error["loc"]:
+def problems_of(error: ValidationError) -> list[str]:
+    """Say of every entry that a model refused what is wrong with it.
+
+    Examples
+    --------
+    >>> try:
+    ...     FileFacts.model_validate({"bytes": -1})
+    ... except ValidationError as error:
+    ...     problems_of(error)
+    ['lacks sha256', 'bytes: Input should be greater than or equal to 0, got -1']
+    """
+    return list(dict.fromkeys(map(_said, error.errors())))
+
+
+def _said(found: ErrorDetails) -> str:
+    if not found["loc"]:
         return "no JSON object"
-    if error["type"] == "missing":
-        return f"lacks {'.'.join(map(str, error['loc']))}"
-    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
+    where = ".".join(map(str, found["loc"]))
+    return f"lacks {where}" if found["type"] == "missing" else f"{where}: {found['msg']}, got {short(found['input'])}"

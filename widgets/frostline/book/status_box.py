@@ -11,45 +11,35 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
-from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
-from frostline.escaping import for_address, for_html, one_line
+from frostline.book.drawing import draw
 from frostline.hashes import file_sha256
 from frostline.publishing.run_checks import TITLE, title_cell
+from frostline.publishing.run_manifests import RunManifest
 from frostline.publishing.states import (
     FOLDER,
-    NOT_RUN,
     RELEASE,
     State,
-    declared_names,
     refusal,
     source_title,
     state_of,
     states_of,
+    tutorials_among,
 )
 
-STATIC_NOTE = (
-    "This page is a static copy of an executed notebook. Its widgets show the state at the end of the run "
-    "and are not connected to a kernel: buttons do nothing here. "
-    "To use them, open the source notebook in JupyterLab."
-)
 STUB = "% A stand-in until the tutorial is run; written by frostline at every build.\n"
-SHOWN_VERSIONS = ("torch", "scanpy", "python")
 
 
 def check_published(folder: Path, docnames: set[str], root: Path, *, release: bool = False) -> None:
     """Raise `ExtensionError` naming every file that is not fit to be published."""
-    refused = refusal(states_of(folder, declared_names(sorted(docnames)), root), release=release)
+    refused = refusal(states_of(folder, tutorials_among(sorted(docnames)), root), release=release)
     strays = [path.name for path in sorted(folder.glob("*.md")) if not is_stub(path)]
     refused += "".join(f"\n  {FOLDER}/{name}: unexpected: no run wrote it" for name in strays)
     if refused:
@@ -61,89 +51,14 @@ def is_stub(path: Path) -> bool:
     return path.read_text(encoding="utf-8", errors="replace").startswith(STUB)
 
 
-def line(text: object) -> str:
-    """Text for HTML inside Markdown, where a blank line would end the HTML."""
-    return for_html(one_line(text))
-
-
-def format_time(text: str) -> str:
-    """Show a point in time in UTC, to the minute."""
-    return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def time_element(text: str) -> str:
-    """Show a point in time, readable by programs too."""
-    return f'<time datetime="{line(text)}">{format_time(text)}</time>'
-
-
-def link(href: str, text: str) -> str:
-    """Link that saves a file of the site."""
-    return f'<a href="{for_address(href)}" download>{line(text)}</a>'
-
-
-def rows(state: State) -> list[tuple[str, str, str]]:
-    """Rows of the box: the manifest's key, the label, and the value as HTML."""
-    manifest = state.manifest
-    known, source = manifest["versions"], manifest["source_notebook"]
-    versions = ", ".join(f"{name} {known[name]}" for name in SHOWN_VERSIONS if name in known)
-    return [
-        ("ended", "Last run (UTC)", time_element(manifest["ended"])),
-        ("mode", "Publication mode", line(manifest["mode"])),
-        ("profile", "Execution profile", line(manifest["profile"])),
-        ("artifact_check", "Artifact check", line(state.check)),
-        ("source_notebook", "Source notebook", link(f"../{source}", source)),
-        ("dataset", "Data set", line(manifest["dataset"])),
-        ("checkpoint", "Checkpoint", line(manifest["checkpoint"])),
-        ("seed", "Seed", str(manifest["seed"])),
-        ("seconds", "Wall time", f"{manifest['seconds']:.1f} s"),
-        ("frostline", "frostline version", line(known.get("frostline", "unknown"))),
-        ("versions", "Other versions", line(versions)),
-    ]
-
-
-def draft_note(state: State) -> str:
-    """Mark of a page that is not passed; empty for one that is."""
-    if not state.is_draft:
-        return ""
-    why = {
-        "stale": "What it was made from has changed since this run; the numbers below may not come out the same again.",
-        "failed": "The last attempt to run it failed.",
-        NOT_RUN: "It has not been run yet.",
-    }[state.result]
-    how = "Run it" if state.result == NOT_RUN else "Run it again"
-    again = f"<code>frostline publish {line(shlex.quote(state.name))}</code>"
-    return f'<p class="frostline-draft"><strong>Draft.</strong> {why} {how}: {again}.</p>\n'
-
-
 def render_box(state: State) -> str:
-    """HTML of the box.
-
-    Without blank lines, because a blank line ends a block of raw HTML in Markdown.
-    """
-    name, manifest = state.name, state.manifest
-    files = [(f"{name}/{file}", file) for file in sorted(manifest["artifacts"])]
-    files += [(f"{name}.ipynb", "executed notebook"), (f"{name}.run.json", "manifest of the run")]
-    entries = "".join(
-        f'<div><dt>{label}</dt><dd data-field="{key}">{value}</dd></div>\n' for key, label, value in rows(state)
-    )
-    items = "".join(f"<li>{link(href, text)}</li>\n" for href, text in files)
-    return (
-        f'<section class="frostline-status" data-result="{line(state.result)}" aria-label="Status of this page">\n'
-        f"{draft_note(state)}<p>{STATIC_NOTE}</p>\n<dl>\n{entries}</dl>\n"
-        f"<details><summary>Files of this run</summary>\n<ul>\n{items}</ul>\n</details>\n</section>"
-    )
+    """HTML of the box; without blank lines, because one ends a block of raw HTML in Markdown."""
+    return draw("status_box.html", state=state)
 
 
 def render_stub(state: State, title: str) -> str:
     """Page of a tutorial that has no run to show."""
-    failure: Mapping[str, Any] = state.failure
-    when = f" on {time_element(failure['ended'])} (UTC)" if failure.get("ended") else ""
-    reason = f"<p>It failed{when}: {line(failure['said'])}</p>\n" if failure else ""
-    box = (
-        f'<section class="frostline-status" data-result="{line(state.result)}" aria-label="Status of this page">\n'
-        f"{draft_note(state)}{reason}</section>"
-    )
-    return f"{STUB}\n# {title}\n\n{box}\n"
+    return f"{STUB}\n# {title}\n\n{render_box(state)}\n"
 
 
 def inject_box(notebook_text: str, state: State) -> str:
@@ -158,10 +73,10 @@ def inject_box(notebook_text: str, state: State) -> str:
 
 def copy_run(published: Path, name: str, root: Path, site: Path) -> None:
     """Copy what the box links to into the site, and compare the copies with the manifest."""
-    manifest = json.loads((published / f"{name}.run.json").read_text(encoding="utf-8"))
-    source, executed = manifest["source_notebook"], f"{FOLDER}/{name}.ipynb"
-    wanted = {site / executed: (published / f"{name}.ipynb", manifest["executed_sha256"])}
-    for file, digest in manifest["artifacts"].items():
+    manifest = RunManifest.model_validate_json((published / f"{name}.run.json").read_bytes())
+    source, executed = manifest.source_notebook, f"{FOLDER}/{name}.ipynb"
+    wanted = {site / executed: (published / f"{name}.ipynb", manifest.executed_sha256)}
+    for file, digest in manifest.artifacts.items():
         wanted[site / FOLDER / name / file] = (published / name / file, digest)
     for target, (origin, digest) in wanted.items():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -178,9 +93,9 @@ def project_root(app: Sphinx) -> Path:
     return Path(app.srcdir, app.config.frostline_root).resolve()
 
 
-def current_states(app: Sphinx) -> list[State]:
+def states_of_book(app: Sphinx) -> list[State]:
     """Judge the tutorials of the table of contents, and what else was published."""
-    return states_of(Path(app.srcdir) / FOLDER, declared_names(app.config.external_site_map), project_root(app))
+    return states_of(Path(app.srcdir) / FOLDER, tutorials_among(app.config.external_site_map), project_root(app))
 
 
 def remove_stubs(app: Sphinx, _config: Config) -> None:
@@ -193,7 +108,7 @@ def remove_stubs(app: Sphinx, _config: Config) -> None:
 def write_stubs(app: Sphinx, config: Config) -> None:
     """Write a stand-in for every declared tutorial that has no run."""
     folder = Path(app.srcdir) / FOLDER
-    for name in declared_names(config.external_site_map):
+    for name in tutorials_among(config.external_site_map):
         if not (folder / f"{name}.ipynb").exists():
             folder.mkdir(exist_ok=True)
             state = state_of(folder, name, project_root(app))
@@ -221,7 +136,7 @@ def on_build_finished(app: Sphinx, exception: Exception | None) -> None:
     """Copy the files of every run that has a page."""
     if exception is None and app.builder.format == "html":
         published = Path(app.srcdir) / FOLDER
-        for name in declared_names(sorted(app.env.found_docs)):
+        for name in tutorials_among(sorted(app.env.found_docs)):
             if (published / f"{name}.run.json").is_file():
                 copy_run(published, name, project_root(app), Path(app.outdir))
 

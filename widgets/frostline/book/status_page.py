@@ -18,11 +18,9 @@ from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from frostline.book.status_box import current_states, link, time_element
-from frostline.escaping import for_address, for_html
+from frostline.book.drawing import draw
+from frostline.book.status_box import states_of_book
 from frostline.publishing.states import FOLDER, State
-
-HEADINGS = ("Tutorial", "Artifact check", "Last run (UTC)", "Mode, profile", "Made from", "Version")
 
 
 def render_table(states: list[State], *, up: str = "") -> str:
@@ -40,30 +38,7 @@ def render_table(states: list[State], *, up: str = "") -> str:
     >>> "not run" in render_table([State("mine", "not run")])
     True
     """
-    head = "".join(f'<th scope="col">{heading}</th>' for heading in HEADINGS)
-    body = "".join(f'<tr data-tutorial="{for_html(state.name)}">{_cells(state, up)}</tr>\n' for state in states)
-    return f'<table class="table frostline-states">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>'
-
-
-def _cells(state: State, up: str) -> str:
-    manifest = state.manifest
-    shown = for_html(state.name).replace("_", "_<wbr>")
-    address = for_address(f"{up}{FOLDER}/{state.name}.html")
-    page = f'<a href="{address}">{shown}</a>'
-    draft = ' <span class="frostline-mark">draft</span>' if state.is_draft else ""
-    check = f'<td data-field="artifact_check">{for_html(state.check)}</td>'
-    if not manifest:
-        ended = time_element(state.failure["ended"]) if state.failure.get("ended") else "never"
-        return f'<th scope="row">{page}{draft}</th>{check}<td>{ended}</td>' + "<td>-</td>" * 3
-    source = link(f"{up}{manifest['source_notebook']}", "source notebook")
-    made_from = {"data set": manifest["dataset"], "checkpoint": manifest["checkpoint"], "seed": manifest["seed"]}
-    return (
-        f'<th scope="row">{page}{draft}<br>{source}</th>{check}'
-        f"<td>{time_element(manifest['ended'])}<br>in {manifest['seconds']:.1f} s</td>"
-        f"<td>{for_html(manifest['mode'])}<br>{for_html(manifest['profile'])}</td>"
-        f"<td>{'<br>'.join(f'{key} {for_html(str(value))}' for key, value in made_from.items())}</td>"
-        f"<td>{for_html(manifest['versions'].get('frostline', 'unknown'))}</td>"
-    )
+    return draw("status_table.html", states=states, up=up, folder=FOLDER)
 
 
 class _OfTutorials(SphinxDirective):
@@ -82,7 +57,7 @@ class TutorialStatus(_OfTutorials):
 
     def run(self) -> list[nodes.Node]:
         """Draw it."""
-        return self._raw(render_table(current_states(self.env.app), up=self._up()))
+        return self._raw(render_table(states_of_book(self.env.app), up=self._up()))
 
 
 class TutorialFigure(_OfTutorials):
@@ -97,10 +72,8 @@ class TutorialFigure(_OfTutorials):
         up, file = self._up(), self.arguments[0]
         if not Path(self.env.srcdir, FOLDER, file).is_file():
             return []
-        address = for_address(f"{up}{FOLDER}/{file}")
-        image = f'<img alt="{for_html(self.options["alt"])}" src="{address}">'
-        caption = f"<figcaption>{for_html(' '.join(self.content))}</figcaption>"
-        return self._raw(f'<figure class="frostline-figure">{image}{caption}</figure>')
+        address, alt, caption = f"{up}{FOLDER}/{file}", self.options["alt"], " ".join(self.content)
+        return self._raw(draw("figure.html", address=address, alt=alt, caption=caption))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -6,17 +6,13 @@
 
 from __future__ import annotations
 
-import re
-
 import pandas as pd
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from frostline.escaping import for_html
+from frostline.book.drawing import draw
 from frostline.strategies import STRATEGIES, Strategy, parameter_table, show
-
-_CODE = re.compile("`([^`]+)`")
 
 
 def render_parameters(kind: type[Strategy]) -> str:
@@ -29,15 +25,7 @@ def render_parameters(kind: type[Strategy]) -> str:
     '<p>None.</p>'
     """
     table = parameter_table(kind.name).reset_index()
-    if table.empty:
-        return "<p>None.</p>"
-    head = "".join(f'<th scope="col">{for_html(column)}</th>' for column in table)
-    rows = [[_CODE.sub(r"<code>\1</code>", for_html(value)) for value in row] for row in table.itertuples(index=False)]
-    body = "\n".join(
-        f'<tr><th scope="row"><code>{name}</code></th>{"".join(f"<td>{value}</td>" for value in values)}</tr>'
-        for name, *values in rows
-    )
-    return f'<table class="table">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>'
+    return draw("parameters.html", headings=list(table), rows=table.to_numpy().tolist())
 
 
 class StrategyParameters(SphinxDirective):

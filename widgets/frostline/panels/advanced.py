@@ -133,14 +133,6 @@ class HyperParameters(widgets.VBox):  # type: ignore[misc]
             change.owner.value = change.old
             self._putting_back = False
 
-    def close(self) -> None:
-        """Let go of the controls too."""
-        for row in self._fields.children:
-            for part in getattr(row, "children", ()):
-                part.close()
-            row.close()
-        super().close()
-
 
 def _fold() -> widgets.ToggleButton:
     return widgets.ToggleButton(

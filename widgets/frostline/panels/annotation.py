@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
+from frostline.artifacts.exports import CheckResult
 from frostline.cells.datasets import Dataset
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.jobs import Ran
@@ -56,11 +57,11 @@ class AnnotationPanel(Panel):
     >>> panel.close()
     """
 
-    dataset = traitlets.Any(None, allow_none=True)
+    dataset = traitlets.Instance(Dataset, allow_none=True)
     state = traitlets.Enum(["idle", "running", "done", "failed", "cancelled"], default_value="idle")
-    comparison = traitlets.Any(None, allow_none=True)
+    comparison = traitlets.Instance(Comparison, allow_none=True)
     records = traitlets.Tuple()
-    error = traitlets.Any(None, allow_none=True)
+    error = traitlets.Instance(BaseException, allow_none=True)
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class AnnotationPanel(Panel):
         traitlets.dlink((self.runner, "stale"), (self.results, "stale"))
         self.runner.observe(self._show, "comparison")
         self.runner.observe(self._lock, "state")
-        self.runner.checkpoint_control.observe(lambda change: self.data.use_checkpoint(change.new), "value")
+        self.runner.plan.controls.checkpoint.observe(lambda change: self.data.use_checkpoint(change.new), "value")
         replace_earlier(self)
 
     def _show(self, change: Any) -> None:
@@ -100,11 +101,6 @@ class AnnotationPanel(Panel):
     def _lock(self, change: Any) -> None:
         """Keep the data as they are while they are worked on."""
         self.data.locked = change.new == "running"
-
-    @property
-    def chosen(self) -> list[str]:
-        """Names of the ticked strategies."""
-        return self.runner.chosen
 
     def run(self, *, wait: bool = False, resume: bool | None = None, keep_going: bool = False) -> Comparison | None:
         """Run the ticked strategies, as `RunPanel.run` does; when waited for, everything is drawn in the end."""
@@ -132,12 +128,6 @@ class AnnotationPanel(Panel):
         """Stop within the current batch; finished records are kept."""
         self.runner.cancel()
 
-    def export(self, folder: str | Path) -> Any:
+    def export(self, folder: str | Path) -> CheckResult:
         """Write all files of the comparison into a folder, and check them, as `ResultPanel.export` does."""
         return self.results.export(folder)
-
-    def close(self) -> None:
-        """Cancel what runs, and let go of everything."""
-        if hasattr(self, "runner"):  # a panel that was refused is closed, too
-            self.runner.cancel()
-        super().close()

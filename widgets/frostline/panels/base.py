@@ -20,6 +20,7 @@ STYLE = """<style>
   color: var(--frostline-text); padding: 4px 2px; overflow: hidden}
 .frostline-panel .widget-html-content, .frostline-panel .jupyter-widgets-html-content {color: var(--frostline-text);
   line-height: 1.45; overflow-x: auto}
+.frostline-panel.frostline-plan-panel {padding: 0}
 .frostline-panel .frostline-title {font-size: 1.15em; font-weight: 600; border-bottom: 1px solid var(--frostline-line);
   padding: 6px 0 2px}
 .frostline-panel .frostline-quiet {color: var(--frostline-quiet); font-size: 0.92em}
@@ -261,16 +262,20 @@ class Panel(widgets.VBox):  # type: ignore[misc]
             if isinstance(widget, Panel):
                 widget.background.settle(timeout)
 
+    def _stop(self) -> None:
+        """Stop what runs when the panel is closed."""
+
     def close(self) -> None:
-        """Let go of everything: work that waits, widgets, results."""
+        """Let go of everything: work that runs or waits, widgets, results."""
         if not hasattr(self, "background"):  # it was refused before it was made
             return
+        self._stop()
         self.background.close()
         below = list(walk(self))[1:]
         self.children = ()
         for widget in below:
             if isinstance(widget, Panel):
-                widget.background.close()
+                widget.close()
             for part in (*(getattr(widget, name, None) for name in ("layout", "style")), widget):
                 if isinstance(part, widgets.Widget):
                     part.unobserve_all()
@@ -306,10 +311,8 @@ def in_a_lab() -> bool:
 
 def _where() -> tuple[str | None, str]:
     """Id of the notebook cell that is being run, None outside notebooks, and of its execution."""
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return None, ""
+    from IPython import get_ipython
+
     shell = get_ipython()
     if shell is None or not hasattr(shell, "get_parent"):
         return None, ""

@@ -1,4 +1,4 @@
-"""What a RunPanel lets one set, and the buttons that begin and end a run."""
+"""What can be set before a run, and the buttons that begin and end it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HELD = {
 
 
 class RunControls:
-    """Profile, checkpoint, split, repeats, seed; whether to take over; Run and Cancel.
+    """Profile, checkpoint, split, repeats, seed; whether to take over.
 
     Examples
     --------
@@ -61,9 +61,6 @@ class RunControls:
             value=True, indent=False, layout=widgets.Layout(width="auto", display="none"),
             tooltip="Evaluations that finished before are taken over, not computed again",
         )  # fmt: skip
-        self.run = widgets.Button(description="Run", button_style="primary", icon="play")
-        self.cancel = widgets.Button(description="Cancel", icon="stop")
-        self.hint = widgets.HTML(layout=widgets.Layout(display="none"))
         self.profile.observe(self._take_repeats, "value")
 
     def _take_repeats(self, change: dict[str, Any]) -> None:
@@ -90,6 +87,11 @@ class RunControls:
         """Strategies as the profile has them, with the checkpoint."""
         return build(names, profile=self.profile.value, checkpoint=self.checkpoint.value)
 
+    @property
+    def takes_over(self) -> bool:
+        """Whether the evaluations of an earlier run are taken over, where that is offered."""
+        return self.resume.layout.display is None and bool(self.resume.value)
+
     def offer_to_take_over(self, found: int, n: int) -> None:
         """Let somebody choose whether the evaluations of an earlier run are taken over, where there are any."""
         self.resume.layout.display = None if found else "none"
@@ -99,6 +101,27 @@ class RunControls:
 
     def __iter__(self) -> Iterator[widgets.Widget]:
         return iter((*self.settings, self.resume))
+
+
+class RunButtons:
+    """Run and Cancel, and how to get out of a run that a cell waits for.
+
+    Examples
+    --------
+    >>> buttons = RunButtons()
+    >>> buttons.enable(running=False, held="", problem="Choose data first.")
+    >>> buttons.run.tooltip
+    'Choose data first.'
+    """
+
+    def __init__(self) -> None:
+        self.run = widgets.Button(description="Run", button_style="primary", icon="play")
+        self.cancel = widgets.Button(description="Cancel", icon="stop")
+        self.hint = widgets.HTML(layout=widgets.Layout(display="none"))
+
+    def __iter__(self) -> Iterator[widgets.Widget]:
+        yield widgets.HBox([self.run, self.cancel], layout=widgets.Layout(flex_flow="row wrap"))
+        yield self.hint
 
     def enable(self, *, running: bool, held: str, problem: str) -> None:
         """Let be pressed what would do something, and say why the rest would not.
@@ -112,8 +135,6 @@ class RunControls:
         problem
             Why no run is possible; empty when one is.
         """
-        for control in self:
-            control.disabled = running
         self.run.disabled = running or bool(problem)
         ready = problem or "Evaluate the ticked strategies"
         self.run.tooltip = "A run is under way; cancel it first" if running else ready

@@ -61,9 +61,9 @@ class DataPanel(Panel):
     ('bulk_labels', 'ready')
     """
 
-    dataset = traitlets.Any(None, allow_none=True)
+    dataset = traitlets.Instance(Dataset, allow_none=True)
     state = traitlets.Enum(["empty", "loading", "ready", "failed"], default_value="empty")
-    error = traitlets.Any(None, allow_none=True)
+    error = traitlets.Instance(Exception, allow_none=True)
     findings = traitlets.Tuple()
     locked = traitlets.Bool(False)
 
@@ -332,10 +332,8 @@ class DataPanel(Panel):
 
 
 def _notebook_names() -> Mapping[str, Any]:
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return {}
+    from IPython import get_ipython
+
     shell = get_ipython()
     return {} if shell is None else shell.user_ns
 

@@ -61,7 +61,7 @@ class ResultPanel(Panel):
     'pca_logistic'
     """
 
-    comparison = traitlets.Any(None, allow_none=True)
+    comparison = traitlets.Instance(Comparison, allow_none=True)
     stale = traitlets.Unicode("")
 
     def __init__(self, comparison: Comparison | str | Path | None = None, *, dataset: Dataset | None = None) -> None:

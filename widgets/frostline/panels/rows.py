@@ -9,7 +9,7 @@ import ipywidgets as widgets
 from frostline.comparison.jobs import Progress
 from frostline.escaping import for_html
 from frostline.evaluation.estimates import duration
-from frostline.strategies import STRATEGIES, Strategy, show
+from frostline.strategies import STRATEGIES, show
 
 STYLES = {"running": "info", "done": "success", "failed": "danger", "stopped": "warning", "waiting": ""}
 CURVE = (150, 44)
@@ -45,9 +45,9 @@ class StrategyRow(widgets.HBox):  # type: ignore[misc]
             [self.box, self._facts, self._progress], layout=widgets.Layout(flex_flow="row wrap", width="auto")
         )
         self.add_class("frostline-row")
-        self.describe(None, "")
+        self.describe("")
 
-    def describe(self, strategy: Strategy | None, words: str) -> None:
+    def describe(self, words: str) -> None:
         """Say what it trains, and what is known of its cost."""
         price = " <strong>Expensive.</strong>" if self._kind.expensive else ""
         known = f" {for_html(words)}" if words else ""

@@ -1,4 +1,4 @@
-"""RunPanel: choose profile, split and strategies, run them, watch, cancel, go on after an interruption."""
+"""RunPanel: run what is planned, watch, cancel, go on after an interruption."""
 
 from __future__ import annotations
 
@@ -12,22 +12,15 @@ import ipywidgets as widgets
 import traitlets
 
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.jobs import Job, Ran
 from frostline.errors import Cancelled, FrostlineError
 from frostline.evaluation.journal import Journal
-from frostline.panels.advanced import HyperParameters
 from frostline.panels.base import Panel, alert, in_a_lab, replace_earlier, status, title, wide
-from frostline.panels.controls import RunControls
-from frostline.panels.costs import TIMES, Costs
-from frostline.panels.rows import StrategyRow
-from frostline.profiles import get_profile
+from frostline.panels.controls import RunButtons
+from frostline.panels.planning import PlanPanel
 from frostline.records import Record
-from frostline.strategies import STRATEGIES, ProbeObsm, Strategy, build, refuse_unusable_checkpoint
 
-MAP = 2
-"""Columns of what is a picture of an embedding, such as X_umap, and no embedding to classify from."""
 PAUSE = 0.15
 """Seconds between two messages to the browser: a batch may take a hundredth of one."""
 
@@ -44,6 +37,8 @@ class RunPanel(Panel):
 
     Attributes
     ----------
+    plan
+        What is to be run, and its controls.
     dataset
         May be set at any time but during a run.
     state
@@ -70,11 +65,11 @@ class RunPanel(Panel):
     ('majority', 'pca_knn')
     """
 
-    dataset = traitlets.Any(None, allow_none=True)
+    dataset = traitlets.Instance(Dataset, allow_none=True)
     state = traitlets.Enum(["idle", "running", "done", "failed", "cancelled"], default_value="idle")
-    comparison = traitlets.Any(None, allow_none=True)
+    comparison = traitlets.Instance(Comparison, allow_none=True)
     records = traitlets.Tuple()
-    error = traitlets.Any(None, allow_none=True)
+    error = traitlets.Instance(BaseException, allow_none=True)
     stale = traitlets.Unicode("")
 
     def __init__(
@@ -88,173 +83,53 @@ class RunPanel(Panel):
         split: str | None = None,
         repeats: int | None = None,
     ) -> None:
-        get_profile(profile)
-        first = build(strategies, profile=profile, checkpoint=checkpoint)
-        refuse_unusable_checkpoint(checkpoint, first)
-        self._first = [each.name for each in first]
+        self._cancel = threading.Event()
         self._job: Job | None = None
         self._thread: threading.Thread | None = None
-        self._cancel = threading.Event()
         self._ran: dict[str, Any] = {}
-        self._costs = Costs()
-        self._last_told, self._said_before, self._refused, self._held = 0.0, "", "", ""
-        self._rows: dict[str, StrategyRow] = {}
-        self._controls = RunControls(profile, checkpoint, seed, split, repeats)
-        self._strategies, self._advanced = widgets.VBox([]), HyperParameters(self._changed)
+        self._last_told, self._said_before, self._held = 0.0, "Ready.", ""
+        self.plan = PlanPanel(
+            profile=profile, strategies=strategies, checkpoint=checkpoint, seed=seed, split=split, repeats=repeats
+        )
+        self._buttons = RunButtons()
         self._bar = widgets.FloatProgress(
             value=0.0, min=0.0, max=1.0, layout=wide(), tooltip="Progress of all strategies"
         )
         self._status = widgets.HTML()
-        self._controls.run.on_click(lambda _: self._start())
-        self._controls.cancel.on_click(lambda _: self.cancel())
-        wrap = widgets.Layout(flex_flow="row wrap")
-        super().__init__(
-            [
-                title("Run"),
-                widgets.HBox(self._controls.settings, layout=wrap),
-                widgets.HTML(TIMES),
-                self._strategies,
-                self._advanced,
-                self._controls.resume,
-                widgets.HBox([self._controls.run, self._controls.cancel], layout=wrap),
-                self._controls.hint,
-                self._bar,
-                self._status,
-            ],
-            "frostline-run-panel",
-        )
-        for control in self._controls.settings:
-            control.observe(lambda _: self._changed(), "value")
+        super().__init__([title("Run"), self.plan, *self._buttons, self._bar, self._status], "frostline-run-panel")
+        self._buttons.run.on_click(lambda _: self._start())
+        self._buttons.cancel.on_click(lambda _: self.cancel())
+        traitlets.dlink((self, "dataset"), (self.plan, "dataset"))
+        self.plan.observe(lambda _: self._changed(), ["inputs", "refused"])
         self.observe(lambda _: self._enable(), "state")
-        self.observe(lambda _: self._new_data(), "dataset")
         self.dataset = dataset
-        if dataset is None:
-            self._new_data()
+        self._enable()
         replace_earlier(self)
 
-    # ------------------------------------------------------------------ controls
-
     @property
-    def checkpoint_control(self) -> widgets.Combobox:
-        """Where the checkpoint is chosen, for who wants to observe it."""
-        return self._controls.checkpoint
-
-    @property
-    def chosen(self) -> list[str]:
-        """Names of the ticked strategies."""
-        return [name for name, row in self._rows.items() if row.box.value]
-
-    @property
-    def inputs(self) -> dict[str, Any]:
-        """All that decides the results, by the name that a reader knows it by."""
-        data = self.dataset
-        about = {} if data is None else {"data": id(data.matrix), "labels": data.label_key, "groups": data.group_key}
-        return {
-            **about,
-            **self._controls.values,
-            "strategies": tuple(self.chosen),
-            "hyper-parameters": repr(self._advanced.changes),
-        }
-
-    def _new_data(self) -> None:
-        """Offer every strategy; the probe of obsm once for each embedding that the data set carries."""
-        obsm = {} if self.dataset is None else self.dataset.adata.obsm
-        embeddings = [ProbeObsm(key).name for key in obsm if obsm[key].shape[1] > MAP]
-        names = [name for name in STRATEGIES if name != ProbeObsm.name] + embeddings
-        names += [name for name in self._first if name not in names]
-        ticked = set(self.chosen) if self._rows else set(self._first)
-        for name in [name for name in self._rows if name not in names]:
-            row = self._rows.pop(name)
-            for part in (*row.children, row):
-                part.close()
-        for name in names:
-            if name not in self._rows:
-                self._rows[name] = StrategyRow(name, ticked=name in ticked)
-                self._rows[name].box.observe(lambda _: self._changed(), "value")
-        self._rows = {name: self._rows[name] for name in names}
-        self._strategies.children = list(self._rows.values())
-        self._changed()
+    def ran(self) -> Ran | None:
+        """What was run last, as far as it is; None before anything can be compared."""
+        return None if self._job is None else self._job.ran(self.stale)
 
     def _changed(self) -> None:
-        """Something was chosen: say what is out of date, and work the costs out anew."""
-        self._refused = ""
+        """Say what the results are not of any more."""
         if self._ran:
-            now = self.inputs
+            now = self.plan.inputs
             self.stale = ", ".join(key for key in self._ran if now.get(key) != self._ran[key])
         self._enable()
-        if self.state != "running":
-            self.background.do("plan", self._plan)
-
-    def _problem(self) -> str:
-        """Why a run is not possible; empty when it is."""
-        if self.dataset is None:
-            return "Choose data first."
-        if not self.chosen:
-            return "Tick at least one strategy to run."
-        return self._refused
 
     def _enable(self) -> None:
-        running, problem = self.state == "running", self._problem()
-        self._controls.enable(running=running, held=self._held, problem=problem)
-        for row in self._rows.values():
-            row.box.disabled = running
+        running, problem = self.state == "running", self.plan.problem
+        self.plan.locked = running
+        self._buttons.enable(running=running, held=self._held, problem=problem)
         if running:
             return
         if problem:
             self._say(problem)
         elif self.stale:
             self._say(f"Changed since the results below: {self.stale}. Press Run to bring them up to date.")
-        elif self.state == "idle":
-            self._say("Ready.")
-        elif self._said_before:
+        else:
             self._say(self._said_before)
-
-    # ------------------------------------------------------------------ what a run will cost
-
-    def _plan(self) -> None:
-        """Count parameters, time a few cells, look for what is on disk: beside the notebook's thread."""
-        try:
-            strategies = self._controls.build(list(self._rows))
-            ticked = [each for each in strategies if self._rows[each.name].box.value]
-            refuse_unusable_checkpoint(self._controls.checkpoint.value, ticked)
-            if self.dataset is None:
-                self._alert.value = ""
-                return
-            self._advanced.offer(strategies)
-            strategies = self._advanced.applied(strategies)
-            cuts = self._controls.draw(self.dataset)
-        except FrostlineError as error:
-            self._costs.forget()
-            self._alert.value = alert(error, "This cannot be run")
-            self._controls.offer_to_take_over(0, 0)
-            for row in self._rows.values():
-                row.describe(None, "")
-            if self.state != "running":
-                self._refused = f"This cannot be run: {error}"
-                self._enable()
-            return
-        if self.state == "running":
-            return
-        self._alert.value = "" if self.error is None else self._alert.value
-        self._look_for_finished(strategies, cuts)
-        for strategy in strategies:
-            self._describe(strategy, cuts)
-        for strategy in sorted(strategies, key=lambda each: not self._rows[each.name].box.value):
-            if self.background.waits("plan") or self.state == "running":
-                return
-            self._costs.work_out(strategy, self.dataset, cuts)
-            self._describe(strategy, cuts)
-
-    def _describe(self, strategy: Strategy, cuts: Sequence[Split]) -> None:
-        if strategy.name in self._rows:
-            self._rows[strategy.name].describe(strategy, self._costs.words(strategy, self.dataset, cuts))
-
-    def _look_for_finished(self, strategies: Sequence[Strategy], cuts: Sequence[Split]) -> None:
-        wanted = [each for each in strategies if self._rows[each.name].box.value]
-        found = Journal.of(self.dataset, cuts).finished(wanted)
-        self._controls.offer_to_take_over(len(found), len(wanted) * len(cuts))
-
-    # ------------------------------------------------------------------ running
 
     def run(self, *, wait: bool = False, resume: bool | None = None, keep_going: bool = False) -> Comparison | None:
         """Run the ticked strategies.
@@ -283,8 +158,8 @@ class RunPanel(Panel):
         """
         if self.state == "running":
             raise FrostlineError("a run is under way; cancel it or wait for it")
-        if self._problem():
-            raise FrostlineError(self._problem())
+        if self.plan.problem:
+            raise FrostlineError(self.plan.problem)
         self._cancel.clear()
         self._held = "run" if wait else ""
         self._begin()
@@ -312,15 +187,14 @@ class RunPanel(Panel):
             thread.join(PAUSE)
 
     def _begin(self) -> None:
-        self._ran, self._said_before, self._job = self.inputs, "", None
+        self._ran, self._job = self.plan.inputs, None
         self.stale = ""
         self.set_trait("error", None)
         self.set_trait("comparison", None)
         self.set_trait("records", ())
         self._alert.value = ""
         self._bar.bar_style, self._bar.value = "info", 0.0
-        for row in self._rows.values():
-            row.show(None)
+        self.plan.follow(None)
         self.set_trait("state", "running")
         self._say("Starting ...")
 
@@ -329,7 +203,7 @@ class RunPanel(Panel):
         if self.state == "running":  # a second click, sent before the browser had learnt of the first
             return
         try:
-            self.run(resume=self._controls.resume.layout.display is None and self._controls.resume.value)
+            self.run(resume=self.plan.controls.takes_over)
         except FrostlineError as error:
             self._alert.value = alert(error)
 
@@ -376,11 +250,6 @@ class RunPanel(Panel):
             raise FrostlineError(f"the last run left nothing to compare: {self.error}") from self.error
         raise FrostlineError("nothing has been run yet; press Run, or call panel.run(wait=True)")
 
-    @property
-    def ran(self) -> Ran | None:
-        """What was run last, as far as it is; None before anything can be compared."""
-        return None if self._job is None else self._job.ran(self.stale)
-
     @contextmanager
     def _waiting(self) -> Iterator[None]:
         """Say that a cell waits, while one does for a run that was started with the button."""
@@ -411,12 +280,10 @@ class RunPanel(Panel):
     def _work(self, resume: bool) -> None:
         stop: BaseException | None = None
         try:
-            strategies = self._advanced.applied(self._controls.build(self.chosen))
-            refuse_unusable_checkpoint(self._controls.checkpoint.value, strategies)
-            cuts = self._controls.draw(self.dataset)
-            journal = Journal.of(self.dataset, cuts)
+            strategies, dataset, cuts = self.plan.prepared()
+            journal = Journal.of(dataset, cuts)
             done = journal.finished(strategies) if resume else []
-            self._job = Job(strategies, self.dataset, cuts, finished=done, journal=journal, changed=self._tell)
+            self._job = Job(strategies, dataset, cuts, finished=done, journal=journal, changed=self._tell)
             self._job.run(self._cancel.is_set)
         except BaseException as error:  # shown here, and raised again by wait()
             stop = error
@@ -434,11 +301,9 @@ class RunPanel(Panel):
             return
         self._last_told = now
         self._bar.value = job.fraction
-        for name, progress in job.progress.items():
-            self._rows[name].show(progress, self._costs.seconds(name, len(job.splits)))
+        left = self.plan.follow(job)
         running = next((each for each in job.progress.values() if each.state == "running"), None)
         if running is not None and not self._cancel.is_set():
-            left = self._costs.left(job.progress, len(job.splits))
             self._say(f"{running.strategy}: {running.message}" + (f"; about {left} left in all" if left else ""))
         if new:
             self.set_trait("records", job.records)
@@ -447,8 +312,7 @@ class RunPanel(Panel):
     def _end(self, stop: BaseException | None) -> None:
         job = self._job
         if job is not None:
-            for name, progress in job.progress.items():
-                self._rows[name].show(progress)
+            self.plan.follow(job)
             self.set_trait("records", job.records)
             self.set_trait("comparison", job.comparison)
         n = len(self.records)
@@ -486,13 +350,9 @@ class RunPanel(Panel):
         self.set_trait("error", error)
         self.set_trait("state", state)
         self._say(words)
-        self.background.do("plan", self._plan)
 
     def _say(self, words: str) -> None:
         self._status.value = status(words)
 
-    def close(self) -> None:
-        """Cancel what runs, and let go of everything."""
-        if hasattr(self, "_cancel"):  # a panel that was refused is closed, too
-            self._cancel.set()
-        super().close()
+    def _stop(self) -> None:
+        self._cancel.set()

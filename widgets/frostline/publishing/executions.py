@@ -257,11 +257,12 @@ def _said(error: Exception, values: Mapping[str, Any]) -> str:
     """What went wrong, in a line."""
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
 
     from frostline.publishing import kernels
 
-    if hasattr(error, "ename"):
-        return f"in cell {error.exec_count}: {error.ename}: {error.evalue}"  # type: ignore[attr-defined]
+    if isinstance(error, PapermillExecutionError):
+        return f"in cell {error.exec_count}: {error.ename}: {error.evalue}"
     if isinstance(error, DeadKernelError):
         return f"with {kernels.want_of_memory(values)}"
     if isinstance(error, NoSuchKernel):

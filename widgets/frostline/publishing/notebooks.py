@@ -14,7 +14,6 @@ from typing import Any
 from frostline.errors import FrostlineError, unknown
 from frostline.lists import list_of
 from frostline.publishing.inputs import TUTORIALS
-from frostline.publishing.states import source_title
 
 FOLDER = Path("notebooks")
 """Of the current folder, for notebooks that are given by name."""
@@ -76,17 +75,6 @@ def packaged_folder() -> Path:
     """Where the tutorials are that come with frostline: in the package, or beside it in a clone of the repository."""
     clone = TUTORIALS.parents[3] / FOLDER
     return clone if clone.is_dir() and not TUTORIALS.is_dir() else TUTORIALS
-
-
-def title_of(notebook: Path) -> str:
-    """Title of a notebook; its name where it has none.
-
-    Examples
-    --------
-    >>> title_of(find_notebook("embeddings_for_scanpy"))
-    'Embeddings for scanpy: clusters from a frozen foundation model'
-    """
-    return source_title(notebook)
 
 
 def find_notebook(name: str | Path) -> Path:

@@ -27,25 +27,12 @@ from frostline.artifacts import exports
 from frostline.errors import ArtifactError, FrostlineError
 from frostline.hashes import file_sha256
 from frostline.publishing.executions import Execution, default_output, execute, refuse_other_run
-from frostline.publishing.notebooks import find_notebook, notebook_parameters, read_notebook, typed_parameters
-from frostline.publishing.run_checks import check_cells, seal
+from frostline.publishing.notebooks import read_notebook
+from frostline.publishing.run_checks import check_cells
+from frostline.publishing.run_manifests import seal
 from frostline.publishing.states import ALTERED, RELEASE, State, refusal, states_of, write_failure
 from frostline.publishing.terminal import Told, progress
-from frostline.publishing.tutorials import PUBLISHED, Plan, declared, plan, unfit
-
-__all__ = [
-    "PUBLISHED",
-    "Execution",
-    "Outcome",
-    "build_book",
-    "execute",
-    "find_notebook",
-    "notebook_parameters",
-    "place",
-    "publish",
-    "publish_all",
-    "typed_parameters",
-]
+from frostline.publishing.tutorials import PUBLISHED, Plan, declared_tutorials, plan, unfit
 
 SITE = Path("build") / "site"
 MODE = "static executed tutorial"
@@ -286,7 +273,7 @@ def _run_manifest(
     return content | {"manifest_sha256": seal(content)}
 
 
-def current_states() -> list[State]:
+def recomputed_states() -> list[State]:
     """Where every tutorial of the book stands, the artifacts of each opened and recomputed again.
 
     Raises
@@ -294,16 +281,16 @@ def current_states() -> list[State]:
     FrostlineError
         There is no table of contents here.
     """
-    return [_recomputed(state) for state in states_of(PUBLISHED, declared(), Path())]
+    return [_recomputed(state) for state in states_of(PUBLISHED, declared_tutorials(), Path())]
 
 
 def _recomputed(state: State) -> State:
     if not state.manifest:
         return state
-    result, said = exports.check(PUBLISHED / state.name), state.manifest["artifact_check"]
+    result, said = exports.check(PUBLISHED / state.name), state.manifest.artifact_check
     problems = [f"{state.name}/{problem}" for problem in result.problems]
-    if not problems and (result.files, result.numbers) != (said["files"], said["numbers"]):
-        problems = [f"{state.name}.run.json: says {said['files']} files and {said['numbers']} numbers; found {result}"]
+    if not problems and (result.files, result.numbers) != (said.files, said.numbers):
+        problems = [f"{state.name}.run.json: says {said.files} files and {said.numbers} numbers; found {result}"]
     return State(state.name, ALTERED, tuple(problems)) if problems else state
 
 
@@ -326,13 +313,13 @@ def build_book(*, release: bool = False) -> Path:
         jupyter-book is not installed, there is no book or no published tutorial here, a page cannot be
         published, or the build failed.
     """
-    known = declared()
+    known = declared_tutorials()
     if not list(PUBLISHED.glob("*.run.json")):
         raise FrostlineError(f"{PUBLISHED} holds no executed tutorial; run: frostline publish {shlex.join(known[:1])}")
     program = Path(sys.executable).with_name("jupyter-book")
     if not program.is_file():
         raise FrostlineError("jupyter-book is not installed; pip install 'frostline[book]'")
-    refused = refusal(current_states(), release=release)
+    refused = refusal(recomputed_states(), release=release)
     if refused:
         raise FrostlineError(refused)
     # A page of an earlier build whose tutorial is gone must not stay on the site.

@@ -6,41 +6,20 @@ that yields a sentence per problem, so that it can be used and tested without Sp
 means that the page may be built. No rule imports what it judges: the manifest is the whole contract.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from frostline.artifacts.manifests import is_system_file
+from pydantic import ValidationError
+
+from frostline.artifacts.manifests import is_system_file, problems_of
 from frostline.artifacts.runs import run_of
 from frostline.hashes import file_sha256
 from frostline.publishing.inputs import changed_inputs
 from frostline.publishing.page_checks import WIDGET_STATE, check_code, check_tables, read_notebook
-
-REQUIRED: dict[str, type | tuple[type, ...]] = {
-    "tutorial": str,
-    "source_notebook": str,
-    "source_sha256": str,
-    "executed_sha256": str,
-    "mode": str,
-    "profile": str,
-    "parameters": dict,
-    "dataset": str,
-    "checkpoint": str,
-    "seed": int,
-    "started": str,
-    "ended": str,
-    "seconds": (int, float),
-    "artifact_check": dict,
-    "artifacts": dict,
-    "versions": dict,
-    "inputs": dict,
-    "manifest_sha256": str,
-}
-"""Keys that every run manifest has, with the type of their values."""
+from frostline.publishing.run_manifests import RunManifest, seal
 
 CORE_WIDGETS = ("@jupyter-widgets/base", "@jupyter-widgets/controls", "@jupyter-widgets/output")
 """Widget modules that the vendored manager holds; it would fetch any other from another host."""
@@ -74,14 +53,15 @@ def find_problems(published: Path, name: str, root: Path) -> list[str]:
     One sentence per problem, each beginning with the file that it is about.
     """
     manifest_file = published / f"{name}.run.json"
-    manifest, problems = read_json(manifest_file)
+    content, problems = read_json(manifest_file)
     if not problems:
-        problems = [f"{manifest_file.name}: {p}" for p in check_manifest(manifest, name)]
+        problems = [f"{manifest_file.name}: {p}" for p in check_manifest(content, name)]
     if problems:
         return problems
+    manifest = RunManifest.model_validate(content)
     notebook_file = published / f"{name}.ipynb"
     problems += check_source(manifest, root)
-    problems += [f"{name}{STALE}{p}; run it again" for p in changed_inputs(manifest["inputs"], root)]
+    problems += [f"{name}{STALE}{p}; run it again" for p in changed_inputs(manifest.inputs.model_dump(), root)]
     problems += check_executed(manifest, notebook_file)
     notebook, unreadable = read_json(notebook_file)
     problems += unreadable
@@ -108,48 +88,25 @@ def read_json(path: Path) -> tuple[dict[str, Any], list[str]]:
     return value, []
 
 
-def check_manifest(manifest: dict[str, Any], name: str) -> Iterator[str]:
-    """Check that the manifest is complete, belongs to this tutorial, and its artifact check passed."""
-    wrong = [
-        key
-        for key, kind in REQUIRED.items()
-        if not isinstance(manifest.get(key), kind) or isinstance(manifest.get(key), bool)
-    ]
-    if wrong:
-        yield f"missing or of the wrong type: {', '.join(wrong)}"
+def check_manifest(content: dict[str, Any], name: str) -> Iterator[str]:
+    """Check that the manifest is complete, belongs to this tutorial, and is what the run wrote."""
+    try:
+        manifest = RunManifest.model_validate(content)
+    except ValidationError as error:
+        yield from problems_of(error)
         return
-    if manifest["tutorial"] != name:
-        yield f"describes the tutorial {manifest['tutorial']!r}, not {name!r}"
-    yield from (f"{key} {p}" for key in ("started", "ended") for p in check_time(manifest[key]))
-    check = manifest["artifact_check"]
-    if check.get("result") != "passed":
-        yield f"the artifact check's result is {check.get('result')!r}, not 'passed'"
-    if not isinstance(check.get("numbers"), int):
-        yield "artifact_check does not say how many numbers were recomputed"
-    if check.get("files") != len(manifest["artifacts"]):
-        yield f"{check.get('files')!r} files were checked, but {len(manifest['artifacts'])} are listed"
-    if set(manifest["inputs"]) != {"code", "lock", "data"} or not isinstance(manifest["inputs"]["data"], dict):
-        yield f"inputs are {sorted(manifest['inputs'])}, not code, data and lock"
-    if manifest["manifest_sha256"] != seal(manifest):
+    if manifest.tutorial != name:
+        yield f"describes the tutorial {manifest.tutorial!r}, not {name!r}"
+    if manifest.artifact_check.files != len(manifest.artifacts):
+        yield f"{manifest.artifact_check.files} files were checked, but {len(manifest.artifacts)} are listed"
+    if manifest.manifest_sha256 != seal(content):
         yield "altered: its content is not what the run wrote; run it again"
 
 
-def seal(manifest: dict[str, Any]) -> str:
-    """Hash of everything that a manifest says, its own hash aside.
-
-    Examples
-    --------
-    >>> seal({"seed": 1, "manifest_sha256": "of something else"}) == seal({"seed": 1})
-    True
-    """
-    content = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def check_page(manifest: dict[str, Any], notebook: dict[str, Any], folder: Path, root: Path) -> Iterator[str]:
+def check_page(manifest: RunManifest, notebook: dict[str, Any], folder: Path, root: Path) -> Iterator[str]:
     """Check that the page's code is that of its source, and its run and its tables are those of its artifacts."""
-    source = root / manifest["source_notebook"]
-    if source.is_file() and file_sha256(source) == manifest["source_sha256"]:  # otherwise it is stale, which is said
+    source = root / manifest.source_notebook
+    if source.is_file() and file_sha256(source) == manifest.source_sha256:  # otherwise it is stale, which is said
         yield from check_code(read_notebook(source), notebook)
     inner, _ = read_json(folder / "manifest.json")
     printed, run = run_of(notebook), inner.get("run")
@@ -158,15 +115,15 @@ def check_page(manifest: dict[str, Any], notebook: dict[str, Any], folder: Path,
     yield from check_tables(notebook, folder)
 
 
-def check_parameters(manifest: dict[str, Any], notebook: dict[str, Any]) -> Iterator[str]:
+def check_parameters(manifest: RunManifest, notebook: dict[str, Any]) -> Iterator[str]:
     """Check that the manifest gives the parameters that papermill gave to the notebook."""
     given = notebook.get("metadata", {}).get("papermill", {}).get("parameters", {})
     for name, value in given.items():
-        if manifest["parameters"].get(name) != value:
-            yield f"says {name}={manifest['parameters'].get(name)!r}, the executed notebook was given {value!r}"
+        if manifest.parameters.get(name) != value:
+            yield f"says {name}={manifest.parameters.get(name)!r}, the executed notebook was given {value!r}"
 
 
-def check_agreement(manifest: dict[str, Any], folder: Path) -> Iterator[str]:
+def check_agreement(manifest: RunManifest, folder: Path) -> Iterator[str]:
     """Check that the manifest says of seed, data set and checkpoint what the artifacts' own manifest says."""
     inner, _ = read_json(folder / "manifest.json")
     if isinstance(inner.get("checkpoints"), dict):
@@ -174,38 +131,29 @@ def check_agreement(manifest: dict[str, Any], folder: Path) -> Iterator[str]:
     for key in ("seed", "dataset", "checkpoint"):
         value = inner.get(key)
         value = value.get("name") if isinstance(value, dict) else value
-        if value is not None and value != manifest[key]:
-            yield f"says {key} {manifest[key]!r}, the artifacts are of {value!r}"
+        if value is not None and value != getattr(manifest, key):
+            yield f"says {key} {getattr(manifest, key)!r}, the artifacts are of {value!r}"
     said = inner.get("parameters")
     for name in ("PROFILE", "LABEL_KEY", "GROUP_KEY", "SPLIT"):
-        given, value = manifest["parameters"].get(name), said.get(name.lower()) if isinstance(said, dict) else None
+        given, value = manifest.parameters.get(name), said.get(name.lower()) if isinstance(said, dict) else None
         if given and value is not None and value != given:
             yield f"says {name}={given!r}, the artifacts are of {value!r}"
 
 
-def check_time(text: str) -> Iterator[str]:
-    """Check that a point in time is ISO 8601 with its offset from UTC."""
-    try:
-        if datetime.fromisoformat(text).tzinfo is None:
-            yield f"has no time zone: {text!r}"
-    except ValueError:
-        yield f"is not a time in ISO 8601: {text!r}"
-
-
-def check_source(manifest: dict[str, Any], root: Path) -> Iterator[str]:
+def check_source(manifest: RunManifest, root: Path) -> Iterator[str]:
     """Check that the source notebook is the one that was executed."""
-    relative = Path(manifest["source_notebook"])
+    relative = Path(manifest.source_notebook)
     if relative.is_absolute() or ".." in relative.parts:
         yield f"{relative}: the source notebook must lie inside the repository"
     elif not (root / relative).is_file():
         yield f"{relative}: the source notebook is missing"
-    elif file_sha256(root / relative) != manifest["source_sha256"]:
+    elif file_sha256(root / relative) != manifest.source_sha256:
         yield f"{relative}{STALE}the source notebook has changed since; run it again"
 
 
-def check_executed(manifest: dict[str, Any], notebook_file: Path) -> Iterator[str]:
+def check_executed(manifest: RunManifest, notebook_file: Path) -> Iterator[str]:
     """Check that the executed notebook is byte for byte what the run wrote."""
-    if notebook_file.is_file() and file_sha256(notebook_file) != manifest["executed_sha256"]:
+    if notebook_file.is_file() and file_sha256(notebook_file) != manifest.executed_sha256:
         yield f"{notebook_file.name}: altered: its sha256 is not the one of the run; run it again"
 
 
@@ -249,12 +197,12 @@ def title_cell(cells: list[dict[str, Any]]) -> int | None:
     return None
 
 
-def check_artifacts(manifest: dict[str, Any], folder: Path) -> Iterator[str]:
+def check_artifacts(manifest: RunManifest, folder: Path) -> Iterator[str]:
     """Check that the folder holds exactly the files of the run, unaltered."""
     system = {p for p in folder.rglob("*") if is_system_file(p)}
     files = [p for p in folder.rglob("*") if not p.is_dir() and not system & {p, *p.parents}]
     found = {p.relative_to(folder).as_posix(): p for p in files}
-    listed = manifest["artifacts"]
+    listed = manifest.artifacts
     for file in sorted(found.keys() | listed.keys()):
         if file not in found:
             yield f"{folder.name}/{file}: missing"

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from frostline.escaping import for_markdown
 from frostline.publishing.run_checks import MACHINE_PATH, STALE, TITLE, find_problems, read_json, title_cell
+from frostline.publishing.run_manifests import RunManifest
 
 FOLDER = "published"
 PASSED, STALE_PAGE, FAILED, ALTERED, NOT_RUN = "passed", "stale", "failed", "altered", "not run"
 
 RELEASE = "FROSTLINE_RELEASE"
 """Environment variable; 1 refuses to build while one page is not passed."""
+
+
+class Failure(BaseModel):
+    """An attempt that did not end well."""
+
+    said: str
+    ended: AwareDatetime | None = None
+    """None when the record of it cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +38,9 @@ class State:
     """passed; stale: a new run is needed; failed: the last attempt did not end well, what is shown is of an
     earlier one; altered: the files are not those of the run; not run."""
     problems: tuple[str, ...] = ()
-    manifest: Mapping[str, Any] = field(default_factory=dict)
-    """Of the run that the page shows; empty when there is none, or when it cannot be trusted."""
-    failure: Mapping[str, Any] = field(default_factory=dict)
+    manifest: RunManifest | None = None
+    """Of the run that the page shows; None when there is none, or when it cannot be trusted."""
+    failure: Failure | None = None
     """When the last attempt failed, and with what."""
 
     @property
@@ -48,23 +57,24 @@ class State:
         >>> State("mine", "not run").check
         'not run'
         """
-        checked = self.manifest.get("artifact_check")
-        numbers = f"{checked['files']} files, {checked['numbers']} numbers recomputed" if checked else ""
+        checked = self.manifest.artifact_check if self.manifest else None
+        numbers = f"{checked.files} files, {checked.numbers} numbers recomputed" if checked else ""
         if self.result == PASSED:
             return f"passed: {numbers}"
         if self.result == NOT_RUN:
             return NOT_RUN
-        reasons = self.failure.get("said") or "; ".join(p.partition(STALE)[2] or p for p in self.problems)
+        problems = "; ".join(p.partition(STALE)[2] or p for p in self.problems)
+        reasons = self.failure.said if self.failure else problems
         earlier = f" (earlier run: passed, {numbers})" if numbers else ""
         return f"{self.result}: {reasons}{earlier}"
 
 
-def declared_names(docnames: Iterable[str]) -> list[str]:
+def tutorials_among(docnames: Iterable[str]) -> list[str]:
     """Tutorials among the documents of a table of contents, in its order.
 
     Examples
     --------
-    >>> declared_names(["index", "published/mine", "published/mine.ipynb"])
+    >>> tutorials_among(["index", "published/mine", "published/mine.ipynb"])
     ['mine']
     """
     found = [name.removesuffix(".ipynb").removesuffix(".md") for name in docnames if name.startswith(f"{FOLDER}/")]
@@ -80,7 +90,7 @@ def state_of(published: Path, name: str, root: Path) -> State:
     problems = tuple(find_problems(published, name, root))
     if any(STALE not in problem for problem in problems):
         return State(name, ALTERED, problems, failure=failure)
-    manifest = json.loads((published / f"{name}.run.json").read_text(encoding="utf-8"))
+    manifest = RunManifest.model_validate_json((published / f"{name}.run.json").read_bytes())
     result = FAILED if failure else STALE_PAGE if problems else PASSED
     return State(name, result, problems, manifest, failure)
 
@@ -124,20 +134,27 @@ def write_failure(published: Path, name: str, said: str, root: Path) -> None:
         said = said.replace(folder, short)
     said = MACHINE_PATH.sub("(path)", said)
     published.mkdir(parents=True, exist_ok=True)
-    content = {"tutorial": name, "ended": datetime.now(UTC).isoformat(timespec="seconds"), "said": said}
-    (published / f"{name}.failed.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    failure = Failure(said=said, ended=datetime.now(UTC).replace(microsecond=0))
+    (published / f"{name}.failed.json").write_text(failure.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def _read_failure(path: Path) -> dict[str, Any]:
+def _read_failure(path: Path) -> Failure | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {"said": str(found["said"]), "ended": str(found["ended"])}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {"said": "the record of the failure cannot be read", "ended": ""} if path.exists() else {}
+        return Failure.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError):
+        return Failure(said="the record of the failure cannot be read")
 
 
 def source_title(notebook: Path) -> str:
-    """Title of a source notebook; its name when there is none to be read."""
+    """Title of a source notebook; its name when there is none to be read.
+
+    Examples
+    --------
+    >>> source_title(Path("no-such.ipynb"))
+    'no-such'
+    """
     content, problems = read_json(notebook)
     cells = [] if problems else content.get("cells", [])
     index = title_cell(cells)

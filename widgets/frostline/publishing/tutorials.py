@@ -16,7 +16,7 @@ from typing import Any
 
 from frostline.errors import FrostlineError
 from frostline.publishing.notebooks import notebook_parameters, typed_parameters
-from frostline.publishing.states import FOLDER, PASSED, declared_names, state_of
+from frostline.publishing.states import FOLDER, PASSED, state_of, tutorials_among
 
 PUBLISHED = Path("book") / FOLDER
 TOC = Path("book") / "_toc.yml"
@@ -24,7 +24,7 @@ NEEDED = ("PROFILE", "OUTPUT_DIR")
 """Parameters without which a notebook cannot be published."""
 
 
-def declared() -> list[str]:
+def declared_tutorials() -> list[str]:
     """Names of the tutorials that the book's table of contents lists, in its order.
 
     Raises
@@ -43,7 +43,7 @@ def declared() -> list[str]:
         ) from None
     except yaml.YAMLError as error:
         raise FrostlineError(f"{TOC} cannot be read: {' '.join(str(error).split())}") from error
-    return declared_names(_documents(toc))
+    return tutorials_among(_documents(toc))
 
 
 def declared_notebooks() -> list[Path]:
@@ -54,7 +54,7 @@ def declared_notebooks() -> list[Path]:
     FrostlineError
         None is declared.
     """
-    names = declared()
+    names = declared_tutorials()
     if not names:
         raise FrostlineError(f"{TOC} declares no tutorial; add a line such as `- file: {FOLDER}/NAME`")
     return [Path("notebooks") / f"{name}.ipynb" for name in names]
@@ -68,7 +68,7 @@ def refuse_undeclared(notebooks: Sequence[Path]) -> None:
     FrostlineError
         One is missing in the table of contents.
     """
-    known = declared()
+    known = declared_tutorials()
     for notebook in notebooks:
         if notebook.stem not in known:
             problem = _outside(notebook)
@@ -107,8 +107,9 @@ class Plan:
         state = state_of(PUBLISHED, self.name, Path())
         return (
             state.result == PASSED
-            and state.manifest["parameters"] == self.values
-            and state.manifest["source_notebook"] == self.notebook.as_posix()
+            and state.manifest is not None
+            and state.manifest.parameters == self.values
+            and state.manifest.source_notebook == self.notebook.as_posix()
         )
 
 

@@ -1,0 +1,214 @@
+"""PlanPanel: choose profile, split and strategies; see before the run what they cost, and why they cannot be run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ipywidgets as widgets
+import traitlets
+
+from frostline.cells.datasets import Dataset
+from frostline.cells.splits import Split
+from frostline.comparison.jobs import Job
+from frostline.errors import FrostlineError
+from frostline.evaluation.journal import Journal
+from frostline.panels.advanced import HyperParameters
+from frostline.panels.base import Panel, alert
+from frostline.panels.controls import RunControls
+from frostline.panels.costs import TIMES, Costs
+from frostline.panels.rows import StrategyRow
+from frostline.profiles import get_profile
+from frostline.strategies import STRATEGIES, ProbeObsm, Strategy, build, refuse_unusable_checkpoint
+
+MAP = 2
+"""Columns of what is a picture of an embedding, such as X_umap, and no embedding to classify from."""
+
+
+class PlanPanel(Panel):
+    """Choose what is to be run.
+
+    Parameters
+    ----------
+    profile, strategies, checkpoint, seed, split, repeats
+        What the controls show at first; None takes the defaults.
+
+    Attributes
+    ----------
+    dataset
+        What it is run on; None until it is set.
+    locked
+        Whether the controls are out of use, as during a run.
+    inputs
+        All that decides the results, by the name that a reader knows it by. To be observed.
+    refused
+        Why what is chosen cannot be run; None when it can, or is still being looked at. To be observed.
+
+    Raises
+    ------
+    FrostlineError
+        The profile, a strategy or the checkpoint is unknown.
+
+    Examples
+    --------
+    >>> panel = PlanPanel(strategies=["majority"])
+    >>> panel.chosen, panel.problem
+    (['majority'], 'Choose data first.')
+    """
+
+    dataset = traitlets.Instance(Dataset, allow_none=True)
+    locked = traitlets.Bool(False)
+    inputs = traitlets.Dict()
+    refused = traitlets.Instance(FrostlineError, allow_none=True)
+
+    def __init__(
+        self,
+        *,
+        profile: str = "quickstart",
+        strategies: Sequence[str] | None = None,
+        checkpoint: str = "mini",
+        seed: int = 42,
+        split: str | None = None,
+        repeats: int | None = None,
+    ) -> None:
+        get_profile(profile)
+        first = build(strategies, profile=profile, checkpoint=checkpoint)
+        refuse_unusable_checkpoint(checkpoint, first)
+        self._first = [each.name for each in first]
+        self._costs = Costs()
+        self._rows: dict[str, StrategyRow] = {}
+        self.controls = RunControls(profile, checkpoint, seed, split, repeats)
+        self._strategies, self.advanced = widgets.VBox([]), HyperParameters(self._changed)
+        settings = widgets.HBox(self.controls.settings, layout=widgets.Layout(flex_flow="row wrap"))
+        super().__init__(
+            [settings, widgets.HTML(TIMES), self._strategies, self.advanced, self.controls.resume],
+            "frostline-plan-panel",
+        )
+        for control in self.controls.settings:
+            control.observe(lambda _: self._changed(), "value")
+        self.observe(lambda _: self._offer(), "dataset")
+        self.observe(lambda _: self._lock(), "locked")
+        self._offer()
+
+    @property
+    def chosen(self) -> list[str]:
+        """Names of the ticked strategies."""
+        return [name for name, row in self._rows.items() if row.box.value]
+
+    @property
+    def problem(self) -> str:
+        """Why a run is not possible; empty when it is."""
+        if self.dataset is None:
+            return "Choose data first."
+        if not self.chosen:
+            return "Tick at least one strategy to run."
+        return f"This cannot be run: {self.refused}" if self.refused else ""
+
+    def prepared(self) -> tuple[list[Strategy], Dataset, list[Split]]:
+        """Ticked strategies with their hyper-parameters, the data set, and its splits.
+
+        Raises
+        ------
+        FrostlineError
+            What is chosen cannot be run.
+        """
+        dataset = self.dataset
+        if dataset is None:
+            raise FrostlineError(self.problem)
+        strategies = self.advanced.applied(self.controls.build(self.chosen))
+        refuse_unusable_checkpoint(self.controls.checkpoint.value, strategies)
+        return strategies, dataset, self.controls.draw(dataset)
+
+    def follow(self, job: Job | None) -> str:
+        """Show in the rows how far a job is, and say what time is left, as far as that is known; None: before one."""
+        progress, repeats = (job.progress, len(job.splits)) if job else ({}, 0)
+        for name, row in self._rows.items():
+            row.show(progress.get(name), self._costs.seconds(name, repeats))
+        return self._costs.left(progress, repeats)
+
+    def _offer(self) -> None:
+        """Offer every strategy; the probe of obsm once for each embedding that the data set carries."""
+        obsm = {} if self.dataset is None else self.dataset.adata.obsm
+        embeddings = [ProbeObsm(key).name for key in obsm if obsm[key].shape[1] > MAP]
+        names = [name for name in STRATEGIES if name != ProbeObsm.name] + embeddings
+        names += [name for name in self._first if name not in names]
+        ticked = set(self.chosen) if self._rows else set(self._first)
+        for name in [name for name in self._rows if name not in names]:
+            row = self._rows.pop(name)
+            for part in (*row.children, row):
+                part.close()
+        for name in names:
+            if name not in self._rows:
+                self._rows[name] = StrategyRow(name, ticked=name in ticked)
+                self._rows[name].box.observe(lambda _: self._changed(), "value")
+        self._rows = {name: self._rows[name] for name in names}
+        self._strategies.children = list(self._rows.values())
+        self._changed()
+
+    def _changed(self) -> None:
+        """Something was chosen: tell it, and work the costs out anew."""
+        data = self.dataset
+        about = {} if data is None else {"data": id(data.matrix), "labels": data.label_key, "groups": data.group_key}
+        self.refused = None
+        self.inputs = {
+            **about,
+            **self.controls.values,
+            "strategies": tuple(self.chosen),
+            "hyper-parameters": repr(self.advanced.changes),
+        }
+        if not self.locked:
+            self.background.do("plan", self._work_out)
+
+    def _lock(self) -> None:
+        for control in (*self.controls, *(row.box for row in self._rows.values())):
+            control.disabled = self.locked
+        if self.locked:
+            self._alert.value = ""
+        else:
+            self.background.do("plan", self._work_out)
+
+    def _work_out(self) -> None:
+        """Count parameters, time a few cells, look for what is on disk: beside the notebook's thread."""
+        dataset = self.dataset
+        try:
+            strategies = self.controls.build(list(self._rows))
+            refuse_unusable_checkpoint(self.controls.checkpoint.value, self._ticked(strategies))
+            if dataset is None:
+                self._alert.value = ""
+                return
+            self.advanced.offer(strategies)
+            strategies = self.advanced.applied(strategies)
+            cuts = self.controls.draw(dataset)
+        except FrostlineError as error:
+            self._refuse(error)
+            return
+        if self.locked:
+            return
+        self._alert.value = ""
+        wanted = self._ticked(strategies)
+        found = Journal.of(dataset, cuts).finished(wanted)
+        self.controls.offer_to_take_over(len(found), len(wanted) * len(cuts))
+        for strategy in strategies:
+            self._describe(strategy, dataset, cuts)
+        for strategy in sorted(strategies, key=lambda each: each not in wanted):
+            if self.background.waits("plan") or self.locked:
+                return
+            self._costs.work_out(strategy, dataset, cuts)
+            self._describe(strategy, dataset, cuts)
+
+    def _ticked(self, strategies: Sequence[Strategy]) -> list[Strategy]:
+        return [each for each in strategies if self._rows[each.name].box.value]
+
+    def _refuse(self, error: FrostlineError) -> None:
+        """Say why what is chosen cannot be run; a run that is under way will say so itself."""
+        if self.locked:
+            return
+        self._costs.forget()
+        self.controls.offer_to_take_over(0, 0)
+        for row in self._rows.values():
+            row.describe("")
+        self._alert.value = alert(error, "This cannot be run")
+        self.refused = error
+
+    def _describe(self, strategy: Strategy, dataset: Dataset, cuts: Sequence[Split]) -> None:
+        if strategy.name in self._rows:
+            self._rows[strategy.name].describe(self._costs.words(strategy, dataset, cuts))
