@@ -40,7 +40,7 @@ class Profile:
     lora_lr: float = bounded(RATE)
     """Learning rate of adapters and their head."""
     repeats: int = bounded(Whole(1, 10_000, "splits"))
-    """Independent splits, each with a seed of its own."""
+    """Independent splits, each with a seed of its own; by group as many more as test every group equally often."""
     full_epochs: int = bounded(EPOCHS, 16)
     """Longest training of all weights; it stops early on the validation loss."""
     full_lr: float = bounded(RATE, 1e-4)
