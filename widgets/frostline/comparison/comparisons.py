@@ -16,7 +16,7 @@ from frostline.comparison.significance import (
     Ground,
     Interval,
     PairedTest,
-    Tested,
+    Repeat,
     paired_tests,
     score_intervals,
 )
@@ -90,12 +90,12 @@ class Comparison:
     @cached_property
     def ground(self) -> Ground:
         """What was tested, what is independent in it, and so what the numbers are claims about."""
-        return Ground.of(self.records[0].split_kind, [self._tested(repeat) for repeat in self.repeats])
+        return Ground.of(self.records[0].split_kind, [self._repeat(repeat) for repeat in self.repeats])
 
-    def _tested(self, repeat: int) -> Tested:
+    def _repeat(self, repeat: int) -> Repeat:
         found = {record.strategy: record for record in self.records if record.repeat == repeat}
         first = next(iter(found.values()))
-        return Tested(
+        return Repeat(
             first.cells,
             np.array(first.labels),
             {name: np.array(found[name].predicted) for name in self.strategies},

@@ -39,7 +39,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Repeat:
     """The test cells of one repeat, and what every strategy predicted."""
 
     cells: Sequence[str]
@@ -68,7 +68,7 @@ class Ground:
     """
 
     unit: str
-    repeats: tuple[Tested, ...]
+    repeats: tuple[Repeat, ...]
     scores: Mapping[str, NDArray[np.float64]]
     """By strategy the score of each group or split; for `cells` and `none` of each repeat."""
     n_units: int
@@ -78,7 +78,7 @@ class Ground:
     """Groups that do not count, for want of test cells."""
 
     @classmethod
-    def of(cls, kind: str, repeats: Sequence[Tested]) -> Ground:
+    def of(cls, kind: str, repeats: Sequence[Repeat]) -> Ground:
         """Find the unit by the kind of split, never by the columns that exist.
 
         Parameters
@@ -91,7 +91,7 @@ class Ground:
         Examples
         --------
         >>> labels = np.array(["B", "T"] * 10)
-        >>> cut = Tested([f"c{i}" for i in range(20)], labels, {"x": labels}, 60)
+        >>> cut = Repeat([f"c{i}" for i in range(20)], labels, {"x": labels}, 60)
         >>> Ground.of("stratified", [cut]).unit, Ground.of("stratified", [cut] * 3).unit
         ('cells', 'splits')
         """
@@ -106,7 +106,7 @@ class Ground:
         return cls("cells", repeats, pooled, len({cell for part in repeats for cell in part.cells}))
 
     @classmethod
-    def _of_groups(cls, repeats: tuple[Tested, ...], pooled: Mapping[str, NDArray[np.float64]]) -> Ground:
+    def _of_groups(cls, repeats: tuple[Repeat, ...], pooled: Mapping[str, NDArray[np.float64]]) -> Ground:
         """Score every group that has enough cells; one that several repeats tested counts once, with its mean."""
         found: dict[str, list[list[float]]] = {}
         seen: set[str] = set()
@@ -142,7 +142,7 @@ class Ground:
         Examples
         --------
         >>> labels = np.array(["B", "T"])
-        >>> Ground.of("stratified", [Tested(["c1", "c2"], labels, {"x": labels}, 6)]).score("x")
+        >>> Ground.of("stratified", [Repeat(["c1", "c2"], labels, {"x": labels}, 6)]).score("x")
         1.0
         """
         return float(self.scores[strategy].mean())
@@ -200,7 +200,7 @@ class PairedTest:
         )
 
 
-def _score(part: Tested, name: str, rows: NDArray[np.int64] | slice = slice(None)) -> float:
+def _score(part: Repeat, name: str, rows: NDArray[np.int64] | slice = slice(None)) -> float:
     """Macro-F1 over the classes that have a test cell among the rows."""
     labels, predicted = part.labels[rows], part.predictions[name][rows]
     classes, truth = np.unique(labels, return_inverse=True)
@@ -220,7 +220,7 @@ def score_intervals(ground: Ground) -> dict[str, Interval | None]:
     Examples
     --------
     >>> labels = np.array(["B"] * 40 + ["NK"] * 5 + ["T"] * 2)
-    >>> cut = Tested([f"c{i}" for i in range(47)], labels, {"x": labels}, 100)
+    >>> cut = Repeat([f"c{i}" for i in range(47)], labels, {"x": labels}, 100)
     >>> found = score_intervals(Ground.of("stratified", [cut]))["x"]
     >>> round(found.low, 1), round(found.high, 3)
     (0.6, 1.0)
@@ -257,7 +257,7 @@ def paired_tests(ground: Ground) -> list[PairedTest]:
     --------
     >>> labels = np.array(["B", "T"] * 20)
     >>> said = {"x": labels, "y": np.array(["B"] * 40)}
-    >>> test = paired_tests(Ground.of("stratified", [Tested([f"c{i}" for i in range(40)], labels, said, 99)]))[0]
+    >>> test = paired_tests(Ground.of("stratified", [Repeat([f"c{i}" for i in range(40)], labels, said, 99)]))[0]
     >>> round(test.difference, 4), test.claim, test.first_only, test.mcnemar_p < 0.001
     (0.6667, 'better', 20, True)
     """
@@ -388,7 +388,7 @@ def _cell_intervals(ground: Ground) -> dict[str, Interval | None]:
 
 
 def _drawn_differences(ground: Ground, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
-    """(n_pairs, DRAWS) under random weights of cells, and in each class of half a pseudo-cell for each paired outcome."""
+    """(n_pairs, DRAWS) under random weights of cells and, in each class, of half a pseudo-cell a paired outcome."""
     parts, n_cells = _numbered(ground)
     blocks = []
     for stream in _blocks(1, DRAWS):

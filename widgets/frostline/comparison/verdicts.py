@@ -97,7 +97,8 @@ def recommended(evidence: Evidence) -> str | None:
     """Name the strategy to take; None where what was measured supports no choice.
 
     The best, unless one that is cheaper than it, and than all other candidates, is equivalent to it or, where that is
-    undecided, behind by less than `RELEVANT`. Never one that another beats, nor the most common class.
+    undecided, behind by less than `RELEVANT`. Never one that another beats, nor one that is not shown to be better than
+    the most common class.
 
     Examples
     --------
@@ -106,19 +107,27 @@ def recommended(evidence: Evidence) -> str | None:
     >>> recommended(evidence)
     'pca'
     """
-    best = evidence.best
-    if evidence.unit == "none" or len(evidence.macro_f1) == 1 or _is_majority(best):
+    best, unsettled = evidence.best, evidence.against(evidence.best, *OPEN)
+    if evidence.unit == "none" or len(evidence.macro_f1) == 1 or not _has_learned(evidence, best):
         return None
-    near = [name for name in evidence.against(best, *OPEN) if evidence.lead(best, name).difference < RELEVANT]
+    near = [name for name in unsettled if evidence.lead(best, name).difference < RELEVANT]
     candidates = [
         name
         for name in (best, *evidence.against(best, "equivalent"), *near)
-        if not evidence.against(name, "worse") and not _is_majority(name)
+        if _has_learned(evidence, name) and not evidence.against(name, "worse")
     ]
     for name in candidates:
-        if all(evidence.is_cheaper(name, other) for other in {*candidates, best} - {name}):
+        others = set(candidates) - {name}
+        if others and all(evidence.is_cheaper(name, other) for other in others):
             return name
-    return None if evidence.against(best, *OPEN) else best
+    return None if unsettled else best
+
+
+def _has_learned(evidence: Evidence, name: str) -> bool:
+    """Whether it is shown to be better than the most common class, where that was evaluated."""
+    if _is_majority(name):
+        return False
+    return not any(map(_is_majority, evidence.against(name, "worse", "equivalent", *OPEN)))
 
 
 def _is_majority(name: str) -> bool:
@@ -219,6 +228,8 @@ def _choice(evidence: Evidence) -> list[str]:
     if equal:
         sentences.append(f"{best} and {_listed(equal, 'and')} differ by less than {RELEVANT:g}, which was tested.")
     sentences += _undecided(evidence, unsettled)
+    if not _has_learned(evidence, best):
+        sentences.append("That anything was learned beyond the most common class is not shown.")
     tested = [evidence.lead(best, name) for name in evidence.macro_f1 if name != best]
     if not evidence.against(best, "undecided") and any(test.detectable is not None for test in tested):
         said = _would_have_shown([test for test in tested if test.detectable is not None])
@@ -263,8 +274,6 @@ def _undecided(evidence: Evidence, unsettled: Sequence[str]) -> list[str]:
     if untestable:
         leads = _listed([f"{name} (ahead by {tests[name].difference:.3f})" for name in untestable], "and")
         sentences.append(f"{best} cannot be tested against {leads}: {_why_untestable(evidence)}.")
-    if any(map(_is_majority, unsettled)):
-        sentences.append("That anything was learned beyond the most common class is not shown.")
     return sentences
 
 
