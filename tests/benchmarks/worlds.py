@@ -170,7 +170,7 @@ class Laboratories:
 
 @dataclass
 class FittedModels:
-    """Two fitted models on some cells of each class: right with a probability by class, more often on the same cells."""
+    """Two fitted models on some cells of each class, right with a probability by class, and often on the same cells."""
 
     seed: int
     sizes: tuple[int, ...]
@@ -216,11 +216,8 @@ class FittedModels:
         n, luck = len(labels), self.rng.normal(size=len(labels))
 
         def mistaken() -> Numbers:
-            return (
-                (self.rng.random(n)[:, None] > self.wrong.cumsum(axis=1)[labels])
-                .sum(axis=1)
-                .clip(0, len(self.sizes) - 1)
-            )
+            places = (self.rng.random(n)[:, None] > self.wrong.cumsum(axis=1)[labels]).sum(axis=1)
+            return np.minimum(places, len(self.sizes) - 1)
 
         first = mistaken()
         errors, said = (first, np.where(self.rng.random(n) < 0.6, first, mistaken())), {}
@@ -375,7 +372,9 @@ def scenarios(seed: int) -> Iterator[Scenario]:
         make = lambda w=world, g=n_groups: w.by_group(g)  # noqa: E731
         yield Scenario(f"{n_groups} groups", f"{n} alike", make, world)
     for n_groups in (4, 6, 8, 10, 20):
-        world = Laboratories(next(seeds), geometry, (1.0, 1.25), shift=0.3, class_shift=0.2, unlike=0.25, distance=1.2)
+        world = Laboratories(
+            next(seeds), geometry, (1.0, 1.25), 200, shift=0.3, class_shift=0.2, unlike=0.25, distance=1.2
+        )
         make = lambda w=world, g=n_groups: w.by_group(g)  # noqa: E731
         yield Scenario(f"{n_groups} groups", "one worse", make, world)
     world = Laboratories(next(seeds), geometry, cells=120)
