@@ -186,6 +186,16 @@ class TestCells:
             if test.claim in ("better", "worse"):
                 assert test.interval.low > 0 or test.interval.high < 0
 
+    @pytest.mark.parametrize("n", [20, 60, 200])
+    def test_the_difference_is_inside_its_interval(self, n):
+        """Even where half of the classes have two test cells, which pseudo-cells draw far towards zero."""
+        rng = np.random.default_rng(n)
+        labels = np.array(["B"] * n + [name for name in "cdefgh" for _ in range(2)])
+        good = np.where(rng.random(len(labels)) < 0.9, labels, "B")
+        (test,) = paired_tests(one_split(labels, good=good, majority=["B"] * len(labels)))
+        assert test.interval.low < test.difference < test.interval.high
+        assert test.turned().interval.low < test.turned().difference
+
     def test_too_few_differing_cells_cannot_be_tested(self):
         labels = np.array(["B", "T"] * 20)
         other = labels.copy()

@@ -291,7 +291,7 @@ def _unit_tests(ground: Ground, pairs: Sequence[tuple[str, str]]) -> list[Paired
     half, cut = (float(t.ppf(1 - ALPHA / 2 / n, freedom)) for n in (1, max(1, len(pairs))))
     tests = []
     for pair, (mean, error, ok), p, q in zip(pairs, facts, unequal, equal, strict=True):
-        interval = Interval(mean - half * error, mean + half * error)
+        interval = Interval(max(-1.0, mean - half * error), min(1.0, mean + half * error))
         found = (interval, p, q, cut * error) if ok else ()
         tests.append(PairedTest(*pair, mean, *found, **_only(ground, pair)))
     return tests
@@ -387,21 +387,28 @@ def _cell_intervals(ground: Ground) -> dict[str, Interval | None]:
     }
 
 
-def _drawn_differences(ground: Ground, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
-    """(n_pairs, DRAWS) under random weights of cells and, in each class, of half a pseudo-cell a paired outcome."""
+def _drawn_leads(ground: Ground, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
+    """(2, n_pairs, DRAWS) of the score of the first, who leads, minus the second's, under random weights of cells.
+
+    Once with half a pseudo-cell in each class for each paired outcome, which draws the lead towards zero, and once with
+    one that only the leader predicts right.
+    """
     parts, n_cells = _numbered(ground)
     blocks = []
     for stream in _blocks(1, DRAWS):
         weights = stream.exponential(size=(n_cells, BLOCK))
         both, first, second, neither = stream.gamma(0.5, size=(4, len(parts[0].sizes), BLOCK))
-        apart = np.zeros((len(pairs), BLOCK))
+        won, none = stream.exponential(size=first.shape), np.zeros_like(first)
+        leads = np.zeros((2, len(pairs), BLOCK))
         for part in parts:
             found = {name: part.confusion(name, weights) for name in ground.scores}
             for i, (a, b) in enumerate(pairs):
-                apart[i] += _with_pseudo_cells(part, found[a], both + first, second + neither)
-                apart[i] -= _with_pseudo_cells(part, found[b], both + second, first + neither)
-        blocks.append(apart / len(parts))
-    return np.concatenate(blocks, axis=1)
+                leads[0, i] += _with_pseudo_cells(part, found[a], both + first, second + neither)
+                leads[0, i] -= _with_pseudo_cells(part, found[b], both + second, first + neither)
+                leads[1, i] += _with_pseudo_cells(part, found[a], won, none)
+                leads[1, i] -= _with_pseudo_cells(part, found[b], none, won)
+        blocks.append(leads / len(parts))
+    return np.concatenate(blocks, axis=2)
 
 
 def _swap_p(ground: Ground, pairs: Sequence[tuple[str, str]]) -> list[float]:
@@ -435,27 +442,32 @@ def _hits_and_claims(part: _Numbered, ground: Ground, weights: NDArray[np.float6
 
 
 def _cell_tests(ground: Ground, pairs: Sequence[tuple[str, str]]) -> list[PairedTest]:
-    """Swap test; no p is smaller than that of the drawn weights, so that it agrees with the interval."""
+    """Swap test; no p is smaller than that of the drawn weights, so that it agrees with the interval.
+
+    The near end of an interval is that of the lead drawn towards zero; the far end is of the leader's favour, so that
+    the lead itself is always inside.
+    """
     from scipy.stats import norm
 
     if not pairs:
         return []
-    apart = _drawn_differences(ground, pairs)
-    below, above = (apart <= 0).sum(axis=1), (apart >= 0).sum(axis=1)
-    drawn = np.minimum(1.0, 2 * (np.minimum(below, above) + 1) / (DRAWS + 1))
-    unequal = np.maximum(holm(_swap_p(ground, pairs)), drawn)
-    far = np.maximum((apart >= RELEVANT).sum(axis=1), (apart <= -RELEVANT).sum(axis=1))
-    equal = holm(((far + 1) / (DRAWS + 1)).tolist())
-    only = [_only(ground, pair) for pair in pairs]
-    exact = holm([mcnemar(**counts) for counts in only])
+    ordered = [(a, b) if ground.score(a) >= ground.score(b) else (b, a) for a, b in pairs]
+    leads, farthest = _drawn_leads(ground, ordered)
+    less = np.minimum((leads <= 0).sum(axis=1), (leads >= 0).sum(axis=1))
+    unequal = np.maximum(holm(_swap_p(ground, pairs)), np.minimum(1.0, 2 * (less + 1) / (DRAWS + 1)))
+    beyond = np.maximum((farthest >= RELEVANT).sum(axis=1), (leads <= -RELEVANT).sum(axis=1))
+    equal = holm(((beyond + 1) / (DRAWS + 1)).tolist())
+    exact = holm([mcnemar(**_only(ground, pair)) for pair in pairs])
     wider = float(norm.ppf(1 - ALPHA / 2 / len(pairs)) / norm.ppf(1 - ALPHA / 2))
     tests = []
-    for i, (a, b) in enumerate(pairs):
-        low, high = (float(end) for end in np.quantile(apart[i], [ALPHA / 2, 1 - ALPHA / 2]))
+    for i, (a, b) in enumerate(ordered):
+        low, high = (float(end) for end in np.quantile(leads[i], [ALPHA / 2, 1 - ALPHA / 2]))
+        highest = max(high, float(np.quantile(farthest[i], 1 - ALPHA / 2)))
         testable = 2.0 ** (1 - _n_differing(ground, a, b)) * len(pairs) < ALPHA
         p, detectable = (float(unequal[i]), (high - low) / 2 * wider) if testable else (None, None)
-        found = (Interval(low, high), p, equal[i], detectable)
-        tests.append(PairedTest(a, b, ground.score(a) - ground.score(b), *found, **only[i], mcnemar_p=exact[i]))
+        found = (Interval(low, highest), p, equal[i], detectable)
+        test = PairedTest(a, b, ground.score(a) - ground.score(b), *found, **_only(ground, (a, b)), mcnemar_p=exact[i])
+        tests.append(test if (a, b) == pairs[i] else test.turned())
     return tests
 
 

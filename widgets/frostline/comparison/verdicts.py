@@ -16,7 +16,7 @@ from frostline.records import kind_of
 LONG = 10.0
 """Seconds above which they are worth a word: shorter times are other ones in every run."""
 MARGIN = 2.0
-"""Ratio of seconds from which on one strategy is cheaper than another, so that a rerun says the same."""
+"""Ratio of parameters and seconds from which on one strategy is cheaper than another, so that a rerun says the same."""
 DEAR = 10.0
 """From this ratio of seconds on, the price of a winner is part of the verdict."""
 ADVISED_SPLITS = 5
@@ -75,14 +75,16 @@ class Evidence:
     def is_cheaper(self, first: str, second: str) -> bool:
         """Whether the first trains fewer parameters and takes fewer seconds, by a margin that a rerun keeps.
 
+        Seconds up to `LONG` are none.
+
         Examples
         --------
         >>> evidence = Evidence({"a": 1.0, "b": 1.0}, {"a": 3.0, "b": 90.0}, {"a": 9, "b": 99}, [])
         >>> evidence.is_cheaper("a", "b"), evidence.is_cheaper("b", "a")
         (True, False)
         """
-        longer = self.seconds[second]
-        return self.trained[first] < self.trained[second] and longer > LONG and longer >= MARGIN * self.seconds[first]
+        fewer = self.trained[first] < self.trained[second] and MARGIN * self.trained[first] <= self.trained[second]
+        return fewer and (self.seconds[first] <= LONG or MARGIN * self.seconds[first] <= self.seconds[second])
 
     def times(self, dear: str, cheap: str) -> str:
         """How many times the seconds, to one digit; empty where it is not much, or the seconds are too few to say."""
@@ -96,9 +98,9 @@ class Evidence:
 def recommended(evidence: Evidence) -> str | None:
     """Name the strategy to take; None where what was measured supports no choice.
 
-    The best, unless one that is cheaper than it, and than all other candidates, is equivalent to it or, where that is
-    undecided, behind by less than `RELEVANT`. Never one that another beats, nor one that is not shown to be better than
-    the most common class.
+    The best, or one that is cheaper and equivalent to it or, where that is undecided, behind by less than `RELEVANT`: of
+    these the best than which none is cheaper. Never one that another beats, nor one that is not shown to be better than
+    the most common class; and none as long as a cheaper one is farther behind and not shown to be worse.
 
     Examples
     --------
@@ -110,17 +112,12 @@ def recommended(evidence: Evidence) -> str | None:
     best, unsettled = evidence.best, evidence.against(evidence.best, *OPEN)
     if evidence.unit == "none" or len(evidence.macro_f1) == 1 or not _has_learned(evidence, best):
         return None
-    near = [name for name in unsettled if evidence.lead(best, name).difference < RELEVANT]
-    candidates = [
-        name
-        for name in (best, *evidence.against(best, "equivalent"), *near)
-        if _has_learned(evidence, name) and not evidence.against(name, "worse")
-    ]
-    for name in candidates:
-        others = set(candidates) - {name}
-        if others and all(evidence.is_cheaper(name, other) for other in others):
-            return name
-    return None if unsettled else best
+    able = [name for name in evidence.macro_f1 if _has_learned(evidence, name) and not evidence.against(name, "worse")]
+    far = [name for name in unsettled if evidence.lead(best, name).difference >= RELEVANT]
+    near = {best, *evidence.against(best, "equivalent"), *unsettled} - set(far)
+    candidates = [name for name in able if name in near and (name == best or evidence.is_cheaper(name, best))]
+    take = next(name for name in candidates if not any(evidence.is_cheaper(other, name) for other in candidates))
+    return None if any(evidence.is_cheaper(name, take) for name in far if name in able) else take
 
 
 def _has_learned(evidence: Evidence, name: str) -> bool:
@@ -167,7 +164,7 @@ def pair_verdict(evidence: Evidence, test: PairedTest) -> str:
     if turned.claim == "equivalent":
         return f"Equivalent: {between}; no difference is detected, and none above {RELEVANT:g} is likely."
     if turned.claim == "undecided":
-        return f"Undecided: {between}; {_would_have_shown([turned])}."
+        return f"Undecided: {between}; {_would_have_shown(turned.detectable)}."
     return f"Cannot be tested, {_why_untestable(evidence)}: {between}."
 
 
@@ -179,12 +176,11 @@ def _by(test: PairedTest) -> str:
     return f"{test.difference:.3f}{_interval(test)}"
 
 
-def _would_have_shown(tests: Sequence[PairedTest]) -> str:
-    """Say which difference would have been detected, whichever of the pairs it was of."""
-    largest = max(test.detectable for test in tests if test.detectable is not None)
-    if largest >= 1:
+def _would_have_shown(detectable: float | None) -> str:
+    """Say which difference would have been detected."""
+    if detectable is None or detectable >= 1:
         return "no possible difference would have shown"
-    return f"a difference of {math.ceil(1000 * largest) / 1000:.3f} or more would have shown"
+    return f"{math.ceil(1000 * detectable) / 1000:.3f} or more would have shown"
 
 
 def _why_untestable(evidence: Evidence) -> str:
@@ -230,10 +226,10 @@ def _choice(evidence: Evidence) -> list[str]:
     sentences += _undecided(evidence, unsettled)
     if not _has_learned(evidence, best):
         sentences.append("That anything was learned beyond the most common class is not shown.")
-    tested = [evidence.lead(best, name) for name in evidence.macro_f1 if name != best]
-    if not evidence.against(best, "undecided") and any(test.detectable is not None for test in tested):
-        said = _would_have_shown([test for test in tested if test.detectable is not None])
-        sentences.append(f"{said[0].upper()}{said[1:]}.")
+    tested = [evidence.lead(best, name).detectable for name in evidence.macro_f1 if name != best]
+    shown = [detectable for detectable in tested if detectable is not None]
+    if shown and not evidence.against(best, "undecided"):
+        sentences.append(f"Of a difference, {_would_have_shown(max(shown))}.")
     return sentences
 
 
@@ -258,7 +254,7 @@ def _taken(evidence: Evidence, take: str | None) -> str:
     if take == best:
         return f"take {best}"
     below = f"{evidence.macro_f1[best] - evidence.macro_f1[take]:.3f} below {best}"
-    return f"take {take}, the cheapest of those near the best ({evidence.trained[take]:,} trained parameters), {below}"
+    return f"take {take}, cheaper ({evidence.trained[take]:,} trained parameters) and only {below}"
 
 
 def _undecided(evidence: Evidence, unsettled: Sequence[str]) -> list[str]:
@@ -266,10 +262,8 @@ def _undecided(evidence: Evidence, unsettled: Sequence[str]) -> list[str]:
     tests = {name: evidence.lead(best, name) for name in unsettled}
     undecided = [name for name in unsettled if tests[name].claim == "undecided"]
     if undecided:
-        leads = _listed([f"{name} by {_by(tests[name])}" for name in undecided], "and")
-        shown = _would_have_shown([tests[name] for name in undecided])
-        more = {"groups": "groups", "splits": "splits", "cells": "cells"}[evidence.unit]
-        sentences.append(f"Undecided: {best} leads {leads}; {shown}, and more {more} would decide it.")
+        leads = [f"{name} by {_by(tests[name])}, {_would_have_shown(tests[name].detectable)}" for name in undecided]
+        sentences.append(f"Undecided: {best} leads {'; '.join(leads)}. More {evidence.unit} would decide it.")
     untestable = [name for name in unsettled if tests[name].claim == "untestable"]
     if untestable:
         leads = _listed([f"{name} (ahead by {tests[name].difference:.3f})" for name in untestable], "and")
