@@ -39,7 +39,8 @@ class TestWinner:
         )
         assert verdict(found) == (
             "Of these strategies on new groups (donor; 8 tested, trained on 5): take lora. lora is better than every "
-            "other; than the nearest, probe, by 0.100 (0.060 to 0.140). Of a difference, 0.060 or more would have shown."
+            "other; than the nearest, probe, by 0.100 (0.060 to 0.140). Of a difference, 0.060 or more would have "
+            "shown."
         )
 
     def test_a_winner_that_takes_a_hundred_times_as_long_says_so(self):

@@ -98,8 +98,8 @@ class Evidence:
 def recommended(evidence: Evidence) -> str | None:
     """Name the strategy to take; None where what was measured supports no choice.
 
-    The best, or one that is cheaper and equivalent to it or, where that is undecided, behind by less than `RELEVANT`: of
-    these the best than which none is cheaper. Never one that another beats, nor one that is not shown to be better than
+    The best, or one that is cheaper and equivalent to it or, where that is undecided, behind by less than `RELEVANT`:
+    of these the best than which none is cheaper. Never one that another beats, nor one that is not shown to be better than
     the most common class; and none as long as a cheaper one is farther behind and not shown to be worse.
 
     Examples
@@ -112,12 +112,15 @@ def recommended(evidence: Evidence) -> str | None:
     best, unsettled = evidence.best, evidence.against(evidence.best, *OPEN)
     if evidence.unit == "none" or len(evidence.macro_f1) == 1 or not _has_learned(evidence, best):
         return None
-    able = [name for name in evidence.macro_f1 if _has_learned(evidence, name) and not evidence.against(name, "worse")]
-    far = [name for name in unsettled if evidence.lead(best, name).difference >= RELEVANT]
-    near = {best, *evidence.against(best, "equivalent"), *unsettled} - set(far)
-    candidates = [name for name in able if name in near and (name == best or evidence.is_cheaper(name, best))]
+    able = [
+        name
+        for name in evidence.against(best, "equivalent", *OPEN)
+        if _has_learned(evidence, name) and not evidence.against(name, "worse")
+    ]
+    far = {name for name in unsettled if evidence.lead(best, name).difference >= RELEVANT}
+    candidates = [best, *(name for name in able if name not in far and evidence.is_cheaper(name, best))]
     take = next(name for name in candidates if not any(evidence.is_cheaper(other, name) for other in candidates))
-    return None if any(evidence.is_cheaper(name, take) for name in far if name in able) else take
+    return None if any(evidence.is_cheaper(name, take) for name in able if name in far) else take
 
 
 def _has_learned(evidence: Evidence, name: str) -> bool:
@@ -251,10 +254,11 @@ def _taken(evidence: Evidence, take: str | None) -> str:
         return f"none scores higher than {best}, which learns nothing but the most common class"
     if take is None:
         return f"no choice is supported yet; {best} has the highest macro-F1, {evidence.macro_f1[best]:.3f}"
+    for_now = "for now " if evidence.against(best, *OPEN) else ""
     if take == best:
-        return f"take {best}"
+        return f"{for_now}take {take}"
     below = f"{evidence.macro_f1[best] - evidence.macro_f1[take]:.3f} below {best}"
-    return f"take {take}, cheaper ({evidence.trained[take]:,} trained parameters) and only {below}"
+    return f"{for_now}take {take}, cheaper ({evidence.trained[take]:,} trained parameters) and only {below}"
 
 
 def _undecided(evidence: Evidence, unsettled: Sequence[str]) -> list[str]:
@@ -262,8 +266,9 @@ def _undecided(evidence: Evidence, unsettled: Sequence[str]) -> list[str]:
     tests = {name: evidence.lead(best, name) for name in unsettled}
     undecided = [name for name in unsettled if tests[name].claim == "undecided"]
     if undecided:
-        leads = [f"{name} by {_by(tests[name])}, {_would_have_shown(tests[name].detectable)}" for name in undecided]
-        sentences.append(f"Undecided: {best} leads {'; '.join(leads)}. More {evidence.unit} would decide it.")
+        shown = {name: _would_have_shown(tests[name].detectable) for name in undecided}
+        leads = "; ".join(f"{name} by {_by(tests[name])}, {shown[name]}" for name in undecided)
+        sentences.append(f"Undecided: {best} leads {leads}. More {evidence.unit} would decide it.")
     untestable = [name for name in unsettled if tests[name].claim == "untestable"]
     if untestable:
         leads = _listed([f"{name} (ahead by {tests[name].difference:.3f})" for name in untestable], "and")
