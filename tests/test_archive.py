@@ -24,6 +24,7 @@ def comparison(make_record):
     """Two strategies on two splits with groups, one of them without a map, and both kinds of study."""
     warning = Finding("shared-group", "warning", "donor a", "It matters.", "Hold donors out.")
     grouped = {"groups": ("a", "b") * 20, "group_key": "donor", "split_kind": "group", "findings": (warning,)}
+    grouped |= {"n_train_groups": 3, "left_out": {"rare": 2}}
     records = [make_record(name, repeat=r, **grouped) for r in (0, 1) for name in ("head", "lora")]
     records[1] = make_record("lora", umap=None, **grouped)
     plain = {"validation_cells": (), "validation_labels": (), "validation_probabilities": None, "umap": None, **grouped}
@@ -49,6 +50,19 @@ def test_a_folder_of_artifacts_is_loaded_by_its_path_or_its_text(comparison, tmp
         assert archive.load_comparison(folder).records == comparison.records
     with pytest.raises(ArtifactError, match="nowhere holds no comparison that can be read"):
         archive.load_comparison(tmp_path / "nowhere")
+
+
+def test_records_of_an_earlier_version_load_and_claim_less(make_record, tmp_path):
+    """They do not say how many groups trained, nor which classes were left out."""
+    donors = {"groups": ("a", "b", "c", "d") * 10, "group_key": "donor", "split_kind": "group"}
+    archive.write(tmp_path, compare([make_record(n, **donors, n_train_groups=9) for n in ("head", "lora")]))
+    lines = [json.loads(line) for line in (tmp_path / archive.RECORDS).read_text().splitlines()]
+    for line in lines:
+        del line["n_train_groups"], line["left_out"]
+    (tmp_path / archive.RECORDS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    again = archive.read(tmp_path)
+    assert (again.records[0].n_train_groups, again.records[0].left_out) == (None, {})
+    assert again.verdict.startswith("Of these fitted models on new groups (donor; 4 tested): ")
 
 
 def test_without_studies_there_is_no_file_of_them(make_record, tmp_path):

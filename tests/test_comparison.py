@@ -107,7 +107,7 @@ class TestLeaderboard:
     def test_the_table_for_readers_has_four_decimals(self, make_record):
         comparison = compare([make_record("head", **scores(0.5, 2 / 3, -0.25))])
         interval = comparison.intervals["head"]
-        shown = f"{interval.low:.3f} to {interval.high:.3f}"
+        shown = f"{np.floor(1000 * interval.low) / 1000:.3f} to {np.ceil(1000 * interval.high) / 1000:.3f}"
         row = comparison.table().iloc[0].tolist()
         assert row == ["head", "0.6667", shown, "0.5000", "-0.2500", "3.8", "1,234", "3"]
 
@@ -212,21 +212,68 @@ class TestTables:
 
 
 class TestGroups:
-    def test_test_cells_of_several_groups_are_resampled_by_group(self, make_record):
-        groups = ("a", "b", "c", "d") * 10
-        comparison = compare([make_record(name, groups=groups, group_key="donor") for name in ("head", "lora")])
-        assert (comparison.ground.unit, comparison.ground.n_units) == ("groups", 4)
-        assert comparison.evidence.n_groups == 4
+    """The kind of split says what is independent, and the table shows what the verdict is of."""
+
+    def held_out(self, make_record, names="abcd", n_train_groups=5, **changes):
+        groups = {"group_key": "donor", "split_kind": "group", "n_train_groups": n_train_groups, **changes}
+        return [
+            make_record(strategy, repeat=i, groups=(name,) * 40, **groups)
+            for strategy in ("head", "lora")
+            for i, name in enumerate(names)
+        ]
+
+    def test_held_out_groups_are_the_unit_and_macro_f1_is_their_mean(self, make_record):
+        comparison = compare(self.held_out(make_record, left_out={"rare": 2}))
+        assert (comparison.ground.unit, comparison.ground.n_units, comparison.ground.training) == ("groups", 4, 0.2)
         assert comparison.test_table()["mcnemar_p"].isna().all()
-        assert comparison.predictions()["group"].tolist() == list(groups) * 2
+        for row in comparison.leaderboard().to_dict("records"):
+            scores = [macro_f1(record.labels, record.predicted) for record in comparison.of(row["strategy"])]
+            assert row["macro_f1"] == pytest.approx(np.mean(scores))
+            assert row["macro_f1_low"] < row["macro_f1"] < row["macro_f1_high"]
+        assert "on new groups (donor; 4 tested, trained on 5)" in comparison.verdict
+        assert comparison.verdict.endswith("Classes left out of all splits, with their cells: rare (2).")
 
-    def test_a_single_test_group_leaves_the_cells(self, make_record):
-        comparison = compare([make_record(groups=("a",) * 40, group_key="donor")])
-        assert comparison.ground.unit == "cells"
+    def test_a_group_tested_in_two_repeats_counts_once_and_one_of_few_cells_not_at_all(self, make_record):
+        groups = ("a",) * 16 + ("b",) * 15 + ("tiny",) * 9
+        records = [make_record(repeat=i, groups=groups, group_key="donor", split_kind="group") for i in (0, 1)]
+        records += [make_record(repeat=2, groups=("c",) * 40, group_key="donor", split_kind="group")]
+        comparison = compare(records)
+        assert (comparison.ground.n_units, comparison.ground.small) == (3, ("tiny",))
+        first, again = (record.labels[:16] for record in comparison.records[:2])
+        parts = [macro_f1(x, r.predicted[:16]) for x, r in zip((first, again), comparison.records, strict=False)]
+        assert comparison.ground.scores["head"][0] == pytest.approx(np.mean(parts))
+        assert "Not counted, with fewer than 10 test cells: tiny." in comparison.verdict
 
-    def test_repeats_of_one_group_each_are_resampled_by_group(self, make_record):
-        records = [make_record(repeat=i, groups=(name,) * 40, group_key="donor") for i, name in enumerate("abc")]
-        assert compare(records).ground.n_units == 3
+    @pytest.mark.parametrize("names", ["a", "ab"])
+    def test_fewer_than_three_groups_are_numbers_without_interval_or_test(self, make_record, names):
+        comparison = compare(self.held_out(make_record, names))
+        board, tests = comparison.leaderboard(), comparison.test_table()
+        assert comparison.ground.unit == "none"
+        assert board[["macro_f1_low", "macro_f1_high"]].isna().all(axis=None)
+        assert comparison.table()["95 % interval"].tolist() == ["NA", "NA"]
+        assert tests[["low", "high", "p_adjusted", "p_equivalent", "detectable", "mcnemar_p"]].isna().all(axis=None)
+        assert tests["claim"].tolist() == ["untestable"]
+        assert "better" not in comparison.verdict + " ".join(tests["verdict"])
+        assert comparison.label_efficiency().empty
+
+    def test_a_random_split_is_of_cells_or_splits_whatever_columns_there_are(self, make_record):
+        groups = {"groups": ("a", "b", "c", "d") * 10, "group_key": "donor"}
+        records = [make_record(name, repeat=r, **groups) for r in range(3) for name in ("head", "lora")]
+        assert (compare(records[:2]).ground.unit, compare(records[:2]).ground.n_units) == ("cells", 40)
+        assert compare(records[:4]).ground.unit == "cells"
+        assert (compare(records).ground.unit, compare(records).ground.n_units) == ("splits", 3)
+        assert compare(records).ground.training == pytest.approx(40 / 90)
+        assert compare(records).predictions()["group"].tolist() == ["a", "b", "c", "d"] * 60
+
+    def test_an_external_set_is_one_set_however_often_it_is_tested(self, make_record):
+        fixed = make_record()
+        same = {"cells": fixed.cells, "labels": fixed.labels, "split_kind": "cross"}
+        records = [make_record(name, repeat=r, **same) for r in range(3) for name in ("head", "lora")]
+        assert (compare(records).ground.unit, compare(records).ground.n_units) == ("cells", 40)
+        donors = {"groups": ("a", "b", "c") * 13 + ("a",), "group_key": "donor"}
+        external = compare([make_record(name, **same, **donors) for name in ("head", "lora")])
+        assert (external.ground.unit, external.ground.n_units, external.ground.training) == ("groups", 3, 0.0)
+        assert "Of these fitted models on new groups (donor; 3 tested)" in external.verdict
 
 
 class TestStudies:
@@ -319,6 +366,11 @@ class TestFindings:
         assert "warning: &lt;leak&gt; was found" in comparison._repr_html_()
         assert "calm" not in repr(comparison)
         assert comparison.verdict in repr(comparison)
+
+    def test_what_was_found_and_the_verdict_stand_above_the_table(self, make_record):
+        comparison = compare([make_record(findings=(finding("leak"),))])
+        for shown in (repr(comparison), comparison._repr_html_()):
+            assert shown.index("leak was found") < shown.index(comparison.verdict) < shown.index("Macro-F1")
 
     def test_a_check_that_warned_in_every_repeat_stands_there_once(self, make_record):
         records = [

@@ -197,11 +197,35 @@ class TestValidation:
         record = evaluate(PcaLogistic(), pancreas, cut)
         assert (record.split_kind, record.group_key) == ("group", "donor")
         assert record.groups == tuple(pancreas.groups[cut.test])
+        assert (record.n_train_groups, record.left_out) == (len(cut.groups["train"]), {}) == (2, {})
         assert record.cost.saved_bytes > 1_000
         assert record.cost.peak_memory is None or record.cost.peak_memory > 0
         assert record.chosen == {"C": dataclasses.replace(PcaLogistic()).fit(pancreas, cut).probe_.c}
         assert "C of 0.001" in record.searched
         assert "few-test-cells" in {finding.code for finding in record.findings}
+
+    @pytest.mark.parametrize(("train_key", "test_key"), [("donor", None), (None, "donor"), ("donor", "donor")])
+    def test_groups_of_an_external_set_are_in_the_record_where_it_has_some(self, train_key, test_key):
+        adata = frostline.load_dataset("pancreas").adata
+        sides = [adata[adata.obs["donor"].isin(names)] for names in (["human1", "human3"], ["human2", "human4"])]
+        keys = zip(sides, (train_key, test_key), ("one", "other"), strict=True)
+        sets = [load_dataset(side.copy(), "cell_type", group_key=key, name=name) for side, key, name in keys]
+        joined = frostline.join_datasets(*sets)
+        record = evaluate(PcaLogistic(), joined, split(joined))
+        assert (record.n_train_groups is None) == (train_key is None)
+        assert set(record.groups or ()) == (set() if test_key is None else {"human2", "human4"})
+
+    def test_classes_that_no_split_holds_are_in_the_record(self, pbmc):
+        adata = pbmc.adata.copy()
+        labels = adata.obs["bulk_labels"].astype(str).to_numpy()
+        labels[:2] = "rare"
+        adata.obs["kind"] = labels
+        data = load_dataset(adata, "kind", layer="raw")
+        record = evaluate(PcaLogistic(), data, split(data))
+        assert record.left_out == {"rare": 2}
+        assert frostline.compare([record]).verdict.endswith(
+            "Classes left out of all splits, with their cells: rare (2)."
+        )
 
 
 @pytest.mark.usefixtures("instant_umap")

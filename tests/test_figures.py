@@ -172,6 +172,12 @@ class TestIntervals:
             assert axes.lines[i].get_xdata() == pytest.approx([row["macro_f1_low"], row["macro_f1_high"]])
             assert tuple(axes.collections[i].get_offsets()[0]) == pytest.approx((row["macro_f1"], i))
 
+    def test_where_there_is_no_interval_there_is_no_line(self, make_record):
+        few = {"groups": ("a",) * 40, "group_key": "donor", "split_kind": "group"}
+        axes = figures.interval_figure(compare([make_record(name, **few) for name in ("head", "lora")])).axes[0]
+        assert (len(axes.lines), len(axes.collections)) == (0, 2)
+        assert axes.get_xlabel() == "macro-F1, too few groups for an interval"
+
     def test_the_best_is_on_top(self, comparison):
         low, high = figures.interval_figure(comparison).axes[0].get_ylim()
         assert low > high

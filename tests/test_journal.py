@@ -132,7 +132,7 @@ class TestDamage:
         journal.add(PcaKnn(), make_record("pca_knn"))
         content = journal.file.read_bytes()
         entry = json.loads(content.splitlines()[-1])
-        torn = content[: content.rindex(b"{") + 20]
+        torn = content[: content.rindex(b'{"strategy"') + 200]
         foreign = json.dumps({"strategy": entry["strategy"], "record": '{"strategy": "pca_knn"}'}).encode()
         start = content[: content.rindex(b'{"strategy"')]
         damaged = {"torn": torn, "bytes": start + b'{"strategy": "\xff\x00', "foreign": start + foreign + b"\n"}[tail]

@@ -193,6 +193,12 @@ class TestWhatFollows:
         settings = RunSettings(profile="full")
         assert len(settings.splits(settings.load())) == 3
 
+    @pytest.mark.parametrize("profile", ["quickstart", "full"])
+    def test_zero_repeats_test_every_group_once(self, profile):
+        settings = RunSettings(dataset="pancreas", profile=profile)
+        cuts = settings.splits(settings.load())
+        assert sorted(name for cut in cuts for name in cut.groups["test"]) == ["human1", "human2", "human3", "human4"]
+
     def test_a_second_data_set_is_tested_on(self, pbmc, tmp_path):
         other = pbmc.adata.raw.to_adata()[:200]
         other.obs = pbmc.adata.obs[["bulk_labels"]][:200].rename(columns={"bulk_labels": "kind"})

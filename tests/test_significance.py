@@ -1,24 +1,31 @@
-"""Intervals and paired tests, against plain resampling, scipy, statsmodels, hand-computed cases, known behaviour."""
+"""Units, intervals and paired tests: against scipy, statsmodels and scikit-learn, by hand, and in simulated worlds."""
 
 from __future__ import annotations
+
+from itertools import combinations
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import f1_score
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import ttost_paired
 
 from frostline.comparison.significance import (
+    DRAWS,
+    RELEVANT,
+    SWAPS,
     Ground,
-    bootstrap_macro_f1,
+    Interval,
+    PairedTest,
+    Repeat,
     holm,
     mcnemar,
-    observed_macro_f1,
     paired_tests,
-    percentile_interval,
-    two_sided_p,
+    score_intervals,
 )
 
 
@@ -28,194 +35,281 @@ def draw(rng, n, accuracy, classes=("B", "NK", "T")):
     return labels, np.where(rng.random(n) < accuracy, labels, rng.choice(classes, n))
 
 
-def one_repeat(labels, groups=None):
-    cells = [f"cell-{i}" for i in range(len(labels))]
-    return Ground.of([list(labels)], [cells], None if groups is None else [list(groups)])
+def of_repeat(labels, said, *, prefix="cell", n_train=10**9, **changes):
+    labels = np.asarray(labels)
+    predictions = {name: np.asarray(predicted) for name, predicted in said.items()}
+    return Repeat([f"{prefix}-{i}" for i in range(len(labels))], labels, predictions, n_train, **changes)
 
 
-def scores_of(labels, *predictions, resamples=300, seed=0):
-    said = {str(i): [list(predicted)] for i, predicted in enumerate(predictions)}
-    return list(bootstrap_macro_f1(one_repeat(labels), said, resamples=resamples, seed=seed).values())
+def one_split(labels, **said):
+    return Ground.of("stratified", [of_repeat(labels, said)])
 
 
-def compared(ground, **said):
-    """Both directions of the first pair."""
-    return paired_tests(ground, said, bootstrap_macro_f1(ground, said))
+def splits(rng, n_splits, *accuracies, n=80, n_train=240):
+    parts = []
+    for r in range(n_splits):
+        labels, _ = draw(rng, n, 1.0)
+        said = {f"s{i}": np.where(rng.random(n) < q, labels, "B") for i, q in enumerate(accuracies)}
+        parts.append(of_repeat(labels, said, prefix=str(r), n_train=n_train))
+    return Ground.of("stratified", parts)
+
+
+class TestUnits:
+    def groups(self, n_groups, kind="group", **changes):
+        labels = ["B", "T"] * 10
+        names = np.repeat([f"d{i}" for i in range(n_groups)], 20)
+        part = of_repeat(labels * n_groups, {"x": labels * n_groups}, groups=names, **changes)
+        return Ground.of(kind, [part])
+
+    @pytest.mark.parametrize(("n_groups", "unit"), [(1, "none"), (2, "none"), (3, "groups"), (8, "groups")])
+    def test_fewer_than_three_groups_say_nothing_about_others(self, n_groups, unit):
+        for kind in ("group", "cross"):
+            ground = self.groups(n_groups, kind)
+            assert (ground.unit, ground.n_units) == (unit, n_groups)
+            assert ground.estimand == ("donors" if unit == "groups" else "pooled")
+
+    def test_the_score_of_a_group_is_over_the_classes_that_it_has(self):
+        labels = np.array(["B"] * 10 + ["T"] * 10 + ["NK"] * 20 + ["B"] * 12)
+        said = np.array(["B"] * 10 + ["T"] * 5 + ["NK"] * 5 + ["NK"] * 20 + ["T"] * 12)
+        names = np.repeat(["a", "b", "c"], [20, 20, 12])
+        ground = Ground.of("group", [of_repeat(labels, {"x": said}, groups=names, n_train_groups=4)])
+        expected = [f1_score(labels[:20], said[:20], labels=["B", "T"], average="macro"), 1.0, 0.0]
+        assert ground.scores["x"] == pytest.approx(expected)
+        assert (ground.training, ground.train_groups) == (0.25, 4.0)
+
+    def test_training_groups_that_are_not_known_add_nothing(self):
+        ground = self.groups(3)
+        assert (ground.training, ground.train_groups) == (0.0, None)
+
+    def test_the_score_of_a_split_is_that_of_scikit_learn(self):
+        ground = splits(np.random.default_rng(0), 4, 0.8)
+        for part, score in zip(ground.repeats, ground.scores["s0"], strict=True):
+            expected = f1_score(part.labels, part.predictions["s0"], labels=np.unique(part.labels), average="macro")
+            assert score == pytest.approx(expected)
+        assert (ground.unit, ground.n_units, ground.training) == ("splits", 4, pytest.approx(80 / 240))
+
+
+class TestStudentsT:
+    """Over splits; over groups the same arithmetic has another term for the noise of training."""
+
+    def test_without_noise_of_training_it_is_that_of_scipy(self):
+        ground = splits(np.random.default_rng(1), 6, 0.9, 0.8, n_train=10**12)
+        (test,) = paired_tests(ground)
+        found = stats.ttest_rel(ground.scores["s0"], ground.scores["s1"])
+        interval = found.confidence_interval(0.95)
+        assert test.p_adjusted == pytest.approx(found.pvalue)
+        assert (test.interval.low, test.interval.high) == pytest.approx((interval.low, interval.high))
+
+    def test_equivalence_is_the_two_one_sided_tests_of_statsmodels(self):
+        for seed in range(5):
+            ground = splits(np.random.default_rng(seed), 12, 0.9, 0.89, n=400, n_train=10**12)
+            (test,) = paired_tests(ground)
+            expected = ttost_paired(ground.scores["s0"], ground.scores["s1"], -RELEVANT, RELEVANT)[0]
+            assert test.p_equivalent == pytest.approx(expected)
+
+    def test_the_noise_of_training_widens_by_nadeau_and_bengio(self):
+        """By hand: differences .1, .2, .3 have mean .2 and variance .01; the factor is 1/3 + 20/60."""
+        labels = ["B"] * 10 + ["T"] * 10
+        parts = [of_repeat(labels, {"x": labels, "y": labels}, prefix=str(r), n_train=60) for r in range(3)]
+        ground = Ground.of("stratified", parts)
+        assert ground.training == pytest.approx(1 / 3)
+        ground.scores["x"][:], ground.scores["y"][:] = (0.5, 0.7, 0.9), (0.4, 0.5, 0.6)
+        (test,) = paired_tests(ground)
+        error = np.sqrt(0.01 * 2 / 3)
+        half = 4.302652729911275 * error  # t of 2 degrees of freedom at .975
+        assert test.difference == pytest.approx(0.2)
+        assert (test.interval.low, test.interval.high) == pytest.approx((0.2 - half, 0.2 + half))
+        assert test.p_adjusted == pytest.approx(2 * stats.t.sf(0.2 / error, 2))
+        assert test.detectable == pytest.approx(half)
+
+    def test_what_would_have_been_detected_is_where_p_crosses_five_percent(self):
+        ground = splits(np.random.default_rng(1), 5, 0.9, 0.88, 0.86)
+        tests = paired_tests(ground)
+        for test in tests:
+            error = (test.interval.high - test.interval.low) / 2 / stats.t.ppf(0.975, 4)
+            assert 3 * 2 * stats.t.sf(test.detectable / error, 4) == pytest.approx(0.05)
+
+    def test_an_interval_of_one_strategy_stays_within_zero_and_one(self):
+        rng = np.random.default_rng(3)
+        for accuracy in (0.2, 0.5, 0.9):
+            ground = splits(rng, 3, accuracy)
+            interval = score_intervals(ground)["s0"]
+            assert 0 <= interval.low < ground.score("s0") < interval.high <= 1
+
+    def test_units_that_are_all_alike_have_no_spread_and_no_test(self):
+        labels = ["B", "T"] * 10
+        ground = Ground.of("stratified", [of_repeat(labels, {"x": labels, "y": ["B"] * 20})] * 4)
+        (test,) = paired_tests(ground)
+        assert (test.difference, test.claim) == (pytest.approx(2 / 3), "untestable")
+        assert (test.interval, test.p_adjusted, test.p_equivalent, test.detectable) == (None,) * 4
+        assert score_intervals(ground) == {"x": None, "y": None}
+
+    def test_every_pair_is_tested_once_and_corrected_for_all(self):
+        ground = splits(np.random.default_rng(0), 5, 1.0, 0.95, 0.9, 0.3)
+        tests = paired_tests(ground)
+        assert [(t.first, t.second) for t in tests] == list(combinations(("s0", "s1", "s2", "s3"), 2))
+        error = np.sqrt(1 / 5 + ground.training)
+        apart = [ground.scores[t.first] - ground.scores[t.second] for t in tests]
+        raw = [2 * stats.t.sf(abs(d.mean()) / (d.std(ddof=1) * error), 4) for d in apart]
+        assert [t.p_adjusted for t in tests] == pytest.approx(multipletests(raw, method="holm")[1].tolist())
 
 
 class TestCells:
-    def test_scores_are_those_of_scikit_learn_on_the_same_samples(self):
-        rng = np.random.default_rng(3)
-        labels, predicted = draw(rng, 30, 0.6)
-        found = scores_of(labels, predicted, resamples=40, seed=11)[0]
-        counts = np.empty((40, 30), dtype=int)
-        names = np.array([f"cell-{i}" for i in range(30)])
-        order = np.argsort(names)  # units are numbered by name
-        classes = np.unique(labels)
-        for name, stream in zip(classes, np.random.default_rng(11).spawn(len(classes)), strict=True):
-            rows = order[labels[order] == name]
-            counts[:, rows] = stream.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=40)
-        for score, times in zip(found, counts, strict=True):
-            truth, said = np.repeat(labels, times), np.repeat(predicted, times)
-            expected = f1_score(truth, said, labels=np.unique(truth), average="macro", zero_division=0.0)
-            assert score == pytest.approx(expected, abs=1e-12)
+    def test_the_swap_test_is_that_of_scipy(self):
+        rng = np.random.default_rng(4)
+        labels, first = draw(rng, 60, 0.9)
+        second = np.where(rng.random(60) < 0.75, labels, "B")
 
-    def test_blocks_of_samples_do_not_change_the_result(self, monkeypatch):
-        labels, predicted = draw(np.random.default_rng(0), 50, 0.7)
-        whole = scores_of(labels, predicted, resamples=60)[0]
-        monkeypatch.setattr("frostline.comparison.significance.BLOCK", 7)
-        np.testing.assert_array_equal(scores_of(labels, predicted, resamples=60)[0], whole)
+        def apart(a, b):
+            return f1_score(labels, a, average="macro") - f1_score(labels, b, average="macro")
 
-    def test_a_class_that_is_only_predicted_lowers_the_others_and_has_no_f1(self):
-        scores = scores_of(["B"] * 10, ["B"] * 5 + ["T"] * 5, resamples=500)[0]
-        assert scores.mean() == pytest.approx(2 / 3, abs=0.03)
+        expected = stats.permutation_test(
+            (first, second), apart, permutation_type="samples", n_resamples=500, rng=np.random.default_rng(0)
+        )
+        test = paired_tests(one_split(labels, a=first, b=second))[0]
+        assert test.p_adjusted == pytest.approx(expected.pvalue, abs=0.03)
 
-    def test_the_interval_covers_the_truth_about_as_often_as_it_says(self):
-        """Accuracy 0.8 on two balanced classes: macro-F1 is close to 0.8 in the long run."""
-        rng, covered = np.random.default_rng(5), 0
-        for _ in range(200):
-            labels = np.array(["B", "T"] * 75)
-            flipped = np.where(labels == "B", "T", "B")
-            predicted = np.where(rng.random(150) < 0.8, labels, flipped)
-            interval = percentile_interval(scores_of(labels, predicted)[0])
-            covered += interval.low <= 0.8 <= interval.high
-        assert 180 <= covered <= 199
+    def test_the_swap_test_is_exact_for_few_cells(self):
+        """Nine cells differ, all in favour of the first: both extremes of 2^9 swaps are as far from zero."""
+        labels = np.array(["B", "T"] * 20)
+        worse = labels.copy()
+        worse[:18:2] = "T"
+        test = paired_tests(one_split(labels, good=labels, worse=worse))[0]
+        assert test.p_adjusted == pytest.approx(2 / 2**9, abs=4 * np.sqrt(2 / 2**9 / SWAPS))
 
-    def test_every_class_keeps_its_cells_in_every_sample(self):
-        """One cell of a class that is always right: its F1 never vanishes from the mean."""
-        labels = ["rare"] + ["B"] * 20
-        right, wrong = scores_of(labels, labels, ["B"] * 21, resamples=200)
-        assert (right == 1).all()
-        assert wrong == pytest.approx(np.full(200, 20 / 41))
-
-    def test_the_seed_decides_the_samples(self):
-        labels, predicted = draw(np.random.default_rng(0), 50, 0.7)
-        first, again, other = (scores_of(labels, predicted, resamples=20, seed=seed)[0] for seed in (1, 1, 2))
-        np.testing.assert_array_equal(first, again)
-        assert not np.array_equal(first, other)
-
-
-class TestRepeats:
-    def test_a_cell_tested_twice_is_one_unit(self):
-        """Two repeats of the same cells and predictions are no more evidence than one."""
-        labels, predicted = draw(np.random.default_rng(0), 60, 0.7)
-        cells = [f"cell-{i}" for i in range(60)]
-        twice = Ground.of([labels, labels], [cells, cells])
-        assert twice.n_units == 60
-        doubled = bootstrap_macro_f1(twice, {"x": [predicted, predicted]}, resamples=100)["x"]
-        single = bootstrap_macro_f1(Ground.of([labels], [cells]), {"x": [predicted]}, resamples=100)["x"]
-        np.testing.assert_allclose(doubled, single, atol=1e-12)
-
-    def test_the_observed_score_is_the_mean_over_repeats(self):
-        ground = Ground.of([["B", "T"], ["B", "T"]], [["a", "b"], ["c", "d"]])
-        assert observed_macro_f1(ground, [["B", "T"], ["B", "B"]]) == pytest.approx((1 + 1 / 3) / 2)
-
-    def test_more_distinct_cells_give_a_narrower_interval(self):
-        rng = np.random.default_rng(0)
-        parts = [draw(rng, 80, 0.7) for _ in range(4)]
-        cells = [[f"{r}-{i}" for i in range(80)] for r in range(4)]
-        all_four = Ground.of([labels for labels, _ in parts], cells)
-        spread = np.std(bootstrap_macro_f1(all_four, {"x": [said for _, said in parts]})["x"])
-        assert spread < 0.7 * np.std(scores_of(*parts[0], resamples=2000)[0])
-
-
-class TestGroups:
-    def test_one_group_is_no_group_to_resample(self):
-        assert one_repeat(["B", "T"], ["donor"] * 2).unit == "cells"
-        ground = one_repeat(["B", "T"], ["one", "two"])
-        assert (ground.unit, ground.n_units) == ("groups", 2)
-
-    def test_whole_groups_are_resampled(self):
-        """Four donors of which one fails wholly: the mean over samples of donors is binomial, not smooth."""
-        labels, groups = ["B", "T"] * 40, np.repeat(list("abcd"), 20)
-        predicted = np.where(groups == "a", np.where(np.array(labels) == "B", "T", "B"), labels)
-        scores = bootstrap_macro_f1(one_repeat(labels, groups), {"x": [predicted]})["x"]
-        assert set(np.round(scores, 6)) <= {0.0, 0.25, 0.5, 0.75, 1.0}
-        share = (np.round(scores, 6) == 1.0).mean()  # no sample holds the failing donor: (3/4)^4
-        assert share == pytest.approx(0.75**4, abs=0.03)
-
-    def test_groups_give_a_wider_interval_than_their_cells(self):
-        rng = np.random.default_rng(0)
-        groups = np.repeat(np.arange(8), 50).astype(str)
-        labels = rng.choice(["B", "T"], 400)
-        skill = np.repeat(rng.uniform(0.5, 1.0, 8), 50)
-        predicted = np.where(rng.random(400) < skill, labels, np.where(labels == "B", "T", "B"))
-        by_group = np.std(bootstrap_macro_f1(one_repeat(labels, groups), {"x": [predicted]})["x"])
-        assert by_group > 1.5 * np.std(scores_of(labels, predicted, resamples=2000)[0])
-
-    @pytest.mark.parametrize("n", [2, 3, 6])
-    def test_no_p_is_smaller_than_so_few_groups_allow(self, n):
-        labels = ["B", "T"] * (10 * n)
-        ground = one_repeat(labels, np.repeat(np.arange(n), 20).astype(str))
-        test = compared(ground, good=[labels], bad=[["B"] * len(labels)])[0]
-        assert test.p == 2.0 ** (1 - n)
-        assert (test.mcnemar_p, test.mcnemar_p_adjusted) == (None, None)
-
-    def test_a_repeat_without_any_group_of_a_sample_does_not_enter_its_mean(self):
-        """Two repeats, each of one donor: a sample that has one donor twice scores that donor's repeat alone."""
-        ground = Ground.of([["B", "T"], ["B", "T"]], [["a", "b"], ["c", "d"]], [["x", "x"], ["y", "y"]])
-        scores = bootstrap_macro_f1(ground, {"s": [["B", "T"], ["T", "B"]]})["s"]
-        assert set(scores) == {0.0, 0.5, 1.0}
-
-
-class TestPairs:
-    def test_a_clear_winner_is_detected(self):
-        labels, good = draw(np.random.default_rng(1), 300, 0.95)
-        _, bad = draw(np.random.default_rng(2), 300, 0.0)
-        test = compared(one_repeat(labels), good=[good], bad=[bad])[0]
-        assert (test.first, test.second) == ("good", "bad")
-        assert test.p < 0.001
-        assert test.mcnemar_p < 1e-6
-        assert test.interval.low > 0.3
-        expected = f1_score(labels, good, average="macro") - f1_score(labels, bad, average="macro")
-        assert test.difference == pytest.approx(expected)
-
-    def test_the_same_predictions_are_no_difference(self):
-        labels, predicted = draw(np.random.default_rng(1), 60, 0.8)
-        test = compared(one_repeat(labels), a=[predicted], b=[predicted])[0]
-        assert (test.difference, test.p, test.mcnemar_p) == (0.0, 1.0, 1.0)
-        assert (test.interval.low, test.interval.high) == (0.0, 0.0)
-
-    def test_few_cells_cannot_tell_a_small_difference(self):
-        labels = np.array(["B", "T"] * 5)
-        two = labels.copy()
-        two[0] = "T"
-        test = compared(one_repeat(labels), one=[labels], two=[two])[0]
-        assert test.difference > 0
-        assert test.p > 0.05
-
-    def test_false_alarms_are_as_rare_as_they_should_be(self):
-        """Two strategies that err independently and equally often: p below 0.05 in about one case of twenty."""
-        alarms = 0
-        for seed in range(150):
+    def test_p_and_interval_agree(self):
+        for seed in range(12):
             rng = np.random.default_rng(seed)
-            labels, first = draw(rng, 80, 0.7)
-            second = np.where(rng.random(80) < 0.7, labels, rng.choice(["B", "NK", "T"], 80))
-            one, two = scores_of(labels, first, second)
-            alarms += two_sided_p(one - two) < 0.05
-        assert alarms <= 18
+            labels, first = draw(rng, 60, 0.9)
+            _, said = draw(np.random.default_rng(seed), 60, 0.75)
+            test = paired_tests(one_split(labels, a=first, b=said))[0]
+            if test.claim in ("better", "worse"):
+                assert test.interval.low > 0 or test.interval.high < 0
 
-    def test_every_pair_is_tested_once_and_corrected_for_all(self):
+    @pytest.mark.parametrize("n", [20, 60, 200])
+    def test_the_difference_is_inside_its_interval(self, n):
+        """Even where half of the classes have two test cells, which pseudo-cells draw far towards zero."""
+        rng = np.random.default_rng(n)
+        labels = np.array(["B"] * n + [name for name in "cdefgh" for _ in range(2)])
+        good = np.where(rng.random(len(labels)) < 0.9, labels, "B")
+        (test,) = paired_tests(one_split(labels, good=good, majority=["B"] * len(labels)))
+        assert test.interval.low < test.difference < test.interval.high
+        assert test.turned().interval.low < test.turned().difference
+
+    def test_too_few_differing_cells_cannot_be_tested(self):
+        labels = np.array(["B", "T"] * 20)
+        other = labels.copy()
+        other[:4] = "NK"
+        assert paired_tests(one_split(labels, a=labels, b=other))[0].claim == "untestable"
+        other[:6] = "NK"
+        assert paired_tests(one_split(labels, a=labels, b=other))[0].claim == "undecided"
+        other[:8] = "NK"
+        assert paired_tests(one_split(labels, a=labels, b=other))[0].claim == "better"
+
+    def test_the_same_predictions_are_equivalent_only_where_the_cells_are_many(self):
+        for n, claim in ((20, "untestable"), (2000, "equivalent")):
+            labels, predicted = draw(np.random.default_rng(1), n, 0.8)
+            test = paired_tests(one_split(labels, a=predicted, b=predicted))[0]
+            assert (test.difference, test.claim, test.p_adjusted) == (0.0, claim, None)
+            assert test.interval.low < 0 < test.interval.high
+
+    def test_what_is_always_right_is_never_certain(self):
+        labels = np.repeat(["B", "NK", "T"], [40, 5, 2])
+        interval = score_intervals(one_split(labels, x=labels))["x"]
+        assert 0.58 < interval.low < 0.68
+        assert 0.999 < interval.high <= 1
+
+    def test_one_class_is_the_interval_of_clopper_and_pearson_of_an_f1(self):
+        """F1 is 2a / (1 + a) of accuracy a, and weights with one pseudo-cell are its beta distributions."""
+        labels = np.array(["B"] * 30)
+        said = np.array(["B"] * 24 + ["other"] * 6)
+        interval = score_intervals(one_split(labels, x=said))["x"]
+        accuracy = np.array([stats.beta.ppf(0.025, 24, 7), stats.beta.ppf(0.975, 25, 6)])
+        expected = 2 * accuracy / (1 + accuracy)
+        assert (interval.low, interval.high) == pytest.approx(expected, abs=0.01)
+
+    def test_a_rare_class_widens_the_interval(self):
+        labels, predicted = draw(np.random.default_rng(0), 300, 0.9)
+        plain = score_intervals(one_split(labels, x=predicted))["x"]
+        rare = score_intervals(one_split([*labels, "rare"], x=[*predicted, "rare"]))["x"]
+        assert rare.high - rare.low > 2 * (plain.high - plain.low)
+
+    def test_a_cell_tested_twice_is_one_cell(self):
+        """Two repeats of the same cells and predictions are no more evidence than one."""
+        labels, a = draw(np.random.default_rng(0), 60, 0.9)
+        _, b = draw(np.random.default_rng(0), 60, 0.6)
+        once, twice = (Ground.of("cross", [of_repeat(labels, {"a": a, "b": b})] * n) for n in (1, 2))
+        assert (twice.unit, twice.n_units) == ("cells", 60)
+        one, two = paired_tests(once)[0], paired_tests(twice)[0]
+        assert (two.p_adjusted, two.p_equivalent) == (one.p_adjusted, one.p_equivalent)
+        for a, b in ((one.interval, two.interval), (score_intervals(once)["a"], score_intervals(twice)["a"])):
+            assert (a.low, a.high) == pytest.approx((b.low, b.high))
+
+    def test_repeats_of_an_external_set_are_averaged(self):
         rng = np.random.default_rng(0)
-        labels, _ = draw(rng, 120, 1.0)
-        said = {
-            name: [np.where(rng.random(120) < q, labels, "B")]
-            for name, q in zip("abcd", (1, 0.9, 0.8, 0.3), strict=True)
-        }
-        tests = compared(one_repeat(labels), **said)
-        assert [(t.first, t.second) for t in tests] == [tuple(p) for p in ("ab", "ac", "ad", "bc", "bd", "cd")]
-        assert [t.p_adjusted for t in tests] == holm([t.p for t in tests])
-        assert [t.mcnemar_p_adjusted for t in tests] == holm([t.mcnemar_p for t in tests])
+        labels, _ = draw(rng, 90, 1.0)
+        said = [{k: np.where(rng.random(90) < q, labels, "B") for k, q in (("a", 0.9), ("b", 0.7))} for _ in range(2)]
+        ground = Ground.of("cross", [of_repeat(labels, each) for each in said])
+        test = paired_tests(ground)[0]
+        scores = [[f1_score(labels, each[k], average="macro") for each in said] for k in "ab"]
+        assert test.difference == pytest.approx(np.mean(scores[0]) - np.mean(scores[1]))
+        assert test.interval.low < test.difference < test.interval.high
+
+    def test_a_class_that_one_repeat_does_not_test_does_not_enter_its_mean(self):
+        first = of_repeat(["B", "T"] * 20, {"x": ["B", "T"] * 20}, prefix="0")
+        second = of_repeat(["B", "NK"] * 20, {"x": ["B", "B"] * 20}, prefix="1")
+        ground = Ground.of("stratified", [first, second])
+        assert ground.score("x") == pytest.approx((1 + 1 / 3) / 2)
+        interval = score_intervals(ground)["x"]
+        assert interval.low < ground.score("x") < interval.high
 
     def test_swapping_two_strategies_mirrors_the_test(self):
-        labels, first = draw(np.random.default_rng(1), 100, 0.9)
-        _, second = draw(np.random.default_rng(1), 100, 0.6)
-        one = compared(one_repeat(labels), a=[first], b=[second])[0]
-        other = compared(one_repeat(labels), b=[second], a=[first])[0]
+        labels, a = draw(np.random.default_rng(1), 100, 0.9)
+        _, b = draw(np.random.default_rng(1), 100, 0.6)
+        one, other = paired_tests(one_split(labels, a=a, b=b))[0], paired_tests(one_split(labels, b=b, a=a))[0]
         assert other.difference == pytest.approx(-one.difference)
-        assert (other.interval.low, other.interval.high) == pytest.approx((-one.interval.high, -one.interval.low))
-        assert (other.p, other.mcnemar_p) == (one.p, one.mcnemar_p)
-        assert (other.first_only, other.second_only) == (one.second_only, one.first_only)
+        assert other.p_adjusted == one.p_adjusted
+        ends = (other.interval.low, other.interval.high)
+        assert ends == pytest.approx((-one.interval.high, -one.interval.low), abs=0.02)
+        assert (other.first_only, other.second_only, other.mcnemar_p) == (
+            one.second_only,
+            one.first_only,
+            one.mcnemar_p,
+        )
+
+    def test_a_third_strategy_changes_nothing_but_the_correction(self):
+        labels, a = draw(np.random.default_rng(1), 100, 0.9)
+        _, b = draw(np.random.default_rng(1), 100, 0.6)
+        two, three = one_split(labels, a=a, b=b), one_split(labels, a=a, b=b, c=labels)
+        assert paired_tests(three)[0].interval == paired_tests(two)[0].interval
+        assert score_intervals(three)["a"] == score_intervals(two)["a"]
+
+    def test_draws_are_the_same_every_time(self):
+        labels, a = draw(np.random.default_rng(1), 100, 0.9)
+        assert score_intervals(one_split(labels, a=a)) == score_intervals(one_split(labels, a=a))
+        assert (DRAWS, SWAPS) == (4_000, 10_000)
+
+
+class TestClaims:
+    @pytest.mark.parametrize(
+        ("difference", "p", "p_equivalent", "claim"),
+        [
+            (0.1, 0.01, 0.9, "better"),
+            (-0.1, 0.01, 0.9, "worse"),
+            (0.01, 0.01, 0.01, "better"),
+            (0.01, 0.5, 0.01, "equivalent"),
+            (0.01, None, 0.01, "equivalent"),
+            (0.1, 0.05, 0.05, "undecided"),
+            (0.1, None, 0.5, "untestable"),
+            (0.1, None, None, "untestable"),
+        ],
+    )
+    def test_by_hand(self, difference, p, p_equivalent, claim):
+        test = PairedTest("a", "b", difference, Interval(-1, 1), p, p_equivalent)
+        assert test.claim == claim
+        mirrored = {"better": "worse", "worse": "better"}.get(claim, claim)
+        assert test.turned().claim == mirrored
+        assert test.turned().turned() == test
 
 
 class TestMcNemar:
@@ -228,6 +322,13 @@ class TestMcNemar:
         assert mcnemar(6, 0) == pytest.approx(2 * 0.5**6)
         assert mcnemar(3, 1) == pytest.approx(2 * (1 + 4) / 16)
         assert mcnemar(4, 4) == 1.0
+
+    def test_it_is_of_the_cells_that_only_one_predicts_right(self):
+        labels, a = draw(np.random.default_rng(1), 100, 0.9)
+        _, b = draw(np.random.default_rng(1), 100, 0.6)
+        test = paired_tests(one_split(labels, a=a, b=b))[0]
+        assert test.first_only == ((a == labels) & (b != labels)).sum()
+        assert test.mcnemar_p == mcnemar(test.first_only, test.second_only)
 
 
 class TestHolm:

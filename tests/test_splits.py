@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from frostline.cells.datasets import Dataset, load_dataset
-from frostline.cells.draws import MIN_CELLS, random_across
+from frostline.cells.draws import MIN_CELLS, names_of, random_across
 from frostline.cells.joining import join_datasets
-from frostline.cells.splits import _fingerprint, split
+from frostline.cells.splits import _fingerprint, repeats_of, split
 from frostline.errors import DatasetError, FrostlineError
 from frostline.profiles import PROFILES, get_profile
 
@@ -89,6 +89,35 @@ def test_repeats_are_splits_of_their_own_with_seeds_of_their_own(pbmc):
     assert len({cut.training_seed for cut in cuts}) == 4
     assert all(0 <= cut.training_seed < 2**32 for cut in cuts)
     assert split(pbmc, seed=2, repeat=0).fingerprint not in {cut.fingerprint for cut in cuts}
+
+
+class TestFolds:
+    """A stratified split can be dealt, so that every cell tests once."""
+
+    @given(st.lists(st.integers(MIN_CELLS, 40), min_size=2, max_size=5), st.integers(3, 8), st.integers(0, 99))
+    def test_every_cell_tests_once_and_every_class_trains_and_validates(self, sizes, folds, seed):
+        dataset = dataset_of({f"class{i}": n for i, n in enumerate(sizes)})
+        cuts = [split(dataset, seed=seed, folds=folds, repeat=repeat) for repeat in range(folds)]
+        assert sorted(np.concatenate([cut.test for cut in cuts])) == list(range(len(dataset)))
+        for cut in cuts:
+            assert sorted(np.concatenate([getattr(cut, part) for part in PARTS])) == list(range(len(dataset)))
+            assert set(dataset.labels[cut.train]) == set(dataset.labels[cut.validation]) == set(dataset.labels)
+        assert max(len(cut.test) for cut in cuts) - min(len(cut.test) for cut in cuts) <= 1
+
+    def test_another_cycle_deals_anew_and_other_cells_validate_in_each_fold(self, pbmc):
+        cuts = [split(pbmc, folds=4, repeat=repeat) for repeat in range(5)]
+        assert len({cut.fingerprint for cut in cuts}) == 5
+        assert set(cuts[4].test) != set(cuts[0].test)
+        assert 0.19 < len(cuts[0].validation) / (len(cuts[0].train) + len(cuts[0].validation)) < 0.25
+
+    def test_a_limit_of_cells_is_kept_by_all_folds_together(self, pbmc):
+        cuts = [split(pbmc, folds=4, repeat=repeat, profile=sized(200)) for repeat in range(4)]
+        assert len(set(np.concatenate([cut.test for cut in cuts]))) == 200
+
+    @pytest.mark.parametrize(("kind", "folds"), [("stratified", 2), ("group", 5)])
+    def test_too_few_folds_and_folds_of_another_kind_are_refused(self, kind, folds):
+        with pytest.raises(DatasetError, match=f"folds={folds} with kind='{kind}': only kind='stratified' takes"):
+            split(even(6), kind=kind, folds=folds)
 
 
 class TestSubsampling:
@@ -262,14 +291,25 @@ class TestGroups:
     def test_repeats_test_every_group_before_one_a_second_time(self, n_groups, seed):
         dataset = even(n_groups, each=2)
         n_test = max(1, round(n_groups / 4))
-        turns = -(-n_groups // n_test)
-        tested = [name for repeat in range(turns) for name in split(dataset, seed=seed, repeat=repeat).groups["test"]]
-        assert len(set(tested)) == n_groups
-        whole = n_groups // n_test * n_test
-        assert len(set(tested[:whole])) == whole
+        turns = repeats_of(dataset, profile="quickstart")
+        held_out = [split(dataset, seed=seed, repeat=repeat).groups["test"] for repeat in range(turns)]
+        assert sorted(name for names in held_out for name in names) == list(names_of(dataset.groups))
+        assert n_test == len(held_out[0]) >= len(held_out[-1]) >= max(1, n_test - 1)
+        assert turns >= 3 or n_groups == 2
         after = split(dataset, seed=seed, repeat=turns)
         assert len(after.groups["test"]) == n_test
         assert not set(after.groups["test"]) & set(after.groups["train"])
+
+    def test_a_profile_with_more_repeats_tests_every_group_equally_often(self, tiny_profile):
+        dataset, seven = even(4), dataclasses.replace(tiny_profile, repeats=7)
+        assert repeats_of(dataset, profile=seven) == 8
+        assert repeats_of(dataset, profile=seven, kind="stratified") == 7
+        assert repeats_of(without(dataset, None), profile=seven) == 7
+
+    def test_a_group_of_small_classes_alone_has_no_turn(self):
+        groups = {f"d{i}": {"B": 9, "T": 9} for i in range(4)}
+        dataset = grouped({**groups, "d4": {"one": 1, "two": 2}})
+        assert repeats_of(dataset) == 4
 
     def test_validation_changes_with_the_repeat_and_the_order_with_the_seed(self):
         dataset = even(6)

@@ -69,9 +69,12 @@ def main() -> None:
     (panel,) = made
     panel.settle()
     row = panel.runner._rows["head"]
+    seed = panel.runner.plan.controls.seed
     clicks = {
         "tick a strategy": lambda: setattr(row.box, "value", not row.box.value),
-        "another seed": lambda: setattr(panel.runner._controls.seed, "value", panel.runner._controls.seed.value + 1),
+        "another seed": lambda: setattr(
+            panel.runner.plan.controls.seed, "value", panel.runner.plan.controls.seed.value + 1
+        ),
         "another label column": lambda: setattr(panel.data._label, "value", "louvain"),
     }
     for name, click in clicks.items():

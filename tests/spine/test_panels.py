@@ -271,6 +271,16 @@ def test_another_profile_brings_its_repeats_unless_a_number_was_chosen(make_pane
     assert make_panel(strategies=["majority"], repeats=5).runner.plan.inputs["repeats"] == 5
 
 
+def test_a_split_by_group_brings_the_repeats_that_test_every_group(make_panel):
+    panel = make_panel(["majority"], dataset=frostline.load_dataset("pancreas"))
+    repeats, split = (control(panel, name) for name in ("Repeats", "Split"))
+    assert repeats.value == 4
+    split.value = "stratified"
+    assert repeats.value == 1
+    split.value = "group"
+    assert panel.run(wait=True).ground.n_units == 4
+
+
 def test_full_profile_runs_all_its_repeats(make_panel):
     panel = make_panel(profile="full")
     assert panel.run(wait=True).repeats == (0, 1, 2)

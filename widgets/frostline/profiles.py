@@ -44,7 +44,7 @@ class Profile:
     lora_lr: Rate
     """Learning rate of adapters and their head."""
     repeats: Annotated[Whole, Interval(ge=1, le=10_000), Unit("splits")]
-    """Independent splits, each with a seed of its own."""
+    """Independent splits, each with a seed of its own; by group as many more as test every group equally often."""
     full_epochs: Epochs = 16
     """Longest training of all weights; it stops early on the validation loss."""
     full_lr: Rate = 1e-4

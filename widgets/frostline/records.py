@@ -141,6 +141,10 @@ class Record:
     """Of the checkpoint; None without one, and in records of earlier versions."""
     data_sha256: str | None = None
     """Of the data set: cells, labels, genes, values; None in records of earlier versions."""
+    n_train_groups: int | None = None
+    """Groups that trained; None without groups, and in records of earlier versions."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Classes that no part of the split holds, and their cells; empty in records of earlier versions."""
 
     def __post_init__(self) -> None:
         _refuse_misfit("test", self.cells, self.labels, self.classes, self.probabilities)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from frostline.cells.datasets import DATASETS, Dataset, load_dataset, refuse_unknown_source
 from frostline.cells.joining import join_datasets
-from frostline.cells.splits import KINDS, Split, split
+from frostline.cells.splits import KINDS, Split, repeats_of, split
 from frostline.cells.values import NAMES
 from frostline.errors import FrostlineError, unknown
 from frostline.lists import list_of
@@ -67,7 +67,7 @@ class RunSettings(BaseModel):
     seed: int = Field(default=42, ge=0, lt=2**32)
     """Of the split and of all training."""
     repeats: int = Field(default=0, ge=0, le=100)
-    """Independent splits; 0 takes the profile's number."""
+    """Independent splits; 0 takes the profile's number, by group as many as test every group once."""
     budgets: list[int] = Field(default_factory=list)
     """Labelled cells per class of the label-efficiency study, such as 5, 10, 20, 50; empty: no such study."""
     withhold: bool = False
@@ -182,7 +182,7 @@ class RunSettings(BaseModel):
         profile = get_profile(self.profile)
         return [
             split(dataset, kind=self.split or None, seed=self.seed, profile=profile, repeat=repeat)
-            for repeat in range(self.repeats or profile.repeats)
+            for repeat in range(self.repeats or repeats_of(dataset, kind=self.split or None, profile=profile))
         ]
 
     def build(self) -> list[Strategy]:

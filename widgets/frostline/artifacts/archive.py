@@ -110,6 +110,8 @@ class _Line(BaseModel):
     training_fingerprint: Digest | None = None
     weights_sha256: Digest | None = None
     data_sha256: Digest | None = None
+    n_train_groups: Count | None = None
+    left_out: dict[str, Count] = Field(default_factory=dict)
 
 
 def data_sha256(folder: Path) -> str:

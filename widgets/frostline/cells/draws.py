@@ -37,7 +37,9 @@ class Draft:
     remarks: tuple[str, ...] = ()
 
 
-def _stratified(dataset: Dataset, seed: int, repeat: int, max_cells: int) -> Draft:
+def _stratified(dataset: Dataset, seed: int, repeat: int, max_cells: int, folds: int | None = None) -> Draft:
+    if folds is not None:
+        return _in_folds(dataset, seed, repeat, max_cells, folds)
     members, left_out = _classes(dataset, f"{seed}/{repeat}")
     sizes = _stratified_sizes({name: len(rows) for name, rows in members.items()}, max_cells)
     parts: dict[str, list[Rows]] = {part: [] for part in PARTS}
@@ -48,6 +50,28 @@ def _stratified(dataset: Dataset, seed: int, repeat: int, max_cells: int) -> Dra
         parts["test"].append(chosen[:n_test])
         parts["validation"].append(chosen[n_test : n_test + n_validation])
         parts["train"].append(chosen[n_test + n_validation :])
+    drawn = {part: np.concatenate(rows) for part, rows in parts.items()}
+    return Draft(drawn, left_out, (*_said_of_small(left_out), *_said_of_optimism(dataset)))
+
+
+def _in_folds(dataset: Dataset, seed: int, repeat: int, max_cells: int, folds: int) -> Draft:
+    """Of every class another part tests in each repeat, so that `folds` repeats test every cell once.
+
+    A fifth of the others validates, at least one cell. The classes take turns in which fold gets one cell more.
+    """
+    cycle, turn = divmod(repeat, folds)
+    members, left_out = _classes(dataset, f"{seed}/folds/{cycle}")
+    sizes = _stratified_sizes({name: len(rows) for name, rows in members.items()}, max_cells)
+    parts: dict[str, list[Rows]] = {part: [] for part in PARTS}
+    dealt = 0
+    for name, rows in members.items():
+        tests = (dealt + np.arange(sizes[name])) % folds == turn
+        dealt += sizes[name]
+        rest = np.roll(rows[: sizes[name]][~tests], -turn)  # others validate in another fold
+        n_validation = max(1, round(OF_THE_REST * len(rest)))
+        parts["test"].append(rows[: sizes[name]][tests])
+        parts["validation"].append(rest[:n_validation])
+        parts["train"].append(rest[n_validation:])
     drawn = {part: np.concatenate(rows) for part, rows in parts.items()}
     return Draft(drawn, left_out, (*_said_of_small(left_out), *_said_of_optimism(dataset)))
 
@@ -90,6 +114,17 @@ def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} ({count})" for name, count in counts.items())
 
 
+def group_folds(n_groups: int) -> int:
+    """Repeats in which each of the groups tests once, about a quarter of them at a time.
+
+    Examples
+    --------
+    >>> [group_folds(n) for n in (2, 3, 4, 5, 6, 8, 20)]
+    [2, 3, 4, 5, 3, 4, 4]
+    """
+    return -(-n_groups // max(1, round(TEST_SHARE * n_groups)))
+
+
 def _by_groups(dataset: Dataset, seed: int, repeat: int, max_cells: int) -> Draft:
     members, left_out = _classes(dataset, f"{seed}/{repeat}")
     rows = np.concatenate(list(members.values()))
@@ -102,9 +137,8 @@ def _by_groups(dataset: Dataset, seed: int, repeat: int, max_cells: int) -> Draf
             f"group column {dataset.group_key!r} has one group only ({', '.join(names)}), and holding groups out takes "
             f"two; choose kind='stratified'{other}"
         )
-    n_test = max(1, round(TEST_SHARE * len(names)))
     n_validation = max(1, round(VALIDATION_SHARE * len(names))) if len(names) > 2 else 0
-    order = _in_turn(names, n_test, seed, repeat)
+    order, n_test = _in_turn(names, group_folds(len(names)), seed, repeat)
     named = {"test": order[:n_test], "validation": order[n_test : n_test + n_validation]}
     named["train"] = order[n_test + n_validation :]
     parts = {part: rows[np.isin(groups[rows], list(named[part]))] for part in PARTS}
@@ -130,11 +164,12 @@ def _groups_of(dataset: Dataset) -> NDArray[np.str_]:
     return dataset.groups
 
 
-def _in_turn(names: Sequence[str], n: int, seed: int, repeat: int) -> list[str]:
-    """All groups, first the `n` that this repeat holds out: each has its turn before one has a second."""
-    cycle, turn = divmod(repeat, -(-len(names) // n))
+def _in_turn(names: Sequence[str], folds: int, seed: int, repeat: int) -> tuple[list[str], int]:
+    """All groups, first those that this repeat holds out, and how many these are: each has one turn in `folds`."""
+    cycle, turn = divmod(repeat, folds)
     order = np.array(names)[seeded_order(np.array(names), f"{seed}/groups/{cycle}")]
-    return [str(name) for name in np.roll(order, -n * turn)]
+    sizes = [len(part) for part in np.array_split(order, folds)]
+    return [str(name) for name in np.roll(order, -sum(sizes[:turn]))], sizes[turn]
 
 
 def _across_sets(dataset: Dataset, seed: int, repeat: int, max_cells: int) -> Draft:
@@ -163,8 +198,8 @@ def _across_sets(dataset: Dataset, seed: int, repeat: int, max_cells: int) -> Dr
     groups = None if dataset.groups is None else dataset.groups[parts["train"]]
     names = () if groups is None else names_of(groups)
     if groups is not None and len(names) > 1:
-        n = max(1, round(VALIDATION_SHARE * len(names)))
-        held = np.isin(groups, _in_turn(names, n, seed, repeat)[:n])
+        order, n = _in_turn(names, -(-len(names) // max(1, round(VALIDATION_SHARE * len(names)))), seed, repeat)
+        held = np.isin(groups, order[:n])
         parts["train"], parts["validation"] = parts["train"][~held], parts["train"][held]
     else:
         parts["train"], parts["validation"] = _hold_out(labels, parts["train"])
@@ -253,7 +288,7 @@ def joined_rows(parts: Sequence[Rows]) -> Rows:
     return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
 
 
-DRAWS: dict[str, Callable[[Dataset, int, int, int], Draft]] = {
+DRAWS: dict[str, Callable[..., Draft]] = {
     "stratified": _stratified,
     "group": _by_groups,
     "cross": _across_sets,

@@ -16,7 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.cells.datasets import Dataset
-from frostline.cells.draws import DRAWS, OF_THE_REST, PARTS, Rows, joined_rows, names_of, seeded_order
+from frostline.cells.draws import (
+    DRAWS,
+    MIN_CELLS,
+    OF_THE_REST,
+    PARTS,
+    Rows,
+    group_folds,
+    joined_rows,
+    names_of,
+    seeded_order,
+)
 from frostline.errors import DatasetError, unknown
 from frostline.profiles import Profile, get_profile
 
@@ -26,6 +36,8 @@ if TYPE_CHECKING:
 KINDS = tuple(DRAWS)
 MIN_BUDGET = 2
 """Labelled cells per class: one that trains, one that validates."""
+MIN_FOLDS = 3
+"""Of which one tests and one validates."""
 OTHER_SEEDS = 20
 """Seeds that are tried to name one that works."""
 
@@ -205,12 +217,14 @@ def split(
     seed: int = 42,
     profile: str | Profile = "quickstart",
     repeat: int = 0,
+    folds: int | None = None,
 ) -> Split:
     """Split a data set into training, validation and test cells.
 
-    - `stratified`: of every class a quarter tests and 15 % validate, at least one cell each.
-    - `group`: a quarter of the groups tests and 15 % validate, at least one each; repeats go through the groups in
-      turn. With two groups a fifth of the training group's cells validates.
+    - `stratified`: of every class a quarter tests and 15 % validate, at least one cell each. With `folds` each cell
+      tests in one of as many repeats, and a fifth of the others validates.
+    - `group`: about a quarter of the groups tests and 15 % validate, at least one each; `repeats_of` repeats test each
+      group once. With two groups a fifth of the training group's cells validates.
     - `cross`: the second set of `join_datasets` tests; of the first, 15 % of the groups validate, or a fifth of its
       cells when it has no groups.
 
@@ -231,12 +245,14 @@ def split(
         A name of `PROFILES`, or a Profile.
     repeat
         0, 1, ...: further splits of the same seed.
+    folds
+        Of a stratified split: repeats in which every cell tests once; at least three. None draws each repeat anew.
 
     Raises
     ------
     DatasetError
         Fewer than two classes have three cells, or training cells; there is one group only; the data set was not
-        joined, or has no group column, and the kind asks for it.
+        joined, or has no group column, and the kind asks for it; folds of another kind, or too few.
 
     Examples
     --------
@@ -248,10 +264,14 @@ def split(
     """
     if isinstance(profile, str):
         profile = get_profile(profile)
-    kind = kind or ("cross" if dataset.sets else "group" if dataset.group_key else "stratified")
-    if kind not in KINDS:
-        raise DatasetError(str(unknown("kind of split", kind, KINDS)))
-    draft = DRAWS[kind](dataset, seed, repeat, profile.max_cells)
+    kind = _kind_of(dataset, kind)
+    if folds is not None and (kind != "stratified" or folds < MIN_FOLDS):
+        raise DatasetError(
+            f"folds={folds} with kind={kind!r}: only kind='stratified' takes folds, {MIN_FOLDS} or more; "
+            "the repeats of kind 'group' are folds by themselves"
+        )
+    dealt = {} if folds is None else {"folds": folds}
+    draft = DRAWS[kind](dataset, seed, repeat, profile.max_cells, **dealt)
     parts = _in_order(dataset.cells, draft.parts)
     problem = _untrainable(dataset, parts)
     if problem:
@@ -268,6 +288,35 @@ def split(
         remarks=draft.remarks,
         **_described(dataset, parts, kind, profile),
     )
+
+
+def _kind_of(dataset: Dataset, kind: str | None) -> str:
+    kind = kind or ("cross" if dataset.sets else "group" if dataset.group_key else "stratified")
+    if kind not in KINDS:
+        raise DatasetError(str(unknown("kind of split", kind, KINDS)))
+    return kind
+
+
+def repeats_of(dataset: Dataset, *, kind: str | None = None, profile: str | Profile = "quickstart") -> int:
+    """Repeats that a profile asks for; by group as many more as it takes for every group to test equally often.
+
+    Parameters
+    ----------
+    dataset, kind, profile
+        As for `split`.
+
+    Examples
+    --------
+    >>> from frostline.cells.datasets import load_dataset
+    >>> repeats_of(load_dataset("pbmc68k-reduced")), repeats_of(load_dataset("pancreas"))
+    (1, 4)
+    """
+    asked = (get_profile(profile) if isinstance(profile, str) else profile).repeats
+    if _kind_of(dataset, kind) != "group" or dataset.groups is None:
+        return asked
+    _, place, counts = np.unique(dataset.labels, return_inverse=True, return_counts=True)
+    folds = group_folds(len(np.unique(dataset.groups[counts[place] >= MIN_CELLS])))
+    return folds * -(-asked // folds)
 
 
 def _described(dataset: Dataset, parts: Mapping[str, Rows], kind: str, profile: Profile) -> dict[str, Any]:

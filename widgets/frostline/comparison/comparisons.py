@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,9 @@ from frostline.comparison.significance import (
     Ground,
     Interval,
     PairedTest,
-    bootstrap_macro_f1,
+    Repeat,
     paired_tests,
-    percentile_interval,
+    score_intervals,
 )
 from frostline.comparison.verdicts import Evidence, pair_verdict, verdict
 from frostline.errors import FrostlineError, unknown
@@ -89,44 +89,47 @@ class Comparison:
 
     @cached_property
     def ground(self) -> Ground:
-        """The test cells of all repeats; groups are the independent units where the test cells come in several."""
-        records = self.of(self.strategies[0])
-        groups = [record.groups for record in records if record.groups is not None]
-        return Ground.of(
-            [record.labels for record in records],
-            [record.cells for record in records],
-            groups if len(groups) == len(records) else None,
+        """What was tested, what is independent in it, and so what the numbers are claims about."""
+        return Ground.of(self.records[0].split_kind, [self._repeat(repeat) for repeat in self.repeats])
+
+    def _repeat(self, repeat: int) -> Repeat:
+        found = {record.strategy: record for record in self.records if record.repeat == repeat}
+        first = next(iter(found.values()))
+        return Repeat(
+            first.cells,
+            np.array(first.labels),
+            {name: np.array(found[name].predicted) for name in self.strategies},
+            first.sizes["train"],
+            None if first.groups is None else np.array(first.groups),
+            first.n_train_groups,
         )
 
     @cached_property
-    def _predictions(self) -> dict[str, list[tuple[str, ...]]]:
-        return {name: [record.predicted for record in self.of(name)] for name in self.strategies}
-
-    @cached_property
-    def _scores(self) -> dict[str, NDArray[np.float64]]:
-        return bootstrap_macro_f1(self.ground, self._predictions)
-
-    @cached_property
-    def intervals(self) -> dict[str, Interval]:
-        """95 % bootstrap interval of each strategy's macro-F1, mean over repeats."""
-        return {name: percentile_interval(scores) for name, scores in self._scores.items()}
+    def intervals(self) -> dict[str, Interval | None]:
+        """95 % interval of each strategy's score; None where the design gives none."""
+        return score_intervals(self.ground)
 
     @cached_property
     def tests(self) -> tuple[PairedTest, ...]:
         """Every pair of strategies on the same test cells, p-values adjusted for all pairs."""
-        return tuple(paired_tests(self.ground, self._predictions, self._scores))
+        return tuple(paired_tests(self.ground))
 
     @cached_property
     def evidence(self) -> Evidence:
         """What the verdict is made of."""
         board = self.leaderboard().set_index("strategy")
+        left_out = [record.left_out for record in self.records]
         return Evidence(
-            macro_f1={str(name): float(value) for name, value in board["macro_f1"].items()},
+            macro_f1={str(name): self.ground.score(str(name)) for name in board.index},
             seconds={str(name): float(value) for name, value in board["seconds"].items()},
             trained={str(name): int(value) for name, value in board["trainable_parameters"].items()},
             tests=self.tests,
-            n_cells=len(self.records[0].cells),
-            n_groups=self.ground.n_units if self.ground.unit == "groups" else None,
+            unit=self.ground.unit,
+            n_units=self.ground.n_units,
+            group_key=self.records[0].group_key,
+            train_groups=self.ground.train_groups,
+            left_out={name: n for found in left_out for name, n in found.items()},
+            small_groups=self.ground.small,
         )
 
     @property
@@ -149,7 +152,8 @@ class Comparison:
     def leaderboard(self) -> pd.DataFrame:
         """One row a strategy, means over repeats, by macro-F1 and then accuracy.
 
-        A mean is NA when one of its values is undefined.
+        Where groups are the unit, macro-F1 is the mean over groups of the macro-F1 of their own cells, which interval
+        and verdict are of; else the mean over repeats. A mean is NA when one of its values is undefined.
         """
         return self._leaderboard.copy()
 
@@ -162,12 +166,13 @@ class Comparison:
         for name in self.strategies:
             records = self.of(name)
             means = {key: _mean([record.metrics.get(key) for record in records]) for key in keys}
+            pooled, interval = means.pop("macro_f1"), self.intervals[name]
             rows.append(
                 {
                     "strategy": name,
-                    "macro_f1": means.pop("macro_f1"),
-                    "macro_f1_low": self.intervals[name].low,
-                    "macro_f1_high": self.intervals[name].high,
+                    "macro_f1": self.ground.score(name) if self.ground.unit == "groups" else pooled,
+                    "macro_f1_low": None if interval is None else interval.low,
+                    "macro_f1_high": None if interval is None else interval.high,
                     **means,
                     "seconds": _mean([record.cost.total_seconds for record in records]),
                     "trainable_parameters": max(record.cost.trainable_parameters for record in records),
@@ -223,7 +228,11 @@ class Comparison:
         return pd.concat(parts, ignore_index=True)
 
     def test_table(self) -> pd.DataFrame:
-        """One row a pair: difference of macro-F1 with its interval, p-values, McNemar's test, what it means."""
+        """One row a pair: difference of macro-F1 with its interval, p-values after Holm's correction, what it means.
+
+        `p_equivalent` is of a difference of 0.05 or more, `detectable` the smallest difference that would have been
+        detected; `mcnemar_p` is of the accuracy in the first repeat. What cannot be tested is NA.
+        """
         import pandas as pd
 
         rows = [
@@ -231,22 +240,22 @@ class Comparison:
                 "first": test.first,
                 "second": test.second,
                 "difference": test.difference,
-                "low": test.interval.low,
-                "high": test.interval.high,
-                "p": test.p,
+                "low": None if test.interval is None else test.interval.low,
+                "high": None if test.interval is None else test.interval.high,
                 "p_adjusted": test.p_adjusted,
+                "p_equivalent": test.p_equivalent,
+                "detectable": test.detectable,
                 "first_only": test.first_only,
                 "second_only": test.second_only,
                 "mcnemar_p": test.mcnemar_p,
-                "mcnemar_p_adjusted": test.mcnemar_p_adjusted,
+                "claim": test.claim,
                 "verdict": pair_verdict(self.evidence, test),
             }
             for test in self.tests
         ]
-        columns = ["first", "second", "difference", "low", "high", "p", "p_adjusted", "first_only", "second_only"]
-        columns += ["mcnemar_p", "mcnemar_p_adjusted", "verdict"]
-        table = pd.DataFrame(rows, columns=columns)
-        return table.astype({"mcnemar_p": "Float64", "mcnemar_p_adjusted": "Float64"})
+        numbers = ["difference", "low", "high", "p_adjusted", "p_equivalent", "detectable"]
+        columns = ["first", "second", *numbers, "first_only", "second_only", "mcnemar_p", "claim", "verdict"]
+        return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys((*numbers, "mcnemar_p"), "Float64"))
 
     def predictions(self) -> pd.DataFrame:
         """Every prediction of a test cell, long: cell, label, strategy, repeat, predicted, one probability a class."""
@@ -256,7 +265,7 @@ class Comparison:
         """Macro-F1 against labelled cells per class, with its interval; empty when it was not measured.
 
         Columns: strategy, budget (NA for all cells), labelled_cells (mean over repeats, validation included),
-        macro_f1, low, high.
+        macro_f1, low, high; the last two NA where the design gives no interval.
         """
         import pandas as pd
 
@@ -264,25 +273,22 @@ class Comparison:
         rows = []
         budgets = sorted({record.budget for record in self.budget_records if record.budget is not None})
         for budget in [*budgets, None] if budgets else []:
-            part = self
-            if budget is not None:
-                part = Comparison(tuple(record for record in self.budget_records if record.budget == budget))
-            for name in part.strategies:
-                found = part.of(name)
-                rows.append(
-                    {
-                        "strategy": name,
-                        "budget": budget,
-                        "labelled_cells": _mean([r.sizes["train"] + r.sizes["validation"] for r in found]),
-                        "macro_f1": _mean([record.metrics["macro_f1"] for record in found]),
-                        "low": part.intervals[name].low,
-                        "high": part.intervals[name].high,
-                    }
-                )
+            records = self.records if budget is None else [r for r in self.budget_records if r.budget == budget]
+            board = self._drawn_from_all(records).leaderboard().set_index("strategy")
+            for name in dict.fromkeys(record.strategy for record in records):
+                sizes = [r.sizes["train"] + r.sizes["validation"] for r in records if r.strategy == name]
+                numbers = board.loc[name, ["macro_f1", "macro_f1_low", "macro_f1_high"]]
+                rows.append(dict(zip(columns, [name, budget, _mean(sizes), *numbers], strict=True)))
         kinds = {"budget": "Int64", **dict.fromkeys(columns[2:], "Float64")}
         table = pd.DataFrame(rows, columns=columns).astype(kinds)
         tried = {record.strategy for record in self.budget_records}
         return table[table["strategy"].isin(tried)].reset_index(drop=True)
+
+    def _drawn_from_all(self, records: Sequence[Record]) -> Comparison:
+        """Compare records of a budget by what their few cells were drawn from: what splits share is shared there."""
+        drawn_from = {record.repeat: record.sizes["train"] for record in self.records}
+        sizes = [{**record.sizes, "train": drawn_from.get(record.repeat, record.sizes["train"])} for record in records]
+        return Comparison(tuple(replace(record, sizes=size) for record, size in zip(records, sizes, strict=True)))
 
     def unknown_cells(self) -> pd.DataFrame:
         """How well cells of a class that was withheld from fitting stand out; empty when it was not measured.
@@ -326,7 +332,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         table = self.table().to_string(index=False)
-        return "\n".join([f"Comparison of {', '.join(self.strategies)}", table, self.verdict, *self._warnings()])
+        return "\n".join([f"Comparison of {', '.join(self.strategies)}", *self._warnings(), self.verdict, table])
 
     def _repr_html_(self) -> str:
         return tables.with_words(self.table(), self.verdict, self._warnings())

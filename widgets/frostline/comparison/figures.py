@@ -220,8 +220,17 @@ def confusion_figure(comparison: Comparison, strategy: str, *, percent: bool = F
     return figure
 
 
+MEASURED = {
+    "groups": "mean over groups, 95 % interval for new groups",
+    "splits": "mean over splits, 95 % interval for new cells",
+    "cells": "95 % interval of these fitted models",
+    "none": "too few groups for an interval",
+}
+"""What is independent -> what the points and lines of the intervals are."""
+
+
 def interval_figure(comparison: Comparison) -> Figure:
-    """Macro-F1 of every strategy with its 95 % interval, the best on top.
+    """Macro-F1 of every strategy with its 95 % interval, where there is one; the best on top.
 
     Examples
     --------
@@ -231,6 +240,7 @@ def interval_figure(comparison: Comparison) -> Figure:
     >>> len(interval_figure(frostline.compare([record])).axes)
     1
     """
+    import pandas as pd
     from matplotlib.figure import Figure
 
     board = comparison.leaderboard()
@@ -240,15 +250,17 @@ def interval_figure(comparison: Comparison) -> Figure:
     axes = figure.add_subplot()
     for i, (_, row) in enumerate(board.iterrows()):
         low, high = row["macro_f1_low"], row["macro_f1_high"]
-        axes.plot([low, high], [i, i], color="#444444", linewidth=1.6, zorder=1)
+        if not pd.isna(low):
+            axes.plot([low, high], [i, i], color="#444444", linewidth=1.6, zorder=1)
         look = style(comparison.strategies.index(names[i]))
         axes.scatter(row["macro_f1"], i, s=42, color=look["color"], marker=look["marker"], zorder=2)
-        axes.annotate(f"{row['macro_f1']:.3f}", (high, i), (6, 0), textcoords="offset points", va="center", fontsize=8)
+        right = row["macro_f1"] if pd.isna(high) else high
+        axes.annotate(f"{row['macro_f1']:.3f}", (right, i), (6, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(range(len(names)), shown, fontsize=9)
     axes.invert_yaxis()
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.margins(x=0.12)
-    axes.set_xlabel("macro-F1 on the test cells, 95 % interval")
+    axes.set_xlabel(f"macro-F1, {MEASURED[comparison.ground.unit]}")
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -341,8 +353,8 @@ def label_efficiency_figure(comparison: Comparison) -> Figure:
         rows = table[table["strategy"] == name]
         x = [place[None if row is None else row] for row in _plain_budgets(rows)]
         shift = 0.05 * (i - (len(names) - 1) / 2)
-        y = rows["macro_f1"].to_numpy(dtype=float)
-        span = [y - rows["low"].to_numpy(dtype=float), rows["high"].to_numpy(dtype=float) - y]
+        y, low, high = (rows[key].to_numpy(dtype=float, na_value=np.nan) for key in ("macro_f1", "low", "high"))
+        span = np.nan_to_num([y - low, high - y])  # none where there is no interval
         look = style(comparison.strategies.index(name))
         axes.errorbar(
             np.array(x) + shift,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from frostline.comparison import tables
 from frostline.comparison.comparisons import Comparison
-from frostline.comparison.significance import RESAMPLES
-from frostline.comparison.verdicts import ALPHA
+from frostline.comparison.significance import ALPHA, RELEVANT
+from frostline.comparison.verdicts import spanned
 from frostline.escaping import UNFORMULATED, for_code, for_html, for_markdown, html_table, one_line, visible
 from frostline.evaluation.calibration import N_BINS
 from frostline.records import Finding
@@ -21,6 +21,19 @@ SPLITS = {
     "group": "Split by group, whole groups held out",
     "cross": "Trained on one data set, tested on another",
 }
+MEANS = {
+    "groups": "mean over the groups of the macro-F1 of their own cells",
+    "splits": "mean over the splits",
+    "cells": "mean over the repeats",
+    "none": "mean over the repeats",
+}
+"""What is independent -> of what a score is the mean."""
+TESTS = {
+    "groups": "Student's t over groups, with the noise of training",
+    "splits": "Student's t over splits, with the noise of training",
+    "cells": "swapped predictions of cells",
+}
+"""What is independent -> how differences are tested."""
 
 
 def markdown_table(table: pd.DataFrame) -> str:
@@ -156,26 +169,20 @@ def reading(comparison: Comparison) -> str:
     """
     best, evidence = comparison.best, comparison.evidence
     interval = comparison.intervals[best]
-    repeats = f", mean of {len(comparison.repeats)} repeats" if len(comparison.repeats) > 1 else ""
-    text = (
-        f"{comparison.verdict} Highest macro-F1: {best}, {evidence.macro_f1[best]:.4f}{repeats}, 95 % interval "
-        f"{interval.low:.3f} to {interval.high:.3f} ({_resampled(comparison)})."
-    )
-    found = []
-    for name in comparison.strategies:
-        if name != best:
-            difference, low, high, p = evidence.lead(best, name)
-            found.append(f"{name} by {difference:+.4f} ({low:+.3f} to {high:+.3f}, p {_p_in_words(p)})")
-    if not found:
+    text = f"{comparison.verdict} Highest macro-F1: {best}, {evidence.macro_f1[best]:.4f}"
+    text += f" ({MEANS[evidence.unit]})" if len(comparison.repeats) > 1 or evidence.unit == "groups" else ""
+    text += "." if interval is None else f", 95 % interval {spanned(interval.low, interval.high)}."
+    leads = []
+    for name in evidence.macro_f1:
+        test = evidence.lead(best, name) if name != best else None
+        if test is not None and test.interval is not None:
+            p = "not testable" if test.p_adjusted is None else f"p {_p_in_words(test.p_adjusted)}"
+            leads.append(
+                f"{name} by {test.difference:+.4f} ({spanned(test.interval.low, test.interval.high, '+')}, {p})"
+            )
+    if not leads:
         return text
-    return f"{text} It leads {'; '.join(found)} (paired bootstrap, p adjusted by Holm for all pairs)."
-
-
-def _resampled(comparison: Comparison) -> str:
-    ground = comparison.ground
-    if ground.unit == "groups":
-        return f"bootstrap over {ground.n_units} groups of {comparison.records[0].group_key}"
-    return f"bootstrap over {ground.n_units:,} test cells"
+    return f"{text} It leads {'; '.join(leads)} ({TESTS[evidence.unit]}, p adjusted by Holm for all pairs)."
 
 
 def _p_in_words(value: float) -> str:
@@ -193,7 +200,7 @@ def report_markdown(comparison: Comparison) -> str:
     >>> report_markdown(frostline.compare([record])).splitlines()[0]
     '# Cell type annotation of pbmc68k-reduced'
     """
-    parts = [_heading(comparison), *_sections(comparison), *_notes(comparison)]
+    parts = [_heading(comparison), *_found(comparison), *_sections(comparison), *_notes(comparison)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -219,7 +226,8 @@ def _sections(comparison: Comparison) -> list[str]:
         (
             "Leaderboard",
             markdown_table(comparison.table()),
-            f"Sorted by macro-F1 (mean F1 over the {len(scored)} classes that have a test cell), then accuracy. "
+            f"Sorted by macro-F1 (mean F1 over the {len(scored)} classes that have a test cell; "
+            f"{MEANS[comparison.ground.unit]}), then accuracy. "
             "AUROC: one against the rest, mean over classes. ECE: expected calibration error, before scaling. "
             "Silhouette: of the true classes of the test cells in the representation that the strategy classifies "
             "from. Seconds: loading, embedding, fitting and predicting, as if the strategy had been run alone. "
@@ -231,9 +239,7 @@ def _sections(comparison: Comparison) -> list[str]:
             (
                 "Paired tests",
                 markdown_table(tests_table(comparison)),
-                f"Paired bootstrap ({RESAMPLES:,} samples) of the macro-F1 difference; p-values adjusted by Holm for "
-                f"all pairs; a difference is called detectable below {ALPHA:.2g}. McNemar's exact test is of the "
-                "accuracy in the first repeat; NA where cells come in groups.",
+                _tested(comparison),
             )
         )
     parts.append(("Classes", markdown_table(class_metrics_table(comparison)), "F1, mean over repeats."))
@@ -265,10 +271,25 @@ def _sections(comparison: Comparison) -> list[str]:
     return [f"## {title}\n\n{body}" + (f"\n\n{text}" if text else "") for title, body, text in parts]
 
 
+def _tested(comparison: Comparison) -> str:
+    unit = comparison.ground.unit
+    if unit == "none":
+        return "Too few groups were tested for any test or interval."
+    return (
+        f"Of the macro-F1 difference: {TESTS[unit]}; p-values adjusted by Holm for all pairs; a strategy is called "
+        f"better below {ALPHA:g}, and equivalent where two one-sided tests of {RELEVANT:g} are below it. "
+        "Would have shown: the smallest difference that would have been detected. McNemar's exact test is of the "
+        "accuracy in the first repeat, where cells are the unit. NA: cannot be tested."
+    )
+
+
+def _found(comparison: Comparison) -> list[str]:
+    """What the checks found stands above everything that it qualifies."""
+    return [f"## Checks\n\n{markdown_table(findings_table(comparison))}"] if comparison.findings else []
+
+
 def _notes(comparison: Comparison) -> list[str]:
     parts = []
-    if comparison.findings:
-        parts.append(f"## Checks\n\n{markdown_table(findings_table(comparison))}")
     if comparison.notes:
         parts.append("## Know before believing\n\n" + "\n".join(f"- {for_markdown(note)}" for note in comparison.notes))
     if "mini" in {str(record.parameters.get("checkpoint")) for record in comparison.records}:

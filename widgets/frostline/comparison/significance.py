@@ -1,69 +1,151 @@
-"""How sure the numbers are: bootstrap intervals, and paired tests between strategies on the same cells.
+"""How sure the numbers are: what the independent unit of a comparison is, and intervals and paired tests over it.
 
-All tests are paired, because all strategies predict the same test cells. What is resampled is the independent
-unit: cells, within each true class as a stratified split fixes them; or whole groups (donors, batches, studies)
-where the cells come in groups, since cells of one donor are no independent evidence about other donors.
+The design says the unit, and the unit says what may be claimed (`Ground`). Over groups and splits the tests are
+Student's t with a term for the noise of training; over cells predictions are swapped, and intervals are drawn with
+pseudo-cells. Everything is paired, because all strategies predict the same test cells.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-RESAMPLES = 5_000
-"""Enough for a p-value of 0.0004, which Holm's correction over the 66 pairs of 12 strategies leaves below 0.05."""
-CONFIDENCE = 0.95
-BLOCK = 200  # samples at a time, to bound the memory
+ALPHA = 0.05
+RELEVANT = 0.05
+"""A difference in macro-F1 that would change most readers' choice; equivalent is what is shown to differ by less."""
+MIN_UNITS = 3
+"""Groups, or splits, from which on their spread is measured."""
+MIN_CELLS = 10
+"""Test cells of a group from which on its macro-F1 counts."""
+SWAPS = 10_000
+"""Random swaps of predictions: a p of 0.0001 is left below 0.05 by Holm's correction over 190 pairs."""
+DRAWS = 4_000
+"""Draws of weights of cells: a hundred are beyond either end of an interval."""
+BLOCK = 200  # draws at a time, to bound the memory
+NO_SPREAD = 1e-12
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A bootstrap percentile interval."""
+    """A 95 % interval."""
 
     low: float
     high: float
 
 
 @dataclass(frozen=True)
-class Ground:
-    """The test cells of all repeats, and the independent units they belong to."""
+class Repeat:
+    """The test cells of one repeat, and what every strategy predicted."""
 
-    labels: tuple[NDArray[np.str_], ...]
-    """For each repeat the (n_cells,) true classes."""
-    units: tuple[NDArray[np.int64], ...]
-    """For each repeat the (n_cells,) unit of each cell; a unit has the same number in all repeats."""
-    n_units: int
+    cells: Sequence[str]
+    labels: NDArray[np.str_]
+    predictions: Mapping[str, NDArray[np.str_]]
+    """By strategy (n_cells,)."""
+    n_train: int
+    """Training cells."""
+    groups: NDArray[np.str_] | None = None
+    """Group of each cell; None where groups are not known."""
+    n_train_groups: int | None = None
+    """Groups that trained; None where that is not known."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What was tested, what is independent in it, and so what the numbers are claims about.
+
+    - `groups`: three or more held-out donors, batches or studies. A group's score is the macro-F1 of its own cells
+      over the classes that it has. The claim is of strategies, on new groups.
+    - `splits`: three or more random splits. A split's score is its macro-F1. The claim is of strategies, on new cells
+      of the same groups.
+    - `cells`: fewer splits, or one external data set, however often strategies were trained for it. The claim is of
+      the fitted models, on more such cells.
+    - `none`: fewer than three groups were tested, which says nothing about other groups.
+    """
+
     unit: str
-    """`cells` or `groups`."""
+    repeats: tuple[Repeat, ...]
+    scores: Mapping[str, NDArray[np.float64]]
+    """By strategy the score of each group or split; for `cells` and `none` of each repeat."""
+    n_units: int
+    training: float = 0.0
+    """What the noise of training adds to the variance of a mean, in variances of one unit's score."""
+    small: tuple[str, ...] = ()
+    """Groups that do not count, for want of test cells."""
 
     @classmethod
-    def of(
-        cls,
-        labels: Sequence[Sequence[str]],
-        cells: Sequence[Sequence[str]],
-        groups: Sequence[Sequence[str]] | None = None,
-    ) -> Ground:
-        """Describe the test cells by repeat; groups count as units when there are two or more of them.
+    def of(cls, kind: str, repeats: Sequence[Repeat]) -> Ground:
+        """Find the unit by the kind of split, never by the columns that exist.
+
+        Parameters
+        ----------
+        kind
+            `stratified`, `group` or `cross`.
+        repeats
+            What was tested; all of the same strategies.
 
         Examples
         --------
-        >>> Ground.of([["B", "T"], ["T", "B"]], [["c1", "c2"], ["c2", "c3"]]).n_units
-        3
+        >>> labels = np.array(["B", "T"] * 10)
+        >>> cut = Repeat([f"c{i}" for i in range(20)], labels, {"x": labels}, 60)
+        >>> Ground.of("stratified", [cut]).unit, Ground.of("stratified", [cut] * 3).unit
+        ('cells', 'splits')
         """
-        by_group = groups is not None and len({name for part in groups for name in part}) > 1
-        names = groups if by_group and groups is not None else cells
-        number = {name: i for i, name in enumerate(sorted({name for part in names for name in part}))}
-        units = tuple(np.array([number[name] for name in part], dtype=np.int64) for part in names)
-        return cls(tuple(np.asarray(part) for part in labels), units, len(number), "groups" if by_group else "cells")
+        repeats = tuple(repeats)
+        names = tuple(repeats[0].predictions)
+        pooled = {name: np.array([_score(part, name) for part in repeats]) for name in names}
+        if kind == "group" or (kind == "cross" and repeats[0].groups is not None):
+            return cls._of_groups(repeats, pooled)
+        if kind == "stratified" and len(repeats) >= MIN_UNITS:
+            shares = [len(part.labels) / part.n_train for part in repeats]
+            return cls("splits", repeats, pooled, len(repeats), float(np.mean(shares)))
+        return cls("cells", repeats, pooled, len({cell for part in repeats for cell in part.cells}))
+
+    @classmethod
+    def _of_groups(cls, repeats: tuple[Repeat, ...], pooled: Mapping[str, NDArray[np.float64]]) -> Ground:
+        """Score every group that has enough cells; one that several repeats tested counts once, with its mean."""
+        found: dict[str, list[list[float]]] = {}
+        seen: set[str] = set()
+        for part in repeats:
+            groups = np.asarray(part.groups if part.groups is not None else [])
+            for group, n_cells in zip(*np.unique(groups, return_counts=True), strict=True):
+                seen.add(str(group))
+                if n_cells >= MIN_CELLS:
+                    scores = [_score(part, name, np.flatnonzero(groups == group)) for name in pooled]
+                    found.setdefault(str(group), []).append(scores)
+        small = tuple(sorted(seen - found.keys()))
+        if len(found) < MIN_UNITS:
+            return cls("none", repeats, pooled, len(found), small=small)
+        table = np.array([np.mean(scores, axis=0) for _, scores in sorted(found.items())])  # (n_groups, n_strategies)
+        trained = [part.n_train_groups for part in repeats if part.n_train_groups]
+        training = 1 / float(np.mean(trained)) if trained else 0.0
+        return cls("groups", repeats, dict(zip(pooled, table.T, strict=True)), len(found), training, small)
 
     @property
-    def smallest_p(self) -> float:
-        """With few groups no small p is honest: all of G agree in sign by chance with probability 2^(1 - G)."""
-        return 2.0 ** (1 - self.n_units) if self.unit == "groups" else 0.0
+    def estimand(self) -> str:
+        """What a score is a mean over: `donors` (whatever the groups are), or the test cells of a split, `pooled`."""
+        return "donors" if self.unit == "groups" else "pooled"
+
+    @property
+    def train_groups(self) -> float | None:
+        """Groups that trained, mean over repeats; None where that is not known."""
+        known = [part.n_train_groups for part in self.repeats if part.n_train_groups is not None]
+        return float(np.mean(known)) if len(known) == len(self.repeats) else None
+
+    def score(self, strategy: str) -> float:
+        """Mean score of a strategy, which its interval is of.
+
+        Examples
+        --------
+        >>> labels = np.array(["B", "T"])
+        >>> Ground.of("stratified", [Repeat(["c1", "c2"], labels, {"x": labels}, 6)]).score("x")
+        1.0
+        """
+        return float(self.scores[strategy].mean())
 
 
 @dataclass(frozen=True)
@@ -73,167 +155,332 @@ class PairedTest:
     first: str
     second: str
     difference: float
-    """Macro-F1 of the first minus macro-F1 of the second, mean over repeats."""
-    interval: Interval
-    """Of the difference."""
-    p: float
-    """Two-sided, from the paired bootstrap."""
-    p_adjusted: float
-    """The same after Holm's correction for all pairs."""
-    first_only: int
+    """Score of the first minus score of the second."""
+    interval: Interval | None = None
+    """Of the difference, for this pair alone; None where there is no spread to tell it from."""
+    p_adjusted: float | None = None
+    """Of no difference, after Holm's correction for all pairs; None where nothing could have been detected."""
+    p_equivalent: float | None = None
+    """Of a difference of `RELEVANT` or more (two one-sided tests), after Holm's correction."""
+    detectable: float | None = None
+    """The smallest difference that would have been detected."""
+    first_only: int = 0
     """Test cells of the first repeat that only the first predicts right."""
-    second_only: int
+    second_only: int = 0
     """Those that only the second predicts right."""
-    mcnemar_p: float | None
-    """McNemar's exact test of the accuracy, first repeat; None where cells come in groups."""
-    mcnemar_p_adjusted: float | None
+    mcnemar_p: float | None = None
+    """McNemar's exact test of the first repeat's accuracy, after Holm's correction; None unless cells are the unit."""
+
+    @property
+    def claim(self) -> str:
+        """Of the first against the second: `better`, `worse`, `equivalent`, `undecided` or `untestable`."""
+        if self.p_adjusted is not None and self.p_adjusted < ALPHA:
+            return "better" if self.difference > 0 else "worse"
+        if self.p_equivalent is not None and self.p_equivalent < ALPHA:
+            return "equivalent"
+        return "untestable" if self.p_adjusted is None else "undecided"
+
+    def turned(self) -> PairedTest:
+        """The same test, the second strategy first.
+
+        Examples
+        --------
+        >>> PairedTest("a", "b", 0.1, Interval(0.05, 0.2)).turned().interval
+        Interval(low=-0.2, high=-0.05)
+        """
+        interval = None if self.interval is None else Interval(-self.interval.high, -self.interval.low)
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            difference=-self.difference,
+            interval=interval,
+            first_only=self.second_only,
+            second_only=self.first_only,
+        )
 
 
-def unit_weights(ground: Ground, *, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[NDArray[np.float64]]:
-    """Yield how often each unit is in each bootstrap sample (Efron 1979), (at most BLOCK, n_units) at a time.
+def _score(part: Repeat, name: str, rows: NDArray[np.int64] | slice = slice(None)) -> float:
+    """Macro-F1 over the classes that have a test cell among the rows."""
+    labels, predicted = part.labels[rows], part.predictions[name][rows]
+    classes, truth = np.unique(labels, return_inverse=True)
+    hits = np.bincount(truth, labels == predicted, len(classes))
+    claimed = (predicted[:, None] == classes).sum(axis=0)
+    return float((2 * hits / (np.bincount(truth) + claimed)).mean())
 
-    Cells are drawn with replacement within each true class, groups among all groups.
+
+def score_intervals(ground: Ground) -> dict[str, Interval | None]:
+    """95 % interval of every strategy's score; None where there is no spread to tell it from.
+
+    Over groups and splits Student's t on the logit scale, so that it stays within 0 and 1. Over cells the cells get
+    random weights (Bayesian bootstrap, Rubin 1981), with one wrong pseudo-cell in every class for the low end and one
+    right one for the high end: Clopper and Pearson (1934) in every class, so that a rare class makes the interval wider
+    and never narrower.
 
     Examples
     --------
-    >>> ground = Ground.of([["B", "T", "T"]], [["c1", "c2", "c3"]])
-    >>> next(unit_weights(ground, resamples=4))[:, 0].tolist()  # the only B cell is in every sample
-    [1.0, 1.0, 1.0, 1.0]
+    >>> labels = np.array(["B"] * 40 + ["NK"] * 5 + ["T"] * 2)
+    >>> cut = Repeat([f"c{i}" for i in range(47)], labels, {"x": labels}, 100)
+    >>> found = score_intervals(Ground.of("stratified", [cut]))["x"]
+    >>> round(found.low, 1), round(found.high, 3)
+    (0.6, 1.0)
     """
-    strata = [np.arange(ground.n_units)]
+    if ground.unit == "none":
+        return dict.fromkeys(ground.scores)
     if ground.unit == "cells":
-        label_of = np.empty(ground.n_units, dtype=object)
-        for labels, units in zip(ground.labels, ground.units, strict=True):
-            label_of[units] = labels
-        strata = [np.flatnonzero(label_of == name) for name in np.unique(label_of.astype(str))]
-    streams = np.random.default_rng(seed).spawn(len(strata))  # one each: blocks do not change what is drawn
-    for start in range(0, resamples, BLOCK):
-        weights = np.empty((min(BLOCK, resamples - start), ground.n_units))
-        for rows, stream in zip(strata, streams, strict=True):
-            weights[:, rows] = stream.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=len(weights))
-        yield weights
+        return _cell_intervals(ground)
+    return {name: _unit_interval(scores, ground.training) for name, scores in ground.scores.items()}
 
 
-def weighted_macro_f1(
-    labels: NDArray[np.str_], predicted: NDArray[np.str_], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Macro-F1 of weighted cells over the classes that have weight; NaN where none has.
+def _unit_interval(scores: NDArray[np.float64], training: float) -> Interval | None:
+    from scipy.special import expit, logit
+    from scipy.stats import t
 
-    Parameters
-    ----------
-    labels, predicted
-        (n_cells,)
-    weights
-        (n_samples, n_cells)
-
-    Examples
-    --------
-    >>> labels, predicted = np.array(["B", "T"]), np.array(["B", "B"])
-    >>> weighted_macro_f1(labels, predicted, np.array([[1.0, 1.0], [1.0, 0.0]])).round(3).tolist()
-    [0.333, 1.0]
-    """
-    classes = np.unique(labels)
-    is_class, claimed = labels[:, None] == classes, predicted[:, None] == classes  # (n_cells, n_classes)
-    support = weights @ is_class  # (n_samples, n_classes)
-    total = support + weights @ claimed
-    f1 = np.divide(2 * (weights @ (is_class & claimed)), total, out=np.zeros_like(total), where=total > 0)
-    present = support > 0
-    scores: NDArray[np.float64] = np.divide(
-        (f1 * present).sum(axis=1),
-        present.sum(axis=1),
-        out=np.full(len(weights), np.nan),
-        where=present.any(axis=1),
-    )
-    return scores
-
-
-def bootstrap_macro_f1(
-    ground: Ground,
-    predictions: Mapping[str, Sequence[Sequence[str]]],
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> dict[str, NDArray[np.float64]]:
-    """Macro-F1, mean over repeats, of every strategy on the same bootstrap samples.
-
-    Parameters
-    ----------
-    ground
-        What was tested.
-    predictions
-        By strategy, for each repeat, the predicted classes of its test cells.
-    resamples, seed
-        How many samples, and of their draw.
-
-    Returns
-    -------
-    dict
-        By strategy (resamples,). A repeat none of whose groups is in a sample does not enter its mean.
-
-    Examples
-    --------
-    >>> ground = Ground.of([["B", "T", "T"]], [["c1", "c2", "c3"]])
-    >>> scores = bootstrap_macro_f1(ground, {"x": [["B", "T", "T"]], "y": [["T", "T", "T"]]}, resamples=10)
-    >>> scores["x"].shape, bool((scores["x"] == 1).all())
-    ((10,), True)
-    """
-    parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in predictions}
-    for weights in unit_weights(ground, resamples=resamples, seed=seed):
-        for name, repeats in predictions.items():
-            scores = [
-                weighted_macro_f1(labels, np.asarray(predicted), weights[:, units])
-                for labels, units, predicted in zip(ground.labels, ground.units, repeats, strict=True)
-            ]
-            parts[name].append(_mean_of_defined(np.stack(scores)))
-    return {name: np.concatenate(found) for name, found in parts.items()}
-
-
-def _mean_of_defined(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    defined = np.isfinite(scores)
-    mean: NDArray[np.float64] = np.where(defined, scores, 0.0).sum(axis=0) / defined.sum(axis=0)
-    return mean
-
-
-def observed_macro_f1(ground: Ground, repeats: Sequence[Sequence[str]]) -> float:
-    """Macro-F1 of the cells as they are, mean over repeats.
-
-    Examples
-    --------
-    >>> observed_macro_f1(Ground.of([["B", "T"]], [["c1", "c2"]]), [["B", "T"]])
-    1.0
-    """
-    scores = [
-        weighted_macro_f1(labels, np.asarray(predicted), np.ones((1, len(labels))))[0]
-        for labels, predicted in zip(ground.labels, repeats, strict=True)
-    ]
-    return float(np.mean(scores))
-
-
-def percentile_interval(scores: NDArray[np.float64], confidence: float = CONFIDENCE) -> Interval:
-    """Return the interval that leaves half of 1 - confidence on either side.
-
-    Examples
-    --------
-    >>> percentile_interval(np.arange(101.0), confidence=0.5)
-    Interval(low=25.0, high=75.0)
-    """
-    low, high = np.quantile(scores, [(1 - confidence) / 2, (1 + confidence) / 2])
+    error = _standard_error(scores, training)
+    if error < NO_SPREAD:
+        return None
+    mean = float(np.clip(scores.mean(), 1e-4, 1 - 1e-4))
+    half = t.ppf(1 - ALPHA / 2, len(scores) - 1) * error / (mean * (1 - mean))
+    low, high = expit(logit(mean) + np.array([-half, half]))
     return Interval(float(low), float(high))
 
 
-def two_sided_p(differences: NDArray[np.float64]) -> float:
-    """Twice the smaller share of resampled differences on one side of zero, never below 1 / (n + 1).
+def _standard_error(scores: NDArray[np.float64], training: float) -> float:
+    """Of a mean over units, with the noise of training that units share and do not show (Nadeau and Bengio 2003)."""
+    return float(scores.std(ddof=1) * np.sqrt(1 / len(scores) + training))
 
-    The differences are those of the paired bootstrap; a share of zero counts on both sides.
+
+def paired_tests(ground: Ground) -> list[PairedTest]:
+    """Test every pair of strategies, in their order; p-values are adjusted for all pairs.
 
     Examples
     --------
-    >>> two_sided_p(np.array([1.0, 2.0, 3.0])), two_sided_p(np.zeros(3))
-    (0.5, 1.0)
+    >>> labels = np.array(["B", "T"] * 20)
+    >>> said = {"x": labels, "y": np.array(["B"] * 40)}
+    >>> test = paired_tests(Ground.of("stratified", [Repeat([f"c{i}" for i in range(40)], labels, said, 99)]))[0]
+    >>> round(test.difference, 4), test.claim, test.first_only, test.mcnemar_p < 0.001
+    (0.6667, 'better', 20, True)
     """
-    n = len(differences)
-    below, above = int((differences <= 0).sum()), int((differences >= 0).sum())
-    return min(1.0, 2 * (min(below, above) + 1) / (n + 1))
+    pairs = list(combinations(ground.scores, 2))
+    if ground.unit == "cells":
+        return _cell_tests(ground, pairs)
+    if ground.unit == "none":
+        return [
+            PairedTest(*pair, ground.score(pair[0]) - ground.score(pair[1]), **_only(ground, pair)) for pair in pairs
+        ]
+    return _unit_tests(ground, pairs)
+
+
+def _only(ground: Ground, pair: tuple[str, str]) -> dict[str, Any]:
+    """Test cells of the first repeat that only one of the two predicts right."""
+    part = ground.repeats[0]
+    first, second = (part.predictions[name] == part.labels for name in pair)
+    return {"first_only": int((first & ~second).sum()), "second_only": int((second & ~first).sum())}
+
+
+def _unit_tests(ground: Ground, pairs: Sequence[tuple[str, str]]) -> list[PairedTest]:
+    """Student's t over groups or splits, and two one-sided tests of equivalence (Schuirmann 1987)."""
+    from scipy.stats import t
+
+    freedom = ground.n_units - 1
+    apart = [ground.scores[a] - ground.scores[b] for a, b in pairs]
+    errors = [_standard_error(each, ground.training) for each in apart]
+    facts = [(float(each.mean()), error, error >= NO_SPREAD) for each, error in zip(apart, errors, strict=True)]
+    unequal = holm([2 * float(t.sf(abs(mean) / error, freedom)) if ok else 1.0 for mean, error, ok in facts])
+    equal = holm([float(t.sf((RELEVANT - abs(mean)) / error, freedom)) if ok else 1.0 for mean, error, ok in facts])
+    half, cut = (float(t.ppf(1 - ALPHA / 2 / n, freedom)) for n in (1, max(1, len(pairs))))
+    tests = []
+    for pair, (mean, error, ok), p, q in zip(pairs, facts, unequal, equal, strict=True):
+        interval = Interval(max(-1.0, mean - half * error), min(1.0, mean + half * error))
+        found = (interval, p, q, cut * error) if ok else ()
+        tests.append(PairedTest(*pair, mean, *found, **_only(ground, pair)))
+    return tests
+
+
+# ------------------------------------------------------------------ cells
+
+
+@dataclass(frozen=True)
+class _Numbered:
+    """One repeat in numbers."""
+
+    cells: NDArray[np.int64]
+    """(n_cells,) number of each cell; a cell has the same number in all repeats."""
+    labels: NDArray[np.int64]
+    said: Mapping[str, NDArray[np.int64]]
+    """By strategy; all classes without a test cell in any repeat have the last number."""
+    sizes: NDArray[np.int64]
+    """(n_classes,) test cells of each class that has some in any repeat."""
+
+    def summed(self, places: NDArray[np.int64], n: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Weights of the cells that have each place, (n, n_draws)."""
+        from scipy.sparse import csr_matrix
+
+        ones = csr_matrix((np.ones(len(places)), (places, self.cells)), shape=(n, len(weights)))
+        return np.asarray(ones @ weights)
+
+    def confusion(self, strategy: str, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Weight of each true and predicted class, (n_classes, n_classes + 1, n_draws)."""
+        n = len(self.sizes)
+        places = self.labels * (n + 1) + self.said[strategy]
+        return self.summed(places, n * (n + 1), weights).reshape(n, n + 1, -1)
+
+    def macro_f1(self, hits: NDArray[np.float64], claimed: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n_draws,) of right cells and of predicted cells of each class, (n_classes, n_draws)."""
+        here = self.sizes > 0
+        scores: NDArray[np.float64] = (2 * hits[here] / (self.sizes[here, None] + claimed[here])).mean(axis=0)
+        return scores
+
+
+def _numbered(ground: Ground) -> tuple[list[_Numbered], int]:
+    """All repeats in numbers, and how many different cells they have."""
+    cells = {cell: i for i, cell in enumerate(dict.fromkeys(c for part in ground.repeats for c in part.cells))}
+    classes = {name: i for i, name in enumerate(sorted({str(x) for part in ground.repeats for x in part.labels}))}
+
+    def numbers(names: NDArray[np.str_]) -> NDArray[np.int64]:
+        return np.array([classes.get(str(name), len(classes)) for name in names], dtype=np.int64)
+
+    parts = []
+    for part in ground.repeats:
+        labels = numbers(part.labels)
+        said = {name: numbers(predicted) for name, predicted in part.predictions.items()}
+        rows = np.array([cells[cell] for cell in part.cells], dtype=np.int64)
+        parts.append(_Numbered(rows, labels, said, np.bincount(labels, minlength=len(classes))))
+    return parts, len(cells)
+
+
+def _with_pseudo_cells(
+    part: _Numbered, confusion: NDArray[np.float64], right: NDArray[np.float64], wrong: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(n_draws,) macro-F1 with pseudo-cells in every class, (n_classes, n_draws) of them right and wrong.
+
+    Classes keep their sizes, as in a stratified split. A wrong pseudo-cell is spread over the other classes.
+    """
+    n = len(part.sizes)
+    scale = part.sizes[:, None] / (confusion.sum(axis=1) + right + wrong)
+    hits = scale * (confusion[np.arange(n), np.arange(n)] + right)
+    spread = scale * wrong / max(1, n - 1)
+    claimed = np.einsum("cd,cjd->jd", scale, confusion[:, :n]) + scale * right + spread.sum(axis=0) - spread
+    return part.macro_f1(hits, claimed)
+
+
+def _blocks(seed: int, n_draws: int) -> Iterator[np.random.Generator]:
+    """Yield a stream for each block of draws."""
+    yield from np.random.default_rng(seed).spawn(n_draws // BLOCK)
+
+
+def _cell_intervals(ground: Ground) -> dict[str, Interval | None]:
+    parts, n_cells = _numbered(ground)
+    drawn: dict[str, list[NDArray[np.float64]]] = {name: [] for name in ground.scores}
+    for stream in _blocks(0, DRAWS):
+        weights = stream.exponential(size=(n_cells, BLOCK))
+        pseudo = stream.exponential(size=(len(parts[0].sizes), BLOCK))
+        for name, found in drawn.items():
+            each = [(part, part.confusion(name, weights)) for part in parts]
+            low = np.mean([_with_pseudo_cells(*pair, 0 * pseudo, pseudo) for pair in each], axis=0)
+            high = np.mean([_with_pseudo_cells(*pair, pseudo, 0 * pseudo) for pair in each], axis=0)
+            found.append(np.stack([low, high]))
+    ends = {name: np.concatenate(found, axis=1) for name, found in drawn.items()}
+    return {
+        name: Interval(float(np.quantile(low, ALPHA / 2)), float(np.quantile(high, 1 - ALPHA / 2)))
+        for name, (low, high) in ends.items()
+    }
+
+
+def _drawn_leads(ground: Ground, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
+    """(2, n_pairs, DRAWS) of the score of the first, who leads, minus the second's, under random weights of cells.
+
+    Once with half a pseudo-cell in each class for each paired outcome, which draws the lead towards zero, and once with
+    one that only the leader predicts right.
+    """
+    parts, n_cells = _numbered(ground)
+    blocks = []
+    for stream in _blocks(1, DRAWS):
+        weights = stream.exponential(size=(n_cells, BLOCK))
+        both, first, second, neither = stream.gamma(0.5, size=(4, len(parts[0].sizes), BLOCK))
+        won, none = stream.exponential(size=first.shape), np.zeros_like(first)
+        leads = np.zeros((2, len(pairs), BLOCK))
+        for part in parts:
+            found = {name: part.confusion(name, weights) for name in ground.scores}
+            for i, (a, b) in enumerate(pairs):
+                leads[0, i] += _with_pseudo_cells(part, found[a], both + first, second + neither)
+                leads[0, i] -= _with_pseudo_cells(part, found[b], both + second, first + neither)
+                leads[1, i] += _with_pseudo_cells(part, found[a], won, none)
+                leads[1, i] -= _with_pseudo_cells(part, found[b], none, won)
+        blocks.append(leads / len(parts))
+    return np.concatenate(blocks, axis=2)
+
+
+def _swap_p(ground: Ground, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    """Two-sided p of each difference when the two predictions of a cell may be swapped; exact where they may.
+
+    A cell that several repeats tested is swapped in all of them.
+    """
+    parts, n_cells = _numbered(ground)
+    observed = np.array([abs(ground.score(a) - ground.score(b)) for a, b in pairs])
+    as_far = np.zeros(len(pairs))
+    for stream in _blocks(2, SWAPS):
+        swapped = stream.integers(0, 2, size=(n_cells, BLOCK)).astype(float)
+        apart = np.zeros((len(pairs), BLOCK))
+        for part in parts:
+            whole, moved = (_hits_and_claims(part, ground, weights) for weights in (np.ones((n_cells, 1)), swapped))
+            for i, (a, b) in enumerate(pairs):
+                change = moved[b] - moved[a]
+                apart[i] += part.macro_f1(*(whole[a] + change)) - part.macro_f1(*(whole[b] - change))
+        as_far += (np.abs(apart / len(parts)) >= observed[:, None] - NO_SPREAD).sum(axis=1)
+    return [float(n + 1) / (SWAPS + 1) for n in as_far]
+
+
+def _hits_and_claims(part: _Numbered, ground: Ground, weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """By strategy the weight of right and of predicted cells of each class, (2, n_classes, n_draws)."""
+    n, found = len(part.sizes), {}
+    for name in ground.scores:
+        said = part.said[name]
+        hits = part.summed(np.where(said == part.labels, said, n), n + 1, weights)
+        found[name] = np.stack([hits, part.summed(said, n + 1, weights)])[:, :n]
+    return found
+
+
+def _cell_tests(ground: Ground, pairs: Sequence[tuple[str, str]]) -> list[PairedTest]:
+    """Swap test; no p is smaller than that of the drawn weights, so that it agrees with the interval.
+
+    The near end of an interval is that of the lead drawn towards zero; the far end is of the leader's favour, so that
+    the lead itself is always inside.
+    """
+    from scipy.stats import norm
+
+    if not pairs:
+        return []
+    ordered = [(a, b) if ground.score(a) >= ground.score(b) else (b, a) for a, b in pairs]
+    leads, farthest = _drawn_leads(ground, ordered)
+    less = np.minimum((leads <= 0).sum(axis=1), (leads >= 0).sum(axis=1))
+    unequal = np.maximum(holm(_swap_p(ground, pairs)), np.minimum(1.0, 2 * (less + 1) / (DRAWS + 1)))
+    beyond = np.maximum((farthest >= RELEVANT).sum(axis=1), (leads <= -RELEVANT).sum(axis=1))
+    equal = holm(((beyond + 1) / (DRAWS + 1)).tolist())
+    exact = holm([mcnemar(**_only(ground, pair)) for pair in pairs])
+    wider = float(norm.ppf(1 - ALPHA / 2 / len(pairs)) / norm.ppf(1 - ALPHA / 2))
+    tests = []
+    for i, (a, b) in enumerate(ordered):
+        low, high = (float(end) for end in np.quantile(leads[i], [ALPHA / 2, 1 - ALPHA / 2]))
+        highest = max(high, float(np.quantile(farthest[i], 1 - ALPHA / 2)))
+        testable = 2.0 ** (1 - _n_differing(ground, a, b)) * len(pairs) < ALPHA
+        p, detectable = (float(unequal[i]), (high - low) / 2 * wider) if testable else (None, None)
+        found = (Interval(low, highest), p, equal[i], detectable)
+        test = PairedTest(a, b, ground.score(a) - ground.score(b), *found, **_only(ground, (a, b)), mcnemar_p=exact[i])
+        tests.append(test if (a, b) == pairs[i] else test.turned())
+    return tests
+
+
+def _n_differing(ground: Ground, a: str, b: str) -> int:
+    """Cells whose predictions differ, and so can be swapped."""
+    return len(
+        {
+            cell
+            for part in ground.repeats
+            for cell, differ in zip(part.cells, part.predictions[a] != part.predictions[b], strict=True)
+            if differ
+        }
+    )
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
@@ -264,50 +511,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty(len(p_values))
     adjusted[order] = ordered
     return [float(p) for p in adjusted]
-
-
-def paired_tests(
-    ground: Ground,
-    predictions: Mapping[str, Sequence[Sequence[str]]],
-    scores: Mapping[str, NDArray[np.float64]],
-) -> list[PairedTest]:
-    """Test every pair of strategies, in the order of `predictions`.
-
-    Parameters
-    ----------
-    ground, predictions
-        As for `bootstrap_macro_f1`.
-    scores
-        What it returned.
-
-    Examples
-    --------
-    >>> cells = [f"c{i}" for i in range(40)]
-    >>> ground = Ground.of([["B", "T"] * 20], [cells])
-    >>> said = {"x": [["B", "T"] * 20], "y": [["B"] * 40]}
-    >>> test = paired_tests(ground, said, bootstrap_macro_f1(ground, said))[0]
-    >>> round(test.difference, 4), test.p < 0.01, test.first_only, test.mcnemar_p < 0.001
-    (0.6667, True, 20, True)
-    """
-    pairs = list(combinations(predictions, 2))
-    right = {name: np.asarray(repeats[0]) == ground.labels[0] for name, repeats in predictions.items()}
-    observed = {name: observed_macro_f1(ground, repeats) for name, repeats in predictions.items()}
-    only = [(int((right[a] & ~right[b]).sum()), int((right[b] & ~right[a]).sum())) for a, b in pairs]
-    p_values = [max(two_sided_p(scores[a] - scores[b]), ground.smallest_p) for a, b in pairs]
-    exact = [mcnemar(*counts) for counts in only] if ground.unit == "cells" else None
-    adjusted, exact_adjusted = holm(p_values), holm(exact) if exact is not None else None
-    return [
-        PairedTest(
-            first=a,
-            second=b,
-            difference=observed[a] - observed[b],
-            interval=percentile_interval(scores[a] - scores[b]),
-            p=p_values[i],
-            p_adjusted=adjusted[i],
-            first_only=only[i][0],
-            second_only=only[i][1],
-            mcnemar_p=None if exact is None else exact[i],
-            mcnemar_p_adjusted=None if exact_adjusted is None else exact_adjusted[i],
-        )
-        for i, (a, b) in enumerate(pairs)
-    ]

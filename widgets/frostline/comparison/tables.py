@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from frostline.comparison.significance import RELEVANT
+from frostline.comparison.verdicts import spanned
 from frostline.escaping import UNFORMULATED, for_html, html_table
 from frostline.records import Finding, Record
 
@@ -39,7 +41,6 @@ def as_text(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
 
 def leaderboard(board: pd.DataFrame) -> pd.DataFrame:
     """Leaderboard, the columns that a reader is shown; report.csv has all metrics."""
-    bounds = zip(board["macro_f1_low"], board["macro_f1_high"], strict=True)
     number = "{:.4f}".format
     wanted: Columns = {
         "strategy": ("Strategy", str),
@@ -53,24 +54,30 @@ def leaderboard(board: pd.DataFrame) -> pd.DataFrame:
         "trainable_parameters": ("Trained parameters", "{:,}".format),
         "peak_memory": ("Peak MB", lambda value: f"{value / 2**20:,.0f}"),
     }
-    return _present(board.assign(interval=[f"{low:.3f} to {high:.3f}" for low, high in bounds]), wanted)
+    return _present(board.assign(interval=_intervals(board["macro_f1_low"], board["macro_f1_high"])), wanted)
+
+
+def _intervals(low: pd.Series, high: pd.Series, sign: str = "") -> list[str | None]:
+    import pandas as pd
+
+    return [None if pd.isna(a) else spanned(a, b, sign) for a, b in zip(low, high, strict=True)]
 
 
 def with_words(table: pd.DataFrame, text: str, warnings: Sequence[str]) -> str:
-    """HTML of the leaderboard, and below it what is said of it."""
+    """HTML of the leaderboard, and above it what is said of it."""
     items = "".join(f"<li>{for_html(warning)}</li>" for warning in warnings)
+    found = f'<ul class="{UNFORMULATED}">{items}</ul>' if warnings else ""
     return (
+        f'{found}<p class="{UNFORMULATED}">{for_html(text)}</p>'
         f'<div style="overflow-x:auto"><style>{STYLE}</style>{html_table(table, "frostline-leaderboard")}</div>'
-        f'<p class="{UNFORMULATED}">{for_html(text)}</p>'
-        + (f'<ul class="{UNFORMULATED}">{items}</ul>' if warnings else "")
     )
 
 
 def tests(numbers: pd.DataFrame) -> pd.DataFrame:
     """Every pair of strategies, the smallest p first."""
-    table = numbers.sort_values(["p_adjusted", "p"], kind="stable")
+    table = numbers.sort_values("p_adjusted", kind="stable")
     table["pair"] = table["first"] + " - " + table["second"]
-    table["interval"] = [f"{low:+.3f} to {high:+.3f}" for low, high in zip(table["low"], table["high"], strict=True)]
+    table["interval"] = _intervals(table["low"], table["high"], "+")
     return as_text(
         table,
         {
@@ -78,7 +85,9 @@ def tests(numbers: pd.DataFrame) -> pd.DataFrame:
             "difference": ("Macro-F1 difference", "{:+.4f}".format),
             "interval": ("95 % interval", str),
             "p_adjusted": ("p (Holm)", _p),
-            "mcnemar_p_adjusted": ("McNemar p (Holm)", _p),
+            "p_equivalent": (f"p of {RELEVANT:g} or more", _p),
+            "detectable": ("Would have shown", "{:.3f}".format),
+            "mcnemar_p": ("McNemar p (Holm)", _p),
             "verdict": ("What it means", str),
         },
     )
@@ -171,8 +180,9 @@ def label_efficiency(numbers: pd.DataFrame) -> pd.DataFrame:
     text: dict[str, list[str]] = {"Strategy": list(dict.fromkeys(numbers["strategy"]))}
     for budget in dict.fromkeys(sizes):
         rows = numbers[[size == budget for size in sizes]].set_index("strategy")
+        spans = dict(zip(rows.index, _intervals(rows["low"], rows["high"]), strict=True))
         text[budget] = [
-            f"{rows.loc[name, 'macro_f1']:.3f} ({rows.loc[name, 'low']:.3f} to {rows.loc[name, 'high']:.3f})"
+            f"{rows.loc[name, 'macro_f1']:.3f}" + ("" if spans[name] is None else f" ({spans[name]})")
             for name in text["Strategy"]
         ]
     return pd.DataFrame(text)

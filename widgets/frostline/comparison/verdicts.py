@@ -1,17 +1,26 @@
-"""What to take, in words: from the paired tests and the costs, with the reasons; it may be "take the cheaper one"."""
+"""What to take, in words: one way from numbers to sentences, so that no two of them contradict each other.
+
+A strategy is better than another where a test says so, and equivalent to it where two one-sided tests say so; all else
+is undecided, and the words say which difference would have shown.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from frostline.comparison.significance import CONFIDENCE, PairedTest
+from frostline.comparison.significance import MIN_CELLS, MIN_UNITS, RELEVANT, PairedTest
+from frostline.records import kind_of
 
-ALPHA = 1 - CONFIDENCE
-RELEVANT = 0.05
-"""A difference in macro-F1 that would change most readers' choice; tests that cannot exclude it are inconclusive."""
+LONG = 10.0
+"""Seconds above which they are worth a word: shorter times are other ones in every run."""
+MARGIN = 2.0
+"""Ratio of parameters and seconds from which on one strategy is cheaper than another, so that a rerun says the same."""
 DEAR = 10.0
 """From this ratio of seconds on, the price of a winner is part of the verdict."""
+ADVISED_SPLITS = 5
+OPEN = ("undecided", "untestable")
 
 
 @dataclass(frozen=True)
@@ -19,39 +28,122 @@ class Evidence:
     """What a verdict is made of."""
 
     macro_f1: Mapping[str, float]
-    """Mean over repeats, by strategy."""
+    """Score by strategy, in the order of the leaderboard."""
     seconds: Mapping[str, float]
     trained: Mapping[str, int]
     """Trained parameters."""
     tests: Sequence[PairedTest]
-    n_cells: int
-    """Test cells of the first repeat."""
-    n_groups: int | None = None
-    """Groups that were resampled; None where cells were."""
+    """Of every pair."""
+    unit: str = "cells"
+    """What is independent: `groups`, `splits`, `cells` or `none`."""
+    n_units: int = 0
+    group_key: str | None = None
+    """Column of the groups."""
+    train_groups: float | None = None
+    """Groups that trained, mean over repeats; None where that is not known."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Classes that no split holds, and their cells."""
+    small_groups: Sequence[str] = ()
+    """Groups that do not count, for want of test cells."""
 
     @property
     def best(self) -> str:
-        """Strategy of the highest macro-F1; the first of equals."""
-        return max(self.macro_f1, key=lambda name: self.macro_f1[name])
+        """Strategy of the highest score; of equals the first of the leaderboard."""
+        highest = max(self.macro_f1.values())
+        return next(name for name, score in self.macro_f1.items() if score >= highest - 1e-9)
 
-    @property
-    def ground(self) -> str:
-        """Name what was tested on."""
-        return f"{self.n_cells:,} test cells" if self.n_groups is None else f"{self.n_groups} groups of test cells"
+    def lead(self, first: str, second: str) -> PairedTest:
+        """Test of two strategies, turned so that `first` comes first.
 
-    def lead(self, first: str, second: str) -> tuple[float, float, float, float]:
-        """Difference of first and second, the ends of its interval, adjusted p; whichever way it was tested."""
+        Raises
+        ------
+        KeyError
+            They were not tested against each other.
+        """
         for test in self.tests:
-            low, high = test.interval.low, test.interval.high
             if (test.first, test.second) == (first, second):
-                return test.difference, low, high, test.p_adjusted
+                return test
             if (test.first, test.second) == (second, first):
-                return -test.difference, -high, -low, test.p_adjusted
+                return test.turned()
         raise KeyError(f"{first} and {second} were not tested against each other")
 
-    def cheapest(self, names: Sequence[str]) -> str:
-        """Least seconds, then fewest trained parameters."""
-        return min(names, key=lambda name: (self.seconds[name], self.trained[name]))
+    def against(self, strategy: str, *claims: str) -> list[str]:
+        """Other strategies of which a strategy is claimed to be one of these, in the order of the leaderboard."""
+        others = (name for name in self.macro_f1 if name != strategy)
+        return [name for name in others if self.lead(strategy, name).claim in claims]
+
+    def is_cheaper(self, first: str, second: str) -> bool:
+        """Whether the first trains fewer parameters and takes fewer seconds, by a margin that a rerun keeps.
+
+        Seconds up to `LONG` are none.
+
+        Examples
+        --------
+        >>> evidence = Evidence({"a": 1.0, "b": 1.0}, {"a": 3.0, "b": 90.0}, {"a": 9, "b": 99}, [])
+        >>> evidence.is_cheaper("a", "b"), evidence.is_cheaper("b", "a")
+        (True, False)
+        """
+        fewer = self.trained[first] < self.trained[second] and MARGIN * self.trained[first] <= self.trained[second]
+        return fewer and (self.seconds[first] <= LONG or MARGIN * self.seconds[first] <= self.seconds[second])
+
+    def times(self, dear: str, cheap: str) -> str:
+        """How many times the seconds, to one digit; empty where it is not much, or the seconds are too few to say."""
+        if min(self.seconds[dear], self.seconds[cheap]) <= LONG:
+            return ""
+        ratio = self.seconds[dear] / self.seconds[cheap]
+        digits = -math.floor(math.log10(ratio))
+        return f"{round(ratio, digits):,.0f} times the seconds" if ratio >= DEAR else ""
+
+
+def recommended(evidence: Evidence) -> str | None:
+    """Name the strategy to take; None where what was measured supports no choice.
+
+    The best, or one that is cheaper and equivalent to it or, where that is undecided, behind by less than `RELEVANT`:
+    of these the best than which none is cheaper. Never one that another beats, nor one that is not shown to be better
+    than the most common class; and none as long as a cheaper one is farther behind and not shown to be worse.
+
+    Examples
+    --------
+    >>> test = PairedTest("pca", "lora", -0.01, p_adjusted=0.4, p_equivalent=0.01)
+    >>> evidence = Evidence({"lora": 0.9, "pca": 0.89}, {"lora": 90.0, "pca": 1.0}, {"lora": 900, "pca": 9}, [test])
+    >>> recommended(evidence)
+    'pca'
+    """
+    best, unsettled = evidence.best, evidence.against(evidence.best, *OPEN)
+    if evidence.unit == "none" or len(evidence.macro_f1) == 1 or not _has_learned(evidence, best):
+        return None
+    able = [
+        name
+        for name in evidence.against(best, "equivalent", *OPEN)
+        if _has_learned(evidence, name) and not evidence.against(name, "worse")
+    ]
+    far = {name for name in unsettled if evidence.lead(best, name).difference >= RELEVANT}
+    candidates = [best, *(name for name in able if name not in far and evidence.is_cheaper(name, best))]
+    take = next(name for name in candidates if not any(evidence.is_cheaper(other, name) for other in candidates))
+    return None if any(evidence.is_cheaper(name, take) for name in able if name in far) else take
+
+
+def _has_learned(evidence: Evidence, name: str) -> bool:
+    """Whether it is shown to be better than the most common class, where that was evaluated."""
+    if _is_majority(name):
+        return False
+    return not any(map(_is_majority, evidence.against(name, "worse", "equivalent", *OPEN)))
+
+
+def _is_majority(name: str) -> bool:
+    return kind_of(name) == "majority"
+
+
+def spanned(low: float, high: float, sign: str = "") -> str:
+    """Ends of an interval to three decimals, rounded outwards: what is not certain is never shown as 1.000.
+
+    Examples
+    --------
+    >>> spanned(0.99996, 1.0), spanned(-0.0104, 0.0207, "+")
+    ('0.999 to 1.000', '-0.011 to +0.021')
+    """
+    ends = math.floor(1000 * low + 1e-6) / 1000, math.ceil(1000 * high - 1e-6) / 1000
+    return " to ".join(f"{end:{sign}.3f}" for end in ends)
 
 
 def pair_verdict(evidence: Evidence, test: PairedTest) -> str:
@@ -60,95 +152,151 @@ def pair_verdict(evidence: Evidence, test: PairedTest) -> str:
     Examples
     --------
     >>> from frostline.comparison.significance import Interval
-    >>> test = PairedTest("a", "b", 0.1, Interval(0.05, 0.15), 0.001, 0.001, 9, 1, 0.02, 0.02)
-    >>> evidence = Evidence({"a": 0.9, "b": 0.8}, {"a": 30.0, "b": 1.0}, {"a": 9, "b": 3}, [test], 100)
+    >>> test = PairedTest("a", "b", 0.1, Interval(0.05, 0.15), 0.001, 0.9, 0.06)
+    >>> evidence = Evidence({"a": 0.9, "b": 0.8}, {"a": 700.0, "b": 20.0}, {"a": 9, "b": 3}, [test])
     >>> pair_verdict(evidence, test)
-    'a is better than b by 0.100 (0.050 to 0.150), at 30 times its seconds.'
+    'a is better than b by 0.100 (0.050 to 0.150), at 40 times the seconds.'
     """
-    winner, loser = (test.first, test.second) if test.difference >= 0 else (test.second, test.first)
-    difference, low, high, p = evidence.lead(winner, loser)
-    if p < ALPHA:
-        ratio = evidence.seconds[winner] / max(evidence.seconds[loser], 1e-9)
-        price = f", at {ratio:,.0f} times its seconds" if ratio >= DEAR else ""
-        return f"{winner} is better than {loser} by {difference:.3f} ({low:.3f} to {high:.3f}){price}."
-    if max(-low, high) <= RELEVANT:
-        cheaper = evidence.cheapest([test.first, test.second])
-        return f"No detectable difference, and none above {RELEVANT:g} is likely: take the cheaper, {cheaper}."
-    if low > 0:
-        few = f"{evidence.ground} are too few"
-        return f"Undecided: {winner} is ahead by {difference:.3f} ({low:.3f} to {high:.3f}); {few}."
-    return f"Undecided: {winner} may be better by up to {high:.3f}, or worse by up to {-low:.3f}."
+    turned = test if test.difference >= 0 else test.turned()
+    ahead, behind = turned.first, turned.second
+    lead = f"{ahead} leads by {turned.difference:.3f}" if turned.difference else "their scores are the same"
+    between = f"{lead}{_interval(turned)}"
+    if turned.claim == "better":
+        times = evidence.times(ahead, behind)
+        return f"{ahead} is better than {behind} by {_by(turned)}{f', at {times}' if times else ''}."
+    if turned.claim == "equivalent":
+        return f"Equivalent: {between}; no difference is detected, and none above {RELEVANT:g} is likely."
+    if turned.claim == "undecided":
+        return f"Undecided: {between}; {_would_have_shown(turned.detectable)}."
+    return f"Cannot be tested, {_why_untestable(evidence)}: {between}."
+
+
+def _interval(test: PairedTest) -> str:
+    return "" if test.interval is None else f" ({spanned(test.interval.low, test.interval.high)})"
+
+
+def _by(test: PairedTest) -> str:
+    return f"{test.difference:.3f}{_interval(test)}"
+
+
+def _would_have_shown(detectable: float | None) -> str:
+    """Say which difference would have been detected."""
+    if detectable is None or detectable >= 1:
+        return "no possible difference would have shown"
+    return f"{math.ceil(1000 * detectable) / 1000:.3f} or more would have shown"
+
+
+def _why_untestable(evidence: Evidence) -> str:
+    return {
+        "none": f"with fewer than {MIN_UNITS} groups",
+        "cells": "too few cells are predicted differently",
+    }.get(evidence.unit, f"all {evidence.unit} differ alike")
 
 
 def verdict(evidence: Evidence) -> str:
-    """Say what to take, and why.
-
-    The cheapest of the strategies that cannot be told apart from the best one; where the tests leave room for a
-    difference of more than `RELEVANT`, that more test cells (or groups) are needed to say so.
+    """Say what to take, of what that is a claim, why, and what was left out.
 
     Examples
     --------
-    >>> verdict(Evidence({"head": 0.9}, {"head": 2.0}, {"head": 10}, [], 50))
+    >>> verdict(Evidence({"head": 0.9}, {"head": 2.0}, {"head": 10}, []))
     'Only head was evaluated: there is nothing to choose from.'
     """
-    best, names = evidence.best, list(evidence.macro_f1)
-    if len(names) == 1:
-        return f"Only {best} was evaluated: there is nothing to choose from."
-    others = [name for name in names if name != best]
-    if _too_few_groups(evidence):
-        return _provisional(evidence, best, others)
-    equals = [name for name in others if evidence.lead(best, name)[3] >= ALPHA]
-    if not equals:
-        return _winner(evidence, best, others)
-    take = evidence.cheapest([best, *equals])
-    if take == "majority":
-        return f"On the {evidence.ground} no strategy is detectably better than always naming the most common class."
-    text = f"No detectable difference between {best} and {_listed(equals)}"
-    price = f"{take} ({evidence.seconds[take]:.1f} s, {evidence.trained[take]:,} trained parameters)"
-    room = max(evidence.lead(best, name)[2] for name in equals) if take == best else evidence.lead(best, take)[2]
-    if room <= RELEVANT:
-        return f"{text}: take the cheapest of them, {price}."
+    return " ".join([*_choice(evidence), *_left_out(evidence)])
+
+
+def _choice(evidence: Evidence) -> list[str]:
+    best = evidence.best
+    if len(evidence.macro_f1) == 1:
+        return [f"Only {best} was evaluated: there is nothing to choose from."]
+    if evidence.unit == "none":
+        return _numbers_alone(evidence)
+    take, beaten = recommended(evidence), evidence.against(best, "better")
+    equal, unsettled = evidence.against(best, "equivalent"), evidence.against(best, *OPEN)
+    sentences = [f"{_claim(evidence)}: {_taken(evidence, take)}."]
+    if beaten and (equal or unsettled):
+        sentences.append(f"{best} is better than {_listed(beaten, 'and')}.")
+    elif beaten:
+        nearest = min(beaten, key=lambda name: evidence.lead(best, name).difference)
+        others = "every other; than the nearest, " if len(beaten) > 1 else ""
+        sentences.append(
+            f"{best} is better than {others}{nearest}{',' if others else ''} by {_by(evidence.lead(best, nearest))}."
+        )
+        times = evidence.times(best, nearest)
+        if times:
+            sentences.append(f"It takes {times} of {nearest}: where that difference is not worth it, take {nearest}.")
+    if equal:
+        sentences.append(f"{best} and {_listed(equal, 'and')} differ by less than {RELEVANT:g}, which was tested.")
+    sentences += _undecided(evidence, unsettled)
+    if not _has_learned(evidence, best):
+        sentences.append("That anything was learned beyond the most common class is not shown.")
+    tested = [evidence.lead(best, name).detectable for name in evidence.macro_f1 if name != best]
+    shown = [detectable for detectable in tested if detectable is not None]
+    if shown and not evidence.against(best, "undecided"):
+        sentences.append(f"Of a difference, {_would_have_shown(max(shown))}.")
+    return sentences
+
+
+def _claim(evidence: Evidence) -> str:
+    """Of what the verdict is a claim."""
+    if evidence.unit == "groups":
+        trained = "" if evidence.train_groups is None else f", trained on {evidence.train_groups:.3g}"
+        models = "these fitted models" if evidence.train_groups is None else "these strategies"
+        return f"Of {models} on new groups ({evidence.group_key}; {evidence.n_units} tested{trained})"
+    if evidence.unit == "splits":
+        few = f"; {ADVISED_SPLITS} are advised" if evidence.n_units < ADVISED_SPLITS else ""
+        return f"Of these strategies on new cells of the same origin ({evidence.n_units} random splits{few})"
+    return f"Of these fitted models on more such cells ({evidence.n_units:,} tested; trained anew they may differ)"
+
+
+def _taken(evidence: Evidence, take: str | None) -> str:
+    best = evidence.best
+    if take is None and _is_majority(best):
+        return f"none scores higher than {best}, which learns nothing but the most common class"
+    if take is None:
+        return f"no choice is supported yet; {best} has the highest macro-F1, {evidence.macro_f1[best]:.3f}"
+    for_now = "for now " if evidence.against(best, *OPEN) else ""
     if take == best:
-        return f"{text} on the {evidence.ground}; {best} is also the cheapest of them: take {price}."
-    return (
-        f"{text}: take the cheapest of them, {price}. The {evidence.ground} are too few to exclude that {best} is "
-        f"better by up to {room:.3f}; more would decide it."
-    )
+        return f"{for_now}take {take}"
+    below = f"{evidence.macro_f1[best] - evidence.macro_f1[take]:.3f} below {best}"
+    return f"{for_now}take {take}, cheaper ({evidence.trained[take]:,} trained parameters) and only {below}"
 
 
-def _winner(evidence: Evidence, best: str, others: Sequence[str]) -> str:
-    nearest = min(others, key=lambda name: evidence.lead(best, name)[0])
-    difference, low, high, _ = evidence.lead(best, nearest)
-    text = f"Take {best}: it is detectably better than every other; than the nearest, {nearest}, by {difference:.3f} "
-    text += f"({low:.3f} to {high:.3f})."
-    ratio = evidence.seconds[best] / max(evidence.seconds[nearest], 1e-9)
-    if ratio < DEAR:
-        return text
-    return (
-        f"{text} It takes {ratio:,.0f} times the seconds of {nearest} ({evidence.seconds[best]:.1f} s against "
-        f"{evidence.seconds[nearest]:.1f} s): where {difference:.3f} of macro-F1 is not worth that, take {nearest}."
-    )
+def _undecided(evidence: Evidence, unsettled: Sequence[str]) -> list[str]:
+    best, sentences = evidence.best, []
+    tests = {name: evidence.lead(best, name) for name in unsettled}
+    undecided = [name for name in unsettled if tests[name].claim == "undecided"]
+    if undecided:
+        shown = {name: _would_have_shown(tests[name].detectable) for name in undecided}
+        leads = "; ".join(f"{name} by {_by(tests[name])}, {shown[name]}" for name in undecided)
+        sentences.append(f"Undecided: {best} leads {leads}. More {evidence.unit} would decide it.")
+    untestable = [name for name in unsettled if tests[name].claim == "untestable"]
+    if untestable:
+        leads = _listed([f"{name} (ahead by {tests[name].difference:.3f})" for name in untestable], "and")
+        sentences.append(f"{best} cannot be tested against {leads}: {_why_untestable(evidence)}.")
+    return sentences
 
 
-def _too_few_groups(evidence: Evidence) -> bool:
-    """Few groups can agree by chance: then no test can detect anything, whatever the difference."""
-    return evidence.n_groups is not None and 2.0 ** (1 - evidence.n_groups) >= ALPHA
+def _numbers_alone(evidence: Evidence) -> list[str]:
+    """With fewer than three groups: what was measured, without interval, test or choice."""
+    tested = f"{evidence.n_units} group{'' if evidence.n_units == 1 else 's'} of {evidence.group_key}"
+    scores = sorted(evidence.macro_f1.items(), key=lambda item: -item[1])
+    return [
+        f"{tested} with {MIN_CELLS} cells or more tested, which says nothing about other groups: no interval, no test, "
+        "no choice.",
+        f"Macro-F1 here: {', '.join(f'{name} {score:.3f}' for name, score in scores)}.",
+        f"{MIN_UNITS} groups or more must test, each held out in turn, before a strategy can be chosen.",
+    ]
 
 
-def _provisional(evidence: Evidence, best: str, others: Sequence[str]) -> str:
-    """Go by the intervals alone, and say that they are of few groups."""
-    text = (
-        f"With {evidence.n_groups} groups no test can detect a difference, however large; for now, by the intervals "
-        "alone, which so few groups make too narrow: "
-    )
-    behind = [name for name in others if evidence.lead(best, name)[1] > 0]
-    level = [name for name in others if name not in behind]
-    take = evidence.cheapest([best, *level])
-    found = [f"{best} is ahead of {_listed(behind, 'and')}"] if behind else []
-    found += [f"{'it' if behind else best} cannot be told apart from {_listed(level)}"] if level else []
-    price = f"{take} ({evidence.seconds[take]:.1f} s, {evidence.trained[take]:,} trained parameters)"
-    return f"{text}{'; '.join(found)}. Take {price}; more groups would decide it."
+def _left_out(evidence: Evidence) -> list[str]:
+    sentences = []
+    if evidence.small_groups:
+        sentences.append(f"Not counted, with fewer than {MIN_CELLS} test cells: {', '.join(evidence.small_groups)}.")
+    if evidence.left_out:
+        counted = ", ".join(f"{name} ({n})" for name, n in evidence.left_out.items())
+        sentences.append(f"Classes left out of all splits, with their cells: {counted}.")
+    return sentences
 
 
-def _listed(names: Sequence[str], word: str = "or") -> str:
+def _listed(names: Sequence[str], word: str) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"

@@ -157,7 +157,7 @@ def _record(
         notes=(*dataset.notes, *split.notes, *fitted.notes(dataset)),
         split_kind=split.kind,
         group_key=split.group_key,
-        groups=None if dataset.groups is None else tuple(dataset.groups[split.test].tolist()),
+        groups=_test_groups(dataset, split),
         untrained=split.untrained,
         validation_cells=() if study else tuple(dataset.cells[split.validation].tolist()),
         validation_labels=tuple(known),
@@ -169,7 +169,20 @@ def _record(
         training_fingerprint=_training_fingerprint(dataset, split),
         weights_sha256=opened.weights_sha256 if opened is not None else None,
         data_sha256=_data_sha256(dataset),
+        n_train_groups=len(split.groups["train"]) if _has_groups(dataset, 0) else None,
+        left_out=split.left_out,
     )
+
+
+def _test_groups(dataset: Dataset, split: Split) -> tuple[str, ...] | None:
+    return (
+        tuple(dataset.groups[split.test].tolist()) if dataset.groups is not None and _has_groups(dataset, 1) else None
+    )
+
+
+def _has_groups(dataset: Dataset, side: int) -> bool:
+    """Whether groups are known; of two joined sets, of the one that trains (0) or tests (1), which may have none."""
+    return dataset.groups is not None and (not dataset.sets or dataset.set_columns[side][1] is not None)
 
 
 def _parameters(fitted: Strategy) -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split, split
+from frostline.cells.splits import Split, repeats_of, split
 from frostline.encoder.checkpoints import CHECKPOINTS
 from frostline.panels.base import at_most, note
 from frostline.profiles import PROFILES, get_profile
@@ -36,6 +36,8 @@ class RunControls:
     """
 
     def __init__(self, profile: str, checkpoint: str, seed: int, kind: str | None, repeats: int | None) -> None:
+        self._dataset: Dataset | None = None
+        self._usual_repeats = 0 if repeats else get_profile(profile).repeats
         self.profile = widgets.Dropdown(
             options=list(PROFILES), value=profile, description="Profile", layout=at_most(290),
             tooltip="How many cells, how long to train",
@@ -51,7 +53,7 @@ class RunControls:
         )  # fmt: skip
         self.repeats = widgets.BoundedIntText(
             value=repeats or get_profile(profile).repeats, min=1, max=100, description="Repeats", layout=at_most(290),
-            tooltip="Independent splits; another profile brings its own number",
+            tooltip="Independent splits; a profile brings its number, a split by group as many as test each group",
         )  # fmt: skip
         self.seed = widgets.BoundedIntText(
             value=seed, min=0, max=2**32 - 1, description="Seed", layout=at_most(290),
@@ -61,12 +63,22 @@ class RunControls:
             value=True, indent=False, layout=widgets.Layout(width="auto", display="none"),
             tooltip="Evaluations that finished before are taken over, not computed again",
         )  # fmt: skip
-        self.profile.observe(self._take_repeats, "value")
+        for control in (self.profile, self.split):
+            control.observe(lambda _: self._take_repeats(), "value")
 
-    def _take_repeats(self, change: dict[str, Any]) -> None:
-        """Let another profile bring its number of repeats, unless a number was chosen."""
-        if self.repeats.value == get_profile(change["old"]).repeats:
-            self.repeats.value = get_profile(change["new"]).repeats
+    def suit(self, dataset: Dataset | None) -> None:
+        """Take the number of repeats that a data set needs, unless a number was chosen."""
+        self._dataset = dataset
+        self._take_repeats()
+
+    def _take_repeats(self) -> None:
+        """Let data, profile and kind of split bring their number of repeats, unless a number was chosen."""
+        before, profile = self._usual_repeats, get_profile(self.profile.value)
+        self._usual_repeats = profile.repeats
+        if self._dataset is not None:
+            self._usual_repeats = repeats_of(self._dataset, kind=self.split.value or None, profile=profile)
+        if self.repeats.value == before:
+            self.repeats.value = self._usual_repeats
 
     @property
     def settings(self) -> tuple[widgets.Widget, ...]:

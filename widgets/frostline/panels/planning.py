@@ -127,6 +127,7 @@ class PlanPanel(Panel):
 
     def _offer(self) -> None:
         """Offer every strategy; the probe of obsm once for each embedding that the data set carries."""
+        self.controls.suit(self.dataset)
         obsm = {} if self.dataset is None else self.dataset.adata.obsm
         embeddings = [ProbeObsm(key).name for key in obsm if obsm[key].shape[1] > MAP]
         names = [name for name in STRATEGIES if name != ProbeObsm.name] + embeddings
