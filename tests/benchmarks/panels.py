@@ -68,13 +68,11 @@ def main() -> None:
     print(f"panel made: {seconds(lambda: made.append(AnnotationPanel(pbmc, strategies=['majority']))):.3f} s")
     (panel,) = made
     panel.settle()
-    row = panel.runner._rows["head"]
+    row = panel.runner.plan._rows["head"]
     seed = panel.runner.plan.controls.seed
     clicks = {
         "tick a strategy": lambda: setattr(row.box, "value", not row.box.value),
-        "another seed": lambda: setattr(
-            panel.runner.plan.controls.seed, "value", panel.runner.plan.controls.seed.value + 1
-        ),
+        "another seed": lambda: setattr(seed, "value", seed.value + 1),
         "another label column": lambda: setattr(panel.data._label, "value", "louvain"),
     }
     for name, click in clicks.items():
