@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frostline.artifacts import archive
-from frostline.artifacts import pictures
-from frostline.artifacts import plans
+from frostline.artifacts import archive, pictures, plans
+from frostline.artifacts.manifests import Manifest, sha256
 from frostline.comparison import report
 from frostline.comparison.comparisons import Comparison
 from frostline.errors import ArtifactError
-from frostline.artifacts.manifests import Manifest, sha256
 from frostline.evaluation.metrics import REPRESENTED, chosen_metrics, prediction_metrics
 from frostline.records import Record
 

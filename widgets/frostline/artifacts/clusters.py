@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.cells.datasets import Dataset
-from frostline.errors import ArtifactError, DatasetError
-from frostline.escaping import for_markdown
-from frostline.comparison.figures import DPI, png, style
-from frostline.comparison.lettering import Legend, named
 from frostline.artifacts.manifests import Manifest, sha256
 from frostline.artifacts.pictures import redrawn_problems
+from frostline.cells.datasets import Dataset
+from frostline.comparison.figures import DPI, png, style
+from frostline.comparison.lettering import Legend, named
 from frostline.comparison.report import markdown_table
+from frostline.errors import ArtifactError, DatasetError
+from frostline.escaping import for_markdown
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,19 +17,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from frostline.artifacts import archive
-from frostline.artifacts import audits
-from frostline.artifacts import clusters
-from frostline.artifacts import folders
-from frostline.artifacts import manifests
-from frostline.artifacts import pictures
-from frostline.artifacts import plans
-from frostline.artifacts import runs
+from frostline.artifacts import archive, audits, clusters, folders, manifests, pictures, plans, runs
 from frostline.artifacts.clusters import Clusters
-from frostline.comparison.comparisons import Comparison
-from frostline.cells.datasets import Dataset
-from frostline.errors import ArtifactError
 from frostline.artifacts.manifests import MANIFEST, Manifest, sha256
+from frostline.cells.datasets import Dataset
+from frostline.comparison.comparisons import Comparison
+from frostline.errors import ArtifactError
 from frostline.records import save_records
 from frostline.scratch import scratch_folder
 from frostline.settings import RunSettings

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from frostline.artifacts import runs
+from frostline.artifacts.manifests import MANIFEST, entries, is_plain_file, is_system_file, read_manifest, sha256
 from frostline.encoder.checkpoints import cache_folder
 from frostline.errors import ArtifactError
-from frostline.artifacts.manifests import (MANIFEST, entries, is_plain_file, is_system_file, read_manifest, sha256)
 from frostline.scratch import scratch_folder, scratch_path
 
 TRIED = 1 << 20

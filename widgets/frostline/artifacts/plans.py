@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from frostline.artifacts import archive
-from frostline.comparison.comparisons import Comparison
 from frostline.artifacts.manifests import Manifest
 from frostline.artifacts.pictures import MAPS
+from frostline.comparison.comparisons import Comparison
 from frostline.records import Record, fingerprint_of, kind_of
 
 MAPPED = {kind for kinds in MAPS.values() for kind in kinds}

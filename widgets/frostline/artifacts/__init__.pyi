@@ -1,0 +1,5 @@
+from . import clusters
+from .archive import load_comparison
+from .exports import Run, begin, check, declared, export, save, save_clusters
+
+__all__ = ["Run", "begin", "check", "clusters", "declared", "export", "load_comparison", "save", "save_clusters"]
