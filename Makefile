@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PROFILE ?= quickstart
 
-.PHONY: help quickstart publish book release test lint lab browser bench mini-report screenshots clean
+.PHONY: help quickstart publish book release test lint lab browser bench mini-report screenshots house clean
 
 help:
 	@echo "make quickstart  run the tutorial on real cells, check it, build the book"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench       speed, measured side by side"
 	@echo "make mini-report LABELLED=folder CORPUS='a.h5ad b.h5ad'  mini's model card"
 	@echo "make screenshots  pictures of the panels for README and book, from a live JupyterLab"
+	@echo "make house       draw the rooms of the package from its imports"
 	@echo "make clean       remove what the other targets made, the environment too"
 
 # Installed again only when the requirements change.
@@ -79,6 +80,9 @@ mini-report: $(VENV)/installed-test
 
 screenshots: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/screenshots.py
+
+house: $(VENV)/installed
+	$(BIN)/python book/draw_house.py
 
 clean:
 	rm -rf $(VENV) build artifacts book/published dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,6 +13,11 @@ from frostline.comparison.comparisons import compare
 from frostline.errors import ArtifactError
 from frostline.records import Finding
 
+ONCE_A_CELL = {
+    *("cells", "labels", "groups", "probabilities", "umap", "distances"),
+    *("validation_cells", "validation_labels", "validation_probabilities"),
+}
+
 
 @pytest.fixture(scope="module")
 def comparison(make_record):
@@ -69,6 +74,21 @@ def test_splits_of_different_classes_come_back(make_record, tmp_path):
     )
     archive.write(tmp_path, compare([wide, narrow]))
     assert archive.read(tmp_path).records == (wide, narrow)
+
+
+def test_a_line_is_the_whole_record_but_for_what_is_there_once_a_cell(comparison, make_record, tmp_path):
+    odd = make_record(
+        "lora",
+        parameters={"genes": np.int64(500), "rate": np.float32(0.1), "checkpoint": tmp_path, "text": "ä\n\u2028"},
+        metrics={**make_record().metrics, "silhouette": None, "auroc": 1e-17},
+        history=({"loss": 1 / 3},),
+    )
+    for records in ([*comparison.records, *comparison.budget_records, *comparison.unseen_records], [odd]):
+        archive.write(tmp_path, compare(records))
+        whole = [json.loads(record.to_json()) for record in records]
+        lines = [{key: value for key, value in content.items() if key not in ONCE_A_CELL} for content in whole]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        assert (tmp_path / archive.RECORDS).read_bytes() == text.encode()
 
 
 def test_no_number_is_there_twice(comparison, tmp_path):

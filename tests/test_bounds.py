@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
+import pickle
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import pytest
+from annotated_types import Interval, Unit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frostline.bounds import Real, Several, Text, Whole, bounded, domains
+from frostline.bounds import Dropped, Epochs, Text, Whole, bounded, hold, setting, settings
 from frostline.errors import FrostlineError
 from frostline.profiles import PROFILES, Profile
 from frostline.strategies import STRATEGIES, FullTuning, HeadTuning, Ia3, Lora, LoraAttention, PcaKnn, ProbeObsm
 
-FIELDS = [(kind, field, domain) for kind in STRATEGIES.values() for field, domain in kind.domains().items()]
-NUMBERS = [case for case in FIELDS if isinstance(case[2], Whole | Real)]
+FIELDS = [(kind, field, domain) for kind in STRATEGIES.values() for field, domain in kind.settings().items()]
+NUMBERS = [case for case in FIELDS if case[2].info.annotation in (int, float)]
 
 
 def names(cases) -> list[str]:
@@ -33,24 +37,24 @@ def refusal(make, *args, **values) -> str:
 
 
 @pytest.mark.parametrize("kind", STRATEGIES.values(), ids=list(STRATEGIES))
-def test_every_hyper_parameter_has_a_domain_with_a_unit_and_a_default_inside(kind):
+def test_every_hyper_parameter_has_bounds_with_a_unit_and_a_default_inside(kind):
     strategy = kind()
-    assert list(kind.domains()) == list(strategy.parameters)
-    for field, domain in kind.domains().items():
+    assert list(kind.settings()) == list(strategy.parameters)
+    for field, domain in kind.settings().items():
         assert domain.unit, field
         assert domain.extent, field
-        assert domain.read(strategy.parameters[field]) == strategy.parameters[field]
+        assert getattr(kind(**{field: strategy.parameters[field]}), field) == strategy.parameters[field]
 
 
 @pytest.mark.parametrize(("kind", "field", "domain"), NUMBERS, ids=names(NUMBERS))
 def test_both_ends_are_taken_and_what_lies_beyond_is_refused_by_name(kind, field, domain):
-    highest = math.nextafter(domain.high, 0) if getattr(domain, "below", False) else domain.high
-    for value in (domain.low, highest):
+    low, high, below = domain.span.ge, domain.span.le, domain.span.lt
+    for value in (low, high if below is None else math.nextafter(below, 0)):
         others = {"epochs": 10_000} if field == "warmup_epochs" else {}
         assert getattr(kind(**{field: value}, **others), field) == value
-    step = 1 if isinstance(domain, Whole) else 1e-9
-    above = domain.high if getattr(domain, "below", False) else domain.high + step
-    for value in (domain.low - step, above, -domain.high - 1, math.inf, -math.inf, math.nan, True, "3", None, 10**5000):
+    step = 1 if domain.info.annotation is int else 1e-9
+    above = high + step if below is None else below
+    for value in (low - step, above, -above, math.inf, -math.inf, math.nan, True, "3", None, 10**5000):
         told = refusal(kind, **{field: value})
         assert told.startswith(f"strategy '{kind.name}': {field} is "), told
         assert f"must be {domain}" in told
@@ -61,9 +65,9 @@ def test_both_ends_are_taken_and_what_lies_beyond_is_refused_by_name(kind, field
 @pytest.mark.parametrize(("kind", "field", "domain"), NUMBERS, ids=names(NUMBERS))
 def test_numpy_numbers_become_plain_ones(kind, field, domain):
     plain = getattr(kind(), field)
-    made = kind(**{field: np.int64(plain) if isinstance(domain, Whole) else np.float64(plain)})
+    made = kind(**{field: np.int64(plain) if domain.info.annotation is int else np.float64(plain)})
     assert made == kind()
-    assert type(getattr(made, field)) is (int if isinstance(domain, Whole) else float)
+    assert type(getattr(made, field)) is (int if domain.info.annotation is int else float)
 
 
 @given(
@@ -79,7 +83,7 @@ def test_numpy_numbers_become_plain_ones(kind, field, domain):
     | st.lists(st.sampled_from(["linear1", "q_proj", "x", 3])),
 )
 def test_any_value_is_taken_or_refused_with_the_name_of_its_field(case, value):
-    kind, field, domain = case
+    kind, field, _ = case
     try:
         made = kind(**{field: value})
     except FrostlineError as error:
@@ -88,23 +92,23 @@ def test_any_value_is_taken_or_refused_with_the_name_of_its_field(case, value):
         assert f": {field} is " in told
         assert "\n" not in told
     else:
-        assert domain.read(getattr(made, field)) == getattr(made, field)
+        assert kind(**{field: getattr(made, field)}) == made
 
 
 def test_bounds_hold_whenever_a_strategy_is_made():
     assert "'head': epochs is 0" in refusal(dataclasses.replace, HeadTuning(), epochs=0)
     profile = PROFILES["quickstart"]
     assert "profile 'quickstart': head_epochs is 0" in refusal(dataclasses.replace, profile, head_epochs=0)
-    assert "'head': checkpoint is empty" in refusal(HeadTuning.from_profile, profile, "")
+    assert "'head': checkpoint is ''" in refusal(HeadTuning.from_profile, profile, "")
 
 
 def test_a_default_of_a_subclass_keeps_the_bounds_of_its_base():
-    assert FullTuning.domains()["epochs"] is HeadTuning.domains()["epochs"]
-    assert LoraAttention.domains()["targets"] is Ia3.domains()["targets"]
+    assert str(FullTuning.settings()["epochs"]) == str(HeadTuning.settings()["epochs"])
+    assert str(LoraAttention.settings()["targets"]) == str(Ia3.settings()["targets"])
 
-    @dataclasses.dataclass(frozen=True)
+    @bounded
     class Own(HeadTuning):
-        epochs: int = bounded(Whole(5, 6, "epochs"), 5)
+        epochs: Annotated[Whole, Interval(ge=5, le=6), Unit("epochs")] = 5
 
     assert "from 5 to 6 (epochs)" in refusal(Own, epochs=7)
     assert HeadTuning(epochs=7).epochs == 7
@@ -151,7 +155,7 @@ def test_a_list_of_targets_becomes_a_tuple():
 
 
 def test_other_kinds_of_number_are_told_their_type():
-    for value in (Fraction(1, 2), np.array(0.5), np.bool_(True), 1j, np.datetime64("2020-01-01")):
+    for value in (Fraction(1, 2), np.array(0.5), np.bool_(True), 1j, np.datetime64("2020-01-01", "ns")):
         assert f"of type {type(value).__name__}" in refusal(HeadTuning, dropout=value)
     assert "3.0 of type float" in refusal(PcaKnn, n_components=3.0)
 
@@ -161,12 +165,35 @@ def test_a_long_value_is_cut():
 
 
 def test_profiles_are_bounded_too():
-    assert [spec.name for spec in dataclasses.fields(Profile)] == list(domains(Profile))
+    assert [spec.name for spec in dataclasses.fields(Profile)] == list(settings(Profile))
     told = refusal(Profile, "mine", 100, 100, 0, 1, 1, 1e-3, 1e-3, 1)
     assert told == "profile 'mine': batch_size is 0, and must be a whole number from 1 to 65,536 (cells)"
 
 
-def test_domains_say_what_they_take():
-    assert str(Real(0, 1, "share", below=True)) == "a number from 0 to below 1 (share)"
-    assert str(Text("name")) == "text that is not blank (name)"
-    assert str(Several(("a", "b"), "layers")) == "one or more of a, b, each once (layers)"
+def test_bounds_say_what_they_take():
+    assert str(setting(Dropped)) == "a number from 0 to below 1 (share of the values)"
+    assert str(setting(Annotated[Text, Unit("name")])) == "text that is not blank and that a file can hold (name)"
+    several = Annotated[tuple[Literal["a", "b"], ...], Unit("layers")]
+    assert str(setting(several)) == "one or more of a, b, each once (layers)"
+
+
+@pytest.mark.parametrize("value", [0, "3", 1.0, None])
+def test_an_argument_of_a_function_is_held_to_the_same_bounds(value):
+    assert refusal(hold, Epochs, "epochs", value).startswith(f"epochs is {value!r}")
+    assert hold(Epochs, "epochs", np.int64(3)) == 3
+
+
+def test_arguments_that_there_are_not_are_a_type_error():
+    with pytest.raises(TypeError, match="'magic'"):
+        HeadTuning(magic=1)
+    with pytest.raises(TypeError, match="max_cells"):
+        Profile("mine")
+
+
+def test_what_is_learned_is_copied_and_pickled_and_takes_no_part_in_equality():
+    head = HeadTuning(epochs=3)
+    head._learn(head=np.arange(3))
+    for again in (copy.deepcopy(head), pickle.loads(pickle.dumps(head))):
+        assert again == head == HeadTuning(epochs=3)
+        assert again.head_.tolist() == [0, 1, 2]
+    assert not hasattr(dataclasses.replace(head), "head_")

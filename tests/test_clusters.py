@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 from sklearn.metrics import adjusted_rand_score
 
+import frostline
 from frostline import clusters
 from frostline.artifacts.clusters import Clusters
 from frostline.artifacts.manifests import DatasetFacts, Manifest
@@ -91,6 +95,19 @@ def test_step_that_was_left_out_is_named(pbmc):
     adata = clusters.annotated(pbmc, range(10))
     with pytest.raises(DatasetError, match=r"has no obsm\['X_scGPT'\]; run frostline.embed"):
         clusters.collect(adata)
+
+
+def test_the_steps_that_are_named_one_after_the_other_are_enough(pbmc, monkeypatch):
+    """UMAP, which compiles for long, is stood in for."""
+    monkeypatch.setattr(sc.tl, "umap", lambda adata: adata.obsm.update(X_umap=np.zeros((adata.n_obs, 2))))
+    adata, done = clusters.annotated(pbmc, range(120)), []
+    while len(done) < 4:
+        with pytest.raises(DatasetError, match=r"; run (.*) first$") as refused:
+            clusters.collect(adata)
+        done.append(re.search(r"; run (.*) first$", str(refused.value))[1])
+        exec(done[-1], {"adata": adata, "sc": sc, "frostline": frostline})
+    assert len(set(done)) == 4
+    assert len(clusters.collect(adata).cells) == 120
 
 
 def test_annotated_cells_are_those_asked_for(pbmc):

@@ -148,7 +148,9 @@ class TestBadInput:
     @pytest.mark.parametrize("container", [sparse.csr_matrix, np.asarray])
     def test_scaled_values_name_where_else_to_look(self, container):
         adata = make(container(counts() - 1.5))
-        with pytest.raises(DatasetError, match=r"X holds negative values \(smallest -1\.5\).*scaled.*before it was"):
+        with pytest.raises(
+            DatasetError, match=r"X holds negative values \(smallest -1\.5\).*scaled.*load a file of what was measured$"
+        ):
             load_dataset(adata, "cell_type")
         adata.layers["umi"] = counts()
         adata.raw = make()

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -268,9 +269,36 @@ def test_without_a_network_the_error_has_the_offline_way(monkeypatch, tmp_path):
 
 def test_who_is_offline_by_choice_is_not_asked_for_a_connection(monkeypatch, tmp_path, drive):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(CheckpointError, match=r"while HF_HUB_OFFLINE is set; unset it\. Without a network, fetch"):
+    with pytest.raises(
+        CheckpointError, match=r"while HF_HUB_OFFLINE is set; unset it and start again\. Without a network, fetch"
+    ):
         downloads.download(NAME)
     assert drive.served == []
+
+
+FETCH = """
+import dataclasses, sys
+from frostline.encoder.checkpoints import CHECKPOINTS
+from frostline import downloads
+CHECKPOINTS["heart"] = dataclasses.replace(CHECKPOINTS["heart"], hub=("one/scgpt",), pins={})
+try:
+    print(downloads.download("heart"))
+except ValueError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_unsetting_the_variable_and_starting_again_fetches_it(hub, monkeypatch):
+    """In processes of their own: huggingface_hub reads the variable once, when it is imported."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    command = [sys.executable, "-c", FETCH]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    (name,) = re.findall(r"while (\w+) is set; unset it and start again", refused.stderr)
+    assert hub.served == []
+    monkeypatch.delenv(name)
+    told = subprocess.run(command, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert downloads.verify(NAME) == []
 
 
 def test_a_checkpoint_that_is_not_downloaded_says_how_to(monkeypatch, tmp_path):

@@ -14,6 +14,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from frostline import figures
+from frostline.classes import class_numbers
 from frostline.comparison.comparisons import compare
 from frostline.comparison.lettering import MOST_INCHES
 from frostline.errors import FrostlineError
@@ -182,7 +183,7 @@ class TestProbabilities:
         assert [axes.get_title(loc="left") for axes in figure.axes] == list(comparison.strategies)
         record = comparison.of("lora")[0]
         _, raw, scaled = figure.axes[2].lines
-        columns = calibration.columns_of(record.labels, record.classes)
+        columns = class_numbers(record.labels, record.classes)
         for line, probabilities in (
             (raw, record.probabilities),
             (scaled, calibration.scale(record.probabilities, record.metrics["temperature"])),
@@ -195,9 +196,7 @@ class TestProbabilities:
     def test_risk_is_drawn_against_coverage(self, comparison):
         axes = figures.risk_coverage_figure(comparison).axes[0]
         record = comparison.of("lora")[0]
-        coverage, risk = calibration.risk_coverage(
-            record.probabilities, calibration.columns_of(record.labels, record.classes)
-        )
+        coverage, risk = calibration.risk_coverage(record.probabilities, class_numbers(record.labels, record.classes))
         np.testing.assert_allclose(axes.lines[2].get_xdata(), coverage)
         np.testing.assert_allclose(axes.lines[2].get_ydata(), risk)
         assert risk[-1] == pytest.approx(1 - record.metrics["accuracy"])

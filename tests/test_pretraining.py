@@ -319,10 +319,31 @@ def test_another_plan_in_the_same_folder_is_refused(finished, corpus, tmp_path, 
         pretrain(files, folder, **arguments)
 
 
-def test_a_damaged_state_is_named(corpus, tmp_path):
+def test_another_plan_works_in_another_folder_and_the_old_one_goes_on_in_its_own(finished, corpus, tmp_path):
+    with pytest.raises(Cancelled):
+        pretrain(corpus, tmp_path / "mine", steps=STEPS, settings=SMALL, monitor=stop_after(5))
+    remedy = r"seed \(0 there, 3 here\); choose another folder, or repeat that run's arguments to go on with it$"
+    with pytest.raises(FrostlineError, match=remedy):
+        pretrain(corpus, tmp_path / "mine", steps=STEPS, settings=SMALL, seed=3)
+    assert pretrain(corpus, tmp_path / "another", steps=STEPS, settings=SMALL, seed=3).steps == STEPS
+    pretrain(corpus, tmp_path / "mine", steps=STEPS, settings=SMALL, seed=0)
+    assert weights(tmp_path / "mine") == weights(finished.folder)
+
+
+def test_a_damaged_state_is_named_and_without_it_the_run_starts_anew(finished, corpus, tmp_path):
     (tmp_path / runs.STATE_FILE).write_bytes(b"not a state")
-    with pytest.raises(FrostlineError, match=runs.STATE_FILE):
+    with pytest.raises(FrostlineError, match="remove it to start anew") as refused:
         pretrain(corpus, tmp_path, steps=STEPS, settings=SMALL)
+    Path(str(refused.value).partition(" cannot be read")[0]).unlink()
+    pretrain(corpus, tmp_path, steps=STEPS, settings=SMALL)
+    assert weights(tmp_path) == weights(finished.folder)
+
+
+def test_a_lower_learning_rate_keeps_the_loss_finite(corpus, tmp_path):
+    wild, tame = (replace(SMALL, phases=(replace(FIRST, learning_rate=rate, warmup=0),)) for rate in (1e30, 1e-3))
+    with pytest.raises(FrostlineError, match=r"loss is not finite at step \d+; lower the learning rate"):
+        pretrain(corpus, tmp_path / "wild", settings=wild)
+    assert pretrain(corpus, tmp_path / "tame", settings=tame).steps == FIRST.steps
 
 
 def test_folding_moves_the_scale_into_the_first_layer(corpus):

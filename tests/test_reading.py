@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+import threading
 import time
 import warnings
+import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import anndata
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import sparse
+from scipy import io, sparse
 
 from frostline.cells.datasets import load_dataset, refuse_unknown_source
 from frostline.cells.previews import path_problem, preview
@@ -69,6 +75,44 @@ class TestOtherKinds:
         (tmp_path / "cells.h5ad").write_bytes(head + b"...")
         assert "is compressed with " in words(tmp_path / "cells.h5ad")
 
+    @pytest.mark.parametrize("packer", ["zip -q {0}.zip {0}", "xz -k {0}", "bzip2 -k {0}", "zstd -q -k {0}"])
+    @pytest.mark.parametrize("renamed", [False, True])
+    def test_other_archives_and_their_lines(self, good, monkeypatch, packer, renamed):
+        """The name of the file inside a .zip is not known, so that the line unpacks it into the current folder."""
+        monkeypatch.chdir(good.parent)
+        path = good.rename(good.with_name("it's good.h5ad"))
+        if shutil.which(packer.split()[0]) is None and not packer.startswith("zip"):
+            pytest.skip(f"{packer.split()[0]} is not installed")
+        if packer.startswith("zip"):
+            with zipfile.ZipFile(f"{path.name}.zip", "w") as file:
+                file.write(path.name)
+        else:
+            subprocess.run(packer.format(shlex.quote(path.name)), shell=True, check=True)
+        path.unlink()
+        (packed,) = path.parent.glob("it's good.h5ad.*")
+        if renamed:
+            packed = packed.rename(path)
+        subprocess.run(words(packed).split("first: ")[1], shell=True, check=True)
+        assert len(load_dataset(path, "kind")) == N
+
+    def test_an_address_and_its_line(self, good, tmp_path, monkeypatch):
+        """From a server on this machine."""
+        if shutil.which("curl") is None:
+            pytest.skip("curl is not installed")
+        good.rename(good.with_name("it's good.h5ad"))
+        handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+            address = f"http://127.0.0.1:{server.server_port}/it's%20good.h5ad?download=1"
+            said = path_problem(address)
+            line, name = re.search(r"download it first \((.*)\), then give (.*)$", said).groups()
+            subprocess.run(f"{line} -sS --noproxy '*'", shell=True, check=True)
+            server.shutdown()
+        assert len(load_dataset(name, "kind")) == N
+
     @pytest.mark.parametrize("name", ["cells.h5", "cells.h5ad"])
     def test_10x_and_its_line(self, tmp_path, name, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -105,28 +149,77 @@ class TestOtherKinds:
             ("cells.loom", "sc.read_loom("),
             ("cells.mtx", "sc.read_mtx("),
             ("cells.rds", "in R with anndataR::write_h5ad(readRDS("),
+            ("cells.RData", "in R with anndataR::write_h5ad(get(load("),
             ("cells.h5Seurat", "in R with SeuratDisk::Convert("),
         ],
     )
     def test_other_endings(self, tmp_path, name, line):
-        (tmp_path / name).write_text("x")
-        said = words(tmp_path / name)
-        assert f"{name} is no .h5ad file; write one" in said
-        assert line in said
+        for content in (b"x", gzip.compress(b"x")):  # R packs its files by itself
+            (tmp_path / name).write_bytes(content)
+            if content == b"x" or "anndataR" in line:
+                said = words(tmp_path / name)
+                assert re.search(r"is no \.h5ad file; (pip install \w+, then )?write one", said)
+                assert line in said
 
     def test_a_table_and_its_line(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        pd.DataFrame(COUNTS, [f"c{i}" for i in range(N)], [f"G{i}" for i in range(M)]).to_csv(tmp_path / "cells.csv")
-        run_line(words(tmp_path / "cells.csv").split("write one with ")[1])
+        table = pd.DataFrame(COUNTS, [f"c{i}" for i in range(N)], [f"G{i}" for i in range(M)])
+        for name, separator in (("cells.csv", ","), ("cells.tsv", "\t"), ("cells.txt", "\t"), ("it's.csv", ",")):
+            table.to_csv(tmp_path / name, sep=separator)
+            run_line(words(tmp_path / name).split("write one with ")[1])
+            np.testing.assert_array_equal(read_h5ad((tmp_path / name).with_suffix(".h5ad")).X, COUNTS)
+
+    def test_a_book_of_tables_and_its_line(self, tmp_path, monkeypatch):
+        """It is no archive. What pandas gets of it is stood in for: openpyxl need not be installed."""
+        monkeypatch.chdir(tmp_path)
+        with zipfile.ZipFile(tmp_path / "cells.xlsx", "w") as file:
+            file.writestr("xl/workbook.xml", "")
+        table = pd.DataFrame(COUNTS, columns=[f"G{i}" for i in range(M)])
+        table.insert(0, "cell", [f"c{i}" for i in range(N)])
+        monkeypatch.setattr(pd, "read_excel", lambda path, sheet: {"Sheet1": table}[sheet])
+        said = words(tmp_path / "cells.xlsx")
+        assert "pip install openpyxl, then write one with " in said
+        run_line(said.split("write one with ")[1])
         np.testing.assert_array_equal(read_h5ad(tmp_path / "cells.h5ad").X, COUNTS)
 
-    def test_a_folder_of_10x(self, tmp_path):
-        (tmp_path / "matrix.mtx.gz").touch()
-        assert "sc.read_10x_mtx(" in words(tmp_path)
+    def test_a_matrix_and_its_line(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        io.mmwrite(tmp_path / "cells.mtx", sparse.csr_matrix(COUNTS.T))
+        run_line(words(tmp_path / "cells.mtx").split("write one with ")[1])
+        np.testing.assert_array_equal(read_h5ad(tmp_path / "cells.h5ad").X.toarray(), COUNTS)
+
+    def test_a_folder_of_10x_and_its_line(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        folder = tmp_path / "filtered"
+        folder.mkdir()
+        with gzip.open(folder / "matrix.mtx.gz", "wb") as file:
+            io.mmwrite(file, sparse.csr_matrix(COUNTS.T))
+        for name, lines in (
+            ("features", [f"E{i}\tG{i // 2}\tGene Expression" for i in range(M)]),
+            ("barcodes", [f"AC-{i}" for i in range(N)]),
+        ):
+            (folder / f"{name}.tsv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+        run_line(words(folder).split("write one with ")[1])
+        np.testing.assert_array_equal(read_h5ad(tmp_path / "filtered.h5ad").X.toarray(), COUNTS)
+
+    @pytest.mark.parametrize("modalities", [("rna", "atac"), ("atac", "gex")])
+    def test_several_modalities_and_their_line(self, good, monkeypatch, modalities):
+        """As MuData lays them out; mudata itself is not needed for the line."""
+        monkeypatch.chdir(good.parent)
+        path = good.with_name("cells.h5mu")
+        adata = anndata.read_h5ad(good)
+        with h5py.File(path, "w") as file:
+            file.create_group("obs"), file.create_group("var")
+            for name in modalities:
+                anndata.io.write_elem(file, f"mod/{name}", adata)
+        said = words(path)
+        assert f"(MuData: {', '.join(sorted(modalities))})" in said
+        run_line(said.split("write one of them with ")[1])
+        assert len(load_dataset(good.with_name("cells.h5ad"), "kind", layer="raw")) == N
 
     def test_several_modalities_and_seurat(self, tmp_path):
         for name, groups, said in (
-            ("mu.h5mu", ("mod", "obs", "var"), "several modalities"),
+            ("mu.h5mu", ("mod/rna", "obs", "var"), "several modalities"),
             ("s.h5ad", ("assays",), "is an h5Seurat file"),
             ("l.h5ad", ("matrix", "row_attrs", "col_attrs"), "is a loom file"),
         ):
@@ -138,7 +231,8 @@ class TestOtherKinds:
     @pytest.mark.parametrize(
         ("address", "line"),
         [
-            ("https://example.org/a/cells.h5ad", "curl -L -o cells.h5ad 'https://example.org/a/cells.h5ad'"),
+            ("https://example.org/a/cells.h5ad", "curl -L -o cells.h5ad https://example.org/a/cells.h5ad"),
+            ("https://x.org/my cells.h5ad?a=1&b", "curl -L -o 'my cells.h5ad' 'https://x.org/my cells.h5ad?a=1&b'"),
             ("s3://bucket/cells.h5ad", "aws s3 cp s3://bucket/cells.h5ad ."),
             ("gs://bucket/cells.h5ad", "gcloud storage cp gs://bucket/cells.h5ad ."),
             ("file:///data/cells.h5ad", "give the path alone, /data/cells.h5ad"),
@@ -154,7 +248,7 @@ class TestOtherKinds:
         ("content", "said"),
         [
             (b"", "is empty (0 bytes)"),
-            (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "git lfs pull --include 'cells.h5ad'"),
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "git lfs pull --include cells.h5ad"),
             (b"\n<!DOCTYPE html><html>", "is a web page"),
             (b"<?xml version='1.0'?><Error>", "is a web page"),
             (b"cell,label\n", "cannot be read as .h5ad (truncated or not an AnnData file?)"),
@@ -186,10 +280,14 @@ class TestState:
         try:
             assert other.stdout is not None
             other.stdout.readline()
-            assert re.search(r"is locked: another program .*HDF5_USE_FILE_LOCKING=FALSE", words(good))
+            said = re.search(r"is locked: another program .*, start with (\w+)=(\w+) set$", words(good))
+            code = "import sys; from frostline.cells.reading import read_h5ad; print(read_h5ad(sys.argv[1]).n_obs)"
+            again = {"capture_output": True, "text": True, "env": {**os.environ, said[1]: said[2]}}
+            assert subprocess.run([sys.executable, "-c", code, good], **again).stdout == f"{N}\n"
         finally:
             other.kill()
             other.communicate()
+        assert len(load_dataset(good, "kind")) == N  # closed there
 
     @pytest.mark.parametrize("part", ["obs/kind", "obs"])
     def test_newer_than_this_anndata(self, good, part):
@@ -219,6 +317,16 @@ class TestForeignParts:
         said = words(good)
         assert f"/{part} lies in another file (elsewhere.h5ad)" in said
         assert "write_h5ad('whole.h5ad')" in said
+
+    @pytest.mark.parametrize("part", ["X", "obs/kind"])
+    def test_the_line_makes_a_file_that_holds_everything(self, good, monkeypatch, part):
+        monkeypatch.chdir(good.parent)
+        shutil.copy(good, "elsewhere.h5ad")
+        with h5py.File(good, "r+") as file:
+            del file[part]
+            file[part] = h5py.ExternalLink("elsewhere.h5ad", f"/{part}")
+        run_line(words(good).split("where it was made: ")[1].replace("...", repr(str(good))))
+        assert len(load_dataset(good.with_name("whole.h5ad"), "kind")) == N
 
     def test_values_in_other_files(self, good):
         secret = good.with_name("secret.txt")

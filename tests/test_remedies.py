@@ -10,6 +10,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
+from importlib.metadata import metadata
+from pathlib import Path
 
 import anndata
 import numpy as np
@@ -22,12 +25,28 @@ from scipy import sparse
 
 import frostline
 from frostline import cli
+from frostline.artifacts import folders, runs
+from frostline.cells import saving
 from frostline.encoder.checkpoints import FILES, load_checkpoint, official_state
+from frostline.encoder.training import TrainingPlan, train_classifier
 from frostline.errors import FrostlineError
 from frostline.pretraining.corpus import read_corpus
 from frostline.publishing import starting, tutorials
-from frostline.strategies import FrozenProbe, PcaLogistic, ProbeObsm
+from frostline.strategies import FrozenProbe, Majority, PcaLogistic, ProbeObsm
 from frostline.strategies.encoder import rows_to_train_on
+
+NOT_FOLLOWED = {
+    "write one in R with": "there is no R",
+    r"pip install \{_NEEDS": "loompy and openpyxl are not installed; with them, by hand, the lines worked",
+    "git lfs pull": "there is no Git LFS",
+    "aws s3 cp": "there is no cloud",
+    "gcloud storage cp": "there is no cloud",
+    "h5clear -s": "the tools of HDF5 are not installed",
+    "pip install -U anndata": "there is no newer anndata than the newest",
+    "ask its owner": "there is nobody else",
+    "pip install 'frostline\\[book\\]'": "there is no package index",
+}
+"""Remedies that no test can follow here (pattern in the source of the package: why); the others are to be followed."""
 
 CODE = re.compile(r"adata\[.*\]|frostline\.\w+\(.*?\)(?= |,|;|$)")
 KEYWORD = re.compile(r"(kind|seed|group_key)=('[^']*'|\d+)")
@@ -188,6 +207,41 @@ class TestStrategies:
             return dataset
 
         assert len(run(do(refusal(lambda: run(adata)), adata=adata))) == 22
+
+    @pytest.mark.parametrize("harm", ["text", "deep", "complex", "no column"])
+    def test_an_embedding_that_is_no_table(self, harm):
+        adata, values = cells("ab" * 12), np.random.default_rng(0).normal(size=(24, 3))
+        wrong = {
+            "text": values.astype(str),
+            "deep": values[:, None],
+            "complex": values + 1j,
+            "no column": values[:, :0],
+        }
+        adata.obsm["X_mine"] = wrong[harm]
+
+        def run():
+            dataset = frostline.load_dataset(adata, "kind")
+            ProbeObsm("X_mine").check(dataset, frostline.split(dataset))
+            return dataset
+
+        shape = re.search(r"store an array of floats there, of shape \((\d+), d\)$", refusal(run))
+        adata.obsm["X_mine"] = np.random.default_rng(0).normal(size=(int(shape[1]), 2))
+        dataset = run()
+        cut = frostline.split(dataset)
+        assert "pass the data set, too" in refusal(lambda: ProbeObsm("X_mine").planned_parameters(cut))
+        assert ProbeObsm("X_mine").planned_parameters(cut, dataset) == 3
+
+    def test_an_embedding_without_a_key(self):
+        (name,) = re.findall(r"as in (\S+)$", refusal(lambda: frostline.strategies.build(["probe_obsm:"])))
+        assert frostline.strategies.build([name])[0].name == name
+
+    def test_one_gene_only(self):
+        dataset = frostline.load_dataset(cells("ab" * 12), "kind")
+        cut = frostline.split(dataset)
+        message = refusal(lambda: PcaLogistic().check(dataset, dataclasses.replace(cut, genes=cut.genes[:1])))
+        assert message.endswith("keep more genes of the data set, or leave this strategy out")
+        PcaLogistic().check(dataset, dataclasses.replace(cut, genes=cut.genes[:2]))
+        Majority().check(dataset, dataclasses.replace(cut, genes=cut.genes[:1]))
 
     @pytest.mark.parametrize("n", [2, 9])
     @pytest.mark.parametrize("layer", [None, "raw"])
@@ -687,6 +741,137 @@ class TestNumbers:
         most = int(re.search(r"at most epochs, which is (\d+)", message)[1])
         assert dataclasses.replace(strategy, epochs=5, warmup_epochs=most).warmup_epochs == 5
 
+    def test_a_smaller_learning_rate(self):
+        """Of a loss with walls: a step of 1 goes through one, steps of 1/1000 stay between them."""
+
+        def train(rate):
+            module = torch.nn.ParameterDict({"w": torch.nn.Parameter(torch.zeros(1))})
+            plan = TrainingPlan(epochs=12, batch_size=8, learning_rate=rate, seed=0)
+
+            def logits(part, rows):
+                wall = torch.exp(200 * (module["w"] - 5e-4).abs())
+                return torch.stack([torch.zeros(1), wall], dim=1).expand(len(rows), 2)
+
+            labels = np.zeros(8, dtype=np.int64)
+            return train_classifier(module, logits, {"train": labels, "validation": labels}, plan)
+
+        assert re.search(r"loss became (nan|inf); try a smaller learning rate$", refusal(lambda: train(1.0)))
+        assert np.isfinite([epoch["train_loss"] for epoch in train(1e-3)]).all()
+
+    def test_the_same_hyper_parameters_in_all_repeats(self, make_record):
+        mixed = [make_record("lora", parameters={"rank": rank}, repeat=i) for i, rank in enumerate((4, 8))]
+        assert refusal(lambda: frostline.compare(mixed)).endswith("evaluate all repeats with the same")
+        same = [dataclasses.replace(record, parameters={"rank": 4}) for record in mixed]
+        assert frostline.compare(same).strategies == ("lora",)
+
+    def test_least_cells_of_a_class_that_two_sets_share(self):
+        def joined(in_both):
+            train = frostline.load_dataset(cells("a" * 30 + "b" * 30 + "ce"), "kind", name="one")
+            test = frostline.load_dataset(cells("ce" * in_both + "d" * 30), "kind", name="two")
+            both = frostline.join_datasets(train, test)
+            return frostline.split(both, kind="cross")
+
+        message = refusal(lambda: joined(1))
+        least = int(re.search(r"label at least (\d+) cells, in both sets together", message)[1])
+        assert len(joined(least - 1).test) == 2 * (least - 1)  # and one of each in the other set
+
+
+@pytest.mark.parametrize("pattern", NOT_FOLLOWED)
+def test_what_is_not_followed_is_still_said(pattern):
+    sources = "".join(path.read_text(encoding="utf-8") for path in Path(frostline.__file__).parent.rglob("*.py"))
+    assert re.search(pattern, sources)
+
+
+def test_what_pip_is_told_to_install_with_frostline_is_an_extra_of_it():
+    sources = [path.read_text(encoding="utf-8") for path in Path(frostline.__file__).parent.rglob("*.py")]
+    extras = {extra for text in sources for extra in re.findall(r"pip install 'frostline\[(\w+)\]'", text)}
+    assert extras == {"book"}
+    assert extras <= set(metadata("frostline").get_all("Provides-Extra"))
+
+
+@pytest.fixture
+def common_user(monkeypatch):
+    """A folder of one's own and no right to anything else: root, who may do all, becomes another user for a while."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folders.take(folder / "first")  # imports what it takes, which the other user may have no right to read
+        runs.let_go(folder / "first")
+        is_root = os.geteuid() == 0
+        if is_root:
+            os.chown(folder, 65534, 65534)
+            os.setresuid(65534, 65534, 0)
+        try:
+            yield folder
+        finally:
+            if is_root:
+                os.setresuid(0, 0, 0)
+
+
+class TestFolders:
+    """Where results may not be written, or files not be read."""
+
+    @pytest.mark.parametrize("way", ["make it writable", "another"])
+    def test_one_that_is_not_writable(self, common_user, way):
+        (common_user / "closed").mkdir(mode=0o555)
+        out = common_user / "closed" / "out"
+        message = refusal(lambda: folders.take(out))
+        made = re.search(
+            r"cannot be written \(Permission denied\); make (.*) writable, or name another folder$", message
+        )
+        if way == "another":
+            out = common_user / "another"
+        else:
+            Path(made[1]).chmod(0o755)
+        assert folders.take(out)
+        runs.let_go(out)
+
+    @pytest.mark.parametrize("way", ["moved", "another"])
+    @pytest.mark.parametrize("protected", [False, True])
+    def test_one_that_holds_something(self, common_user, way, protected):
+        out = common_user / "out"
+        out.mkdir()
+        (out / "thesis.txt").write_text("years of work")
+        out.chmod(0o555 if protected else 0o755)
+        message = refusal(lambda: folders.take(out))
+        assert ("is write-protected" if protected else "no folder of artifacts (thesis.txt)") in message
+        assert message.endswith("it would be replaced whole: move it, or name another folder")
+        if way == "another":
+            out = common_user / "another"
+        else:
+            out.rename(common_user / "moved")
+        assert folders.take(out)
+        runs.let_go(out)
+
+    @pytest.mark.parametrize("name", ["afile/out", ".", ".."])
+    def test_one_that_cannot_be_replaced(self, tmp_path, monkeypatch, name):
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        Path("afile").touch()
+        assert re.search(r"name a folder (in it|that is not below a file)$", refusal(lambda: folders.whole_path(name)))
+        assert folders.whole_path("out").parent == Path.cwd()
+
+    def test_a_file_that_may_not_be_read(self, common_user):
+        path = common_user / "it's mine.h5ad"
+        cells("ab" * 12).write_h5ad(path)
+        path.chmod(0)
+        message = refusal(lambda: frostline.load_dataset(path, "kind"))
+        command = re.search(r"may not be read by you: (chmod .*), or ask its owner$", message)[1]
+        subprocess.run(command, shell=True, check=True)
+        assert len(frostline.load_dataset(path, "kind")) == 24
+
+    def test_where_an_embedding_goes(self, tmp_path):
+        source, output = tmp_path / "in.h5ad", tmp_path / "it's new" / "out.npy"
+        source.touch()
+        message = refusal(lambda: saving.refuse_bad_target(source, output))
+        subprocess.run(re.search(r"make it first \((.*)\)$", message)[1], shell=True, check=True)
+        saving.refuse_bad_target(source, output)
+
+    def test_an_embedding_that_cannot_be_written_there(self, common_user):
+        (common_user / "closed").mkdir(mode=0o555)
+        message = refusal(lambda: saving.refuse_bad_target(Path("in.h5ad"), common_user / "closed" / "out.npy"))
+        assert message.endswith("name another one")
+        saving.refuse_bad_target(Path("in.h5ad"), common_user / "out.npy")
+
 
 class TestOtherSteps:
     """What pre-training and strategies on components refuse."""
@@ -707,6 +892,14 @@ class TestOtherSteps:
         message = refusal(lambda: frostline.load_dataset(adata, "kind"))
         exec(message.partition("of each name: ")[2], {"adata": adata})
         assert frostline.load_dataset(adata, "kind").summary()["cells"].tolist() == [12, 12]
+
+    def test_a_data_set_that_cannot_be_downloaded(self, monkeypatch):
+        def refuse():
+            raise OSError("no route")
+
+        monkeypatch.setattr("scanpy.datasets.pbmc3k_processed", refuse)
+        message = refusal(lambda: frostline.load_dataset("pbmc3k"))
+        assert len(frostline.load_dataset(re.search(r"Without a network use '(.*?)',", message)[1])) == 700
 
     @pytest.mark.parametrize("key", ["", "types"])
     def test_each_column_that_is_listed(self, key):
@@ -755,6 +948,48 @@ class TestValues:
         known = message.rpartition("what else they can be: ")[2].split(", ")
         assert "counts" in known
         assert frostline.load_dataset(adata, "kind", values="counts").values == "counts"
+
+    @pytest.mark.parametrize(
+        ("harm", "wrong"),
+        [("scaled", None), *((harm, wrong) for harm in ("zeros", "ones") for wrong in (None, "mine", "raw"))],
+    )
+    def test_values_that_tell_nothing(self, harm, wrong):
+        """Each other layer that is named can be loaded; also where one has a name by which none is found."""
+        adata = cells("ab" * 12)
+        empty = {"zeros": np.zeros, "ones": np.ones, "scaled": lambda shape: np.full(shape, -1.0)}[harm](adata.shape)
+        adata.raw, adata.layers["mine"], adata.layers["X"] = adata.copy(), adata.X.copy(), adata.X.copy()
+        if wrong is None:
+            adata.X = empty
+        elif wrong == "raw":
+            adata.raw = anndata.AnnData(empty, obs=adata.obs, var=adata.var)
+        else:
+            adata.layers[wrong] = empty
+        message = refusal(lambda: frostline.load_dataset(adata, "kind", layer=wrong))
+        known = re.search(r"; name one of: (.*) \(layer=\.\.\.\)$", message)[1].split(", ")
+        assert set(known) == {"X", "raw", "mine"} - {wrong or "X"}
+        for name in known:
+            assert frostline.load_dataset(adata, "kind", layer=name).values == "counts"
+
+    def test_values_that_tell_nothing_and_no_others(self):
+        adata = cells("ab" * 12)
+        measured, adata.X = adata.X, np.zeros(adata.shape)
+        assert refusal(lambda: frostline.load_dataset(adata, "kind")).endswith("; load a file of what was measured")
+        adata.X = measured
+        assert len(frostline.load_dataset(adata, "kind")) == 24
+
+    def test_no_raw(self):
+        adata = cells("ab" * 12)
+        adata.layers["mine"], adata.layers["raw"] = adata.X.copy(), adata.X.copy()
+        known = refusal(lambda: frostline.load_dataset(adata, "kind", layer="raw")).partition("it has: ")[2].split(", ")
+        assert known == ["X", "mine"]
+        for name in known:
+            assert frostline.load_dataset(adata, "kind", layer=name).values == "counts"
+
+    @pytest.mark.parametrize("key", ["same", "cell"])
+    def test_labels_that_are_no_classes(self, key):
+        adata = cells("ab" * 30, same="x", cell=[f"n{i}" for i in range(60)])
+        assert refusal(lambda: frostline.load_dataset(adata, key)).endswith("load with another label_key")
+        assert len(frostline.load_dataset(adata, "kind")) == 60
 
     @pytest.mark.parametrize("way", ["layer", "X"])
     def test_no_x(self, way):

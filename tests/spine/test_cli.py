@@ -443,10 +443,13 @@ def test_strategies_are_listed_and_one_with_its_hyper_parameters(call):
     assert done.code == 0
     assert [line for line in done.out.splitlines() if not line.startswith(" ")] == list(STRATEGIES)
     for name, kind in STRATEGIES.items():
+        assert {kind.title, kind.trains, kind.reference} <= set(
+            done.out.replace(": trains ", "\n").replace("    ", "").splitlines()
+        )
         told = call("strategies", name).out
-        for field, domain in kind.domains().items():
+        for field, setting in kind.settings().items():
             assert f"{field} = " in told
-            assert f"{domain.extent} ({domain.unit})" in told
+            assert f"{setting.extent} ({setting.unit})" in told
 
 
 def test_hyper_parameters_of_an_unknown_strategy_are_refused_with_those_that_there_are(call):

@@ -48,6 +48,7 @@ NOT_HERE = {
     "frostline checkpoints download whole-human": "fetches 200 MB; test_downloads has a server of its own",
     "jupyter-book build book --config _config.yml --path-output build/site -W -n --keep-going --all": "tests/book",
     "make browser": "installs a browser",
+    "make house": "draws a picture of the package; test_package looks at it",
     "make clean": "removes the environment that the tests run in",
     "make lab": "opens a browser; test_lab drives a JupyterLab",
     "make lint": "a job of its own",
@@ -127,7 +128,6 @@ def quick():
         patch.setattr("frostline.evaluation.evaluations.umap_of", two_coordinates)
         for name in (None, kernels.ENGINE):
             patch.setitem(papermill_engines._engines, name, InThisProcess)
-        patch.setattr(publications, "MOST_JOBS", 1)  # kernels run side by side; cells of this process cannot
         built = subprocess.CompletedProcess([], 0, "", "")
         patch.setattr(publications, "subprocess", SimpleNamespace(run=lambda *_, **__: built))
         long = runs.pretrain

@@ -9,13 +9,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import nbformat
 import psutil
 import pytest
 from jupyter_client.kernelspec import NoSuchKernel
+from papermill.engines import Engine, papermill_engines
 
 import frostline
 from frostline import scratch
@@ -62,6 +66,74 @@ def run(notebook: Path, output: str = "out.ipynb"):
     """Execute a notebook and return what its last cell printed."""
     executions.execute(notebook, Path(output), show_progress=False)
     return nbformat.read(output, 4).cells[-1].outputs[0]["text"].strip()
+
+
+class InThisProcess(Engine):
+    """Executes cells without a kernel, with names of the test, and stops without a word before one that is `stop`."""
+
+    names: ClassVar[dict[str, object]] = {}
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, kernel_name, **_):
+        for index, cell in enumerate(nb_man.nb.cells):
+            if cell.source == "stop":
+                return
+            nb_man.cell_start(cell, index)
+            if cell.cell_type == "code":
+                exec(cell.source, dict(cls.names))
+                cell.execution_count = index
+            nb_man.cell_complete(cell, index)
+
+
+@pytest.fixture
+def without_kernel(monkeypatch) -> type[InThisProcess]:
+    """Notebooks are executed in this process."""
+    monkeypatch.setitem(papermill_engines._engines, kernels.ENGINE, InThisProcess)
+    return InThisProcess
+
+
+# ---- files
+
+
+def counts_in(notebook: Path) -> list[int]:
+    return [cell.execution_count for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code"]
+
+
+def test_two_at_once_are_written_where_they_belong_after_two_in_another_folder(tiny, here, monkeypatch, without_kernel):
+    """papermill keeps one folder for all executions, and hands the one of earlier to that which ends last."""
+    for folder in (here / "earlier", here / "now"):
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        begun, joined, over = threading.Event(), threading.Event(), threading.Event()
+        monkeypatch.setattr(without_kernel, "names", {"begun": begun, "joined": joined, "over": over})
+        first = tiny("begun.set()", "assert joined.wait(30)", name="first")
+        second = tiny("joined.set()", "assert over.wait(30)", "1 + 1", name="second")
+        with ThreadPoolExecutor(2) as pool:
+            one = pool.submit(executions.execute, first, Path("out/first.ipynb"), show_progress=False)
+            assert begun.wait(30)
+            two = pool.submit(executions.execute, second, Path("out/second.ipynb"), show_progress=False)
+            one.exception()
+            over.set()
+            assert (one.exception(), two.exception()) == (None, None)
+    assert Path.cwd() == here / "now"
+    assert counts_in(Path("out/first.ipynb")) == [1, 2, 3]
+    assert counts_in(Path("out/second.ipynb")) == [1, 2, 3, 4]
+    for folder in ("earlier", "now"):
+        assert sorted(path.name for path in (here / folder / "out").iterdir()) == ["first.ipynb", "second.ipynb"]
+
+
+def test_cell_that_was_not_executed_is_named_and_the_draft_is_kept(tiny, here, without_kernel):
+    executions.execute(tiny("1 + 1"), Path("out.ipynb"), show_progress=False)
+    before = Path("out.ipynb").read_bytes()
+    with pytest.raises(FrostlineError, match=r"with an incomplete notebook: cell 4 was .*\(see out\.failed\.ipynb\)"):
+        executions.execute(tiny("1 + 1", "stop", "2 + 2"), Path("out.ipynb"), show_progress=False)
+    assert Path("out.ipynb").read_bytes() == before
+    assert counts_in(Path("out.failed.ipynb")) == [1, 2, None, None]
+
+
+def test_braces_in_a_path_are_of_its_name(tiny, here, without_kernel):
+    executions.execute(tiny("1 + 1", name="tiny {a}"), Path("of {mine}/out {0}.ipynb"), show_progress=False)
+    assert nbformat.read("of {mine}/out {0}.ipynb", 4).metadata["papermill"]["input_path"] == "tiny {a}.ipynb"
 
 
 # ---- kernels
@@ -228,6 +300,32 @@ def test_notebook_under_work_of_an_earlier_version_is_cleared(tiny, here):
     assert left == {f".b.{os.getpid()}.running.ipynb", ".c.running.ipynb"}
 
 
+@pytest.mark.parametrize("way", ["remove", "another -o", "wait"])
+def test_what_another_machine_left_under_work_is_in_the_way_until_the_remedy_is_followed(here, way):
+    """Whether its process is gone cannot be seen from here."""
+    output = here / "artifacts" / "it's tiny.ipynb"
+    output.parent.mkdir()
+    with executions._claimed(output) as running:
+        name = re.sub(r"(?<=frostline-)[0-9a-f]{8}", "0" * 8, running.name)
+    left = output.with_name(name)
+    left.touch()
+    with (
+        pytest.raises(FrostlineError, match=r"wait for it, or give this run .* or -o of its own") as refused,
+        _own(output),
+    ):
+        pass
+    if way == "remove":
+        Path(str(refused.value).partition("If it is gone, remove ")[2]).unlink()
+    elif way == "wait":
+        os.utime(left, (0, time.time() - executions.OTHER_MACHINE - 1))  # it has not written for long
+    with _own(output.with_name("mine.ipynb") if way == "another -o" else output) as running:
+        assert running.is_file()
+
+
+def _own(output):
+    return executions._claimed(output)
+
+
 # ---- where executed notebooks go
 
 
@@ -280,6 +378,7 @@ def test_files_that_no_execution_wrote_are_not_replaced(tiny, here, bytes_of, ki
         executions.execute(notebook, Path("mine.ipynb"), show_progress=False)
     assert bytes_of(here) == before
     assert (here / name).exists()
+    executions._refuse_foreign(notebook, here / "another.ipynb", here / "another.failed.ipynb")
 
 
 def test_place_that_cannot_be_written_is_told_before_anything_runs(tiny, here):
@@ -287,6 +386,8 @@ def test_place_that_cannot_be_written_is_told_before_anything_runs(tiny, here):
     for output, said in (("taken/out.ipynb", "cannot be written"), ("out.txt", "ends in .ipynb")):
         with pytest.raises(FrostlineError, match=said):
             executions.execute(tiny("print(1)"), Path(output), show_progress=False)
+    with executions._claimed(here / "free" / "out.ipynb") as running:
+        assert running.parent == here / "free"
 
 
 def test_artifacts_of_another_run_are_no_result(tiny, here, save_artifacts):

@@ -24,7 +24,7 @@ from frostline.comparison.comparisons import Comparison
 from frostline.errors import Cancelled, FrostlineError
 from frostline.panels import AnnotationPanel, DataPanel, ResultPanel, RunPanel
 from frostline.panels.rows import StrategyRow
-from frostline.strategies import DEFAULT, STRATEGIES, FrozenProbe, PcaLogistic
+from frostline.strategies import DEFAULT, STRATEGIES, FrozenProbe, Majority, PcaLogistic
 
 pytestmark = pytest.mark.usefixtures("instant_umap")
 
@@ -471,6 +471,11 @@ class TestLatest:
         where = frostline.artifacts.export(tmp_path / "out", comparison, ran.dataset)
         assert frostline.artifacts.check(where).passed
         assert said_of in frostline.load_comparison(where).notes
+        monkeypatch.undo()  # what was amiss is mended
+        monkeypatch.setattr(Majority, "fit", lambda *_: pytest.fail("computed again"))
+        again = make_panel(["frozen_probe", "majority", "pca_knn"])  # as in a notebook that is run again
+        assert set(again.run(wait=True, resume=True).strategies) == {"frozen_probe", "majority", "pca_knn"}
+        again.latest().refuse_failures()
 
     def test_studies_of_what_was_run_are_shown_in_the_panel_and_again_in_the_place_of_the_first(self, make_panel):
         panel = make_panel(["majority"], repeats=2)
@@ -863,7 +868,7 @@ class TestAdvanced:
     def test_every_field_of_the_strategy_has_a_control_with_its_docstring(self, make_panel):
         panel = make_panel(["lora"])
         self.open(panel, "lora")
-        told = STRATEGIES["lora"].settings()
+        told = {name: setting.meaning for name, setting in STRATEGIES["lora"].settings().items()}
         shown = {
             w.description: w.tooltip
             for w in walk(panel.runner._advanced)

@@ -357,6 +357,16 @@ def test_artifacts_that_fail_their_check_are_not_published(finished, here, bytes
     assert bytes_of(here / "book") == before
 
 
+def test_notebook_with_a_cell_that_was_not_executed_is_not_published(finished, here, bytes_of, edit_json):
+    place(finished())
+    before = bytes_of(here / "book")
+    execution = finished()
+    edit_json(execution.output, lambda notebook: notebook["cells"][2].update(execution_count=None))
+    with pytest.raises(FrostlineError, match=r"tiny\.ipynb: cell 3 was not executed; nothing was published"):
+        place(execution)
+    assert bytes_of(here / "book") == before
+
+
 def test_missing_artifacts_are_not_published(finished, here):
     execution = finished()
     (here / "artifacts" / "tiny").rename(here / "elsewhere")

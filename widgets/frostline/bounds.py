@@ -1,215 +1,214 @@
-"""What a hyper-parameter may be, and in what unit: stated once, on the field of its dataclass.
+"""What a hyper-parameter may be, and in what unit: stated once, in the annotation of its field.
 
-`__post_init__` holds an object to it; the command line, the panels and the book tell it from the same place.
+`bounded` makes a class that holds its objects to it; the command line, the panels and the book tell it from the same
+place, and take what a field means from the docstring under it.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, field, fields
+import dataclasses
+import inspect
+from functools import wraps
 from os import PathLike, fspath
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar, dataclass_transform, get_args, get_origin
 
 import numpy as np
+from annotated_types import Interval, Unit
+from pydantic import BeforeValidator, ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticKnownError
 
 from frostline.errors import FrostlineError
 from frostline.escaping import one_line
 
-_KEY = "frostline.bounds"
+T = TypeVar("T")
+_STRICT = ConfigDict(strict=True, use_attribute_docstrings=True)
+SEEDS = 2**32 - 1
+"""The largest seed."""
+SHORTEST, LONGEST = 2, 100_000
+"""Tokens of a sequence: `<cls>` and a gene at least."""
 _SHOWN = 80
 """Characters of a refused value in a message."""
 
 
-class Domain(ABC):
-    """The values that a field may hold."""
+def _plain(value: object) -> object:
+    if isinstance(value, np.integer | np.floating):
+        return int(value) if isinstance(value, np.integer) else float(value)
+    if not isinstance(value, int | float):
+        raise PydanticKnownError("float_type")  # else a fraction or an array, too, would become a float
+    return value
 
-    unit: str
+
+def _path(value: object) -> object:
+    return fspath(value) if isinstance(value, PathLike) else value
+
+
+Whole = Annotated[int, BeforeValidator(_plain)]
+"""Whole numbers; those of NumPy are taken, truth values are not."""
+Real = Annotated[float, BeforeValidator(_plain)]
+"""Numbers, whole ones too."""
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")]
+"""Text that is not blank and can be written to a file."""
+TextOrPath = Annotated[Text, BeforeValidator(_path)]
+
+Genes = Annotated[Whole, Interval(ge=2, le=1_000_000), Unit("genes")]
+Cells = Annotated[Whole, Interval(ge=1, le=1_000_000_000), Unit("cells")]
+Batch = Annotated[Whole, Interval(ge=1, le=65_536), Unit("cells")]
+Epochs = Annotated[Whole, Interval(ge=1, le=10_000), Unit("epochs")]
+Steps = Annotated[Whole, Interval(ge=0, le=1_000_000), Unit("optimiser steps")]
+Rate = Annotated[Real, Interval(ge=1e-8, le=1.0), Unit("per step")]
+Dropped = Annotated[Real, Interval(ge=0.0, lt=1.0), Unit("share of the values")]
+Seed = Annotated[Whole, Interval(ge=0, le=SEEDS), Unit("no unit")]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], Unit("name")]
+Precision = Annotated[Literal["fp32", "bf16"], Unit("name")]
+MaxLength = Annotated[Whole, Interval(ge=SHORTEST, le=LONGEST), Unit("tokens")]
+"""Longest sequence, `<cls>` included."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What a field may be and what it means, read from its annotation and its docstring."""
+
+    info: FieldInfo
+    meaning: str = ""
+
+    def _of_kind(self, kind: type[T]) -> T | None:
+        return next((each for each in self.info.metadata if isinstance(each, kind)), None)
 
     @property
-    @abstractmethod
+    def unit(self) -> str:
+        """In what it is counted, or what it names."""
+        return self._of_kind(Unit).unit  # type: ignore[union-attr]
+
+    @property
+    def span(self) -> Interval:
+        """Lowest and highest of a number; empty for anything else."""
+        return self._of_kind(Interval) or Interval()
+
+    @property
     def extent(self) -> str:
         """From where to where, or which names."""
+        low, high, below = self.span.ge, self.span.le, self.span.lt
+        if self.info.annotation is int:
+            return f"{low:,} to {high:,}"
+        if self.info.annotation is float:
+            return f"{low:g} to {high:g}" if below is None else f"{low:g} to below {below:g}"
+        if self.info.annotation is str:
+            return "not blank"
+        if get_origin(self.info.annotation) is Literal:
+            return f"one of {', '.join(get_args(self.info.annotation))}"
+        return f"one or more of {', '.join(get_args(get_args(self.info.annotation)[0]))}"
 
-    @abstractmethod
     def __str__(self) -> str:
         """In words, as they go on after 'must be'."""
-
-    @abstractmethod
-    def read(self, value: Any) -> Any:
-        """Return the value in its plain type.
-
-        Raises
-        ------
-        FrostlineError
-            The value is none of these; the message says in what way.
-        """
-
-    def hold(self, field_name: str, value: Any, owner: str = "") -> Any:
-        """Return the value in its plain type, or refuse it by the name of its field and its owner.
-
-        Examples
-        --------
-        >>> Whole(1, 10, "epochs").hold("epochs", 0, "strategy 'head'")
-        Traceback (most recent call last):
-            ...
-        frostline.errors.FrostlineError: strategy 'head': epochs is 0, and must be a whole number from 1 to 10 (epochs)
-        """
-        try:
-            return self.read(value)
-        except FrostlineError as error:
-            whose = f"{owner}: " if owner else ""
-            raise FrostlineError(f"{whose}{field_name} {error}, and must be {self}") from None
+        words = {
+            int: "a whole number from {}",
+            float: "a number from {}",
+            str: "text that is {} and that a file can hold",
+        }
+        several = "{}" if get_origin(self.info.annotation) is Literal else "{}, each once"
+        return f"{words.get(self.info.annotation, several).format(self.extent)} ({self.unit})"  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
-class Whole(Domain):
-    """Whole numbers from `low` to `high`; those of NumPy are taken, truth values are not."""
-
-    low: int
-    high: int
-    unit: str
-
-    @property
-    def extent(self) -> str:
-        """From the lowest to the highest."""
-        return f"{self.low:,} to {self.high:,}"
-
-    def __str__(self) -> str:
-        return f"a whole number from {self.extent} ({self.unit})"
-
-    def read(self, value: Any) -> int:
-        """Return it as an int."""
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise _wrong_type(value)
-        if not self.low <= value <= self.high:
-            raise FrostlineError(f"is {shown(value)}")
-        return int(value)
-
-
-@dataclass(frozen=True)
-class Real(Domain):
-    """Finite numbers from `low` to `high`, whole ones too; `below` leaves the upper end out."""
-
-    low: float
-    high: float
-    unit: str
-    below: bool = False
-
-    @property
-    def extent(self) -> str:
-        """From the lowest to the highest."""
-        return f"{self.low:g} to {'below ' if self.below else ''}{self.high:g}"
-
-    def __str__(self) -> str:
-        return f"a number from {self.extent} ({self.unit})"
-
-    def read(self, value: Any) -> float:
-        """Return it as a float."""
-        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-            raise _wrong_type(value)
-        # compared before it is converted: a long int is no float, and NaN lies between no two numbers
-        if not self.low <= value <= self.high or (self.below and float(value) >= self.high):
-            raise FrostlineError(f"is {shown(value)}")
-        return float(value)
-
-
-@dataclass(frozen=True)
-class Text(Domain):
-    """Text that is not blank and can be written to a file."""
-
-    unit: str
-    """What it names."""
-    paths: bool = False
-    """Take a path, too."""
-
-    @property
-    def extent(self) -> str:
-        """What there is to say of any text."""
-        return "not blank"
-
-    def __str__(self) -> str:
-        return f"text that is not blank ({self.unit})"
-
-    def read(self, value: Any) -> str:
-        """Return it as a str."""
-        if self.paths and isinstance(value, PathLike):
-            value = fspath(value)
-        if not isinstance(value, str):
-            raise _wrong_type(value)
-        if not value.strip():
-            raise FrostlineError("is empty")
-        if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise FrostlineError(f"is {shown(value)}, which no file can hold")
-        return str.__str__(value)
-
-
-@dataclass(frozen=True)
-class Several(Domain):
-    """At least one of some names, each once; any sequence of them becomes a tuple."""
-
-    known: tuple[str, ...]
-    unit: str
-
-    @property
-    def extent(self) -> str:
-        """The names."""
-        return f"one or more of {', '.join(self.known)}"
-
-    def __str__(self) -> str:
-        return f"{self.extent}, each once ({self.unit})"
-
-    def read(self, value: Any) -> tuple[str, ...]:
-        """Return them as a tuple."""
-        if isinstance(value, str) or not isinstance(value, Sequence):
-            raise _wrong_type(value)
-        if not value or any(not isinstance(name, str) or name not in self.known for name in value):
-            raise FrostlineError(f"is {shown(tuple(value))}")
-        if len(set(value)) < len(value):
-            raise FrostlineError(f"is {shown(tuple(value))}, which names one of them twice")
-        return tuple(map(str.__str__, value))
-
-
-def bounded(domain: Domain, default: Any = MISSING) -> Any:
-    """Declare a dataclass field with its domain; a subclass may give another default without stating it again.
+def setting(annotation: Any) -> Setting:
+    """What an annotation says of the values that it takes.
 
     Examples
     --------
-    >>> @dataclass(frozen=True)
-    ... class Training:
-    ...     epochs: int = bounded(Whole(1, 100, "epochs"), 8)
-    >>> @dataclass(frozen=True)
-    ... class Longer(Training):
-    ...     epochs: int = 16
-    >>> str(domains(Longer)["epochs"])
-    'a whole number from 1 to 100 (epochs)'
+    >>> str(setting(Epochs))
+    'a whole number from 1 to 10,000 (epochs)'
     """
-    return field(default=default, metadata={_KEY: domain})
+    return Setting(FieldInfo.from_annotation(annotation))
 
 
-def domains(kind: type) -> dict[str, Domain]:
-    """Domain of every field that has one, its own or that of the nearest class above."""
-    found: dict[str, Domain] = {}
+def settings(kind: type) -> dict[str, Setting]:
+    """What is said of every field that a `bounded` class is made with; the nearest docstring goes before a base's."""
+    told: dict[str, str] = {}
     for each in reversed(kind.__mro__):
-        declared = vars(each).get("__dataclass_fields__", {})
-        found |= {name: spec.metadata[_KEY] for name, spec in declared.items() if _KEY in spec.metadata}
-    return {spec.name: found[spec.name] for spec in fields(kind) if spec.name in found}
+        declared = vars(each).get("__pydantic_fields__", {})
+        told |= {name: info.description for name, info in declared.items() if info.description}
+    found: dict[str, FieldInfo] = kind.__pydantic_fields__  # type: ignore[attr-defined]
+    return {name: Setting(info, told.get(name, "")) for name, info in found.items() if info.init is not False}
 
 
-def hold_fields(instance: Any, owner: str) -> None:
-    """Hold every field of a frozen dataclass to its domain, and give it its plain type.
+def learned(default: Any = dataclasses.MISSING) -> Any:
+    """Declare a field that an object gets later: no argument, not compared, not printed."""
+    return dataclasses.field(default=default, init=False, repr=False, compare=False)
+
+
+@dataclass_transform(frozen_default=True)
+def bounded(kind: type[T]) -> type[T]:
+    """Make a frozen dataclass that holds every field to the bounds of its annotation, and gives it its plain type.
 
     Raises
     ------
     FrostlineError
-        Names owner, field, the value seen and what it must be.
+        When an object is made: names the object, the field, the value seen and what it must be.
+
+    Examples
+    --------
+    >>> @bounded
+    ... class Training:
+    ...     noun = "training"
+    ...     name: Annotated[Text, Unit("name")]
+    ...     epochs: Epochs = 8
+    >>> Training("short", epochs=0)
+    Traceback (most recent call last):
+        ...
+    frostline.errors.FrostlineError: training 'short': epochs is 0, and must be a whole number from 1 to 10,000 (epochs)
     """
-    for name, domain in domains(type(instance)).items():
-        object.__setattr__(instance, name, domain.hold(name, getattr(instance, name), owner))
+    made: Any = dataclass(frozen=True, config=_STRICT)(kind)
+    check, signature = made.__init__, inspect.signature(made)
+
+    @wraps(check)
+    def init(self: T, *args: Any, **values: Any) -> None:
+        given = signature.bind(*args, **values).arguments
+        try:
+            check(self, **given)
+        except ValidationError as error:
+            raise _refusal(error, made, given) from None
+
+    made.__init__ = init
+    bound: type[T] = made
+    return bound
 
 
-def _wrong_type(value: object) -> FrostlineError:
-    return FrostlineError(f"is {shown(value)} of type {type(value).__name__}")
+def _refusal(error: ValidationError, kind: Any, given: dict[str, Any]) -> Exception:
+    first = error.errors()[0]
+    if not first["loc"]:  # by __post_init__, which says itself what is wrong
+        own: Exception = first["ctx"]["error"]
+        return own
+    name = str(first["loc"][0])
+    whose = f"{kind.noun} {given.get('name', getattr(kind, 'name', ''))!r}"
+    return FrostlineError(f"{whose}: {_told(error, name, given[name], settings(kind)[name])}")
+
+
+def _told(error: ValidationError, name: str, value: object, must: Setting) -> str:
+    """Say what was seen and what must be."""
+    first = error.errors()[0]
+    seen = shown(value)
+    if first["type"].endswith("_type") and len(first["loc"]) <= 1:
+        seen += f" of type {type(value).__name__}"
+    elif first["type"] == "value_error":
+        seen += f", {first['ctx']['error']}"
+    return f"{name} is {seen}, and must be {must}"
+
+
+def hold(annotation: Any, name: str, value: Any) -> Any:
+    """Return an argument of a function in its plain type, or refuse it by its name.
+
+    Examples
+    --------
+    >>> hold(MaxLength, "max_length", 1)
+    Traceback (most recent call last):
+        ...
+    frostline.errors.FrostlineError: max_length is 1, and must be a whole number from 2 to 100,000 (tokens)
+    """
+    try:
+        return TypeAdapter(annotation, config=_STRICT).validate_python(value)
+    except ValidationError as error:
+        raise FrostlineError(_told(error, name, value, setting(annotation))) from None
 
 
 def shown(value: object) -> str:
@@ -219,15 +218,3 @@ def shown(value: object) -> str:
     except Exception:  # an int of thousands of digits, or an object that cannot be shown
         return "too long or strange to be shown"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-GENES = Whole(2, 1_000_000, "genes")
-CELLS = Whole(1, 1_000_000_000, "cells")
-BATCH = Whole(1, 65_536, "cells")
-EPOCHS = Whole(1, 10_000, "epochs")
-STEPS = Whole(0, 1_000_000, "optimiser steps")
-RATE = Real(1e-8, 1.0, "per step")
-DROPPED = Real(0.0, 1.0, "share of the values", below=True)
-SEED = Whole(0, 2**32 - 1, "no unit")
-TOKENS = Whole(2, 100_000, "tokens")
-"""Longest sequence: `<cls>` and a gene at least."""

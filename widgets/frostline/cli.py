@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from frostline import __version__
-from frostline.bounds import SEED, TOKENS
+from frostline.bounds import LONGEST, SEEDS, SHORTEST
 from frostline.errors import Cancelled, FrostlineError
 from frostline.escaping import for_terminal
 from frostline.interrupts import Ended, clearing_up
@@ -24,9 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Do I need to fine-tune a single-cell foundation model, and how deep?",
 )
-
-SEEDS = 2**32 - 1
-"""The largest seed."""
 
 
 def _names_of_notebooks(incomplete: str) -> list[str]:
@@ -264,9 +261,9 @@ def embed(
     source: Annotated[Path, typer.Argument(metavar="IN.h5ad", help="Cells; X holds counts or log-values.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="OUT.npy, or OUT.h5ad with obsm['X_scGPT'].")],
     checkpoint: Annotated[str, typer.Option(help="Name or folder of a checkpoint.")] = "mini",
-    seed: Annotated[int, typer.Option(min=SEED.low, max=SEED.high, help="Of the draws among tied bins.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of the draws among tied bins.")] = 0,
     max_length: Annotated[
-        int, typer.Option(min=TOKENS.low, max=TOKENS.high, help="Longest sequence of tokens, <cls> included.")
+        int, typer.Option(min=SHORTEST, max=LONGEST, help="Longest sequence of tokens, <cls> included.")
     ] = 1200,
     gene_column: Annotated[
         str | None, typer.Option(help="Column of var with the gene symbols; found, where it is needed, if not given.")
@@ -318,11 +315,11 @@ def pretrain(
 @app.command("strategies")
 def list_strategies(name: Annotated[str | None, typer.Argument(help="Name of a strategy.")] = None) -> None:
     """List the strategies; of one, its hyper-parameters with default, bounds, unit and meaning."""
-    from frostline.strategies import STRATEGIES, parameter_table
+    from frostline.strategies import parameter_table, show
 
     if name is None:
-        for kind in STRATEGIES.values():
-            print(f"{kind.name}\n    {kind.title}: trains {kind.trains}")
+        for strategy, row in show().iterrows():
+            print(f"{strategy}\n    {row['title']}: trains {row['trains']}\n    {row['reference']}")
         return
     table = parameter_table(name)
     for field, row in table.iterrows():

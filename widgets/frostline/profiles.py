@@ -10,55 +10,84 @@ for 200 steps where few cells train, and not for more.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from frostline.bounds import BATCH, CELLS, EPOCHS, GENES, RATE, STEPS, Text, Whole, bounded, hold_fields
+from annotated_types import Interval, Unit
+
+from frostline.bounds import Batch, Cells, Epochs, Genes, Rate, Steps, Text, Whole, bounded
 from frostline.errors import unknown
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
+@bounded
 class Profile:
     """Sizes and training lengths of one execution profile."""
 
-    name: str = bounded(Text("name"))
-    max_cells: int = bounded(CELLS)
-    """Cells kept, drawn stratified by label; all of them when there are fewer."""
-    max_genes: int = bounded(GENES)
-    """Genes that the baselines get, those of the largest variance over the training cells."""
-    batch_size: int = bounded(BATCH)
-    """Cells in one training step."""
-    head_epochs: int = bounded(EPOCHS)
-    """Longest training of the head; it stops early on the validation loss."""
-    lora_epochs: int = bounded(EPOCHS)
-    """Longest training of adapters (LoRA and its family); it stops early on the validation loss."""
-    head_lr: float = bounded(RATE)
-    """Learning rate of the head on frozen features."""
-    lora_lr: float = bounded(RATE)
-    """Learning rate of adapters and their head."""
-    repeats: int = bounded(Whole(1, 10_000, "splits"))
-    """Independent splits, each with a seed of its own."""
-    full_epochs: int = bounded(EPOCHS, 16)
-    """Longest training of all weights; it stops early on the validation loss."""
-    full_lr: float = bounded(RATE, 1e-4)
-    """Learning rate of all weights, after its warm-up."""
-    tuning_genes: int = bounded(GENES, 1_000)
-    """Genes that training inside the encoder reads, those of the largest variance over the training cells."""
-    min_steps: int = bounded(STEPS, 0)
-    """Optimiser steps that training may take at least; more epochs where few cells train."""
+    noun: ClassVar[str] = "profile"
 
-    def __post_init__(self) -> None:
-        hold_fields(self, f"profile {self.name!r}")
+    name: Annotated[Text, Unit("name")]
+    max_cells: Cells
+    """Cells kept, drawn stratified by label; all of them when there are fewer."""
+    max_genes: Genes
+    """Genes that the baselines get, those of the largest variance over the training cells."""
+    batch_size: Batch
+    """Cells in one training step."""
+    head_epochs: Epochs
+    """Longest training of the head; it stops early on the validation loss."""
+    lora_epochs: Epochs
+    """Longest training of adapters (LoRA and its family); it stops early on the validation loss."""
+    head_lr: Rate
+    """Learning rate of the head on frozen features."""
+    lora_lr: Rate
+    """Learning rate of adapters and their head."""
+    repeats: Annotated[Whole, Interval(ge=1, le=10_000), Unit("splits")]
+    """Independent splits, each with a seed of its own."""
+    full_epochs: Epochs = 16
+    """Longest training of all weights; it stops early on the validation loss."""
+    full_lr: Rate = 1e-4
+    """Learning rate of all weights, after its warm-up."""
+    tuning_genes: Genes = 1_000
+    """Genes that training inside the encoder reads, those of the largest variance over the training cells."""
+    min_steps: Steps = 0
+    """Optimiser steps that training may take at least; more epochs where few cells train."""
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("quickstart", 1_000, 2_000, 32, 60, 8, 2e-3, 2e-3, 1, 16, 1e-4, 500, 100),
-        Profile("full", 20_000, 5_000, 32, 200, 20, 1e-3, 1e-3, 3, 30, 1e-4, 2_000, 200),
+        Profile(
+            name="quickstart",
+            max_cells=1_000,  # cells
+            max_genes=2_000,  # genes
+            batch_size=32,  # cells
+            head_epochs=60,  # epochs
+            lora_epochs=8,  # epochs
+            head_lr=2e-3,  # per step
+            lora_lr=2e-3,  # per step
+            repeats=1,  # splits
+            full_epochs=16,  # epochs
+            full_lr=1e-4,  # per step
+            tuning_genes=500,  # genes
+            min_steps=100,  # optimiser steps
+        ),
+        Profile(
+            name="full",
+            max_cells=20_000,  # cells
+            max_genes=5_000,  # genes
+            batch_size=32,  # cells
+            head_epochs=200,  # epochs
+            lora_epochs=20,  # epochs
+            head_lr=1e-3,  # per step
+            lora_lr=1e-3,  # per step
+            repeats=3,  # splits
+            full_epochs=30,  # epochs
+            full_lr=1e-4,  # per step
+            tuning_genes=2_000,  # genes
+            min_steps=200,  # optimiser steps
+        ),
     )
 }
 

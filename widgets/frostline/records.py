@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,8 +161,13 @@ class Record:
         """The most probable class of each test cell; the first of equals."""
         return tuple(self.classes[i] for i in self.probabilities.argmax(axis=1))
 
-    def to_json(self) -> str:
+    def to_json(self, *, without: Collection[str] = ()) -> str:
         """Write the record as JSON, every number to the last bit.
+
+        Parameters
+        ----------
+        without
+            Fields that are left out; `from_json` wants them all.
 
         Examples
         --------
@@ -176,9 +181,10 @@ class Record:
         >>> Record.from_json(record.to_json()) == record
         True
         """
-        content = dict(vars(self))
+        content = {key: value for key, value in vars(self).items() if key not in without}
         for key in _ARRAYS:
-            content[key] = None if content[key] is None else content[key].tolist()
+            if content.get(key) is not None:
+                content[key] = content[key].tolist()
         content["cost"] = dict(vars(self.cost))
         content["findings"] = [dict(vars(finding)) for finding in self.findings]
         return json.dumps(content, allow_nan=False, default=_plain)

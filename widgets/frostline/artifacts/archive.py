@@ -133,7 +133,7 @@ def write(folder: Path, comparison: Comparison) -> None:
     True
     """
     studies = (*comparison.budget_records, *comparison.unseen_records)
-    lines = [_bare(record) for record in (*comparison.records, *studies)]
+    lines = [record.to_json(without=_PER_CELL) for record in (*comparison.records, *studies)]
     (folder / RECORDS).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     comparison.predictions().to_parquet(folder / PREDICTIONS, index=False)
     _validation(comparison).to_parquet(folder / VALIDATION, index=False)
@@ -218,12 +218,6 @@ def load_comparison(folder: str | Path) -> Comparison:
     frostline.errors.ArtifactError: no-such-folder holds no comparison that can be read: ...
     """
     return read(Path(folder))
-
-
-def _bare(record: Record) -> str:
-    """Record as a line of JSON, without what is there once a cell."""
-    content = json.loads(dataclasses.replace(record, umap=None, distances=None).to_json())
-    return json.dumps({key: value for key, value in content.items() if key not in _PER_CELL}, allow_nan=False)
 
 
 def _is_study(content: dict[str, Any]) -> bool:

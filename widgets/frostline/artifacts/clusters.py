@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from frostline.artifacts.manifests import Manifest, sha256
 from frostline.artifacts.pictures import redrawn_problems
 from frostline.cells.datasets import Dataset
-from frostline.comparison.figures import DPI, png, style
-from frostline.comparison.lettering import Legend, named
+from frostline.comparison.figures import DPI, png, scatter_kinds
+from frostline.comparison.lettering import Legend
 from frostline.comparison.report import markdown_table
 from frostline.errors import ArtifactError, DatasetError
 from frostline.escaping import for_markdown
@@ -124,11 +124,13 @@ def collect(adata: AnnData, *, embedding: str = "X_scGPT", clusters: str = "leid
     import pandas as pd
     import scanpy as sc
 
+    neighbors = "" if "neighbors" in adata.uns else f"sc.pp.neighbors(adata, use_rep={embedding!r}); "
+    leiden = f"sc.tl.leiden(adata, flavor='igraph', directed=False, n_iterations=2, key_added={clusters!r})"
     steps = {
         f"obsm[{embedding!r}]": (embedding in adata.obsm, f"frostline.embed(adata, key_added={embedding!r})"),
-        "obsm['X_umap']": ("X_umap" in adata.obsm, "sc.tl.umap(adata)"),
-        f"obs[{clusters!r}]": (clusters in adata.obs, "sc.tl.leiden(adata)"),
-        "uns['rank_genes_groups']": ("rank_genes_groups" in adata.uns, "sc.tl.rank_genes_groups(adata, ...)"),
+        "obsm['X_umap']": ("X_umap" in adata.obsm, f"{neighbors}sc.tl.umap(adata)"),
+        f"obs[{clusters!r}]": (clusters in adata.obs, f"{neighbors}{leiden}"),
+        "uns['rank_genes_groups']": ("rank_genes_groups" in adata.uns, f"sc.tl.rank_genes_groups(adata, {clusters!r})"),
     }
     for name, (there, step) in steps.items():
         if not there:
@@ -168,11 +170,8 @@ def umap_figure(found: Clusters) -> Figure:
 
 def _draw(axes: Axes, cells: pd.DataFrame, column: str) -> Legend:
     size = float(np.clip(6_000 / len(cells), 2, 20))
-    groups = dict(tuple(cells.groupby(column)))
-    for i, (name, shown) in enumerate(named(groups).items()):
-        part = groups[name]
-        look = {key: value for key, value in style(i).items() if key != "linestyle"}
-        axes.scatter(part["umap_1"], part["umap_2"], s=size, linewidths=0, label=f"{shown} ({len(part)})", **look)
+    points, kinds = cells[["umap_1", "umap_2"]].to_numpy(), cells[column].to_numpy()
+    scatter_kinds(axes, points, kinds, sorted(set(kinds)), size)
     axes.set(xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
     axes.set_title(f"by {column}", loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 
+import pandas as pd
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from frostline.escaping import for_html
-from frostline.strategies import STRATEGIES, Strategy, parameter_table
+from frostline.strategies import STRATEGIES, Strategy, parameter_table, show
 
 _CODE = re.compile("`([^`]+)`")
 
@@ -44,12 +45,14 @@ class StrategyParameters(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Draw it."""
-        return [self._section(kind) for kind in STRATEGIES.values()]
+        return [self._section(name, row) for name, row in show().iterrows()]
 
-    def _section(self, kind: type[Strategy]) -> nodes.Node:
-        section = nodes.section("", nodes.title("", kind.name), ids=[nodes.make_id(f"strategy-{kind.name}")])
-        section += nodes.paragraph("", f"{kind.title}: trains {kind.trains}.")
-        section += nodes.raw("", render_parameters(kind), format="html")
+    def _section(self, name: str, row: pd.Series) -> nodes.Node:
+        section = nodes.section("", nodes.title("", name), ids=[nodes.make_id(f"strategy-{name}")])
+        section += nodes.paragraph("", f"{row['title']}: trains {row['trains']}.")
+        paper, address = row["reference"].rsplit(", ", 1)
+        section += nodes.paragraph("", "", nodes.reference("", paper, refuri=address), nodes.Text("."))
+        section += nodes.raw("", render_parameters(STRATEGIES[name]), format="html")
         return section
 
 

@@ -89,8 +89,8 @@ DATASETS = {
     spec.name: spec
     for spec in (
         DatasetSpec(
-            "pbmc68k-reduced",
-            _pbmc68k_reduced,
+            name="pbmc68k-reduced",
+            load=_pbmc68k_reduced,
             label_key="bulk_labels",
             layer="raw",
             description="700 blood cells x 765 genes (10x, donor A), 10 cell types; installed with scanpy",
@@ -101,8 +101,8 @@ DATASETS = {
             derived_labels=True,
         ),
         DatasetSpec(
-            "pbmc3k",
-            _pbmc3k,
+            name="pbmc3k",
+            load=_pbmc3k,
             label_key="louvain",
             layer="raw",
             description="2,638 blood cells x 13,714 genes (10x), 8 cell types; downloaded by scanpy",
@@ -111,8 +111,8 @@ DATASETS = {
             cached=_pbmc3k_file,
         ),
         DatasetSpec(
-            "pancreas",
-            _pancreas,
+            name="pancreas",
+            load=_pancreas,
             label_key="cell_type",
             group_key="donor",
             description="175 pancreas cells x 12,474 genes (inDrop, 4 donors), 5 cell types; installed with frostline",
@@ -307,15 +307,15 @@ def load_dataset(
         "values": values or "",
     }
     return Dataset(
-        name or found_name,
-        adata,
-        label_key,
-        matrix,
-        symbols.names,
-        labels,
-        found.name,
-        group_key,
-        (*notes, *([symbols.note] if symbols.note else [])),
+        name=name or found_name,
+        adata=adata,
+        label_key=label_key,
+        matrix=matrix,
+        genes=symbols.names,
+        labels=labels,
+        values=found.name,
+        group_key=group_key,
+        notes=(*notes, *([symbols.note] if symbols.note else [])),
         evidence=found.evidence,
         given=given,
         gene_source=symbols.source,
@@ -422,11 +422,12 @@ def _labels(adata: AnnData, label_key: str | None) -> NDArray[np.str_]:
     classes = np.unique(labels)
     if len(classes) < 2:
         seen = f"only {str(classes[0])!r}" if len(classes) else "no cell at all"
-        raise DatasetError(f"label column {label_key!r} has {seen}; a comparison needs two classes or more")
+        remedy = "load with another label_key" if len(classes) else "load a data set with cells"
+        raise DatasetError(f"label column {label_key!r} has {seen}; a comparison needs two classes or more: {remedy}")
     if len(classes) > max(50, len(labels) // 3):
         raise DatasetError(
             f"label column {label_key!r} has {len(classes):,} different values in {len(labels):,} cells: "
-            "these are no classes"
+            "these are no classes; load with another label_key"
         )
     return labels
 
@@ -440,22 +441,26 @@ def _matrix(
     _refuse_repeated_cells(adata)
     symbols = _symbols(adata, matrix, layer, gene_column)
     refuse_bad_values(matrix, symbols.names, adata.obs_names)
-    _refuse_flat(matrix)
+    _refuse_flat(adata, layer, matrix)
     found = describe(matrix, said)
     log_normalise(matrix, found)
-    _refuse_flat(matrix)
+    _refuse_flat(adata, layer, matrix)
     return matrix, symbols, found
 
 
 def _refuse_scaled(adata: AnnData, layer: str | None, matrix: sparse.csr_matrix) -> None:
     if layer not in (None, "X") or not matrix.nnz or not matrix.data.min() < 0:
         return
-    elsewhere = layer_names(adata)[1:]
-    remedy = f"name one of: {', '.join(elsewhere)}" if elsewhere else "load the data set before it was scaled"
     raise DatasetError(
         f"X holds negative values (smallest {matrix.data.min():.3g}): it looks scaled or batch-corrected. "
-        f"Counts or log-normalised values are needed; {remedy} (layer=...)"
+        f"Counts or log-normalised values are needed; {_other_values(adata, layer)}"
     )
+
+
+def _other_values(adata: AnnData, layer: str | None) -> str:
+    """Where else in an AnnData there are values."""
+    elsewhere = [name for name in layer_names(adata) if name != (layer or "X")]
+    return f"name one of: {', '.join(elsewhere)} (layer=...)" if elsewhere else "load a file of what was measured"
 
 
 def _refuse_repeated_cells(adata: AnnData) -> None:
@@ -469,19 +474,19 @@ def _refuse_repeated_cells(adata: AnnData) -> None:
     raise DatasetError(f"cell names are not unique, for example {repeated!r}; call {remedy} first")
 
 
-def _refuse_flat(matrix: sparse.csr_matrix) -> None:
+def _refuse_flat(adata: AnnData, layer: str | None, matrix: sparse.csr_matrix) -> None:
     """Refuse values that cannot tell one cell from another."""
     if matrix.shape[1] < 2:
         raise DatasetError(f"the number of genes is {matrix.shape[1]}; cells are told apart by many: load all genes")
     if not matrix.nnz:
-        raise DatasetError("every value is zero")
+        raise DatasetError(f"every value is zero; {_other_values(adata, layer)}")
     lengths = np.diff(matrix.indptr)
     if (lengths == lengths[0]).all() and _is_one_row(matrix, int(lengths[0])):
         low, high = float(matrix.data.min()), float(matrix.data.max())
         seen = f"{low:g} everywhere" if low == high else f"{low:.3g} to {high:.3g}"
         raise DatasetError(
             f"all {len(lengths):,} cells have the same values ({seen}), so nothing can tell them apart; "
-            "load what was measured (layer=...)"
+            f"{_other_values(adata, layer)}"
         )
 
 

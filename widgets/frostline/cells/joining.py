@@ -60,14 +60,16 @@ def join_datasets(train: Dataset, test: Dataset, *, name: str | None = None) -> 
     kept = f"{len(genes):,} genes that both sets have ({len(train.genes):,} and {len(test.genes):,})"
     return Dataset(
         name or " to ".join(sets),
-        adata,
-        train.label_key,
-        matrix,
-        genes,
-        np.concatenate([train.labels, test.labels]),
-        train.values if train.values == test.values else f"{train.values} / {test.values}",
-        train.group_key or test.group_key,
-        tuple(dict.fromkeys((*train.notes, *test.notes, f"{sets[0]} trains and {sets[1]} tests, on the {kept}."))),
+        adata=adata,
+        label_key=train.label_key,
+        matrix=matrix,
+        genes=genes,
+        labels=np.concatenate([train.labels, test.labels]),
+        values=train.values if train.values == test.values else f"{train.values} / {test.values}",
+        group_key=train.group_key or test.group_key,
+        notes=tuple(
+            dict.fromkeys((*train.notes, *test.notes, f"{sets[0]} trains and {sets[1]} tests, on the {kept}."))
+        ),
         sets=sets,
         gene_source=train.gene_source if train.gene_source == test.gene_source else "adata.var_names",
         set_columns=tuple((data.label_key, data.group_key) for data in (train, test)),

@@ -63,10 +63,10 @@ def values_of(adata: AnnData, layer: str | None = None) -> sparse.csr_matrix:
     name = layer or "X"
     if name == "raw":
         if adata.raw is None:
-            raise DatasetError("layer 'raw' was asked for, but this AnnData has no .raw")
+            raise DatasetError(f"layer 'raw' was asked for, but this AnnData has no .raw; it has: {_listed(adata)}")
         return canonical(adata.raw.X, (adata.n_obs, adata.raw.n_vars), "raw.X")
     if name != "X" and name not in adata.layers:
-        raise DatasetError(f"layer {name!r} does not exist; this AnnData has: {', '.join(layer_names(adata))}")
+        raise DatasetError(f"layer {name!r} does not exist; this AnnData has: {_listed(adata)}")
     whole = getattr(adata, "_adata_ref", None) if adata.is_view else None
     for whose in (whole, adata):  # a view would slice a damaged matrix before anyone has looked at it
         matrix = None if whose is None else whose.X if name == "X" else whose.layers[name]
@@ -78,8 +78,13 @@ def values_of(adata: AnnData, layer: str | None = None) -> sparse.csr_matrix:
 
 
 def layer_names(adata: AnnData) -> tuple[str, ...]:
-    """`X`, `raw` where there is one, and the names of layers."""
-    return ("X", *(["raw"] if adata.raw is not None else []), *map(str, adata.layers.keys()))
+    """`X`, `raw` where there is one, and the names of layers but those two, by which no layer is found."""
+    own = (name for name in map(str, adata.layers) if name not in ("X", "raw"))
+    return ("X", *(["raw"] if adata.raw is not None else []), *own)
+
+
+def _listed(adata: AnnData) -> str:
+    return ", ".join(layer_names(adata))
 
 
 def canonical(matrix: Any, shape: tuple[int, int], what: str) -> sparse.csr_matrix:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from frostline.errors import DatasetError
 
@@ -31,14 +33,16 @@ _BY_ENDING = {
     ".csv": "read_csv({path!r})",
     ".tsv": "read_text({path!r}, delimiter='\\t')",
     ".txt": "read_text({path!r})",
-    ".xlsx": "read_excel({path!r}, 'Sheet1')",
+    ".xlsx": "read_excel({path!r}, 'Sheet1'); adata.X = adata.X.astype('float32')",
     ".mtx": "read_mtx({path!r}).T",
 }
 """How scanpy reads files of other kinds; rows are cells."""
+_NEEDS = {".loom": "loompy", ".xlsx": "openpyxl"}
+"""What scanpy reads them with and does not bring along."""
 _IN_R = {
-    ".rds": "anndataR::write_h5ad(readRDS('{path}'), '{to}')",
-    ".h5seurat": "SeuratDisk::Convert('{path}', dest = 'h5ad')",
-    ".rdata": "anndataR::write_h5ad(get(load('{path}')), '{to}')",
+    ".rds": "anndataR::write_h5ad(readRDS({path!r}), {to!r})",
+    ".h5seurat": "SeuratDisk::Convert({path!r}, dest = 'h5ad')",
+    ".rdata": "anndataR::write_h5ad(get(load({path!r})), {to!r})",
 }
 _PACKED = {
     b"\x1f\x8b": ("gzip", ".gz", "gunzip {}"),
@@ -47,6 +51,7 @@ _PACKED = {
     b"BZh": ("bzip2", ".bz2", "bunzip2 {}"),
     b"\x28\xb5\x2f\xfd": ("zstandard", ".zst", "zstd -d {}"),
 }
+_PACKED_BY_NATURE = {".xlsx", ".rds", ".rdata"}
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
@@ -82,9 +87,10 @@ def _address(text: str) -> str:
     if scheme.lower() == "file":
         return f"{text} is an address, and frostline reads files: give the path alone, /{rest.lstrip('/')}"
     address = f"{scheme}://{rest.lstrip('/')}"
-    name = Path(rest).name or "cells.h5ad"
-    fetch = {"s3": f"aws s3 cp {address} .", "gs": f"gcloud storage cp {address} ."}
-    line = fetch.get(scheme.lower(), f"curl -L -o {name} '{address}'")
+    name = Path(urlsplit(address).path).name or "cells.h5ad"
+    quoted = shlex.quote(address)
+    fetch = {"s3": f"aws s3 cp {quoted} .", "gs": f"gcloud storage cp {quoted} ."}
+    line = fetch.get(scheme.lower(), f"curl -L -o {shlex.quote(name)} {quoted}")
     return f"{text} is an address, and frostline reads files: download it first ({line}), then give {name}"
 
 
@@ -98,8 +104,12 @@ def _problem(path: Path, text: str) -> str:
     if not path.is_file():
         return f"{text} is no regular file"
     if not os.access(path, os.R_OK):
-        return f"{text} may not be read by you: chmod u+r {text}, or ask its owner"
+        return _no_right(path)
     return _content(path, text)
+
+
+def _no_right(path: Path) -> str:
+    return f"{path} may not be read by you: chmod u+r {shlex.quote(str(path))}, or ask its owner"
 
 
 def _missing(path: Path, text: str) -> str:
@@ -126,14 +136,15 @@ def _content(path: Path, text: str) -> str:
     if not head and path.suffix == ".h5ad":
         return f"{text} cannot be read as .h5ad: it is empty (0 bytes); download or write it again"
     if head.startswith(b"version https://git-lfs"):
-        return f"{text} is a pointer of Git LFS, not the file itself: git lfs pull --include '{path.name}'"
+        return f"{text} is a pointer of Git LFS, not the file itself: git lfs pull --include {shlex.quote(path.name)}"
     if re.match(rb"\s*(<\?xml|<!doctype|<html|<head)", head, re.IGNORECASE):
         return f"{text} is a web page, saved under this name (a login or an error page?): download the file again"
-    for magic, (kind, ending, line) in _PACKED.items():
+    packed = {} if path.suffix.lower() in _PACKED_BY_NATURE else _PACKED
+    for magic, (kind, ending, line) in packed.items():
         if head.startswith(magic):
-            name = text if path.suffix == ending else f"{text}{ending}"
-            line = line.format(f"'{name}'")
-            line = line if name == text else f"mv '{text}' '{name}' && {line}"
+            name = str(path) if path.suffix == ending else f"{path}{ending}"
+            line = line.format(shlex.quote(name))
+            line = line if name == str(path) else f"{shlex.join(['mv', str(path), name])} && {line}"
             return f"{text} is compressed with {kind}; unpack it first: {line}"
     return "" if path.suffix == ".h5ad" or head.startswith(_HDF5) else _other_kind(path, text)
 
@@ -144,8 +155,13 @@ def _other_kind(path: Path, text: str) -> str:
         return f"{text} is no .h5ad file; write one in R with {_IN_R[ending].format(path=text, to=target)}"
     if ending in _BY_ENDING:
         line = _SCANPY.format(_BY_ENDING[ending].format(path=text), target)
-        return f"{text} is no .h5ad file; write one with {line}"
-    return f"{text} is no .h5ad file; write one with adata.write_h5ad('{target}')"
+        return f"{text} is no .h5ad file; {_first(ending)}write one with {line}"
+    return f"{text} is no .h5ad file; write one with adata.write_h5ad({target!r})"
+
+
+def _first(ending: str) -> str:
+    """The step before a line that needs what may not be installed."""
+    return f"pip install {_NEEDS[ending]}, then " if ending in _NEEDS else ""
 
 
 @contextmanager
@@ -164,8 +180,8 @@ def opened(path: Path) -> Iterator[Any]:
         raise DatasetError(said)
     try:
         with h5py.File(path, "r") as file:
-            _refuse_other_layouts(file, path)
             refuse_foreign_parts(file, path)
+            _refuse_other_layouts(file, path)
             yield file
     except DatasetError:
         raise
@@ -197,10 +213,10 @@ def _reason(path: Path, error: Exception) -> str:
     if "already open for" in words or "consistency flags" in words:
         return (
             f"{path} is open for writing, or a program that wrote it was killed: close it there (adata.file.close()); "
-            f"if nobody has it open: h5clear -s '{path}'"
+            f"if nobody has it open: h5clear -s {shlex.quote(str(path))}"
         )
     if isinstance(error, PermissionError):
-        return f"{path} may not be read by you: chmod u+r {path}, or ask its owner"
+        return _no_right(path)
     chain = _causes(error)
     if any(type(cause).__name__ == "IORegistryError" for cause in chain) or any("IOSpec" in str(c) for c in chain):
         spec = next((found for cause in chain for found in re.findall(r"IOSpec\([^)]*\)", str(cause))), words)
@@ -223,9 +239,13 @@ def _refuse_other_layouts(file: Any, path: Path) -> None:
     """Tell other kinds of HDF5 by their groups, whatever the file is called."""
     names = set(file)
     target = f"{path.stem}.h5ad" if path.suffix != ".h5ad" else f"{path.stem}.converted.h5ad"
-    if "mod" in names:
-        line = f"import mudata; mudata.read_h5mu({str(path)!r}).mod['rna'].write_h5ad({target!r})"
-        raise DatasetError(f"{path} holds several modalities (MuData); write one of them with {line}")
+    inside = sorted(file["mod"]) if "mod" in names and isinstance(file["mod"], type(file["/"])) else []
+    if inside:
+        name = f"mod/{'rna' if 'rna' in inside else inside[0]}"
+        line = f"import anndata, h5py; anndata.io.read_elem(h5py.File({str(path)!r})[{name!r}]).write_h5ad({target!r})"
+        raise DatasetError(
+            f"{path} holds several modalities (MuData: {', '.join(inside)}); write one of them with {line}"
+        )
     if {"obs", "var"} <= names:
         return
     if "matrix" in names and isinstance(file["matrix"], type(file["/"])) and "barcodes" in file["matrix"]:
@@ -233,9 +253,9 @@ def _refuse_other_layouts(file: Any, path: Path) -> None:
         raise DatasetError(f"{path} is a file of 10x (Cell Ranger) and no .h5ad file; write one with {line}")
     if {"matrix", "row_attrs", "col_attrs"} <= names:
         line = _SCANPY.format(f"read_loom({str(path)!r})", target)
-        raise DatasetError(f"{path} is a loom file and no .h5ad file; write one with {line}")
+        raise DatasetError(f"{path} is a loom file and no .h5ad file; {_first('.loom')}write one with {line}")
     if "assays" in names or "cell.names" in names:
-        line = f"SeuratDisk::Convert('{path}', dest = 'h5ad')"
+        line = _IN_R[".h5seurat"].format(path=str(path))
         raise DatasetError(f"{path} is an h5Seurat file and no .h5ad file; write one in R with {line}")
     missing = " and ".join(sorted({"obs", "var"} - names))
     raise DatasetError(f"{path} cannot be read as .h5ad (truncated or not an AnnData file?): it has no {missing}")

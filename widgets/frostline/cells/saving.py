@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -30,11 +31,11 @@ def refuse_bad_target(source: Path, output: Path) -> None:
     FrostlineError
         The name, or the folder; says which.
     """
-    said = f"-o {output}"
+    said, place = f"-o {output}", shlex.quote(str(output.parent))
     if output.suffix not in {".npy", ".h5ad"}:
         raise FrostlineError(f"{said}: the name must end in .npy or .h5ad")
     if not output.parent.is_dir():
-        raise FrostlineError(f"{said}: there is no folder {output.parent}")
+        raise FrostlineError(f"{said}: there is no folder {output.parent}; make it first (mkdir -p {place})")
     if output.is_dir():
         raise FrostlineError(f"{said} is a folder: name a file")
     if output.exists() and source.exists() and output.samefile(source):
@@ -45,7 +46,9 @@ def refuse_bad_target(source: Path, output: Path) -> None:
         trial.touch()
         trial.unlink()
     except OSError as error:
-        raise FrostlineError(f"{said}: the folder {output.parent} cannot be written to ({error})") from error
+        raise FrostlineError(
+            f"{said}: the folder {output.parent} cannot be written to ({error}); name another one"
+        ) from error
 
 
 def refuse_unwritable(adata: AnnData, output: Path) -> None:

@@ -1,7 +1,7 @@
 """Records of the same splits become a Comparison: intervals, tests, a verdict, tables, text and figures.
 
-What is computed (`likeness`, `significance`, `verdicts`, `comparisons`) never draws; what is shown (`report`,
-`figures`) never computes.
+What is computed (`likeness`, `significance`, `verdicts`, `comparisons`) never draws; what is shown (`tables`,
+`report`, `figures`) never computes.
 """
 
 import lazy_loader

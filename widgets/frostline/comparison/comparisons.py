@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.comparison import tables
 from frostline.comparison.likeness import named_apart, refuse_gaps, refuse_other_parameters, refuse_unlike
 from frostline.comparison.significance import (
     Ground,
@@ -21,30 +22,12 @@ from frostline.comparison.significance import (
 )
 from frostline.comparison.verdicts import Evidence, pair_verdict, verdict
 from frostline.errors import FrostlineError, unknown
-from frostline.escaping import UNFORMULATED, for_html, html_table
 from frostline.evaluation.metrics import METRICS, class_auroc, class_table, false_positive_rate, separation
 from frostline.records import SEVERITIES, Finding, Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TABLE_STYLE = (
-    ".frostline-leaderboard :is(th, td) {text-align: right !important; padding: 0.3em 0.8em; white-space: nowrap} "
-    ".frostline-leaderboard :is(th, td):first-child {text-align: left !important}"
-)
-HEADINGS = {
-    "strategy": "Strategy",
-    "macro_f1": "Macro-F1",
-    "interval": "95 % interval",
-    "accuracy": "Accuracy",
-    "auroc": "AUROC",
-    "ece": "ECE",
-    "silhouette": "Silhouette",
-    "seconds": "Seconds",
-    "trainable_parameters": "Trained parameters",
-    "peak_memory": "Peak MB",
-}
-"""Columns that a reader is shown; report.csv has all metrics."""
 CAUTIONED = {("little-vocabulary", "warning")}
 """Findings that go into the verdict, as errors do."""
 
@@ -339,42 +322,19 @@ class Comparison:
 
     def table(self) -> pd.DataFrame:
         """Leaderboard as text for a reader: four decimals, NA where undefined."""
-        import pandas as pd
-
-        board = self.leaderboard()
-        formats: dict[str, Callable[[float], str]] = {
-            **dict.fromkeys(("macro_f1", "accuracy", "auroc", "ece", "silhouette"), "{:.4f}".format),
-            "seconds": "{:.1f}".format,
-            "trainable_parameters": "{:,}".format,
-            "peak_memory": lambda value: f"{value / 2**20:,.0f}",
-        }
-        text: dict[str, list[str]] = {"strategy": [str(name) for name in board["strategy"]]}
-        for column in HEADINGS:
-            if column == "interval":
-                bounds = zip(board["macro_f1_low"], board["macro_f1_high"], strict=True)
-                text[column] = [f"{low:.3f} to {high:.3f}" for low, high in bounds]
-            elif column in formats and column in board:
-                values = board[column]
-                text[column] = ["NA" if value is pd.NA else formats[column](value) for value in values]
-        return pd.DataFrame(text).rename(columns=HEADINGS)
+        return tables.leaderboard(self.leaderboard())
 
     def __repr__(self) -> str:
         table = self.table().to_string(index=False)
         return "\n".join([f"Comparison of {', '.join(self.strategies)}", table, self.verdict, *self._warnings()])
 
+    def _repr_html_(self) -> str:
+        return tables.with_words(self.table(), self.verdict, self._warnings())
+
     def _warnings(self) -> list[str]:
         """One line for each check that warned; repeats of other cells may warn in other numbers."""
         first = {f.code: f for f in reversed(self.findings) if f.severity != "note"}
         return [f"{f.severity}: {f.title}" for f in self.findings if first.get(f.code) is f]
-
-    def _repr_html_(self) -> str:
-        table = html_table(self.table(), "frostline-leaderboard")
-        warnings = "".join(f"<li>{for_html(text)}</li>" for text in self._warnings())
-        return (
-            f'<div style="overflow-x:auto"><style>{TABLE_STYLE}</style>{table}</div>'
-            f'<p class="{UNFORMULATED}">{for_html(self.verdict)}</p>'
-            + (f'<ul class="{UNFORMULATED}">{warnings}</ul>' if warnings else "")
-        )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from frostline.classes import class_numbers, over_all_classes
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.lettering import Grid, Legend, named, title, width
 from frostline.errors import FrostlineError, unknown
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "P", "X", "v")
 LINES = ("-", "--", "-.", ":")
+RIGHT_WRONG = ({"color": "#56B4E9", "marker": "o"}, {"color": "#D55E00", "marker": "X"})
 DPI = 150
 
 
@@ -35,6 +37,41 @@ def style(i: int) -> dict[str, Any]:
         "marker": MARKERS[(i + kind) % len(MARKERS)],
         "linestyle": LINES[kind % len(LINES)],
     }
+
+
+def scatter_kinds(
+    axes: Axes,
+    points: np.ndarray,
+    kinds: np.ndarray,
+    names: Iterable[Any],
+    size: float,
+    *,
+    looks: Callable[[int], Mapping[str, Any]] = style,
+    counted: bool = True,
+    **shape: Any,
+) -> None:
+    """Scatter cells whose kinds differ in colour and marker, with an entry of the legend for each.
+
+    Parameters
+    ----------
+    axes, points
+        Where, and (n_cells, 2).
+    kinds, names
+        Kind of each cell, and all kinds in order; one without a cell has its entry too.
+    size
+        Of a marker, in square points.
+    looks
+        Colour and marker of the i-th kind.
+    counted
+        Whether the legend says how many cells are of a kind.
+    shape
+        Further arguments of `Axes.scatter`, of all kinds.
+    """
+    for i, (name, shown) in enumerate(named(names).items()):
+        part = points[kinds == name]
+        look = {key: value for key, value in looks(i).items() if key != "linestyle"}
+        label = f"{shown} ({len(part)})" if counted else shown
+        axes.scatter(part[:, 0], part[:, 1], s=size, linewidths=0, label=label, **look, **shape)
 
 
 def umap_figure(comparison: Comparison, strategy: str) -> Figure:
@@ -56,19 +93,7 @@ def umap_figure(comparison: Comparison, strategy: str) -> Figure:
     figure = Figure(figsize=(5.4, 4.6), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     size = float(np.clip(8_000 / len(labels), 3, 36))
-    for i, (name, shown) in enumerate(named(comparison.classes).items()):
-        points = record.umap[labels == name]
-        axes.scatter(
-            points[:, 0],
-            points[:, 1],
-            s=size,
-            c=COLOURS[i % len(COLOURS)],
-            marker=MARKERS[(i + i // len(COLOURS)) % len(MARKERS)],
-            linewidths=0,
-            alpha=0.85,
-            label=f"{shown} ({len(points)})",
-            rasterized=len(labels) > 5_000,
-        )
+    scatter_kinds(axes, record.umap, labels, comparison.classes, size, alpha=0.85, rasterized=len(labels) > 5_000)
     rings = record.umap[wrong]
     axes.scatter(
         rings[:, 0],
@@ -136,40 +161,24 @@ def umaps_figure(comparison: Comparison, strategies: Sequence[str], colour: str 
         elif colour == "confidence":
             drawn = _scatter_confidence(axes, record)
         else:
-            _scatter_kinds(axes, *_kinds(comparison, record, colour))
+            size = float(np.clip(8_000 / len(record.cells), 2, 30))
+            looks = (lambda i: RIGHT_WRONG[i]) if colour == "correctness" else style
+            kinds, names = _kinds(comparison, record, colour)
+            scatter_kinds(
+                axes, record.umap, kinds, names, size, looks=looks, counted=False, alpha=0.85, rasterized=True
+            )
     if drawn is not None:
         figure.colorbar(drawn, ax=list(grid), label="probability of the predicted class", shrink=0.8)
     Legend.of(*grid).beside(figure)
     return figure
 
 
-def _kinds(comparison: Comparison, record: Record, colour: str) -> tuple[Record, np.ndarray, list[str]]:
+def _kinds(comparison: Comparison, record: Record, colour: str) -> tuple[np.ndarray, list[str]]:
     """Kind of each test cell, and all kinds in order."""
     if colour == "correctness":
         right = np.array(record.labels) == np.array(record.predicted)
-        return record, np.where(right, "right", "wrong"), ["right", "wrong"]
-    return record, np.array(record.labels if colour == "label" else record.predicted), list(comparison.classes)
-
-
-def _scatter_kinds(axes: Axes, record: Record, kinds: np.ndarray, names: list[str]) -> None:
-    assert record.umap is not None
-    size = float(np.clip(8_000 / len(kinds), 2, 30))
-    for i, (name, shown) in enumerate(named(names).items()):
-        points = record.umap[kinds == name]
-        look = (COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)])
-        if names == ["right", "wrong"]:
-            look = (("#56B4E9", "o"), ("#D55E00", "X"))[i]
-        axes.scatter(
-            points[:, 0],
-            points[:, 1],
-            s=size,
-            c=look[0],
-            marker=look[1],
-            linewidths=0,
-            alpha=0.85,
-            label=shown,
-            rasterized=True,
-        )
+        return np.where(right, "right", "wrong"), ["right", "wrong"]
+    return np.array(record.labels if colour == "label" else record.predicted), list(comparison.classes)
 
 
 def _scatter_confidence(axes: Axes, record: Record) -> Any:
@@ -272,9 +281,9 @@ def _draw_reliability(axes: Axes, comparison: Comparison, name: str) -> None:
     raw, scaled, columns = [], [], []
     for record in comparison.of(name):
         temperature = record.metrics.get("temperature")
-        raw.append(_on_all(record.probabilities, record.classes, comparison.classes))
+        raw.append(over_all_classes(record.probabilities, record.classes, comparison.classes))
         scaled.append(raw[-1] if temperature is None else calibration.scale(raw[-1], temperature))
-        columns.append(calibration.columns_of(record.labels, comparison.classes))
+        columns.append(class_numbers(record.labels, comparison.classes))
     truth = np.concatenate(columns)
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
     for label, parts, look in (("as predicted", raw, style(0)), ("temperature-scaled", scaled, style(4))):
@@ -289,12 +298,6 @@ def _draw_reliability(axes: Axes, comparison: Comparison, name: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _on_all(probabilities: np.ndarray, known: tuple[str, ...], classes: tuple[str, ...]) -> np.ndarray:
-    out = np.zeros((len(probabilities), len(classes)))
-    out[:, [classes.index(name) for name in known]] = probabilities
-    return out
-
-
 def risk_coverage_figure(comparison: Comparison) -> Figure:
     """Share of errors among the most confident cells against the share of cells kept; all repeats pooled."""
     from matplotlib.figure import Figure
@@ -303,8 +306,10 @@ def risk_coverage_figure(comparison: Comparison) -> Figure:
     axes = figure.add_subplot()
     for i, (name, shown) in enumerate(named(comparison.strategies).items()):
         records = comparison.of(name)
-        probabilities = np.concatenate([_on_all(r.probabilities, r.classes, comparison.classes) for r in records])
-        columns = np.concatenate([calibration.columns_of(r.labels, comparison.classes) for r in records])
+        probabilities = np.concatenate(
+            [over_all_classes(r.probabilities, r.classes, comparison.classes) for r in records]
+        )
+        columns = np.concatenate([class_numbers(r.labels, comparison.classes) for r in records])
         coverage, risk = calibration.risk_coverage(probabilities, columns)
         look = {"markersize": 4, "linewidth": 1.3, **style(i)}
         axes.plot(coverage, risk, markevery=max(1, len(risk) // 8), label=shown, **look)

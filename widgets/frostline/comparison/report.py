@@ -1,10 +1,11 @@
-"""Tables and report.md, as text, drawn from a Comparison."""
+"""What a notebook shows and report.md says of a Comparison, in words and with its tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from frostline.comparison import tables
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.significance import RESAMPLES
 from frostline.comparison.verdicts import ALPHA
@@ -97,170 +98,44 @@ def found(findings: Sequence[Finding]) -> Shown:
     return Shown(html, "\n".join(map(one_line, texts)))
 
 
-def as_text(table: pd.DataFrame, columns: dict[str, tuple[str, Callable[[Any], str]]]) -> pd.DataFrame:
-    """Columns of a table for a reader: heading and format of each; NA where a value is undefined.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> as_text(pd.DataFrame({"x": [0.25, None]}), {"x": ("X", "{:.1f}".format)})["X"].tolist()
-    ['0.2', 'NA']
-    """
-    import pandas as pd
-
-    shown = {
-        heading: ["NA" if pd.isna(value) else to_text(value) for value in table[key]]
-        for key, (heading, to_text) in columns.items()
-    }
-    return pd.DataFrame(shown, dtype=object)
-
-
 def tests_table(comparison: Comparison) -> pd.DataFrame:
     """Every pair of strategies for a reader, the smallest p first."""
-    table = comparison.test_table().sort_values(["p_adjusted", "p"], kind="stable")
-    table["pair"] = table["first"] + " - " + table["second"]
-    table["interval"] = [f"{low:+.3f} to {high:+.3f}" for low, high in zip(table["low"], table["high"], strict=True)]
-    return as_text(
-        table,
-        {
-            "pair": ("Pair", str),
-            "difference": ("Macro-F1 difference", "{:+.4f}".format),
-            "interval": ("95 % interval", str),
-            "p_adjusted": ("p (Holm)", _p),
-            "mcnemar_p_adjusted": ("McNemar p (Holm)", _p),
-            "verdict": ("What it means", str),
-        },
-    )
+    return tables.tests(comparison.test_table())
 
 
 def calibration_table(comparison: Comparison) -> pd.DataFrame:
     """Probabilities before and after temperature scaling, and what a confidence threshold buys."""
-    board = comparison.leaderboard()
-    number, percent = "{:.3f}".format, "{:.0%}".format
-    wanted: dict[str, tuple[str, Callable[[Any], str]]] = {
-        "strategy": ("Strategy", str),
-        "log_loss": ("Log loss", number),
-        "log_loss_scaled": ("scaled", number),
-        "brier": ("Brier", number),
-        "brier_scaled": ("scaled ", number),
-        "ece": ("ECE", number),
-        "ece_scaled": ("scaled  ", number),
-        "temperature": ("Temperature", "{:.2f}".format),
-        "aurc": ("AURC", number),
-        "threshold_95": ("Confidence for 95 %", number),
-        "coverage_95": ("covers", percent),
-        "accuracy_95": ("at accuracy", percent),
-        "threshold_99": ("Confidence for 99 %", number),
-        "coverage_99": ("covers ", percent),
-        "accuracy_99": ("at accuracy ", percent),
-    }
-    return as_text(board, {key: value for key, value in wanted.items() if key in board})
+    return tables.calibration(comparison.leaderboard())
 
 
 def class_metrics_table(comparison: Comparison) -> pd.DataFrame:
     """F1 by class and strategy, means over the repeats where it is defined, beside the support."""
-    import pandas as pd
-
-    table = comparison.class_metrics()
-    support = table.groupby("class")["support"].sum() / table["strategy"].nunique()
-    means = table.pivot_table(index="class", columns="strategy", values="f1", aggfunc="mean", dropna=False)
-    text = {"Class": list(comparison.classes), "Test cells": [f"{support[name]:,.0f}" for name in comparison.classes]}
-    for name in comparison.strategies:
-        values = means[name].reindex(comparison.classes)
-        text[name] = ["NA" if pd.isna(value) else f"{value:.3f}" for value in values]
-    return pd.DataFrame(text)
+    return tables.class_metrics(comparison.class_metrics())
 
 
 def costs_table(comparison: Comparison) -> pd.DataFrame:
     """Where the seconds go, memory, parameters, bytes."""
-    stages = [f"{stage}_seconds" for stage in ("load", "embed", "fit", "predict")]
-    table = comparison.metrics()
-    means = table.groupby("strategy", sort=False)[[name for name in stages if name in table]].mean()
-    board = comparison.leaderboard().set_index("strategy")
-    joined = board[["trainable_parameters", "total_parameters", "peak_memory", "saved_bytes"]].join(means).reset_index()
-    second = "{:.2f}".format
-    return as_text(
-        joined,
-        {
-            "strategy": ("Strategy", str),
-            **{
-                name: (name.removesuffix("_seconds").capitalize() + " (s)", second) for name in stages if name in joined
-            },
-            "peak_memory": ("Peak memory (MB)", lambda value: f"{value / 2**20:,.0f}"),
-            "trainable_parameters": ("Trained parameters", "{:,}".format),
-            "total_parameters": ("All parameters", "{:,}".format),
-            "saved_bytes": ("Saved (kB)", lambda value: f"{value / 1000:,.0f}"),
-        },
-    )
+    return tables.costs(comparison.leaderboard(), comparison.metrics())
 
 
 def budgets_table(comparison: Comparison) -> pd.DataFrame:
     """What each strategy was allowed to try, and what it chose in each repeat."""
-    import pandas as pd
-
-    rows = []
-    for name in comparison.strategies:
-        records = comparison.of(name)
-        fixed = ", ".join(f"{key} {_said(value)}" for key, value in records[0].parameters.items()) or "none"
-        chosen = ["; ".join(f"{key} {value:g}" for key, value in record.chosen.items()) for record in records]
-        text = " / ".join(chosen) if any(chosen) else "nothing"
-        rows.append({"Strategy": name, "Fixed": fixed, "Searched": records[0].searched, "Chosen, by repeat": text})
-    return pd.DataFrame(rows)
-
-
-def _said(value: Any) -> str:
-    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return tables.budgets({name: comparison.of(name) for name in comparison.strategies})
 
 
 def label_efficiency_table(comparison: Comparison) -> pd.DataFrame:
     """Macro-F1 with its interval, a row a strategy and a column a budget of labelled cells per class."""
-    import pandas as pd
-
-    table = comparison.label_efficiency()
-    budgets = ["all" if missing else str(value) for value, missing in _budgets(table)]
-    text: dict[str, list[str]] = {"Strategy": list(dict.fromkeys(table["strategy"]))}
-    for budget in dict.fromkeys(budgets):
-        rows = table[[name == budget for name in budgets]].set_index("strategy")
-        text[budget] = [
-            f"{rows.loc[name, 'macro_f1']:.3f} ({rows.loc[name, 'low']:.3f} to {rows.loc[name, 'high']:.3f})"
-            for name in text["Strategy"]
-        ]
-    return pd.DataFrame(text)
-
-
-def _budgets(table: pd.DataFrame) -> list[tuple[Any, bool]]:
-    return list(zip(table["budget"], table["budget"].isna(), strict=True))
+    return tables.label_efficiency(comparison.label_efficiency())
 
 
 def unknown_cells_table(comparison: Comparison) -> pd.DataFrame:
     """How well cells of a withheld class stand out, means over repeats."""
-    table = comparison.unknown_cells()
-    numbers = ["auroc_confidence", "fpr95_confidence", "auroc_distance", "fpr95_distance"]
-    means = table.groupby(["strategy", "unseen"], sort=False)[["n_unseen", *numbers]].mean().reset_index()
-    number = "{:.3f}".format
-    return as_text(
-        means,
-        {
-            "strategy": ("Strategy", str),
-            "unseen": ("Withheld class", str),
-            "n_unseen": ("Its test cells", "{:,.0f}".format),
-            "auroc_confidence": ("AUROC by confidence", number),
-            "fpr95_confidence": ("FPR at 95 % recall", number),
-            "auroc_distance": ("AUROC by distance", number),
-            "fpr95_distance": ("FPR at 95 % recall ", number),
-        },
-    )
+    return tables.unknown_cells(comparison.unknown_cells())
 
 
 def findings_table(comparison: Comparison) -> pd.DataFrame:
     """What the checks found, why it matters, what to do."""
-    import pandas as pd
-
-    rows = [
-        {"Check": f.code, "Severity": f.severity, "Found": f.title, "Why it matters": f.explanation, "Remedy": f.remedy}
-        for f in comparison.findings
-    ]
-    return pd.DataFrame(rows, columns=["Check", "Severity", "Found", "Why it matters", "Remedy"])
+    return tables.findings(comparison.findings)
 
 
 def reading(comparison: Comparison) -> str:
@@ -301,10 +176,6 @@ def _resampled(comparison: Comparison) -> str:
     if ground.unit == "groups":
         return f"bootstrap over {ground.n_units} groups of {comparison.records[0].group_key}"
     return f"bootstrap over {ground.n_units:,} test cells"
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _p_in_words(value: float) -> str:

@@ -108,9 +108,13 @@ class CheckpointSpec:
 def _official(
     name: str, description: str, drive_folder: str, *, hub: tuple[str, ...] = (), pins: Mapping[str, Pin] | None = None
 ) -> CheckpointSpec:
-    hub = (*hub, f"perturblab/scgpt-{'human' if name == 'whole-human' else name}")
     return CheckpointSpec(
-        name, f"official scGPT, {description}", 205, hub=hub, drive_folder=drive_folder, pins=pins or {}
+        name=name,
+        description=f"official scGPT, {description}",
+        megabytes=205,
+        hub=(*hub, f"perturblab/scgpt-{'human' if name == 'whole-human' else name}"),
+        drive_folder=drive_folder,
+        pins=pins or {},
     )
 
 
@@ -122,56 +126,83 @@ CHECKPOINTS = {
     spec.name: spec
     for spec in (
         CheckpointSpec(
-            "mini",
-            "a small scGPT-architecture encoder for demonstration, pre-trained by frostline on 8,656 blood "
+            name="mini",
+            description="a small scGPT-architecture encoder for demonstration, pre-trained by frostline on 8,656 blood "
             "cells; not the official weights",
-            7,
+            megabytes=7,
             folder=Path(__file__).parents[1] / "data" / "mini",
             overlaps={"pbmc68k-reduced": "The checkpoint mini was pre-trained on other cells of the same donor."},
         ),
         _official(
-            "whole-human",
-            "33 million normal human cells (recommended)",
-            "1oWh_-ZRdhtoGQ2Fw24HP41FgLoomVo-y",
+            name="whole-human",
+            description="33 million normal human cells (recommended)",
+            drive_folder="1oWh_-ZRdhtoGQ2Fw24HP41FgLoomVo-y",
             hub=("u-cellm/scGPT-whole-human", "wanglab/scGPT-human"),
             pins={
                 "best_model.pt": Pin(
-                    "6cb5d451ab5c4b33eb673adbe4fddc61d2389df1b89b7651a9fe2e557572b922", 205_385_258, _SIX
+                    sha256="6cb5d451ab5c4b33eb673adbe4fddc61d2389df1b89b7651a9fe2e557572b922",
+                    size=205_385_258,  # bytes
+                    seen=_SIX,
                 ),
-                "vocab.json": Pin("acca93d114ca62c3f0f50debbd23e8c87f0714f4737764454f6b2b13f2e8580f", seen=_SIX),
+                "vocab.json": Pin(
+                    sha256="acca93d114ca62c3f0f50debbd23e8c87f0714f4737764454f6b2b13f2e8580f",
+                    seen=_SIX,
+                ),
                 "args.json": Pin(
-                    "c18e075e018140cb8b2d9029387b9de26607a5ce6a8ccabd6ead70cd76b95d60", seen=_SIX, gate=False
+                    sha256="c18e075e018140cb8b2d9029387b9de26607a5ce6a8ccabd6ead70cd76b95d60",
+                    seen=_SIX,
+                    gate=False,
                 ),
             },
         ),
         _official(
-            "continual-pretrained",
-            "whole-human, continued with cell type labels for zero-shot embeddings",
-            "1_GROJTzXiAV8HB4imruOTk6PEGuNOcgB",
+            name="continual-pretrained",
+            description="whole-human, continued with cell type labels for zero-shot embeddings",
+            drive_folder="1_GROJTzXiAV8HB4imruOTk6PEGuNOcgB",
             pins={
                 "best_model.pt": Pin(
-                    "ad0252a1971e0cd619b7116dbab3177432236c4537225d54280a2aa7e5fe402a",
-                    207_861_754,
-                    "public, seen in one place only: unconfirmed",
+                    sha256="ad0252a1971e0cd619b7116dbab3177432236c4537225d54280a2aa7e5fe402a",
+                    size=207_861_754,  # bytes
+                    seen="public, seen in one place only: unconfirmed",
                 )
             },
         ),
-        _official("brain", "13.2 million brain cells", "1vf1ijfQSk7rGdDGpBntR5bi5g6gNt-Gx"),
-        _official("blood", "10.3 million blood and bone marrow cells", "1kkug5C7NjvXIwQGGaGoqXTk_Lb_pDrBU"),
         _official(
-            "heart",
-            "1.8 million heart cells",
-            "1GcgXrd7apn6y4Ze_iSCncskX3UsWPY2r",
+            name="brain",
+            description="13.2 million brain cells",
+            drive_folder="1vf1ijfQSk7rGdDGpBntR5bi5g6gNt-Gx",
+        ),
+        _official(
+            name="blood",
+            description="10.3 million blood and bone marrow cells",
+            drive_folder="1kkug5C7NjvXIwQGGaGoqXTk_Lb_pDrBU",
+        ),
+        _official(
+            name="heart",
+            description="1.8 million heart cells",
+            drive_folder="1GcgXrd7apn6y4Ze_iSCncskX3UsWPY2r",
             pins={
                 "best_model.pt": Pin(
-                    "23b4c43f403a4069e3acaa2a11c9a7be971b14e3c363739a6c4d24651c3feee7",
+                    sha256="23b4c43f403a4069e3acaa2a11c9a7be971b14e3c363739a6c4d24651c3feee7",
                     seen="public, seen in two places",
                 )
             },
         ),
-        _official("lung", "2.1 million lung cells", "16A1DJ30PT6bodt4bWLa4hpS7gbWZQFBG"),
-        _official("kidney", "814 thousand kidney cells", "1S-1AR65DF120kNFpEbWCvRHPhpkGK3kK"),
-        _official("pan-cancer", "5.7 million cells of various cancers", "13QzLHilYUd0v3HTwa_9n4G4yEF-hdkqa"),
+        _official(
+            name="lung",
+            description="2.1 million lung cells",
+            drive_folder="16A1DJ30PT6bodt4bWLa4hpS7gbWZQFBG",
+        ),
+        _official(
+            name="kidney",
+            description="814 thousand kidney cells",
+            drive_folder="1S-1AR65DF120kNFpEbWCvRHPhpkGK3kK",
+        ),
+        _official(
+            name="pan-cancer",
+            description="5.7 million cells of various cancers",
+            drive_folder="13QzLHilYUd0v3HTwa_9n4G4yEF-hdkqa",
+        ),
     )
 }
 

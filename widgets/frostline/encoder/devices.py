@@ -16,12 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from frostline.errors import FrostlineError, unknown
+from frostline.bounds import Device, Precision, hold
+from frostline.errors import FrostlineError
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
-"""What may be asked for; auto takes CUDA where there is one, else the CPU."""
-PRECISIONS = ("fp32", "bf16")
-"""Of matrix products; weights, LayerNorm and the loss stay in float32."""
 _WORKSPACE = ":4096:8"  # cuBLAS then adds in the same order each time (CUDA's documentation of cublasSetWorkspace)
 
 
@@ -38,11 +35,9 @@ def device_of(asked: str, precision: str = "fp32") -> torch.device:
     >>> device_of("cpu")
     device(type='cpu')
     """
-    if asked not in DEVICES:
-        raise unknown("device", asked, DEVICES)
-    if precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
+    hold(Precision, "precision", precision)
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    asked = hold(Device, "device", asked)
     name = ("cuda" if there["cuda"] else "cpu") if asked == "auto" else asked
     if not there[name]:
         raise FrostlineError(

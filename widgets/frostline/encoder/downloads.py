@@ -174,8 +174,8 @@ def _from_first_source(order: _Order) -> Path:
     """Make a whole folder from the first source that gives what is missing."""
     if len(order.intact) < len(FILES) and offline():
         raise CheckpointError(
-            f"checkpoint {order.spec.name!r} cannot be downloaded while HF_HUB_OFFLINE is set; unset it. "
-            f"{order.spec.offline_way}"
+            f"checkpoint {order.spec.name!r} cannot be downloaded while HF_HUB_OFFLINE is set; unset it and start "
+            f"again. {order.spec.offline_way}"
         )
     failures: list[str] = []
     unreachable: set[str] = set()

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from frostline.bounds import SEED, TOKENS
+from frostline.bounds import MaxLength, Seed, hold
 from frostline.cells.datasets import Dataset
 from frostline.cells.genes import GeneMatch, match_genes
 from frostline.cells.matrices import refuse_bad_values, values_of
@@ -349,7 +349,7 @@ def embed(
     >>> embed(pbmc[:5]).shape
     (5, 128)
     """
-    seed, max_length = SEED.hold("seed", seed), TOKENS.hold("max_length", max_length)
+    seed, max_length = hold(Seed, "seed", seed), hold(MaxLength, "max_length", max_length)
     place = device_of(device, precision)
     opened = load_checkpoint(checkpoint)
     matrix = values_of(adata)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from frostline.bounds import TOKENS
+from frostline.bounds import MaxLength, hold
 from frostline.errors import DatasetError
 
 N_BINS = 51
@@ -92,7 +92,7 @@ def tokenize(
     >>> tokens.gene_ids.tolist(), tokens.bins.tolist()
     ([6, 7], [1, 50])
     """
-    max_length = TOKENS.hold("max_length", max_length)
+    max_length = hold(MaxLength, "max_length", max_length)
     parts = [
         _tokenize_chunk(matrix[start : start + _CHUNK], gene_ids, seed, max_length, start)
         for start in range(0, matrix.shape[0], _CHUNK)

@@ -6,7 +6,6 @@ cells. Confidence is the largest probability of a cell.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -229,15 +228,3 @@ def threshold(
         float(confident.mean()) if len(confident) else None,
         float(right[confident].mean()) if confident.any() else None,
     )
-
-
-def columns_of(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
-    """Column of each label among the classes.
-
-    Examples
-    --------
-    >>> columns_of(["T", "B"], ["B", "T"]).tolist()
-    [1, 0]
-    """
-    position = {name: i for i, name in enumerate(classes)}
-    return np.array([position[label] for label in labels], dtype=np.int64)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from frostline.cells.datasets import Dataset
 from frostline.cells.splits import Split
+from frostline.classes import over_all_classes
 from frostline.encoder.checkpoints import Checkpoint
 from frostline.errors import FrostlineError
 from frostline.evaluation import checks
@@ -82,7 +83,7 @@ def evaluate_checked(strategy: Strategy, dataset: Dataset, split: Split, monitor
         fitted = dataclasses.replace(strategy).fit(dataset, split, monitor.part(0.0, 0.85))
         monitor.step(0.85, "predicting and mapping test cells")
         predicted = {
-            part: _all_classes(fitted.predict_proba(dataset, cells), fitted.classes_, split.classes)
+            part: over_all_classes(fitted.predict_proba(dataset, cells), fitted.classes_, split.classes)
             for part, cells in _predicted_cells(split).items()
         }
     cost = dataclasses.replace(fitted.cost(), peak_memory=_larger(peak.bytes, fitted.embed_peak_))
@@ -348,16 +349,6 @@ def leave_one_class_out(
         wanted = sorted(trained & tested) if classes is None else classes
         withheld += [cut.without_class(dataset, str(name)) for name in wanted]
     return evaluate_all(strategies, dataset, withheld, progress=progress, cancelled=cancelled)
-
-
-def _all_classes(
-    probabilities: NDArray[np.float64], known: Sequence[str], classes: Sequence[str]
-) -> NDArray[np.float64]:
-    """Columns for all classes of the split; a class that training lacks gets probability 0."""
-    column = {name: i for i, name in enumerate(classes)}
-    out = np.zeros((len(probabilities), len(classes)))
-    out[:, [column[name] for name in known]] = probabilities
-    return out
 
 
 def umap_of(embedding: NDArray[np.float64], *, seed: int) -> NDArray[np.float64] | None:

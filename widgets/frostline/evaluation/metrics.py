@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.classes import class_numbers
 from frostline.evaluation import calibration
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ def prediction_metrics(
     (1.0, 1.0, 0.05)
     """
     predicted = [classes[i] for i in probabilities.argmax(axis=1)]
-    columns = calibration.columns_of(labels, classes)
+    columns = class_numbers(labels, classes)
     areas = [area for area in class_auroc(labels, probabilities, classes) if area is not None]
     return {
         "accuracy": accuracy(labels, predicted),
@@ -307,8 +308,8 @@ def chosen_metrics(
     found: dict[str, float | None] = dict.fromkeys(CHOSEN)
     if validation_probabilities is None or not len(validation_labels):
         return found
-    test = probabilities, calibration.columns_of(labels, classes)
-    validation = validation_probabilities, calibration.columns_of(validation_labels, classes)
+    test = probabilities, class_numbers(labels, classes)
+    validation = validation_probabilities, class_numbers(validation_labels, classes)
     possible = validation[0][np.arange(len(validation[1])), validation[1]] > 0
     temperature = calibration.fit_temperature(validation[0][possible], validation[1][possible])
     if temperature is not None:

@@ -106,11 +106,10 @@ class HyperParameters(widgets.VBox):  # type: ignore[misc]
             if field in ELSEWHERE:
                 continue
             control = _control(field, changes.get(field, strategy.parameters[field]))
-            control.tooltip = told
+            control.tooltip = told.meaning
             control.observe(lambda change, field=field: self._set(strategy.name, field, change), "value")
-            domain = strategy.domains().get(field)
-            bounds = f" {domain.extent} ({domain.unit})." if domain else ""
-            words = widgets.HTML(f"<span class='frostline-quiet'>{for_html(told + bounds)}</span>")
+            said = f"{told.meaning} {told.extent} ({told.unit})."
+            words = widgets.HTML(f"<span class='frostline-quiet'>{for_html(said)}</span>")
             words.layout.flex = "1 1 240px"
             rows.append(widgets.HBox([control, words], layout=widgets.Layout(flex_flow="row wrap")))
         nothing = widgets.HTML("<span class='frostline-quiet'>It has no hyper-parameters to set.</span>")

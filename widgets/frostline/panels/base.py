@@ -6,12 +6,13 @@ import atexit
 import threading
 import traceback
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ipywidgets as widgets
 
 from frostline.escaping import for_html, html_table
+from frostline.records import Finding
 
 STYLE = """<style>
 .frostline-panel {--frostline-line: var(--jp-border-color2, #9e9e9e);
@@ -110,6 +111,22 @@ def alert(error: BaseException, heading: str = "") -> str:
 def note(text: str, kind: str = "note") -> str:
     """Words in a box: `note` or `stale`."""
     return f'<div role="status" class="frostline-{kind}">{for_html(text)}</div>'
+
+
+SEVERITY_MARKS = {"error": "✖", "warning": "▲", "note": "●"}
+
+
+def findings_html(findings: Sequence[Finding]) -> str:
+    """Return what the checks found, the gravest first, each with its reason and remedy to unfold."""
+    if not findings:
+        return '<div class="frostline-quiet">The checks found nothing to beware of.</div>'
+    items = "".join(
+        f"<details><summary><strong>{SEVERITY_MARKS[f.severity]} {f.severity}</strong>: "
+        f"{for_html(f.title)}</summary>"
+        f"<div style='padding-left:1.2em'>{for_html(f.explanation)} <em>{for_html(f.remedy)}</em></div></details>"
+        for f in findings
+    )
+    return f'<div class="frostline-note" role="status"><div>Before you believe any number:</div>{items}</div>'
 
 
 def table(frame: Any, caption: str, kind: str = "numbers") -> str:

@@ -17,15 +17,13 @@ from frostline.encoder.vocabulary import overlap
 from frostline.errors import FrostlineError
 from frostline.escaping import for_html
 from frostline.evaluation.checks import check
-from frostline.panels.base import Panel, alert, at_most, replace_earlier, status, title
-from frostline.records import Finding
+from frostline.panels.base import Panel, alert, at_most, findings_html, replace_earlier, status, title
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 NOTHING, GIVEN, FILE = "nothing", "given", "file"
 SHOWN_CLASSES = 15
-SEVERITY_MARKS = {"error": "✖", "warning": "▲", "note": "●"}
 
 
 class DataPanel(Panel):
@@ -369,16 +367,3 @@ def _overlap(dataset: Dataset, checkpoint: str) -> str:
         return f"Checkpoint {checkpoint}: {error}"
     unknown = f"; not, for example, {', '.join(match.unmatched[:3])}" if match.unmatched else ""
     return f"{match.counted(f'checkpoint {checkpoint}')}{unknown}."
-
-
-def findings_html(findings: tuple[Finding, ...] | list[Finding]) -> str:
-    """Return what the checks found, the gravest first, each with its reason and remedy to unfold."""
-    if not findings:
-        return '<div class="frostline-quiet">The checks found nothing to beware of.</div>'
-    items = "".join(
-        f"<details><summary><strong>{SEVERITY_MARKS[f.severity]} {f.severity}</strong>: "
-        f"{for_html(f.title)}</summary>"
-        f"<div style='padding-left:1.2em'>{for_html(f.explanation)} <em>{for_html(f.remedy)}</em></div></details>"
-        for f in findings
-    )
-    return f'<div class="frostline-note" role="status"><div>Before you believe any number:</div>{items}</div>'

@@ -16,8 +16,7 @@ from frostline.comparison import figures, report
 from frostline.comparison.comparisons import Comparison
 from frostline.errors import ArtifactError
 from frostline.escaping import for_html
-from frostline.panels.base import Panel, alert, at_most, note, replace_earlier, status, table, title
-from frostline.panels.data import findings_html
+from frostline.panels.base import Panel, alert, at_most, findings_html, note, replace_earlier, status, table, title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ import ipywidgets as widgets
 from frostline.comparison.jobs import Progress
 from frostline.escaping import for_html
 from frostline.evaluation.estimates import duration
-from frostline.strategies import STRATEGIES, Strategy
+from frostline.strategies import STRATEGIES, Strategy, show
 
 STYLES = {"running": "info", "done": "success", "failed": "danger", "stopped": "warning", "waiting": ""}
 CURVE = (150, 44)
@@ -26,10 +26,11 @@ class StrategyRow(widgets.HBox):  # type: ignore[misc]
     """
 
     def __init__(self, name: str, *, ticked: bool) -> None:
-        kind = STRATEGIES[name.partition(":")[0]]
-        self.name, self._kind = name, kind
+        self.name, self._kind = name, STRATEGIES[name.partition(":")[0]]
+        told = show().loc[self._kind.name]
         self.box = widgets.Checkbox(
-            value=ticked, description=f"{kind.title} ({name})", indent=False, tooltip=f"Trains {kind.trains}",
+            value=ticked, description=f"{told['title']} ({name})", indent=False,
+            tooltip=f"Trains {told['trains']} ({told['reference']})",
             layout=widgets.Layout(flex="1 1 290px", width="auto"),
         )  # fmt: skip
         self._facts = widgets.HTML(layout=widgets.Layout(flex="2 1 320px", width="auto"))

@@ -27,6 +27,7 @@ from frostline.escaping import for_file_name, one_line
 from frostline.publishing.inputs import WRITTEN, inputs_of, sha256
 from frostline.publishing.notebooks import notebook_parameters, read_notebook, typed_parameters
 from frostline.publishing.page_checks import WIDGET_STATE
+from frostline.publishing.run_checks import check_cells
 from frostline.publishing.terminal import Told, progress
 
 EXECUTED = Path("artifacts")
@@ -215,8 +216,8 @@ def _run(notebook: Path, running: Path, typed: Mapping[str, Any], told: Told, de
 
     with kernels.sockets() as config:
         papermill.execute_notebook(
-            str(notebook),
-            str(running),
+            kernels.address(notebook),
+            kernels.address(running),
             dict(typed),
             engine_name=kernels.ENGINE,
             progress_bar=False,
@@ -273,11 +274,13 @@ def _said(error: Exception, values: Mapping[str, Any]) -> str:
 
 
 def _finish(running: Path, output: Path, values: Mapping[str, Any]) -> str | None:
-    """Refuse error outputs that papermill let pass, and artifacts of another run; move into place."""
+    """Refuse cells that were not executed or failed unnoticed, and artifacts of another run; move into place."""
     import nbformat
 
     executed = read_notebook(running)
-    outputs = [item for cell in executed.cells for item in cell.get("outputs", ())]
+    for problem in check_cells(executed):
+        raise FrostlineError(f"an incomplete notebook: {problem}")
+    outputs: list[Any] = []
     for model in executed.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {}).values():
         outputs += model["state"].get("outputs", ())  # of Output widgets
     for item in outputs:

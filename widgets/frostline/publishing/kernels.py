@@ -1,4 +1,4 @@
-"""Kernels that execute notebooks: which Python, over which sockets, and what they say meanwhile.
+"""Kernels that execute notebooks: which Python, over which sockets, from which files, and what they say meanwhile.
 
 Python notebooks run with the very interpreter that frostline runs with, whatever kernel of that name is installed.
 """
@@ -22,6 +22,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
+from papermill.iorw import papermill_io
 from papermill.log import logger
 from traitlets.config import Config
 
@@ -31,6 +32,8 @@ from frostline.publishing.terminal import Told
 
 ENGINE = "frostline"
 """Name of the engine that papermill is given."""
+FILES = "frostline://"
+"""What paths that papermill is given begin with, see `address`."""
 PROCESS = Path(__file__).with_name("kernel_process.py")
 _STATUS = re.compile(r'<span role="status" aria-live="polite">(.*?)</', re.DOTALL)
 _HEADING = re.compile(r"^#{1,6} +(\S.*)$", re.MULTILINE)
@@ -98,6 +101,41 @@ class Engine(NBClientEngine):  # type: ignore[misc]
 
 
 papermill_engines.register(ENGINE, Engine)
+
+
+class Files:
+    """Reads and writes notebooks where their paths say.
+
+    papermill's own way to a file is to change the current folder, which is that of all threads, to one that it keeps
+    for all executions: of two at once, the first one to end gives the other one a folder of earlier, and what that
+    writes from then on goes there.
+    """
+
+    def read(self, path: str) -> str:
+        """Text of a notebook."""
+        return Path(path.removeprefix(FILES)).read_text(encoding="utf-8")
+
+    def write(self, text: str, path: str) -> None:
+        """Write a notebook's text."""
+        Path(path.removeprefix(FILES)).write_text(text, encoding="utf-8")
+
+    def pretty_path(self, path: str) -> str:
+        """Path as papermill logs it."""
+        return path.removeprefix(FILES)
+
+
+papermill_io.register(FILES, Files())
+
+
+def address(path: Path) -> str:
+    """What papermill is given for a path; it fills in what stands in braces.
+
+    Examples
+    --------
+    >>> address(Path("artifacts/mine {1}.ipynb"))
+    'frostline://artifacts/mine {{1}}.ipynb'
+    """
+    return FILES + str(path).replace("{", "{{").replace("}", "}}")
 
 
 @contextlib.contextmanager

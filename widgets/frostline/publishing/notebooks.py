@@ -121,9 +121,9 @@ def notebook_parameters(notebook: Path) -> dict[str, Parameter]:
     """
     import papermill
 
-    read_notebook(notebook)
+    content = read_notebook(notebook)  # papermill changes the current folder of all threads to read a path
     try:
-        declared = papermill.inspect_notebook(str(notebook))
+        declared = papermill.inspect_notebook(content)
     except (ValueError, KeyError) as error:  # no kernel is named, or a language that papermill does not read
         raise FrostlineError(f"the parameters of {notebook} cannot be read: {error}") from error
     found = {name: _parameter(name, spec) for name, spec in declared.items()}

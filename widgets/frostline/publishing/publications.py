@@ -26,8 +26,8 @@ from frostline import scratch
 from frostline.artifacts import exports
 from frostline.errors import ArtifactError, FrostlineError
 from frostline.publishing.executions import Execution, default_output, execute, refuse_other_run
-from frostline.publishing.notebooks import find_notebook, notebook_parameters, typed_parameters
-from frostline.publishing.run_checks import seal
+from frostline.publishing.notebooks import find_notebook, notebook_parameters, read_notebook, typed_parameters
+from frostline.publishing.run_checks import check_cells, seal
 from frostline.publishing.states import ALTERED, RELEASE, State, refusal, states_of, write_failure
 from frostline.publishing.terminal import Told, progress
 from frostline.publishing.tutorials import PUBLISHED, Plan, declared, plan, unfit
@@ -220,6 +220,8 @@ def place(execution: Execution) -> None:
 
     Raises
     ------
+    FrostlineError
+        A cell of the notebook was not executed, or holds an error.
     ArtifactError
         The artifacts fail their check, or are not of this run.
     """
@@ -236,6 +238,8 @@ def place(execution: Execution) -> None:
             raise ArtifactError(f"{folder} {result}; nothing was published (see {execution.output})")
         refuse_other_run(folder, execution.run, staging / name)
         shutil.copyfile(execution.output, staging / f"{name}.ipynb")
+        for problem in check_cells(read_notebook(staging / f"{name}.ipynb")):
+            raise FrostlineError(f"{execution.output}: {problem}; nothing was published")
         manifest = json.loads((staging / name / exports.MANIFEST).read_text(encoding="utf-8"))
         content = _run_manifest(execution, result, manifest, staging)
         (staging / f"{name}.run.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

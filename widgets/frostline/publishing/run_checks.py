@@ -218,12 +218,17 @@ def check_notebook(notebook: dict[str, Any]) -> Iterator[str]:
     cells = notebook.get("cells", [])
     if title_cell(cells) is None:
         yield "no Markdown cell has a title ('# ...')"
-    for number, cell in enumerate(cells, start=1):
-        if cell.get("cell_type") == "code":
-            yield from (f"cell {number} {problem}" for problem in check_code_cell(cell))
+    yield from check_cells(notebook)
     states = metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {}).values()
     for module in sorted({state.get("model_module", "") for state in states} - set(CORE_WIDGETS)):
         yield f"widgets of {module!r} cannot be drawn on a static page; use core ipywidgets"
+
+
+def check_cells(notebook: dict[str, Any]) -> Iterator[str]:
+    """Check that every code cell was executed and holds no error."""
+    for number, cell in enumerate(notebook.get("cells", []), start=1):
+        if cell.get("cell_type") == "code":
+            yield from (f"cell {number} {problem}" for problem in check_code_cell(cell))
 
 
 def check_code_cell(cell: dict[str, Any]) -> Iterator[str]:

@@ -113,6 +113,23 @@ def refuse_unusable_checkpoint(checkpoint: str, strategies: Sequence[Strategy]) 
         load_checkpoint(checkpoint)
 
 
+def show() -> pd.DataFrame:
+    """Return the strategies of the list: title, what each trains, the paper to cite, its hyper-parameters.
+
+    Examples
+    --------
+    >>> show().loc["dora", ["title", "reference"]].tolist()
+    ['DoRA tuning', 'Liu et al. 2024, https://doi.org/10.48550/arXiv.2402.09353']
+    """
+    import pandas as pd
+
+    rows = {
+        name: (kind.title, kind.trains, kind.reference, ", ".join(kind.settings())) for name, kind in STRATEGIES.items()
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["title", "trains", "reference", "hyper-parameters"])
+    return table.rename_axis("strategy")
+
+
 def parameter_table(name: str) -> pd.DataFrame:
     """Return the hyper-parameters of a strategy: default, bounds, unit and meaning, one row each.
 
@@ -131,10 +148,10 @@ def parameter_table(name: str) -> pd.DataFrame:
     if name not in STRATEGIES:
         raise unknown("strategy", name, STRATEGIES)
     kind = STRATEGIES[name]
-    told, domains = kind.settings(), kind.domains()
+    defaults = kind().parameters
     rows = {
-        field: (_written(value), domains[field].extent, domains[field].unit, told[field])
-        for field, value in kind().parameters.items()
+        field: (_written(defaults[field]), told.extent, told.unit, told.meaning)
+        for field, told in kind.settings().items()
     }
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["default", "bounds", "unit", "meaning"])
     return table.rename_axis("hyper-parameter")
@@ -174,4 +191,5 @@ __all__ = [
     "load",
     "parameter_table",
     "refuse_unusable_checkpoint",
+    "show",
 ]

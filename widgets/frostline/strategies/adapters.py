@@ -6,26 +6,43 @@ One class, and a few lines for each configuration that is on the list of strateg
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from frostline.bounds import DROPPED, Several, Whole, bounded
+from annotated_types import Interval, MinLen, Unit
+from pydantic import AfterValidator, BeforeValidator
+
+from frostline.bounds import Dropped, Whole, bounded
 from frostline.cells.datasets import Dataset
 from frostline.cells.splits import Split
+from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import FrostlineError
-from frostline.strategies.base import trained_classes
-from frostline.strategies.head import head_parameters
 from frostline.strategies.tuning import EncoderTuning
 
 if TYPE_CHECKING:
-    from frostline.encoder.model import Encoder
+    from frostline.encoder.model import Encoder, EncoderConfig
 
-FEED_FORWARD = ("linear1", "linear2")
-ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
+Layer = Literal["linear1", "linear2", "q_proj", "k_proj", "v_proj", "out_proj"]
+FEED_FORWARD: tuple[Layer, ...] = ("linear1", "linear2")
+ATTENTION: tuple[Layer, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
 TARGETS = (*FEED_FORWARD, *ATTENTION)
 
 
-@dataclass(frozen=True)
+def _listed(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _each_once(names: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("which names one of them twice")
+    return names
+
+
+Targets = Annotated[
+    tuple[Layer, ...], MinLen(1), BeforeValidator(_listed), AfterValidator(_each_once), Unit("layers of each block")
+]
+
+
+@bounded
 class Adapters(EncoderTuning):
     """PEFT's adapters on some layers of each block, and a LayerNorm + linear head; the rest stays frozen."""
 
@@ -34,7 +51,7 @@ class Adapters(EncoderTuning):
     libraries: ClassVar[tuple[str, ...]] = ("peft",)
     profile_key: ClassVar[str] = "lora"
 
-    targets: tuple[str, ...] = bounded(Several(TARGETS, "layers of each block"), FEED_FORWARD)
+    targets: Targets = FEED_FORWARD
     """Layers of each block: linear1, linear2 (feed-forward), q_proj, k_proj, v_proj, out_proj (attention)."""
 
     @abstractmethod
@@ -45,18 +62,15 @@ class Adapters(EncoderTuning):
     def _adapter_size(self, n_in: int, n_out: int, *, feed_forward: bool) -> int:
         """Parameters of the adapter on one layer."""
 
-    def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
-        """The adapters on every target in every block, and the head."""
-        from frostline.encoder.checkpoints import load_checkpoint
-
-        config = load_checkpoint(self.checkpoint).config
+    def _thawed_parameters(self, config: EncoderConfig) -> int:
+        """The adapters on every target in every block."""
         shapes = {"linear1": (config.d_model, config.d_hid), "linear2": (config.d_hid, config.d_model)}
         square = (config.d_model, config.d_model)
         block = sum(
             self._adapter_size(*shapes.get(target, square), feed_forward=target in FEED_FORWARD)
             for target in self.targets
         )
-        return config.n_layers * block + head_parameters(config.d_model, trained_classes(split))
+        return config.n_layers * block
 
     def _thawed(self, encoder: Encoder) -> Encoder:
         """Inject PEFT's layers; afterwards only they require a gradient."""
@@ -66,14 +80,14 @@ class Adapters(EncoderTuning):
         return adapted
 
 
-def _layers(names: tuple[str, ...]) -> str:
+def _layers(names: tuple[Layer, ...]) -> str:
     # a pattern over whole names: the value encoder has a linear1 and a linear2 of its own
     return rf"transformer_encoder\.layers\.\d+\.(self_attn\.)?({'|'.join(names)})"
 
 
-@dataclass(frozen=True)
+@bounded
 class Lora(Adapters):
-    """LoRA on the feed-forward layers: rank-limited updates (Hu et al. 2022, arXiv:2106.09685).
+    """LoRA on the feed-forward layers: rank-limited updates.
 
     Examples
     --------
@@ -84,19 +98,18 @@ class Lora(Adapters):
     name: ClassVar[str] = "lora"
     title: ClassVar[str] = "LoRA tuning"
     trains: ClassVar[str] = "low-rank matrices in every block of the encoder, and a head"
+    reference: ClassVar[str] = "Hu et al. 2022, https://doi.org/10.48550/arXiv.2106.09685"
     method: ClassVar[str] = "lora"
 
-    rank: int = bounded(Whole(1, 1_024, "dimensions"), 4)
+    rank: Annotated[Whole, Interval(ge=1, le=1_024), Unit("dimensions")] = 4
     """Rank of each update."""
-    alpha: int = bounded(Whole(1, 65_536, "no unit"), 8)
+    alpha: Annotated[Whole, Interval(ge=1, le=65_536), Unit("no unit")] = 8
     """The update is scaled by alpha / rank."""
-    lora_dropout: float = bounded(DROPPED, 0.05)
+    lora_dropout: Dropped = 0.05
     """Dropout on the input of the low-rank matrices."""
 
     def check(self, dataset: Dataset, split: Split) -> None:
         """Refuse also a rank that is not lower than what the weights can have."""
-        from frostline.encoder.checkpoints import load_checkpoint
-
         config = load_checkpoint(self.checkpoint).config
         widest = min(config.d_model, config.d_hid) if set(self.targets) & set(FEED_FORWARD) else config.d_model
         if self.rank > widest:
@@ -121,7 +134,7 @@ class Lora(Adapters):
         return self.rank * (n_in + n_out) + (n_out if self.method == "dora" else 0)
 
 
-@dataclass(frozen=True)
+@bounded
 class LoraAttention(Lora):
     """LoRA on the four projections of the attention, as LoRA's own paper places it.
 
@@ -135,13 +148,12 @@ class LoraAttention(Lora):
     title: ClassVar[str] = "LoRA tuning of the attention"
     trains: ClassVar[str] = "low-rank matrices in the attention of every block, and a head"
 
-    targets: tuple[str, ...] = ATTENTION
-    """Layers of each block: linear1, linear2 (feed-forward), q_proj, k_proj, v_proj, out_proj (attention)."""
+    targets: Targets = ATTENTION
 
 
-@dataclass(frozen=True)
+@bounded
 class Dora(Lora):
-    """DoRA: LoRA for the direction of each weight, and a trained length (Liu et al. 2024, arXiv:2402.09353).
+    """DoRA: LoRA for the direction of each weight, and a trained length.
 
     Examples
     --------
@@ -152,12 +164,13 @@ class Dora(Lora):
     name: ClassVar[str] = "dora"
     title: ClassVar[str] = "DoRA tuning"
     trains: ClassVar[str] = "low-rank matrices and lengths of weights in every block of the encoder, and a head"
+    reference: ClassVar[str] = "Liu et al. 2024, https://doi.org/10.48550/arXiv.2402.09353"
     method: ClassVar[str] = "dora"
 
 
-@dataclass(frozen=True)
+@bounded
 class Ia3(Adapters):
-    """(IA)^3: factors for keys, values and inner feed-forward activations (Liu et al. 2022, arXiv:2205.05638).
+    """(IA)^3: factors for keys, values and inner feed-forward activations.
 
     Of feed-forward layers the inputs are scaled, of attention projections the outputs.
 
@@ -170,10 +183,10 @@ class Ia3(Adapters):
     name: ClassVar[str] = "ia3"
     title: ClassVar[str] = "(IA)^3 tuning"
     trains: ClassVar[str] = "one factor for each key, value and inner feed-forward channel, and a head"
+    reference: ClassVar[str] = "Liu et al. 2022, https://doi.org/10.48550/arXiv.2205.05638"
     method: ClassVar[str] = "ia3"
 
-    targets: tuple[str, ...] = ("k_proj", "v_proj", "linear2")
-    """Layers of each block: linear1, linear2 (feed-forward), q_proj, k_proj, v_proj, out_proj (attention)."""
+    targets: Targets = ("k_proj", "v_proj", "linear2")
 
     def _config(self) -> Any:
         from peft import IA3Config

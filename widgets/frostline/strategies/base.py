@@ -5,33 +5,25 @@ To add a strategy, write one file beside this one and add its class to the list 
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
-import textwrap
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, fields
 from importlib import import_module
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.bounds import Domain, domains, hold_fields
+from frostline.bounds import Setting, bounded, learned, settings
 from frostline.cells.datasets import Dataset
 from frostline.cells.splits import Split
 from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.records import Cost
-
-
-def learned(default: Any = MISSING) -> Any:
-    """Declare a dataclass field that `fit` sets: no hyper-parameter, not compared, not printed."""
-    return field(default=default, init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -46,15 +38,22 @@ class Workload:
     """Genes that it reads; None for all that the encoder knows."""
 
 
-@dataclass(frozen=True)
+@bounded
 class Strategy(ABC):
-    """One way to annotate cells: hyper-parameters as fields, what is learned with a trailing underscore."""
+    """One way to annotate cells: hyper-parameters as fields, what is learned with a trailing underscore.
 
+    A strategy says how it fits (`_fit`), what it classifies from (`_features`) and how (`_classify`), and how many
+    numbers that are (`_sizes`); here it is timed, and refused before it is fitted.
+    """
+
+    noun: ClassVar[str] = "strategy"
     name: ClassVar[str]
     title: ClassVar[str]
     """A few words for tables and panels."""
     trains: ClassVar[str]
     """What the labels decide, in a few words."""
+    reference: ClassVar[str]
+    """The paper to cite, and the address of its DOI."""
     expensive: ClassVar[bool] = False
     """Trains so much that nobody should start it unasked."""
     on_embedding: ClassVar[bool] = False
@@ -70,16 +69,15 @@ class Strategy(ABC):
     """One entry an epoch; empty for strategies that do not train in epochs."""
     seconds_: dict[str, float] = learned()
     """Seconds of load, embed, fit and predict."""
+    aside_: float = learned(0.0)
+    """Seconds of fitting in which something was done that is charged to another stage."""
     embed_peak_: int | None = learned(None)
     """Peak memory, in bytes, of the embedding that strategies share, whoever computed it; None without one."""
 
-    def __post_init__(self) -> None:
-        hold_fields(self, f"strategy {type(self).name!r}")
-
     @classmethod
-    @abstractmethod
     def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
-        """Build the strategy with a profile's training lengths and a checkpoint."""
+        """Build the strategy with a profile's training lengths and a checkpoint, where it has any."""
+        return cls()
 
     @abstractmethod
     def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
@@ -107,7 +105,8 @@ class Strategy(ABC):
     @property
     def chosen(self) -> dict[str, float]:
         """Hyper-parameters that fitting chose, by name."""
-        return {}
+        self._must_be_fitted()
+        return self._chosen()
 
     def check(self, dataset: Dataset, split: Split) -> None:
         """Refuse, before any training, what `fit` could not work on; import what it needs."""
@@ -126,21 +125,63 @@ class Strategy(ABC):
         """What must be said of this strategy's results on a data set."""
         return ()
 
-    @abstractmethod
     def fit(self, dataset: Dataset, split: Split, monitor: Monitor | None = None) -> Self:
         """Learn from training cells and choose on validation cells; test cells are not looked at."""
+        self._start()
+        started = time.perf_counter()
+        self._fit(dataset, split, monitor or Monitor())
+        self.seconds_["fit"] = time.perf_counter() - started - self.aside_
+        self._learn(classes=trained_names(dataset, split))
+        return self
 
-    @abstractmethod
     def predict_proba(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float64]:
         """(n_cells, n_classes) probabilities in the order of `classes_`; rows sum to 1."""
+        self._must_be_fitted()
+        features, seconds = self._charged(dataset, cells)
+        started = time.perf_counter()
+        probabilities = self._classify(features)
+        self.seconds_["predict"] = seconds + time.perf_counter() - started
+        return probabilities
 
-    @abstractmethod
     def embed(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.floating]:
         """(n_cells, d) representation that the strategy classifies from."""
+        self._must_be_fitted()
+        return self._mapped(self._features(dataset, cells))
 
-    @abstractmethod
     def cost(self) -> Cost:
         """What fitting and predicting took, as if this strategy had been run alone."""
+        saved_bytes = sum(map(len, self._files().values()))
+        return Cost(dict(self.seconds_), *self._sizes(), saved_bytes=saved_bytes)
+
+    @abstractmethod
+    def _fit(self, dataset: Dataset, split: Split, monitor: Monitor) -> None:
+        """Learn, with `_learn`: `genes_` and what `_features` and `_classify` need."""
+
+    @abstractmethod
+    def _features(self, dataset: Dataset, cells: NDArray[np.integer]) -> Any:
+        """What it classifies from, a row a cell."""
+
+    @abstractmethod
+    def _classify(self, features: Any) -> NDArray[np.float64]:
+        """(n_cells, n_classes) probabilities."""
+
+    @abstractmethod
+    def _sizes(self) -> tuple[int, int]:
+        """Numbers that the labels decided, and those with all that lies below."""
+
+    def _mapped(self, features: Any) -> NDArray[np.floating]:
+        """Turn features into the table that `embed` returns."""
+        mapped: NDArray[np.floating] = features
+        return mapped
+
+    def _charged(self, dataset: Dataset, cells: NDArray[np.integer]) -> tuple[Any, float]:
+        """Features and the seconds they cost, now or earlier."""
+        started = time.perf_counter()
+        return self._features(dataset, cells), time.perf_counter() - started
+
+    def _chosen(self) -> dict[str, float]:
+        """Hyper-parameters that fitting chose, by name; none where nothing is searched."""
+        return {}
 
     @abstractmethod
     def _arrays(self) -> dict[str, NDArray[Any]]:
@@ -151,32 +192,17 @@ class Strategy(ABC):
         """Take over what `_arrays` returned."""
 
     @classmethod
-    def settings(cls) -> dict[str, str]:
-        """Hyper-parameters and what their docstrings say of them.
+    def settings(cls) -> dict[str, Setting]:
+        """Hyper-parameters: what each may be, its unit, and what its docstring says of it.
 
         Examples
         --------
         >>> from frostline.strategies import Lora
-        >>> Lora.settings()["rank"]
-        'Rank of each update.'
+        >>> rank = Lora.settings()["rank"]
+        >>> str(rank), rank.meaning
+        ('a whole number from 1 to 1,024 (dimensions)', 'Rank of each update.')
         """
-        told: dict[str, str] = {}
-        for kind in reversed(cls.__mro__):
-            if kind.__module__.startswith("frostline."):
-                told |= _docstrings(kind)
-        return {spec.name: told.get(spec.name, "") for spec in fields(cls) if spec.init}
-
-    @classmethod
-    def domains(cls) -> dict[str, Domain]:
-        """What each hyper-parameter may be, and its unit.
-
-        Examples
-        --------
-        >>> from frostline.strategies import Lora
-        >>> str(Lora.domains()["rank"])
-        'a whole number from 1 to 1,024 (dimensions)'
-        """
-        return domains(cls)
+        return settings(cls)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -188,14 +214,14 @@ class Strategy(ABC):
         for key, value in state.items():
             object.__setattr__(self, f"{key}_", value)
 
-    @staticmethod
-    def _no_seconds() -> dict[str, float]:
-        return dict.fromkeys(("load", "embed", "fit", "predict"), 0.0)
+    def _start(self) -> None:
+        """Forget the classes and the seconds of an earlier fit."""
+        self._learn(classes=(), aside=0.0, seconds=dict.fromkeys(("load", "embed", "fit", "predict"), 0.0))
 
-    def _cost(self, trainable: int, total: int) -> Cost:
-        """Cost with the seconds and the saved bytes that every strategy knows of itself."""
-        saved_bytes = sum(map(len, self._files().values()))
-        return Cost(dict(self.seconds_), trainable, total, saved_bytes=saved_bytes)
+    def _charge(self, stage: str, seconds: float, started: float) -> None:
+        """Charge a stage with seconds; the time since `started` is not fitting."""
+        self.seconds_[stage] += seconds
+        self._learn(aside=self.aside_ + time.perf_counter() - started)
 
     def _files(self) -> dict[str, bytes]:
         """What `save` writes, by file name."""
@@ -231,6 +257,7 @@ class Strategy(ABC):
             key: tuple(value) if isinstance(value, list) else value for key, value in content["parameters"].items()
         }
         strategy = cls(**parameters)
+        strategy._start()
         strategy._learn(classes=tuple(content["classes"]), genes=tuple(content["genes"]))
         strategy._restore(load_file(folder / "weights.safetensors"))
         return strategy
@@ -240,19 +267,11 @@ class Strategy(ABC):
             raise FrostlineError(f"strategy {self.name!r} is not fitted; call fit(dataset, split) first")
 
 
-def _docstrings(kind: type) -> dict[str, str]:
-    """Docstrings under the fields of a class, by field."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
-    return {
-        node.target.id: inspect.cleandoc(str(after.value.value))
-        for node, after in pairwise(body)
-        if isinstance(node, ast.AnnAssign)
-        and isinstance(node.target, ast.Name)
-        and isinstance(after, ast.Expr)
-        and isinstance(after.value, ast.Constant)
-    }
-
-
 def trained_classes(split: Split) -> int:
     """Classes of a split that have training cells."""
     return len(split.classes) - len(getattr(split, "untrained", ()))
+
+
+def trained_names(dataset: Dataset, split: Split) -> tuple[str, ...]:
+    """Classes of the training cells, sorted."""
+    return tuple(np.unique(dataset.labels[split.train]).tolist())

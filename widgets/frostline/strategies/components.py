@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from annotated_types import Interval, Unit
 from numpy.typing import NDArray
 
-from frostline.bounds import GENES, Whole, bounded
+from frostline.bounds import Genes, Whole, bounded, learned
 from frostline.cells.datasets import Dataset
 from frostline.cells.splits import Split
 from frostline.errors import DatasetError
 from frostline.monitor import Monitor
-from frostline.profiles import Profile
-from frostline.strategies.base import Strategy, learned
+from frostline.strategies.base import Strategy
 from frostline.strategies.selection import Features
 
 
-@dataclass(frozen=True)
+@bounded
 class OnComponents(Strategy):
     """A strategy on principal components of log-normalised, highly variable genes.
 
@@ -28,22 +27,18 @@ class OnComponents(Strategy):
     cells took part in set these apart from all others, the more the fewer cells there are.
     """
 
+    reference: ClassVar[str] = "Abdelaal et al. 2019, https://doi.org/10.1186/s13059-019-1795-z"
     on_embedding: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("sklearn.decomposition",)
 
-    n_hvg: int = bounded(GENES, 2000)
+    n_hvg: Genes = 2000
     """Highly variable genes kept; all genes of the split when there are fewer."""
-    n_components: int = bounded(Whole(1, 10_000, "components"), 50)
+    n_components: Annotated[Whole, Interval(ge=1, le=10_000), Unit("components")] = 50
     """Principal components, at most one less than there are training cells or genes."""
 
     pca_mean_: NDArray[np.float32] = learned()
     components_: NDArray[np.float32] = learned()
     """(n_components, n_genes) loadings."""
-
-    @classmethod
-    def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
-        """Build it; neither profile nor checkpoint matters to it."""
-        return cls()
 
     def check(self, dataset: Dataset, split: Split) -> None:
         """Import scanpy, too, where genes are to be chosen; refuse a single gene, which has no components."""
@@ -73,12 +68,8 @@ class OnComponents(Strategy):
 
         return anew
 
-    def embed(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.floating]:
+    def _features(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float32]:
         """(n_cells, n_components) principal components."""
-        self._must_be_fitted()
-        return self._project(dataset, cells)
-
-    def _project(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float32]:
         values = dataset.expression(cells, self.genes_).toarray()
         projected: NDArray[np.float32] = (values - self.pca_mean_) @ self.components_.T
         return projected
@@ -92,7 +83,7 @@ class OnComponents(Strategy):
         return {"pca_mean": self.pca_mean_, "components": self.components_}
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self._learn(pca_mean=arrays["pca_mean"], components=arrays["components"], seconds=self._no_seconds())
+        self._learn(pca_mean=arrays["pca_mean"], components=arrays["components"])
 
 
 def _principal(values: NDArray[np.float32], n_components: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

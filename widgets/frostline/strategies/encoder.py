@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
+from annotated_types import Interval, Unit
 from numpy.typing import NDArray
 
-from frostline.bounds import BATCH, DROPPED, EPOCHS, RATE, SEED, STEPS, TOKENS, Text, Whole, bounded
+from frostline.bounds import (
+    Batch,
+    Device,
+    Dropped,
+    Epochs,
+    MaxLength,
+    Precision,
+    Rate,
+    Seed,
+    Steps,
+    TextOrPath,
+    Whole,
+    bounded,
+    learned,
+)
 from frostline.cells.datasets import Dataset
 from frostline.cells.splits import Split
 from frostline.encoder.checkpoints import CHECKPOINTS, Checkpoint, load_checkpoint
@@ -18,45 +32,60 @@ from frostline.encoder.tokens import MAX_LENGTH
 from frostline.errors import CheckpointError, DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
-from frostline.strategies.base import Strategy, Workload, learned
+from frostline.strategies.base import Strategy, Workload, trained_classes
 
 if TYPE_CHECKING:
+    from frostline.encoder.model import EncoderConfig
     from frostline.encoder.training import TrainingPlan
 
-_tried: set[str] = set()
-"""Weights that have encoded a cell in this process."""
+WarmUp = Annotated[Whole, Interval(ge=0, le=10_000), Unit("epochs")]
+
+_tried: set[tuple[str, str]] = set()
+"""Weights that have encoded a cell in this process, and where."""
 
 
-@dataclass(frozen=True)
+@bounded
 class EncoderStrategy(Strategy):
     """A strategy that starts from a pretrained encoder."""
 
+    reference: ClassVar[str] = "Cui et al. 2024, https://doi.org/10.1038/s41592-024-02201-0"
     libraries: ClassVar[tuple[str, ...]] = ("torch", "frostline.encoder.embedding", "frostline.encoder.training")
 
-    checkpoint: str = bounded(Text("name or folder", paths=True), "mini")
+    checkpoint: Annotated[TextOrPath, Unit("name or folder")] = "mini"
     """A name of `CHECKPOINTS`, or a folder in the official layout."""
-    token_seed: int = bounded(SEED, 0)
+    token_seed: Seed = 0
     """Of the draws among tied value bins."""
-    max_length: int = bounded(TOKENS, MAX_LENGTH)
+    max_length: MaxLength = MAX_LENGTH
     """Longest sequence of genes, `<cls>` included."""
+    device: Device = "auto"
+    """Where the encoder computes; auto takes CUDA where there is one, else the CPU."""
+    precision: Precision = "fp32"
+    """Of matrix products; weights, LayerNorm and the loss stay in float32."""
 
-    opened_: Checkpoint = learned(None)
-    encoder_parameters_: int = learned(0)
+    opened_: Checkpoint = learned()
+    encoder_parameters_: int = learned()
+
+    @classmethod
+    def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
+        """Build it; nothing of the profile matters to it."""
+        return cls(checkpoint=checkpoint)
 
     def check(self, dataset: Dataset, split: Split) -> None:
         """Refuse an unknown or unfit checkpoint, no gene in its vocabulary, cells without a known gene."""
+        from frostline.encoder.devices import device_of
         from frostline.encoder.embedding import encode, tokenize_cells
 
         super().check(dataset, split)
+        place = device_of(self.device, self.precision)
         opened = load_checkpoint(self.checkpoint)
         cells = np.concatenate([split.train, split.validation, split.test])
         genes = known_genes(dataset, opened)
         tokens = tokenize_cells(dataset, cells, genes, opened, seed=self.token_seed, max_length=self.max_length)
         # of two cells: weights that tell none apart are refused, and what torch sets up at its first use is not
         # charged to the strategy that happens to be first
-        if opened.weights_sha256 not in _tried:
-            encode(opened.encoder(), tokens.take(np.arange(min(2, len(tokens)))))
-            _tried.add(opened.weights_sha256)
+        if (opened.weights_sha256, place.type) not in _tried:
+            encode(opened.encoder().to(place), tokens.take(np.arange(min(2, len(tokens)))), precision=self.precision)
+            _tried.add((opened.weights_sha256, place.type))
 
     def workload(self, split: Split) -> Workload:
         """Every cell of the split is encoded once."""
@@ -74,16 +103,37 @@ class EncoderStrategy(Strategy):
         opened = load_checkpoint(self.checkpoint)
         n_parameters = sum(p.numel() for p in opened.encoder().parameters())
         self._learn(opened=opened, encoder_parameters=n_parameters)
-        self._learn(seconds={**self._no_seconds(), "load": time.perf_counter() - started})
+        self._charge("load", time.perf_counter() - started, started)
         return opened
 
-    def _frozen(
+    def _frozen(self, dataset: Dataset, cells: NDArray[np.integer], monitor: Monitor) -> NDArray[np.float32]:
+        """Un-normalised frozen states, (n_cells, d), to fit on; charged as an embedding, computed now or earlier."""
+        started = time.perf_counter()
+        states, seconds = self._charged(dataset, cells, monitor)
+        self._charge("embed", seconds, started)
+        return states
+
+    def _features(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Un-normalised `<cls>` states, (n_cells, d)."""
+        return self._charged(dataset, cells)[0]
+
+    def _mapped(self, features: NDArray[np.float32]) -> NDArray[np.floating]:
+        """L2-normalised."""
+        from frostline.encoder.embedding import normalise
+
+        return normalise(features)
+
+    def _charged(
         self, dataset: Dataset, cells: NDArray[np.integer], monitor: Monitor | None = None
     ) -> tuple[NDArray[np.float32], float]:
-        """Un-normalised frozen states, (n_cells, d), and the seconds they took, now or earlier."""
         from frostline.encoder.embedding import frozen_peak, frozen_states
 
-        how = {"seed": self.token_seed, "max_length": self.max_length}
+        how: Mapping[str, Any] = {
+            "seed": self.token_seed,
+            "max_length": self.max_length,
+            "device": self.device,
+            "precision": self.precision,
+        }
         states, seconds = frozen_states(dataset, cells, self.genes_, self.opened_, monitor=monitor, **how)
         self._learn(embed_peak=frozen_peak(dataset, self.genes_, self.opened_, **how))
         return states, seconds
@@ -102,30 +152,29 @@ class EncoderStrategy(Strategy):
         return opened
 
 
-@dataclass(frozen=True)
+@bounded
 class InEpochs(EncoderStrategy):
     """A strategy that trains a head, and perhaps more, in epochs with early stopping."""
 
     profile_key: ClassVar[str]
     """Prefix of its epochs and its learning rate in a profile: head, lora or full."""
 
-    epochs: int = bounded(EPOCHS, 8)
+    epochs: Epochs = 8
     """Longest training; it stops early on the validation loss."""
-    batch_size: int = bounded(BATCH, 32)
+    batch_size: Batch = 32
     """Cells in one training step."""
-    learning_rate: float = bounded(RATE, 2e-3)
+    learning_rate: Rate = 2e-3
     """Of AdamW."""
-    dropout: float = bounded(DROPPED, 0.1)
+    dropout: Dropped = 0.1
     """Between LayerNorm and linear layer of the head."""
-    patience: int = bounded(EPOCHS, 4)
+    patience: Epochs = 4
     """Epochs without a lower validation loss before training stops."""
-    min_steps: int = bounded(STEPS, 100)
+    min_steps: Steps = 100
     """Optimiser steps that training may take at least; more epochs where few cells train."""
-    warmup_epochs: int = bounded(Whole(0, 10_000, "epochs"), 0)
+    warmup_epochs: WarmUp = 0
     """Epochs over which the learning rate rises linearly from zero."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.warmup_epochs > self.epochs:
             raise FrostlineError(
                 f"strategy {self.name!r}: warmup_epochs is {self.warmup_epochs:,}, and must be at most epochs, which "
@@ -142,6 +191,15 @@ class InEpochs(EncoderStrategy):
             learning_rate=getattr(profile, f"{cls.profile_key}_lr"),
             min_steps=profile.min_steps,
         )
+
+    def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
+        """What is trained of the encoder; LayerNorm's gain and bias, the linear layer's weights and biases."""
+        config = load_checkpoint(self.checkpoint).config
+        return self._thawed_parameters(config) + 2 * config.d_model + trained_classes(split) * (config.d_model + 1)
+
+    def _thawed_parameters(self, config: EncoderConfig) -> int:
+        """Parameters that are trained inside the encoder."""
+        return 0
 
     @property
     def budget(self) -> str:
@@ -188,15 +246,3 @@ def rows_to_train_on(dataset: Dataset, split: Split) -> dict[str, NDArray[np.int
             "frostline.split(dataset, kind='stratified')"
         )
     return {"train": split.train, "validation": validation}
-
-
-def class_numbers(labels: NDArray[np.str_], classes: tuple[str, ...]) -> NDArray[np.int64]:
-    """Position of every label among the classes.
-
-    Raises
-    ------
-    KeyError
-        A label is none of the classes.
-    """
-    position = {name: i for i, name in enumerate(classes)}
-    return np.array([position[label] for label in labels], dtype=np.int64)

@@ -8,25 +8,22 @@ it takes as long for every C and still has not converged.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.bounds import bounded, learned
 from frostline.cells.datasets import Dataset
 from frostline.cells.splits import Split
 from frostline.monitor import Monitor
-from frostline.profiles import Profile
-from frostline.records import Cost
-from frostline.strategies.base import Strategy, learned, trained_classes
+from frostline.strategies.base import Strategy, trained_classes
 from frostline.strategies.probe import probe_parameters
 from frostline.strategies.selection import choose, cross_validated, inner_folds, single_fold
 
 
-@dataclass(frozen=True)
+@bounded
 class GenesLogistic(Strategy):
     """L1-penalised logistic regression on log-normalised genes, one class against the rest.
 
@@ -45,6 +42,7 @@ class GenesLogistic(Strategy):
     name: ClassVar[str] = "genes_logistic"
     title: ClassVar[str] = "L1 logistic regression on genes"
     trains: ClassVar[str] = "a sparse logistic regression on the genes themselves; no foundation model"
+    reference: ClassVar[str] = "Boiarsky et al. 2023, https://doi.org/10.1101/2023.10.19.563100"
     on_embedding: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("sklearn.linear_model",)
 
@@ -60,30 +58,21 @@ class GenesLogistic(Strategy):
     intercepts_: NDArray[np.float64] = learned()
     c_: float = learned()
 
-    @classmethod
-    def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
-        """Build it; neither profile nor checkpoint matters to it."""
-        return cls()
-
     @property
     def budget(self) -> str:
         """Every C, and the folds."""
         return f"{cross_validated('C', self.GRID, self.FOLDS)}, 1 above {self.MANY:,} cells"
 
-    @property
-    def chosen(self) -> dict[str, float]:
-        """The C that the inner cross-validation chose."""
-        self._must_be_fitted()
+    def _chosen(self) -> dict[str, float]:
         return {"C": self.c_}
 
     def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
         """Coefficients and intercepts, zeros included."""
         return probe_parameters(len(split.genes), trained_classes(split))
 
-    def fit(self, dataset: Dataset, split: Split, monitor: Monitor | None = None) -> Self:
-        """Choose C on folds of the training cells, then fit on all of them."""
-        monitor, started = monitor or Monitor(), time.perf_counter()
-        values = dataset.expression(split.train, split.genes).astype(np.float64)
+    def _fit(self, dataset: Dataset, split: Split, monitor: Monitor) -> None:
+        self._learn(genes=split.genes)
+        values = self._features(dataset, split.train)
         labels, seed = dataset.labels[split.train], split.training_seed
         stop = Monitor(cancelled=monitor.cancelled)
 
@@ -96,38 +85,29 @@ class GenesLogistic(Strategy):
             folds = single_fold(folds, self.FOLDS)
         c = choose(self.GRID, labels, folds, candidates, monitor.part(0.0, 0.8))
         coefficients, intercepts = _one_against_rest(values, labels, c, seed, monitor.part(0.8, 1.0))
-        self._learn(genes=split.genes, classes=tuple(np.unique(labels).tolist()))
         self._learn(coefficients=coefficients, intercepts=intercepts, c=c)
-        self._learn(seconds={**self._no_seconds(), "fit": time.perf_counter() - started})
-        return self
 
-    def embed(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.floating]:
-        """(n_cells, n_genes) log-normalised values."""
-        self._must_be_fitted()
-        values: NDArray[np.float32] = dataset.expression(cells, self.genes_).toarray()
-        return values
+    def _features(self, dataset: Dataset, cells: NDArray[np.integer]) -> Any:
+        """(n_cells, n_genes) log-normalised values, sparse."""
+        return dataset.expression(cells, self.genes_).astype(np.float64)
 
-    def predict_proba(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float64]:
-        """(n_cells, n_classes) probabilities."""
-        self._must_be_fitted()
-        started = time.perf_counter()
-        values = dataset.expression(cells, self.genes_).astype(np.float64)
-        probabilities = _probabilities(values, self.coefficients_, self.intercepts_)
-        self.seconds_["predict"] = time.perf_counter() - started
-        return probabilities
+    def _mapped(self, features: Any) -> NDArray[np.floating]:
+        mapped: NDArray[np.float64] = features.toarray()
+        return mapped
 
-    def cost(self) -> Cost:
+    def _classify(self, features: Any) -> NDArray[np.float64]:
+        return _probabilities(features, self.coefficients_, self.intercepts_)
+
+    def _sizes(self) -> tuple[int, int]:
         """Coefficients and intercepts, zeros included."""
-        self._must_be_fitted()
         trainable = int(self.coefficients_.size + self.intercepts_.size)
-        return self._cost(trainable, trainable)
+        return trainable, trainable
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {"coefficients": self.coefficients_, "intercepts": self.intercepts_, "c": np.array(self.c_)}
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self._learn(coefficients=arrays["coefficients"], intercepts=arrays["intercepts"], c=float(arrays["c"].item()))
-        self._learn(seconds=self._no_seconds())
 
 
 def _one_against_rest(

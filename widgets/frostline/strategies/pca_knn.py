@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.bounds import bounded, learned
 from frostline.cells.datasets import Dataset
 from frostline.cells.splits import Split
 from frostline.monitor import Monitor
-from frostline.records import Cost
-from frostline.strategies.base import learned
 from frostline.strategies.components import OnComponents
 from frostline.strategies.selection import choose, cross_validated, inner_folds
 
 
-@dataclass(frozen=True)
+@bounded
 class PcaKnn(OnComponents):
     """Votes of the k nearest training cells on the principal components of `pca_logistic`.
 
@@ -52,19 +49,14 @@ class PcaKnn(OnComponents):
         """Every k, and the folds."""
         return cross_validated("k", self.GRID, self.FOLDS)
 
-    @property
-    def chosen(self) -> dict[str, float]:
-        """The k that the inner cross-validation chose."""
-        self._must_be_fitted()
+    def _chosen(self) -> dict[str, float]:
         return {"k": self.k_}
 
     def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
         """One label for every training cell."""
         return len(split.train)
 
-    def fit(self, dataset: Dataset, split: Split, monitor: Monitor | None = None) -> Self:
-        """Fit HVGs and PCA, choose k, keep the training cells."""
-        monitor, started = monitor or Monitor(), time.perf_counter()
+    def _fit(self, dataset: Dataset, split: Split, monitor: Monitor) -> None:
         anew = self._fit_components(dataset, split, monitor)
         labels = dataset.labels[split.train]
 
@@ -76,25 +68,15 @@ class PcaKnn(OnComponents):
 
         folds = inner_folds(dataset, split, self.FOLDS)
         k = choose(self.GRID, labels, folds, candidates, monitor.part(0.2, 1.0))
-        classes, votes = np.unique(labels, return_inverse=True)
-        reference = self._project(dataset, split.train)
-        self._learn(reference=reference, votes=votes, k=int(k), classes=tuple(classes.tolist()))
-        self._learn(seconds={**self._no_seconds(), "fit": time.perf_counter() - started})
-        return self
+        votes = np.unique(labels, return_inverse=True)[1]
+        self._learn(reference=self._features(dataset, split.train), votes=votes, k=int(k))
 
-    def predict_proba(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float64]:
-        """(n_cells, n_classes) probabilities."""
-        self._must_be_fitted()
-        started = time.perf_counter()
-        near = _nearest(self.reference_, self._project(dataset, cells), self.k_)
-        probabilities = _shares(self.votes_, near)
-        self.seconds_["predict"] = time.perf_counter() - started
-        return probabilities
+    def _classify(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        return _shares(self.votes_, _nearest(self.reference_, features, self.k_))
 
-    def cost(self) -> Cost:
+    def _sizes(self) -> tuple[int, int]:
         """Labels of the training cells; their components, loadings and means come without labels."""
-        self._must_be_fitted()
-        return self._cost(self.votes_.size, self.votes_.size + self.reference_.size + self._unsupervised)
+        return self.votes_.size, self.votes_.size + self.reference_.size + self._unsupervised
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         own: dict[str, NDArray[Any]] = {"reference": self.reference_, "votes": self.votes_, "k": np.array(self.k_)}

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-import numpy as np
 from numpy.typing import NDArray
 
+from frostline.bounds import bounded
 from frostline.cells.datasets import Dataset
 from frostline.cells.splits import Split
 from frostline.monitor import Monitor
-from frostline.records import Cost
 from frostline.strategies.base import trained_classes
 from frostline.strategies.components import OnComponents
 from frostline.strategies.probe import LinearProbe, OnProbe, probe_parameters
 
 
-@dataclass(frozen=True)
+@bounded
 class PcaLogistic(OnComponents, OnProbe):
     """Principal components, standardised, then logistic regression whose C inner cross-validation chose.
 
@@ -39,27 +36,13 @@ class PcaLogistic(OnComponents, OnProbe):
         """Coefficients and intercepts of the logistic regression."""
         return probe_parameters(self._planned_components(split), trained_classes(split))
 
-    def fit(self, dataset: Dataset, split: Split, monitor: Monitor | None = None) -> Self:
-        """Fit HVGs, PCA and regression on training cells."""
-        monitor, started = monitor or Monitor(), time.perf_counter()
+    def _fit(self, dataset: Dataset, split: Split, monitor: Monitor) -> None:
         anew = self._fit_components(dataset, split, monitor)
-        self._fit_probe(self._project(dataset, split.train), dataset, split, monitor.part(0.2, 1.0), anew)
-        self._learn(seconds={**self._no_seconds(), "fit": time.perf_counter() - started})
-        return self
+        self._fit_probe(self._features(dataset, split.train), dataset, split, monitor.part(0.2, 1.0), anew)
 
-    def predict_proba(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float64]:
-        """(n_cells, n_classes) probabilities."""
-        self._must_be_fitted()
-        started = time.perf_counter()
-        probabilities = self.probe_.predict_proba(self._project(dataset, cells))
-        self.seconds_["predict"] = time.perf_counter() - started
-        return probabilities
-
-    def cost(self) -> Cost:
+    def _sizes(self) -> tuple[int, int]:
         """Coefficients are trainable; loadings and means are fitted without labels."""
-        self._must_be_fitted()
-        trainable = self.probe_.n_parameters
-        return self._cost(trainable, trainable + self._unsupervised)
+        return self.probe_.n_parameters, self.probe_.n_parameters + self._unsupervised
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {**super()._arrays(), **self.probe_.arrays()}

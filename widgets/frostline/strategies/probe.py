@@ -9,10 +9,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.bounds import bounded, learned
 from frostline.cells.datasets import Dataset
 from frostline.cells.splits import Split
 from frostline.monitor import Monitor
-from frostline.strategies.base import Strategy, learned
+from frostline.strategies.base import Strategy
 from frostline.strategies.selection import Features, choose, cross_validated, inner_folds
 
 
@@ -113,7 +114,7 @@ class LinearProbe:
         return cls(**fields, c=float(arrays["c"].item()))
 
 
-@dataclass(frozen=True)
+@bounded
 class OnProbe(Strategy):
     """A strategy whose only supervised part is a linear probe."""
 
@@ -127,11 +128,11 @@ class OnProbe(Strategy):
         """Every C, and the folds."""
         return cross_validated("C", LinearProbe.GRID, LinearProbe.FOLDS)
 
-    @property
-    def chosen(self) -> dict[str, float]:
-        """The C that the inner cross-validation chose."""
-        self._must_be_fitted()
+    def _chosen(self) -> dict[str, float]:
         return {"C": self.probe_.c}
+
+    def _classify(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        return self.probe_.predict_proba(features)
 
     def _fit_probe(
         self,
@@ -141,9 +142,17 @@ class OnProbe(Strategy):
         monitor: Monitor,
         anew: Features | None = None,
     ) -> None:
-        labels = dataset.labels[split.train]
-        probe = LinearProbe.fit(features, labels, inner_folds(dataset, split, LinearProbe.FOLDS), monitor, anew)
-        self._learn(probe=probe, classes=tuple(np.unique(labels).tolist()))
+        folds = inner_folds(dataset, split, LinearProbe.FOLDS)
+        self._learn(probe=LinearProbe.fit(features, dataset.labels[split.train], folds, monitor, anew))
+
+    def _sizes(self) -> tuple[int, int]:
+        return self.probe_.n_parameters, self.probe_.n_parameters
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return self.probe_.arrays()
+
+    def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self._learn(probe=LinearProbe.from_arrays(arrays))
 
 
 def probe_parameters(n_features: int, n_classes: int) -> int:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from dataclasses import replace
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
+from annotated_types import Unit
 from numpy.typing import NDArray
 
 from frostline.bounds import Text, bounded
@@ -16,13 +15,11 @@ from frostline.cells.datasets import Dataset
 from frostline.cells.splits import Split
 from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
-from frostline.profiles import Profile
-from frostline.records import Cost
 from frostline.strategies.base import trained_classes
-from frostline.strategies.probe import LinearProbe, OnProbe, probe_parameters
+from frostline.strategies.probe import OnProbe, probe_parameters
 
 
-@dataclass(frozen=True)
+@bounded
 class ProbeObsm(OnProbe):
     """Logistic regression on the standardised columns of `adata.obsm[obsm_key]`, C by inner cross-validation.
 
@@ -38,20 +35,15 @@ class ProbeObsm(OnProbe):
     name: ClassVar[str] = "probe_obsm"
     title: ClassVar[str] = "Embedding in obsm + linear probe"
     trains: ClassVar[str] = "a logistic regression on an embedding that the data set brings along"
+    reference: ClassVar[str] = "Alain & Bengio 2016, https://doi.org/10.48550/arXiv.1610.01644"
 
-    obsm_key: str = bounded(Text("key of obsm"), "X_pca")
+    obsm_key: Annotated[Text, Unit("key of obsm")] = "X_pca"
     """Where the embedding is: a key of `adata.obsm`."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.obsm_key != "X_pca":
             # the class keeps its plain name, by which a saved strategy is found again
             object.__setattr__(self, "name", f"probe_obsm:{self.obsm_key}")
-
-    @classmethod
-    def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
-        """Build it; neither profile nor checkpoint matters to it."""
-        return cls()
 
     def option(self, text: str) -> Self:
         """Take the key: `probe_obsm:X_scVI`."""
@@ -62,7 +54,7 @@ class ProbeObsm(OnProbe):
     def check(self, dataset: Dataset, split: Split) -> None:
         """Refuse also a key that is not there, and what is no table of finite numbers."""
         super().check(dataset, split)
-        self._values(dataset, np.concatenate([split.train, split.validation, split.test]))
+        self._features(dataset, np.concatenate([split.train, split.validation, split.test]))
 
     def notes(self, dataset: Dataset) -> tuple[str, ...]:
         """That frostline does not know how the embedding came about."""
@@ -75,16 +67,12 @@ class ProbeObsm(OnProbe):
         """Coefficients and intercepts of the probe; the width of the embedding takes a data set to know."""
         if dataset is None:
             raise DatasetError(f"pass the data set, too: the width of {self.obsm_key!r} is not in the split")
-        return probe_parameters(self._values(dataset, split.train[:1]).shape[1], trained_classes(split))
+        return probe_parameters(self._features(dataset, split.train[:1]).shape[1], trained_classes(split))
 
-    def fit(self, dataset: Dataset, split: Split, monitor: Monitor | None = None) -> Self:
-        """Fit the probe on the training cells' rows."""
-        started = time.perf_counter()
-        self._fit_probe(self._values(dataset, split.train), dataset, split, monitor or Monitor())
-        self._learn(seconds={**self._no_seconds(), "fit": time.perf_counter() - started})
-        return self
+    def _fit(self, dataset: Dataset, split: Split, monitor: Monitor) -> None:
+        self._fit_probe(self._features(dataset, split.train), dataset, split, monitor)
 
-    def _values(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float64]:
+    def _features(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float64]:
         """(n_cells, d) rows of the embedding, finite."""
         values = self._rows(dataset, cells)
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
@@ -108,7 +96,7 @@ class ProbeObsm(OnProbe):
         if found.ndim != 2 or not found.shape[1] or not np.issubdtype(found.dtype, np.number) or np.iscomplexobj(found):
             raise DatasetError(
                 f"embedding {self.obsm_key!r} must hold a row of real numbers for each cell, not "
-                f"{found.dtype} of shape {found.shape}"
+                f"{found.dtype} of shape {found.shape}; store an array of floats there, of shape ({len(dataset)}, d)"
             )
         values: NDArray[np.float64] = found.astype(np.float64)
         return values
@@ -123,27 +111,3 @@ class ProbeObsm(OnProbe):
         """
         values = self._rows(dataset, np.arange(len(dataset)))
         return hashlib.sha256(f"{values.shape}".encode() + values.tobytes()).hexdigest()
-
-    def embed(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.floating]:
-        """(n_cells, d) rows of the embedding."""
-        self._must_be_fitted()
-        return self._values(dataset, cells)
-
-    def predict_proba(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float64]:
-        """(n_cells, n_classes) probabilities."""
-        self._must_be_fitted()
-        started = time.perf_counter()
-        probabilities = self.probe_.predict_proba(self._values(dataset, cells))
-        self.seconds_["predict"] = time.perf_counter() - started
-        return probabilities
-
-    def cost(self) -> Cost:
-        """The probe alone; what the embedding cost is not known here."""
-        self._must_be_fitted()
-        return self._cost(self.probe_.n_parameters, self.probe_.n_parameters)
-
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        return self.probe_.arrays()
-
-    def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self._learn(probe=LinearProbe.from_arrays(arrays), seconds=self._no_seconds())

@@ -5,7 +5,6 @@ Nested inside the split, as Cawley & Talbot (2010, JMLR 11:2079) ask for: valida
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.cells.datasets import Dataset
+from frostline.cells.draws import seeded_order
 from frostline.cells.splits import Split
 from frostline.monitor import Monitor
 
@@ -36,8 +36,7 @@ def inner_folds(dataset: Dataset, split: Split, n_folds: int) -> NDArray[np.int6
     >>> np.bincount(inner_folds(pbmc, frostline.split(pbmc), 5))
     array([84, 84, 84, 84, 84])
     """
-    keys = [f"{split.training_seed}/{cell}" for cell in dataset.cells[split.train]]
-    order = np.argsort([hashlib.blake2b(key.encode(), digest_size=16).hexdigest() for key in keys])
+    order = seeded_order(dataset.cells[split.train], str(split.training_seed))
     groups = _groups(dataset, split)
     return _stratified(dataset.labels[split.train], order, n_folds) if groups is None else _whole(groups, n_folds)
 

@@ -6,21 +6,21 @@ import hashlib
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.bounds import GENES, bounded
+from frostline.bounds import Genes, bounded, learned
 from frostline.cells.datasets import Dataset
 from frostline.cells.splits import Split, variable_genes
+from frostline.classes import class_numbers
 from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
-from frostline.records import Cost
-from frostline.strategies.base import Workload, learned
-from frostline.strategies.encoder import InEpochs, class_numbers, known_genes, rows_to_train_on
+from frostline.strategies.base import Workload, trained_names
+from frostline.strategies.encoder import InEpochs, known_genes, rows_to_train_on
 from frostline.strategies.head import head_arrays, head_from_arrays, head_probabilities
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 KEPT = 3  # sets of states kept: a split has three parts
 
 
-@dataclass(frozen=True)
+@bounded
 class EncoderTuning(InEpochs):
     """A strategy that trains weights inside the encoder; which ones, `_thawed` decides."""
 
-    n_genes: int = bounded(GENES, 1_000)
+    n_genes: Genes = 1_000
     """Genes that it reads: of those that the encoder knows, the ones of the largest variance over training cells."""
 
     module_: nn.ModuleDict = learned()
@@ -68,26 +68,24 @@ class EncoderTuning(InEpochs):
         head: Head = self.module_["head"]  # type: ignore[assignment]
         return head
 
-    def fit(self, dataset: Dataset, split: Split, monitor: Monitor | None = None) -> Self:
-        """Train what is thawed and the head on tokens."""
+    def _fit(self, dataset: Dataset, split: Split, monitor: Monitor) -> None:
         import torch
 
+        from frostline.encoder.devices import device_of, seeded
         from frostline.encoder.model import Head
         from frostline.encoder.training import train_classifier
 
-        opened = self._open()
-        classes = tuple(np.unique(dataset.labels[split.train]).tolist())
+        place = device_of(self.device, self.precision)
+        opened, classes = self._open(), trained_names(dataset, split)
         known = known_genes(dataset, opened)
-        self._learn(genes=variable_genes(dataset, split.train, self.n_genes, known), classes=classes)
-        started = time.perf_counter()
+        self._learn(genes=variable_genes(dataset, split.train, self.n_genes, known))
         rows_of = rows_to_train_on(dataset, split)
         tokens = {part: self._tokens(dataset, rows) for part, rows in rows_of.items()}
         targets = {part: class_numbers(dataset.labels[rows], classes) for part, rows in rows_of.items()}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(split.training_seed)
+        with seeded(split.training_seed, place):
             encoder = self._thawed(opened.encoder())
             head = Head(opened.config.d_model, len(classes), self.dropout)
-            self._learn(module=torch.nn.ModuleDict({"encoder": encoder, "head": head}), states={})
+            self._learn(module=torch.nn.ModuleDict({"encoder": encoder, "head": head}).to(place), states={})
             history = train_classifier(
                 self.module_,
                 lambda part, rows: self._logits(tokens[part].take(rows)),
@@ -97,8 +95,6 @@ class EncoderTuning(InEpochs):
                 monitor=monitor,
             )
         self._learn(history=history)
-        self.seconds_["fit"] = time.perf_counter() - started
-        return self
 
     def _tokens(self, dataset: Dataset, cells: NDArray[np.integer]) -> Tokens:
         from frostline.encoder.embedding import tokenize_cells
@@ -111,23 +107,28 @@ class EncoderTuning(InEpochs):
             raise DatasetError(f"{error}{few if len(self.genes_) == self.n_genes else ''}") from None
 
     def _logits(self, tokens: Tokens) -> Any:
+        from frostline.encoder.devices import autocast, move, place_of
         from frostline.encoder.embedding import pad_tokens
 
-        return self._head(self._encoder.cls_states(*pad_tokens(tokens, self._encoder.config)))
+        place = place_of(self._encoder)
+        with autocast(place, self.precision):
+            states = self._encoder.cls_states(*move(pad_tokens(tokens, self._encoder.config), place))
+        return self._head(states.float())
 
-    def _states(self, dataset: Dataset, cells: NDArray[np.integer]) -> tuple[NDArray[np.float32], float]:
+    def _charged(
+        self, dataset: Dataset, cells: NDArray[np.integer], monitor: Monitor | None = None
+    ) -> tuple[NDArray[np.float32], float]:
         """Un-normalised `<cls>` states of the trained encoder, (n_cells, d), and the seconds they took.
 
         The last ones are kept, so that cells that were predicted are not encoded again to be mapped.
         """
         from frostline.encoder.embedding import encode
 
-        self._must_be_fitted()
         started = time.perf_counter()
         tokens = self._tokens(dataset, cells)
         key = self._key(tokens)
         if key not in self.states_:
-            states = encode(self._encoder.eval(), tokens)
+            states = encode(self._encoder.eval(), tokens, precision=self.precision)
             self.states_[key] = states, time.perf_counter() - started
             while len(self.states_) > KEPT:
                 del self.states_[next(iter(self.states_))]
@@ -135,41 +136,35 @@ class EncoderTuning(InEpochs):
 
     def _key(self, tokens: Tokens) -> bytes:
         """Of tokens and weights: states are kept only as long as neither changes."""
+        from frostline.encoder.devices import to_host
+
         digest = hashlib.blake2b(digest_size=16)
-        weights = [parameter.detach().numpy() for parameter in self._encoder.parameters()]
+        weights = map(to_host, self._encoder.parameters())
         for array in (tokens.lengths, tokens.gene_ids, tokens.bins, *weights):
             digest.update(np.ascontiguousarray(array).data)
         return digest.digest()
 
-    def embed(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.floating]:
-        """(n_cells, d) L2-normalised `<cls>` states of the trained encoder."""
-        from frostline.encoder.embedding import normalise
+    def _classify(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        return head_probabilities(self._head, features)
 
-        return normalise(self._states(dataset, cells)[0])
-
-    def predict_proba(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float64]:
-        """(n_cells, n_classes) probabilities."""
-        states, seconds = self._states(dataset, cells)
-        started = time.perf_counter()
-        probabilities = head_probabilities(self._head, states)
-        self.seconds_["predict"] = seconds + time.perf_counter() - started
-        return probabilities
-
-    def cost(self) -> Cost:
+    def _sizes(self) -> tuple[int, int]:
         """What requires a gradient is trainable; the rest of the encoder is not."""
-        self._must_be_fitted()
         sizes = [(p.numel(), p.requires_grad) for p in self.module_.parameters()]
-        return self._cost(sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes))
+        return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
 
     def _trained(self, encoder: Encoder) -> dict[str, nn.Parameter]:
         return {f"trained.{name}": p for name, p in encoder.named_parameters() if p.requires_grad}
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        trained = {name: p.detach().numpy() for name, p in self._trained(self._encoder).items()}
+        from frostline.encoder.devices import to_host
+
+        trained = {name: to_host(p) for name, p in self._trained(self._encoder).items()}
         return {**self._encoder_arrays(), **trained, **head_arrays(self._head)}
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         import torch
+
+        from frostline.encoder.devices import device_of
 
         opened = self._restore_encoder(arrays)
         encoder = self._thawed(opened.encoder())
@@ -180,4 +175,5 @@ class EncoderTuning(InEpochs):
             for name, parameter in wanted.items():
                 parameter.copy_(torch.from_numpy(arrays[name].copy()))
         head = head_from_arrays(arrays, opened.config.d_model, len(self.classes_))
-        self._learn(module=torch.nn.ModuleDict({"encoder": encoder.eval(), "head": head}), states={})
+        place = device_of(self.device, self.precision)
+        self._learn(module=torch.nn.ModuleDict({"encoder": encoder.eval(), "head": head}).to(place), states={})
