@@ -4,12 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PROFILE ?= quickstart
 
-.PHONY: help quickstart publish book release test lint lab browser bench mini-report screenshots house clean
+.PHONY: help quickstart publish book release test test-fast lint lab browser bench mini-report screenshots house clean
 
 help:
 	@echo "make quickstart  run the tutorial on real cells, check it, build the book"
 	@echo "make lab         open JupyterLab on the notebooks"
 	@echo "make test        install what the tests need, Chromium included, and run them"
+	@echo "make test-fast   those that take a minute, between two edits"
 	@echo "make lint        style and types"
 	@echo "make publish     run all tutorials that have changed, check them, build the book"
 	@echo "make book        build the book from the tutorials that were run; drafts are marked"
@@ -51,10 +52,17 @@ lab: $(VENV)/installed
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/cell_type_annotation.ipynb
 
 # Two workers of one thread each: torch's threads of two workers would fight for the same cores.
+# Files are taken in the order of their names, by which those of minutes come first.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 # Where Chromium cannot be installed, the tests that drive it fail and say so; the others still run.
 test: $(VENV)/installed-test
 	-@$(MAKE) --no-print-directory browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST) --durations=25
+
+# No kernel, no browser, no book, nothing marked as slow.
+test-fast: $(VENV)/installed-test
+	$(PYTEST) --ignore=tests/book --ignore=tests/spine -m "not slow"
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

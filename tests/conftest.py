@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,32 @@ os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 
 settings.register_profile("frostline", deadline=None, derandomize=True, max_examples=50, database=None)
 settings.load_profile("frostline")
+
+ON_THE_BUILT_BOOK = {"test_orders.py", "test_site.py", "test_site_in_browser.py"}
+"""Files that use the fixture `built`."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A worker takes whole files; those that share the built book go to one worker, which then builds it once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "the built book" if Path(file).name in ON_THE_BUILT_BOOK else file
+
+    return Files(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imports_stay():
+    """Garbage is looked for among the objects of the file that is being tested, and not in all that was imported.
+
+    Each measurement of memory, one an evaluation, does so; half a million objects take a quarter of a second.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -69,6 +97,7 @@ def tiny_profile():
         head_lr=5e-3,
         lora_lr=5e-3,
         repeats=1,
+        tuning_genes=60,
         min_steps=0,
     )
 
@@ -109,8 +138,7 @@ def fresh():
     return copy
 
 
-@pytest.fixture
-def instant_umap(monkeypatch):
+def put_in_place_of_umap(patch: pytest.MonkeyPatch) -> None:
     """Two columns of the embedding in place of a UMAP, which takes seconds to compile."""
     from frostline.evaluation import evaluations
 
@@ -118,7 +146,21 @@ def instant_umap(monkeypatch):
         mapped = len(embedding) >= evaluations.MIN_CELLS_FOR_UMAP and embedding.shape[1] >= 2
         return np.array(embedding[:, :2]) if mapped else None
 
-    monkeypatch.setattr(evaluations, "umap_of", first_two_columns)
+    patch.setattr(evaluations, "umap_of", first_two_columns)
+
+
+@pytest.fixture
+def instant_umap(monkeypatch):
+    """No UMAP in one test."""
+    put_in_place_of_umap(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def instant_umap_throughout() -> Iterator[None]:
+    """No UMAP in all tests of a file, and in what they share."""
+    with pytest.MonkeyPatch.context() as patch:
+        put_in_place_of_umap(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

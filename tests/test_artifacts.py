@@ -24,6 +24,8 @@ from frostline.evaluation.metrics import prediction_metrics
 from frostline.records import load_records
 from frostline.settings import RunSettings
 
+pytestmark = pytest.mark.slow
+
 TUTORIAL = "cell_type_annotation"
 NAMES = ("pca_logistic", "frozen_probe", "head", "lora")
 TABLES = ("report.csv", "strategy_metrics.csv", "class_metrics.csv", "paired_tests.csv", "report.md")

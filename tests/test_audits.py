@@ -18,6 +18,8 @@ from frostline.artifacts import exports, pictures
 from frostline.artifacts.exports import check, sha256
 from frostline.comparison.comparisons import compare
 
+pytestmark = pytest.mark.slow
+
 FILES = ("records.jsonl", "predictions.parquet", "validation_predictions.parquet", "umap.parquet", "report.csv")
 PICTURES = ("frozen_embedding_umap.png", "lora_embedding_umap.png")
 
@@ -259,7 +261,7 @@ def test_whatever_a_library_raises_is_a_problem(folder, monkeypatch):
     def fail(*_args):
         raise RecursionError("too deep")
 
-    monkeypatch.setattr("frostline.artifacts.audits.text_files", fail)
+    monkeypatch.setattr("frostline.artifacts.exports.audits.text_files", fail)
     assert "records.jsonl: the other files cannot be held to it (RecursionError: too deep)" in said(folder)
 
 

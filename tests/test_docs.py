@@ -11,6 +11,8 @@ import pytest
 
 import frostline
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(frostline.__file__).parent
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

@@ -22,6 +22,8 @@ from frostline.strategies.base import Workload
 from frostline.strategies.encoder import EncoderStrategy
 from frostline.strategies.tuning import EncoderTuning
 
+pytestmark = pytest.mark.slow
+
 THROUGH_ENCODER = [name for name, kind in STRATEGIES.items() if issubclass(kind, EncoderTuning)]
 
 

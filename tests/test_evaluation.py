@@ -23,6 +23,8 @@ from frostline.evaluation.metrics import METRICS, PREDICTED, accuracy, chosen_me
 from frostline.records import Record, fingerprint_of
 from frostline.strategies import FrozenProbe, HeadTuning, PcaLogistic
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def probe(small_checkpoint):

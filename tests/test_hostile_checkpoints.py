@@ -25,6 +25,8 @@ from frostline.encoder.weight_files import look_into
 from frostline.errors import CheckpointError
 from frostline.strategies import FrozenProbe, HeadTuning
 
+pytestmark = pytest.mark.slow
+
 NORM = "transformer_encoder.layers.1.norm2"
 
 

@@ -25,6 +25,8 @@ from frostline.panels.base import walk
 from frostline.records import Finding
 from hostile import BROKEN, NAME, Read
 
+pytestmark = pytest.mark.slow
+
 CLASSES = [f"{BROKEN} {i}" for i in "ABC"]
 KEY = f"X {NAME}"
 STRATEGIES = ["majority", "pca_logistic", f"probe_obsm:{KEY}"]

@@ -15,7 +15,7 @@ from frostline.evaluation.evaluations import evaluate_all
 from frostline.evaluation.journal import Journal
 from frostline.strategies import FrozenProbe, HeadTuning, Lora, Majority, PcaKnn, PcaLogistic
 
-pytestmark = pytest.mark.usefixtures("instant_umap", "own_cache")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("instant_umap", "own_cache")]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from frostline.evaluation.evaluations import evaluate
 from frostline.evaluation.journal import KEPT, Journal
 from frostline.strategies import FrozenProbe, HeadTuning, Majority, PcaKnn, PcaLogistic, ProbeObsm
 
-pytestmark = pytest.mark.usefixtures("instant_umap", "own_cache")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("instant_umap", "own_cache")]
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ import pytest
 
 import frostline
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(frostline.__file__).parent
 HOUSE = runpy.run_path(str(Path(__file__).parents[1] / "book" / "draw_house.py"))
 ROOMS, GROUND = HOUSE["ROOMS"], HOUSE["GROUND"]

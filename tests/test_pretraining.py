@@ -21,6 +21,8 @@ from frostline.pretraining.corpus import principal_components, read_corpus
 from frostline.pretraining.recipes import Phase, PretrainSettings
 from frostline.pretraining.runs import pretrain
 
+pytestmark = pytest.mark.slow
+
 N_GENES = 120
 FIRST = Phase(steps=24, subset_sizes=(8, 16), batch_cells=16, n_components=8, learning_rate=3e-3, warmup=5)
 SECOND = Phase(

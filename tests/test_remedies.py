@@ -35,6 +35,8 @@ from frostline.publishing import starting, tutorials
 from frostline.strategies import FrozenProbe, Majority, PcaLogistic, ProbeObsm
 from frostline.strategies.encoder import rows_to_train_on
 
+pytestmark = pytest.mark.slow
+
 NOT_FOLLOWED = {
     "write one in R with": "there is no R",
     r"pip install \{_NEEDS": "loompy and openpyxl are not installed; with them, by hand, the lines worked",

@@ -54,6 +54,8 @@ from frostline.strategies.probe import LinearProbe, probe_parameters
 from frostline.strategies.selection import choose, inner_folds, single_fold
 from frostline.strategies.tuning import EncoderTuning
 
+pytestmark = pytest.mark.slow
+
 NAMES = list(STRATEGIES)
 ON_ENCODER = [name for name, kind in STRATEGIES.items() if issubclass(kind, EncoderStrategy)]
 THROUGH_ENCODER = [name for name, kind in STRATEGIES.items() if issubclass(kind, EncoderTuning)]

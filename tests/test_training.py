@@ -13,6 +13,8 @@ from frostline.encoder.training import TrainingPlan, train_classifier
 from frostline.errors import Cancelled, FrostlineError
 from frostline.monitor import Monitor
 
+pytestmark = pytest.mark.slow
+
 N, N_CLASSES = 60, 3
 
 

@@ -29,6 +29,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from frostline import cli, profiles
+from frostline.evaluation.estimates import Estimate
 from frostline.pretraining import runs
 from frostline.publishing import kernels, publications
 
@@ -54,6 +55,7 @@ NOT_HERE = {
     "make lint": "a job of its own",
     "make mini-report": "computes for hours, on data that is not shipped",
     "make test": "runs these tests",
+    "make test-fast": "runs some of these tests",
     "pip install": "the name of a command",
     "pip install -c constraints.txt -e .": "fetches packages",
     'pip install -c constraints.txt ".[book]"': "fetches packages",
@@ -106,6 +108,11 @@ def two_coordinates(embedding, *, seed):
     return np.array(embedding[:, :2]) if embedding.shape[1] >= 2 else None
 
 
+def umap_of_two_coordinates(adata, **_) -> None:
+    """What scanpy leaves; `test_embeddings_tutorial` computes it."""
+    adata.obsm["X_umap"] = np.array(adata.obsm["X_scGPT"][:, :2])
+
+
 def make_small(notebook: Path) -> None:
     """Give the parameters cell the values of `SMALL`."""
     source = nbformat.read(notebook, 4)
@@ -120,12 +127,14 @@ def make_small(notebook: Path) -> None:
 
 @pytest.fixture(scope="module")
 def quick():
-    """Few cells, short training, two coordinates for a UMAP, no book built."""
+    """Few cells, short training, no strategy timed beforehand, two coordinates for a UMAP, no book built."""
     with pytest.MonkeyPatch.context() as patch:
         for name in profiles.PROFILES:
             small = profiles.Profile(name, 60, 60, 32, 2, 1, 1e-3, 1e-3, 1, tuning_genes=20)
             patch.setitem(profiles.PROFILES, name, small)
         patch.setattr("frostline.evaluation.evaluations.umap_of", two_coordinates)
+        patch.setattr("scanpy.tl.umap", umap_of_two_coordinates)
+        patch.setattr("frostline.panels.costs.estimate", lambda *_: Estimate(1.0))
         for name in (None, kernels.ENGINE):
             patch.setitem(papermill_engines._engines, name, InThisProcess)
         built = subprocess.CompletedProcess([], 0, "", "")

@@ -24,21 +24,42 @@ from frostline.comparison.comparisons import Comparison
 from frostline.errors import Cancelled, FrostlineError
 from frostline.panels import AnnotationPanel, DataPanel, ResultPanel, RunPanel
 from frostline.panels.rows import StrategyRow
+from frostline.profiles import PROFILES
 from frostline.strategies import DEFAULT, STRATEGIES, FrozenProbe, Majority, PcaLogistic
 
-pytestmark = pytest.mark.usefixtures("instant_umap")
+pytestmark = pytest.mark.usefixtures("instant_umap_throughout", "short_training")
 
 
 OFFERED = [name for name in STRATEGIES if name != "probe_obsm"]
 """Of a data set without an embedding of its own."""
 
 
+@pytest.fixture(scope="module")
+def short_training():
+    """An epoch or two: nothing here asks how well a strategy does."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, profile in PROFILES.items():
+            short = {"head_epochs": 2, "lora_epochs": 1, "full_epochs": 1, "min_steps": 0, "tuning_genes": 40}
+            patch.setitem(PROFILES, name, dataclasses.replace(profile, **short))
+        yield
+
+
+@pytest.fixture(scope="module")
+def worked_out(three_kinds, small_checkpoint, fresh):
+    """What a panel works out of the data before anything is run, such as clusters and the times of a few cells."""
+    panel = AnnotationPanel(fresh(three_kinds), checkpoint=str(small_checkpoint))
+    panel.settle(60)
+    panel.close()
+    return panel.dataset.cache
+
+
 @pytest.fixture
-def make_panel(three_kinds, small_checkpoint, fresh):
+def make_panel(three_kinds, small_checkpoint, fresh, worked_out):
     made = []
 
     def make(strategies=("pca_logistic",), **changes) -> AnnotationPanel:
-        settings = {"dataset": fresh(three_kinds), "checkpoint": str(small_checkpoint), **changes}
+        given = {"dataset": fresh(three_kinds, cache=dict(worked_out)), "checkpoint": str(small_checkpoint)}
+        settings = given | changes
         made.append(AnnotationPanel(settings.pop("dataset"), strategies=strategies, **settings))
         return made[-1]
 
@@ -186,29 +207,35 @@ def shown(panel, bar: FloatProgress) -> bool:
     return all(row.box.value for row in rows)
 
 
+@pytest.fixture(scope="module")
+def finished(instant_umap_throughout, short_training, three_kinds, small_checkpoint, fresh):
+    """A panel after its run; not to be changed."""
+    panel = AnnotationPanel(fresh(three_kinds), strategies=["pca_logistic", "head"], checkpoint=str(small_checkpoint))
+    panel.run(wait=True)
+    yield panel
+    panel.close()
+
+
 @pytest.mark.parametrize(
     ("name", "pictures"),
     [("Verdict", 1), ("Maps", 1), ("Confusion", 1), ("Confidence", 2), ("Classes", 0), ("Costs", 0), ("Checks", 0)],
 )
-def test_every_tab_of_a_finished_run_is_drawn(make_panel, name, pictures):
-    panel = make_panel(["pca_logistic", "head"])
-    panel.run(wait=True)
-    found = re.findall(r"<img [^>]*>", tab(panel, name))
+def test_every_tab_of_a_finished_run_is_drawn(finished, name, pictures):
+    found = re.findall(r"<img [^>]*>", tab(finished, name))
     assert len(found) == pictures
     assert all(re.search(r'alt="[^"]{20,}"', picture) for picture in found)
-    assert 'role="alert"' not in tab(panel, name)
-    assert len(tab(panel, name)) > 100
+    assert 'role="alert"' not in tab(finished, name)
+    assert len(tab(finished, name)) > 100
 
 
-def test_numbers_in_the_tabs_are_those_of_the_reports(make_panel):
-    panel = make_panel(["pca_logistic", "head"])
-    comparison = panel.run(wait=True)
+def test_numbers_in_the_tabs_are_those_of_the_reports(finished):
+    comparison = finished.comparison
     for name, frame in (
         ("Classes", report.class_metrics_table(comparison)),
         ("Costs", report.costs_table(comparison)),
         ("Confidence", report.calibration_table(comparison)),
     ):
-        cells = re.findall(r"<td>(.*?)</td>", tab(panel, name))
+        cells = re.findall(r"<td>(.*?)</td>", tab(finished, name))
         wanted = [html.escape(str(value)) for value in frame.to_numpy().ravel()]
         assert cells[: len(wanted)] == wanted
 

@@ -62,8 +62,8 @@ def test_first_screen_shows_the_two_commands(readme):
 
 
 def test_every_make_target_exists(readme, root):
-    targets = set(re.findall(r"\bmake ([a-z]+)\b(?=`|\s+#|$)", readme, re.MULTILINE))
-    assert {"quickstart", "test", "lab", "lint", "book", "browser", "clean"} <= targets
+    targets = set(re.findall(r"\bmake ([a-z-]+)(?=`|\s+#|$)", readme, re.MULTILINE))
+    assert {"quickstart", "test", "test-fast", "lab", "lint", "book", "browser", "clean"} <= targets
     for target in sorted(targets):
         done = make_n(root, target)
         assert done.returncode == 0, f"{target}: {done.stderr}"
@@ -73,14 +73,15 @@ def test_quickstart_publishes_the_tutorial_of_the_readme(root):
     assert "frostline publish cell_type_annotation --profile quickstart" in make_n(root, "quickstart").stdout
 
 
-def test_test_target_runs_pytest(root):
+def test_test_targets_run_pytest(root):
     assert "-m pytest" in make_n(root, "test").stdout
+    assert '-m "not slow"' in make_n(root, "test-fast").stdout
 
 
 def test_every_target_is_explained_by_make_help(root):
-    rules = re.findall(r"^([a-z]+):", (root / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    rules = re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     said = subprocess.run(["make", "help"], cwd=root, capture_output=True, text=True, check=True).stdout
-    assert {rule for rule in rules if rule != "help"} == set(re.findall(r"^make ([a-z]+) ", said, re.MULTILINE))
+    assert {rule for rule in rules if rule != "help"} == set(re.findall(r"^make ([a-z-]+) ", said, re.MULTILINE))
 
 
 def test_every_command_is_one_that_the_project_knows(commands, root):
