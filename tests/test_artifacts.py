@@ -16,11 +16,12 @@ import pytest
 from PIL import Image
 
 from frostline import figures, report
-from frostline.artifacts import archive, audits, exports
-from frostline.artifacts.exports import begin, check, declared, save, sha256
+from frostline.artifacts import archive, exports, plans, texts
+from frostline.artifacts.exports import begin, check, declared, save
 from frostline.comparison.comparisons import compare
 from frostline.errors import ArtifactError
 from frostline.evaluation.metrics import prediction_metrics
+from frostline.hashes import file_sha256
 from frostline.records import load_records
 from frostline.settings import RunSettings
 
@@ -92,7 +93,7 @@ def edit_manifest(folder: Path, **changes) -> None:
 
 def cover_up(folder: Path) -> None:
     """Write the hashes of the files as they are now into the manifest."""
-    files = {path.name: {"sha256": sha256(path)} for path in folder.iterdir() if path.name != "manifest.json"}
+    files = {path.name: {"sha256": file_sha256(path)} for path in folder.iterdir() if path.name != "manifest.json"}
     edit_manifest(folder, files=files)
 
 
@@ -162,7 +163,7 @@ class TestWhatIsWritten:
         assert {"python", "torch", "frostline", "matplotlib"} <= set(manifest["versions"])
         assert set(manifest["files"]) == FILES - {"manifest.json"}
         for name, facts in manifest["files"].items():
-            assert facts == {"sha256": sha256(saved / name), "bytes": (saved / name).stat().st_size}
+            assert facts == {"sha256": file_sha256(saved / name), "bytes": (saved / name).stat().st_size}
         started, ended = (datetime.fromisoformat(manifest[key]) for key in ("started", "ended"))
         assert started.tzinfo == ended.tzinfo == UTC
         assert started <= ended
@@ -171,7 +172,7 @@ class TestWhatIsWritten:
         monkeypatch.chdir(tmp_path)
         assert begin(settings_for("out"), TUTORIAL).notebook_sha256 is None
         (tmp_path / f"{TUTORIAL}.ipynb").write_text("{}")
-        assert begin(settings_for("out"), TUTORIAL).notebook_sha256 == sha256(tmp_path / f"{TUTORIAL}.ipynb")
+        assert begin(settings_for("out"), TUTORIAL).notebook_sha256 == file_sha256(tmp_path / f"{TUTORIAL}.ipynb")
 
     def test_undefined_numbers_are_na(self, make_record, settings_for, hand_made, tmp_path):
         record = make_record("pca_logistic")
@@ -285,8 +286,9 @@ class TestForgery:
             content["metrics"][key] = (content["metrics"][key] or 0.0) + 0.01
 
         edit_records(folder, forge)
-        for name, text in audits.text_files(archive.read(folder)).items():
-            (folder / name).write_text(text)
+        forged = archive.read(folder)
+        for name in texts.names_of(plans.studies(forged)):
+            (folder / name).write_text(texts.text_of(forged, name))
         cover_up(folder)
         refused(folder, "records.jsonl", f"pca_logistic, repeat 0: {key} is given as")
 
@@ -638,7 +640,15 @@ class TestReplacing:
         folder = tmp_path / "a" / "b" / "c"
         assert check(save(begin(settings_for(folder), TUTORIAL), comparison, hand_made)).passed
 
-    @pytest.mark.parametrize("where", ["figures.png", "report.report_markdown", "archive.write", "folders.os.rename"])
+    @pytest.mark.parametrize(
+        "where",
+        [
+            "comparison.figures.png",
+            "comparison.report.report_markdown",
+            "artifacts.archive.write",
+            "artifacts.folders.os.rename",
+        ],
+    )
     def test_whatever_fails_while_writing_costs_nothing_that_was_computed(
         self, folder, earlier, settings_for, comparison, hand_made, monkeypatch, where
     ):
@@ -666,7 +676,8 @@ class TestReplacing:
     def test_a_failing_check_of_what_was_written_leaves_earlier_artifacts_as_they_were(
         self, folder, earlier, settings_for, comparison, hand_made, monkeypatch
     ):
-        monkeypatch.setattr(figures, "png", lambda _figure, **_facts: b"no picture")
+        original = figures.png
+        monkeypatch.setattr(figures, "png", lambda figure, **facts: original(figure, **{**facts, "Title": "another"}))
         with pytest.raises(ArtifactError, match=r"fail their own check: .*\.png: .*What was computed is in "):
             save(begin(settings_for(folder), TUTORIAL), comparison, hand_made)
         assert contents(folder) == earlier

@@ -15,8 +15,9 @@ import pytest
 from matplotlib import pyplot
 
 from frostline.artifacts import exports, pictures
-from frostline.artifacts.exports import check, sha256
+from frostline.artifacts.exports import check
 from frostline.comparison.comparisons import compare
+from frostline.hashes import file_sha256
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +45,7 @@ def edit_manifest(folder: Path, change) -> None:
 def cover_up(folder: Path) -> None:
     """Bring the manifest in line with the files."""
     files = [path for path in folder.iterdir() if path.name != "manifest.json" and path.is_file()]
-    edit_manifest(folder, lambda m: m.update(files={path.name: {"sha256": sha256(path)} for path in files}))
+    edit_manifest(folder, lambda m: m.update(files={path.name: {"sha256": file_sha256(path)} for path in files}))
 
 
 def edit_record(folder: Path, change) -> None:
@@ -261,15 +262,15 @@ def test_whatever_a_library_raises_is_a_problem(folder, monkeypatch):
     def fail(*_args):
         raise RecursionError("too deep")
 
-    monkeypatch.setattr("frostline.artifacts.exports.audits.text_files", fail)
-    assert "records.jsonl: the other files cannot be held to it (RecursionError: too deep)" in said(folder)
+    monkeypatch.setattr("frostline.artifacts.texts.text_of", fail)
+    assert "predictions.parquet: the other files cannot be held to it (RecursionError: too deep)" in said(folder)
 
 
 def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(exports, "sha256", refuse)
+    monkeypatch.setattr(exports, "file_sha256", refuse)
     assert "report.md: cannot be read" in said(folder)
 
 

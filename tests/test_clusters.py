@@ -12,10 +12,11 @@ import scanpy as sc
 from sklearn.metrics import adjusted_rand_score
 
 import frostline
-from frostline import clusters
+from frostline import RunSettings, artifacts, clusters
 from frostline.artifacts.clusters import Clusters
 from frostline.artifacts.manifests import DatasetFacts, Manifest
-from frostline.errors import DatasetError
+from frostline.errors import ArtifactError, DatasetError
+from frostline.publishing.terminal import result_lines
 
 MANIFEST = Manifest.model_construct(dataset=DatasetFacts(name="hand-made", label_key="kind", cells=60))
 
@@ -50,6 +51,25 @@ def test_what_was_written_passes_and_states_its_numbers(folder, found):
     report = (folder / clusters.REPORT).read_text()
     assert f"ARI {adjusted_rand_score(found.cells['label'], found.cells['cluster']):.4f}" in report
     assert "GENE01, GENE02, GENE03" in report
+
+
+def test_a_study_is_saved_checked_and_said_as_a_comparison_is(found, pbmc, tmp_path):
+    settings = RunSettings(output_dir=str(tmp_path / "out"))
+    folder = artifacts.save_clusters(artifacts.begin(settings, tutorial="hand-made"), found, pbmc)
+    assert {path.name for path in folder.iterdir()} == {*artifacts.declared([], ["clusters"]), "manifest.json"}
+    result = artifacts.check(folder)
+    assert (result.problems, result.files, result.numbers) == ([], 6, 5)
+    assert result_lines(folder) == [clusters.described(found)]
+
+
+def test_a_picture_that_cannot_be_drawn_costs_nothing_that_was_computed(found, pbmc, tmp_path, monkeypatch):
+    monkeypatch.setattr(clusters, "umap_figure", lambda _: 1 / 0)
+    run = artifacts.begin(RunSettings(output_dir=str(tmp_path / "out")), tutorial="hand-made")
+    with pytest.raises(ArtifactError, match=r"ZeroDivisionError.*read it with numpy\.load and pandas\.read_csv"):
+        artifacts.save_clusters(run, found, pbmc)
+    (kept,) = tmp_path.iterdir()
+    columns = ["cell", "label", "cluster"]
+    assert clusters.read(kept).cells[columns].equals(found.cells[columns])
 
 
 def edit(name, old, new):

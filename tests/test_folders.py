@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from frostline.artifacts import folders, runs
-from frostline.artifacts.manifests import read_manifest, sha256
+from frostline.artifacts.manifests import read_manifest
 from frostline.errors import ArtifactError
+from frostline.hashes import file_sha256
 
 RUN, OTHER = "1" * 32, "2" * 32
 
@@ -22,7 +23,7 @@ def write_artifacts(folder: Path, run: str = RUN) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.md").write_text(f"# Report of {run}\n")
     (folder / "report.csv").write_text("strategy\nlora\n")
-    listed = {path.name: {"sha256": sha256(path)} for path in sorted(folder.glob("report.*"))}
+    listed = {path.name: {"sha256": file_sha256(path)} for path in sorted(folder.glob("report.*"))}
     time = "2026-01-01T10:00:00+00:00"
     said = {"run": run, "tutorial": "t", "started": time, "ended": time, "parameters": {}, "seed": 1, "strategies": []}
     said |= {
@@ -253,7 +254,7 @@ class TestTrying:
 KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
-from frostline import folders
+from frostline.artifacts import folders
 sys.path.insert(0, {tests!r})
 from test_folders import write_artifacts, RUN, OTHER
 

@@ -30,7 +30,7 @@ def test_quoted_items_may_hold_anything(items):
 
 @pytest.mark.parametrize("text", ['["a"', "(a]", '"a', "['a'b]", "[", '["a" "b"]'])
 def test_what_is_no_list_is_refused(text):
-    with pytest.raises(ValueError, match=r"no list|no closing bracket"):
+    with pytest.raises(FrostlineError, match=r"no list|no closing bracket"):
         list_of(text)
 
 

@@ -81,7 +81,9 @@ def test_a_line_that_came_in_parts_is_read():
     assert runs.run_of(v4.new_notebook(cells=[v4.new_code_cell("begin()", outputs=output)])) == RUN
 
 
-HOLD = "import sys; from pathlib import Path; from frostline import runs; runs.hold(Path(sys.argv[1]).resolve())"
+HOLD = (
+    "import sys; from pathlib import Path; from frostline.artifacts import runs; runs.hold(Path(sys.argv[1]).resolve())"
+)
 
 
 def in_another_process(folder, code: str, **options) -> subprocess.Popen[str]:

@@ -20,6 +20,7 @@ import frostline
 from frostline import cli
 from frostline.artifacts import exports
 from frostline.encoder.checkpoints import CHECKPOINTS
+from frostline.hashes import file_sha256
 from frostline.publishing import notebooks, tutorials
 
 PARAMETERS = 'PROFILE: str = "quickstart"\nSEED: int = 42\nOUTPUT_DIR: str = "artifacts/tiny"'
@@ -156,7 +157,7 @@ def test_check_catches_a_number_edited_together_with_its_hash(call, save_artifac
     table = pd.read_csv(folder / "report.csv")
     table.loc[1, "accuracy"] = 0.875
     table.to_csv(folder / "report.csv", index=False)
-    written = {"sha256": exports.sha256(folder / "report.csv"), "bytes": (folder / "report.csv").stat().st_size}
+    written = {"sha256": file_sha256(folder / "report.csv"), "bytes": (folder / "report.csv").stat().st_size}
     edit_json(folder / "manifest.json", lambda m: m["files"]["report.csv"].update(written))
     said = call("check", folder)
     assert said.code == 1

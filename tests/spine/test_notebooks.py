@@ -20,6 +20,7 @@ from traitlets.config import Config
 import frostline
 from frostline.artifacts import exports
 from frostline.errors import FrostlineError
+from frostline.hashes import file_sha256
 from frostline.panels import AnnotationPanel
 from frostline.publishing import publications, run_checks
 
@@ -186,7 +187,7 @@ def test_changed_parameters_reach_every_artifact(changed, small_settings, small_
     folder = changed / "mine" / "of seed 7"
     assert exports.check(folder).problems == []
     manifest = manifest_of(folder)
-    weights = exports.sha256(small_checkpoint / "model.safetensors")
+    weights = file_sha256(small_checkpoint / "model.safetensors")
     ran = {
         "label_key": "bulk_labels",
         "layer": "raw",
@@ -269,7 +270,7 @@ def test_defaults_leave_all_declared_artifacts(published):
         "records.jsonl",
         "manifest.json",
     }
-    assert manifest_of(folder)["notebook"]["sha256"] == exports.sha256(published / "notebooks" / f"{NAME}.ipynb")
+    assert manifest_of(folder)["notebook"]["sha256"] == file_sha256(published / "notebooks" / f"{NAME}.ipynb")
 
 
 def test_leaderboard_holds_four_strategies_in_order(published):

@@ -910,11 +910,15 @@ class TestAdvanced:
         panel.run(wait=True)
         assert panel.records[0].parameters["n_components"] == 5
 
-    def test_what_the_strategy_refuses_is_told_and_the_value_before_stays(self, make_panel):
+    @pytest.mark.parametrize(
+        ("typed", "told"),
+        [("q_proj, nonsense", "nonsense"), ("[q_proj", "has no closing bracket; the value before stays")],
+    )
+    def test_what_the_strategy_refuses_is_told_and_the_value_before_stays(self, make_panel, typed, told):
         panel = make_panel(["lora"])
         self.open(panel, "lora")
-        control(panel.runner._advanced, "targets").value = "q_proj, nonsense"
-        assert "nonsense" in html_of(panel.runner._advanced)
+        control(panel.runner._advanced, "targets").value = typed
+        assert told in html_of(panel.runner._advanced)
         assert panel.runner._advanced.changes == {}
 
     def test_a_number_outside_its_bounds_is_told_and_put_back_and_not_clipped(self, make_panel):

@@ -15,6 +15,7 @@ import pytest
 
 from frostline.artifacts import exports
 from frostline.errors import ArtifactError, FrostlineError
+from frostline.hashes import file_sha256
 from frostline.publishing import executions, inputs, publications, run_checks, states, tutorials
 from frostline.publishing.publications import Execution, execute, place, publish, typed_parameters
 from frostline.records import save_records
@@ -41,7 +42,7 @@ from frostline.comparison.comparisons import compare
 from frostline.records import load_records
 
 settings = frostline.RunSettings(seed=SEED, output_dir=OUTPUT_DIR)
-run = exports.begin(settings, tutorial="tiny")
+run = artifacts.begin(settings, tutorial="tiny")
 adata = anndata.AnnData(np.eye(160, 500, dtype=np.float32))
 adata.obs["cell_type"] = ["B cell", "T cell"] * 80
 dataset = frostline.load_dataset(adata, "cell_type", name="hand-made")
@@ -49,8 +50,8 @@ comparison = compare(load_records(Path("records.jsonl")))
 comparison
 """
 SAVE_ARTIFACTS = """\
-folder = exports.save(run, comparison, dataset)
-print(OUTPUT_DIR, exports.check(folder))
+folder = artifacts.save(run, comparison, dataset)
+print(OUTPUT_DIR, artifacts.check(folder))
 """
 
 
@@ -100,7 +101,7 @@ def finished(here, tiny, save_artifacts):
         nbformat.write(executed, output)
         values = {"PROFILE": "quickstart", "SEED": 42, "OUTPUT_DIR": "artifacts/tiny"}
         made_from = inputs.inputs_of(values, here)
-        return Execution(notebook, output, values, started, 1.5, exports.sha256(notebook), made_from, run)
+        return Execution(notebook, output, values, started, 1.5, file_sha256(notebook), made_from, run)
 
     return finish
 
@@ -297,9 +298,9 @@ def test_published_files_are_those_of_the_run(project, bytes_of):
     manifest = json.loads((published / "tiny.run.json").read_text())
     assert bytes_of(published / "tiny") == bytes_of(folder / "artifacts" / "tiny")
     assert (published / "tiny.ipynb").read_bytes() == (folder / done.output).read_bytes()
-    assert manifest["executed_sha256"] == exports.sha256(published / "tiny.ipynb")
-    assert manifest["source_sha256"] == exports.sha256(folder / "notebooks" / "tiny.ipynb")
-    assert manifest["artifacts"] == {p.name: exports.sha256(p) for p in sorted((published / "tiny").iterdir())}
+    assert manifest["executed_sha256"] == file_sha256(published / "tiny.ipynb")
+    assert manifest["source_sha256"] == file_sha256(folder / "notebooks" / "tiny.ipynb")
+    assert manifest["artifacts"] == {p.name: file_sha256(p) for p in sorted((published / "tiny").iterdir())}
 
 
 def test_run_manifest_says_what_the_status_box_shows(project):
@@ -499,7 +500,7 @@ def test_two_run_at_once_and_each_has_its_time(here, tiny, write_notebook):
 
 INTERRUPTED = """
 from pathlib import Path
-from frostline import publishing
+from frostline.publishing import publications
 
 publications.publish_all([Path("notebooks/slow.ipynb")], {})
 """
@@ -563,10 +564,10 @@ def test_number_edited_together_with_all_its_hashes_is_found_by_recomputing(fini
     digits = next(cell.strip() for cell in report.read_text().split("|") if cell.strip().startswith("0."))
     report.write_text(report.read_text().replace(f"| {digits} |", "| 0.9999 |", 1))
     inner = published / "tiny" / "manifest.json"
-    edit_json(inner, lambda m: m["files"]["report.md"].update(sha256=exports.sha256(report)))
+    edit_json(inner, lambda m: m["files"]["report.md"].update(sha256=file_sha256(report)))
 
     def reseal(manifest):
-        manifest["artifacts"].update({p.name: exports.sha256(p) for p in (report, inner)})
+        manifest["artifacts"].update({p.name: file_sha256(p) for p in (report, inner)})
         manifest["manifest_sha256"] = run_checks.seal(manifest)
 
     edit_json(published / "tiny.run.json", reseal)

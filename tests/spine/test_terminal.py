@@ -23,7 +23,7 @@ LONG = [
 
 def test_leaderboard_fits_whatever_the_names(make_record):
     comparison = compare([make_record(name) for name in LONG])
-    lines = terminal.leaderboard_lines(comparison)
+    lines = terminal.leaderboard_lines(comparison.table())
     assert len(lines) == 1 + len(LONG)
     assert len({cell_len(line) for line in lines}) == 1
     assert cell_len(lines[0]) <= terminal.WIDTH
@@ -36,7 +36,7 @@ def test_leaderboard_fits_whatever_the_names(make_record):
 
 
 def test_short_names_are_shown_whole(make_record):
-    lines = terminal.leaderboard_lines(compare([make_record("pca_logistic"), make_record("lora_attention")]))
+    lines = terminal.leaderboard_lines(compare([make_record("pca_logistic"), make_record("lora_attention")]).table())
     assert {line.split()[0] for line in lines[1:]} == {"pca_logistic", "lora_attention"}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 
+from frostline.errors import FrostlineError
+
 _ITEM = re.compile(r"""\s*(?:("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|((?:[^,"'\[(][^,]*)?))\s*(,|$)""")
 _BRACKETS = {"[": "]", "(": ")"}
 
@@ -14,7 +16,7 @@ def list_of(text: str) -> list[str]:
 
     Raises
     ------
-    ValueError
+    FrostlineError
         A bracket or a quotation mark has no partner.
 
     Examples
@@ -25,13 +27,13 @@ def list_of(text: str) -> list[str]:
     inner = text.strip()
     if inner[:1] in _BRACKETS:
         if len(inner) < 2 or inner[-1] != _BRACKETS[inner[0]]:
-            raise ValueError(f"{text!r} has no closing bracket")
+            raise FrostlineError(f"{text!r} has no closing bracket")
         inner = inner[1:-1]
     items, place = [], 0
     while place < len(inner):
         found = _ITEM.match(inner, place)
         if found is None:
-            raise ValueError(f"{text!r} is no list")
+            raise FrostlineError(f"{text!r} is no list")
         quoted, plain, _ = found.groups()
         item = ast.literal_eval(quoted) if quoted else plain.strip()
         if item:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from frostline.artifacts.manifests import Digest, is_plain_file, strict_json
 from frostline.comparison.comparisons import Comparison, compare, long_predictions
 from frostline.errors import ArtifactError
+from frostline.hashes import file_sha256
 from frostline.records import Record
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ def data_sha256(folder: Path) -> str:
     """Hash of the files that hold a comparison: what every table, sentence and picture follows from."""
     digest = hashlib.sha256()
     for name in (*FILES, STUDIES):
-        digest.update(name.encode() + ((folder / name).read_bytes() if is_plain_file(folder / name) else b""))
+        path = folder / name
+        digest.update(f"{name}={file_sha256(path) if is_plain_file(path) else ''}\n".encode())
     return digest.hexdigest()
 
 

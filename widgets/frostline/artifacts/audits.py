@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frostline.artifacts import archive, pictures, plans
-from frostline.artifacts.manifests import Manifest, sha256
-from frostline.comparison import report
+from frostline.artifacts import archive, pictures, plans, texts
+from frostline.artifacts.manifests import Manifest
 from frostline.comparison.comparisons import Comparison
 from frostline.errors import ArtifactError
 from frostline.evaluation.metrics import REPRESENTED, chosen_metrics, prediction_metrics
+from frostline.hashes import file_sha256
 from frostline.records import Record
 
 if TYPE_CHECKING:
@@ -26,32 +26,7 @@ TOLERANCE = 1e-9
 SHOWN = 160  # characters of a differing line
 
 
-def text_files(comparison: Comparison) -> dict[str, str]:
-    """Everything that a comparison says in words and tables, by file name.
-
-    Examples
-    --------
-    >>> import frostline
-    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
-    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
-    >>> sorted(text_files(frostline.compare([record])))
-    ['class_metrics.csv', 'paired_tests.csv', 'report.csv', 'report.md', 'strategy_metrics.csv']
-    """
-    tables = {
-        "report.csv": comparison.leaderboard(),
-        "strategy_metrics.csv": comparison.metrics(),
-        "class_metrics.csv": comparison.class_metrics(),
-        "paired_tests.csv": comparison.test_table(),
-    }
-    if comparison.budget_records:
-        tables["label_efficiency.csv"] = comparison.label_efficiency()
-    if comparison.unseen_records:
-        tables["unknown_cells.csv"] = comparison.unknown_cells()
-    texts = {name: table.to_csv(index=False, na_rep="NA", lineterminator="\n") for name, table in tables.items()}
-    return {**texts, "report.md": report.report_markdown(comparison)}
-
-
-def problems(folder: Path, manifest: Manifest, *, draws: bool = False) -> tuple[int, list[str]]:
+def problems(folder: Path, manifest: Manifest, draws: bool = False) -> tuple[int, list[str]]:
     """Hold a folder's numbers, words and pictures to its predictions, and its records to its manifest.
 
     Parameters
@@ -80,11 +55,11 @@ def problems(folder: Path, manifest: Manifest, *, draws: bool = False) -> tuple[
     found += plans.problems(comparison, manifest)
     numbers, wrong = _metric_problems(comparison, tables[archive.PREDICTIONS])
     found += wrong
-    for name, wanted in text_files(comparison).items():
+    for name in texts.names_of(plans.studies(comparison)):
         if (folder / name).is_file():
-            found += _text_problems(name, (folder / name).read_bytes(), wanted)
+            found += _text_problems(name, (folder / name).read_bytes(), texts.text_of(comparison, name))
     if draws and not found:
-        source = sha256(folder / archive.PREDICTIONS)
+        source = file_sha256(folder / archive.PREDICTIONS)
         names = pictures.names_of(manifest.strategies, manifest.studies)
         data = archive.data_sha256(folder)
         found += pictures.redrawn_problems(folder, names, data, lambda name: pictures.draw(comparison, name, source))
@@ -182,7 +157,7 @@ def recompute(predictions: pd.DataFrame) -> pd.DataFrame:
 def _metric_problems(comparison: Comparison, predictions: pd.DataFrame) -> tuple[int, list[str]]:
     """Hold every metric of every record to its predictions; those of a representation to their range only."""
     plain, numbers, found = recompute(predictions), 0, []
-    for record in (*comparison.records, *comparison.budget_records, *comparison.unseen_records):
+    for record in plans.all_records(comparison):
         truth, which = _again(record), f"{archive.RECORDS}: {plans.named(record)}"
         if record.budget is None and record.unseen is None:
             counted = plain.loc[(record.strategy, record.repeat)]

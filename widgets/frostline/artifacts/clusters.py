@@ -9,19 +9,22 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.artifacts.manifests import Manifest, sha256
-from frostline.artifacts.pictures import redrawn_problems
+from frostline.artifacts.manifests import Manifest
+from frostline.artifacts.pictures import redrawn_problems, rendered
 from frostline.cells.datasets import Dataset
-from frostline.comparison.figures import DPI, png, scatter_kinds
+from frostline.comparison.figures import DPI, scatter_kinds
 from frostline.comparison.lettering import Legend
 from frostline.comparison.report import markdown_table
+from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import ArtifactError, DatasetError
 from frostline.escaping import for_markdown
+from frostline.hashes import file_sha256
+from frostline.settings import RunSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+STUDY = "clusters"
+"""The study that is of an embedding alone."""
 EMBEDDING, CELLS, MARKERS, PICTURE, REPORT = (
     "embedding.npy",
     "cells.csv",
@@ -200,7 +205,7 @@ def report_markdown(found: Clusters, name: str) -> str:
 def write(folder: Path, found: Clusters, name: str) -> None:
     """Write all files of a study into a folder; the picture carries the sha256 of the table it was drawn from."""
     write_data(folder, found)
-    source = sha256(folder / CELLS)
+    source = file_sha256(folder / CELLS)
     (folder / PICTURE).write_bytes(_drawn(read(folder), source))
     (folder / REPORT).write_text(report_markdown(read(folder), name), encoding="utf-8")
 
@@ -213,11 +218,21 @@ def write_data(folder: Path, found: Clusters) -> None:
 
 
 def _drawn(found: Clusters, source: str) -> bytes:
-    """The picture, as PNG, whatever style the caller has set."""
-    import matplotlib.style
+    return rendered(lambda: umap_figure(found), PICTURE, source)
 
-    with matplotlib.style.context("default"):
-        return png(umap_figure(found), Title=PICTURE, Source=source)
+
+def facts(found: Clusters, settings: RunSettings) -> dict[str, Any]:
+    """What the manifest says of a study beside the data set: with which checkpoint it was made."""
+    used = load_checkpoint(settings.checkpoint)
+    return {
+        "parameters": settings.model_copy(update={"checkpoint": used.label}).model_dump(),
+        "seed": settings.seed,
+        "strategies": [],
+        "repeats": [],
+        "studies": [STUDY],
+        "splits": {},
+        "checkpoints": {used.label: used.weights_sha256},
+    }
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:
@@ -253,7 +268,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=numbers)
 
 
-def problems(folder: Path, manifest: Manifest, *, draws: bool = False) -> tuple[int, list[str]]:
+def problems(folder: Path, manifest: Manifest, draws: bool = False) -> tuple[int, list[str]]:
     """Hold the files of a study to each other and to its manifest.
 
     Parameters
@@ -277,7 +292,7 @@ def problems(folder: Path, manifest: Manifest, *, draws: bool = False) -> tuple[
     if (folder / REPORT).read_text(encoding="utf-8", errors="replace") != wanted:
         wrong.append(f"{REPORT}: is not what {CELLS} and {MARKERS} give")
     if draws and not wrong:
-        source = sha256(folder / CELLS)
+        source = file_sha256(folder / CELLS)
         wrong += redrawn_problems(folder, [PICTURE], source, lambda _: _drawn(found, source))
     return len(found.agreement) + found.cells["cluster"].nunique(), wrong
 

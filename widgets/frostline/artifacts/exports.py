@@ -10,30 +10,28 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from frostline.artifacts import archive, audits, clusters, folders, manifests, pictures, plans, runs
+from frostline.artifacts import folders, kinds, manifests, pictures, runs
 from frostline.artifacts.clusters import Clusters
-from frostline.artifacts.manifests import MANIFEST, Manifest, sha256
+from frostline.artifacts.kinds import Kind, T
+from frostline.artifacts.manifests import MANIFEST, Manifest
 from frostline.cells.datasets import Dataset
 from frostline.comparison.comparisons import Comparison
 from frostline.errors import ArtifactError
-from frostline.records import save_records
+from frostline.hashes import file_sha256
 from frostline.scratch import scratch_folder
 from frostline.settings import RunSettings
 
-__all__ = ["MANIFEST", "CheckResult", "Run", "begin", "check", "declared", "export", "save", "save_clusters", "sha256"]
+__all__ = ["MANIFEST", "CheckResult", "Run", "begin", "check", "declared", "export", "save", "save_clusters"]
 
 EXPORT = "panel"
 """What stands for the tutorial where a comparison was exported by itself."""
-CLUSTERS = "clusters"
-"""The study that is of an embedding alone."""
-TABLES = ("report.md", "report.csv", "strategy_metrics.csv", "class_metrics.csv", "paired_tests.csv")
 PACKAGES = (
     "frostline",
     "torch",
@@ -62,12 +60,7 @@ def declared(strategies: Sequence[str], studies: Sequence[str] = ()) -> tuple[st
     >>> "lora_embedding_umap.png" in declared(["pca_logistic"])
     False
     """
-    if CLUSTERS in studies:
-        return tuple(sorted(clusters.FILES))
-    files = [*TABLES, *archive.FILES, *pictures.names_of(strategies, studies), *(f"{study}.csv" for study in studies)]
-    if studies:
-        files.append(archive.STUDIES)
-    return tuple(sorted(files))
+    return tuple(sorted(kinds.of(studies).files(strategies, studies)))
 
 
 @dataclass(frozen=True)
@@ -116,7 +109,7 @@ def _notebook_sha256(name: str) -> str | None:
         return os.environ[runs.SOURCE]
     for path in (Path(name), Path("notebooks") / name):
         if path.is_file():
-            return sha256(path)
+            return file_sha256(path)
     return None
 
 
@@ -136,7 +129,7 @@ def save(run: Run, comparison: Comparison, dataset: Dataset) -> Path:
         now. Earlier artifacts stay as they were; the message says where the results are.
     """
     run = replace(run, settings=run.settings.of_dataset(dataset))
-    return _save(run, dataset, _Content.of(comparison, run.settings))
+    return _save(run, dataset, kinds.COMPARISON, comparison)
 
 
 def export(folder: str | Path, comparison: Comparison, dataset: Dataset | None = None) -> Path:
@@ -169,7 +162,7 @@ def export(folder: str | Path, comparison: Comparison, dataset: Dataset | None =
     settings = RunSettings.model_construct(dataset=comparison.records[0].dataset, output_dir=str(folder))
     run, taken = _begin(settings, EXPORT)
     try:
-        return _save(run, dataset, _Content.of(comparison, settings))
+        return _save(run, dataset, kinds.COMPARISON, comparison)
     finally:
         if taken:
             runs.let_go(run.folder)
@@ -183,83 +176,23 @@ def save_clusters(run: Run, found: Clusters, dataset: Dataset) -> Path:
     ArtifactError
         As of `save`.
     """
-    return _save(run, dataset, _Content.of_clusters(found, dataset, run.settings))
+    return _save(run, dataset, kinds.CLUSTERS, found)
 
 
-@dataclass(frozen=True)
-class _Content:
-    """What is saved: how it is written, what the manifest says of it, and what is kept when that fails."""
-
-    write: Callable[[Path], None]
-    rescue: Callable[[Path], None]
-    remedy: str
-    """How to read again what was rescued."""
-    settings: RunSettings
-    facts: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, comparison: Comparison, settings: RunSettings) -> _Content:
-        records = [*comparison.records, *comparison.budget_records, *comparison.unseen_records]
-        facts = {
-            "strategies": list(comparison.strategies),
-            "repeats": list(comparison.repeats),
-            "studies": plans.studies(comparison),
-            "splits": {str(r.repeat): r.fingerprint for r in comparison.records},
-            "checkpoints": plans.checkpoints(comparison),
-        }
-        return cls(
-            lambda folder: _write_files(folder, comparison),
-            lambda folder: save_records(records, folder / archive.RECORDS),
-            f"frostline.compare(frostline.records.load_records(FOLDER / {archive.RECORDS!r}))",
-            _as_run(settings, comparison),
-            facts,
-        )
-
-    @classmethod
-    def of_clusters(cls, found: Clusters, dataset: Dataset, settings: RunSettings) -> _Content:
-        from frostline.encoder.checkpoints import load_checkpoint
-
-        used = load_checkpoint(settings.checkpoint)
-        facts = {"strategies": [], "repeats": [], "studies": [CLUSTERS], "splits": {}}
-        return cls(
-            lambda folder: clusters.write(folder, found, dataset.name),
-            lambda folder: clusters.write_data(folder, found),
-            "numpy.load and pandas.read_csv",
-            settings.model_copy(update={"checkpoint": used.label}),
-            {**facts, "checkpoints": {used.label: used.weights_sha256}},
-        )
-
-
-def _as_run(settings: RunSettings, comparison: Comparison) -> RunSettings:
-    """Settings with what the records say was run; a panel may have run something else than the parameters cell says."""
-    first = comparison.records[0]
-    said = {
-        "profile": first.profile,
-        "label_key": first.label_key,
-        "group_key": first.group_key or "",
-        "split": first.split_kind,
-        "checkpoint": ", ".join(plans.checkpoints(comparison)),
-        "strategies": list(comparison.strategies),
-        "seed": first.seed,
-        "repeats": len(comparison.repeats),
-    }
-    return settings.model_copy(update=said)
-
-
-def _save(run: Run, dataset: Dataset | None, content: _Content) -> Path:
+def _save(run: Run, dataset: Dataset | None, kind: Kind[T], found: T) -> Path:
     """Write, check and move into place; what was computed is kept whenever that fails."""
     try:
         runs.hold(run.folder)  # by whoever saves again without a new beginning
         with scratch_folder(run.folder.parent) as staging:
-            content.write(staging)
-            _write_manifest(staging, run, dataset, content)
+            kind.write(staging, found, run.settings.dataset if dataset is None else dataset.name)
+            _write_manifest(staging, run, dataset, kind.facts(found, run.settings))
             result = check(staging)
             if result.problems:
                 raise ArtifactError("the artifacts just written fail their own check: " + "; ".join(result.problems))
             staging.chmod(0o755)
             _put_in_place(run, staging)
     except Exception as error:  # a full disk, a picture that cannot be drawn: none may cost what was computed
-        raise _kept(run, content, error) from error
+        raise _kept(run, lambda folder: kind.rescue(folder, found), kind.remedy, error) from error
     finally:
         runs.let_go(run.folder)
     return run.folder
@@ -293,28 +226,17 @@ def _subject(manifest: Manifest) -> tuple[object, ...]:
     return (manifest.tutorial, manifest.dataset.name, manifest.dataset.label_key, *map(str, parameters))
 
 
-def _kept(run: Run, content: _Content, error: Exception) -> ArtifactError:
+def _kept(run: Run, rescue: Callable[[Path], None], remedy: str, error: Exception) -> ArtifactError:
     """What is raised when saving fails: why, and where the results are."""
     if isinstance(error, _Beside):
         return ArtifactError(str(error))
     said = str(error) if isinstance(error, ArtifactError) else f"{type(error).__name__}: {error}"
     said = f"{run.folder} was not written: {said}. Earlier artifacts are as they were"
     try:
-        kept = folders.rescue(run.folder, content.rescue)
+        kept = folders.rescue(run.folder, rescue)
     except OSError as second:
         return ArtifactError(f"{said}. The results are nowhere but in this process, nothing could be written: {second}")
-    return ArtifactError(f"{said}. What was computed is in {kept}; read it with {content.remedy}")
-
-
-def _write_files(folder: Path, comparison: Comparison) -> None:
-    archive.write(folder, comparison)
-    for name, text in audits.text_files(comparison).items():
-        (folder / name).write_bytes(text.encode())
-    source, data = sha256(folder / archive.PREDICTIONS), archive.data_sha256(folder)
-    for name in pictures.names_of(comparison.strategies, plans.studies(comparison)):
-        content = pictures.draw(comparison, name, source)
-        (folder / name).write_bytes(content)
-        pictures.remember(data, name, content)
+    return ArtifactError(f"{said}. What was computed is in {kept}; read it with {remedy}")
 
 
 def versions() -> dict[str, str]:
@@ -323,9 +245,9 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **packages, **pictures.drawing_versions()}
 
 
-def _write_manifest(folder: Path, run: Run, dataset: Dataset | None, content: _Content) -> None:
-    files, settings = sorted(folder.iterdir()), content.settings
-    about: dict[str, Any] = {"name": settings.dataset, "label_key": settings.label_key}
+def _write_manifest(folder: Path, run: Run, dataset: Dataset | None, facts: dict[str, Any]) -> None:
+    files, parameters = sorted(folder.iterdir()), facts["parameters"]
+    about: dict[str, Any] = {"name": parameters["dataset"], "label_key": parameters["label_key"]}
     if dataset is not None:
         about = {
             "name": dataset.name,
@@ -342,13 +264,11 @@ def _write_manifest(folder: Path, run: Run, dataset: Dataset | None, content: _C
         "tutorial": run.tutorial,
         "started": run.started.isoformat(timespec="seconds"),
         "ended": ended.isoformat(timespec="seconds"),
-        "parameters": settings.model_dump(),
-        "seed": settings.seed,
-        **content.facts,
+        **facts,
         "dataset": about,
         "notebook": {"name": f"{run.tutorial}.ipynb", "sha256": run.notebook_sha256},
         "versions": versions(),
-        "files": {file.name: {"sha256": sha256(file), "bytes": file.stat().st_size} for file in files},
+        "files": {file.name: {"sha256": file_sha256(file), "bytes": file.stat().st_size} for file in files},
     }
     (folder / MANIFEST).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
 
@@ -440,7 +360,7 @@ def _file_problem(path: Path, manifest: Manifest) -> str | None:
         return _NO_FILE
     listed = manifest.files.get(path.name)
     try:
-        digest = sha256(path)
+        digest = file_sha256(path)
     except OSError as error:
         return f"cannot be read ({error})"
     if listed is None or listed.sha256 != digest:
@@ -451,18 +371,16 @@ def _file_problem(path: Path, manifest: Manifest) -> str | None:
 
 
 def _check_content(folder: Path, manifest: Manifest, present: set[str], result: CheckResult) -> None:
-    of_clusters = CLUSTERS in manifest.studies
-    listed = manifest.files.get(clusters.CELLS if of_clusters else archive.PREDICTIONS)
+    kind = kinds.of(manifest.studies)
+    listed = manifest.files.get(kind.source)
     for name in sorted(name for name in present if name.endswith(".png")):
         found = pictures.problems(folder / name, listed.sha256 if listed else None)
         result.problems += [f"{name}: {problem}" for problem in found]
     other = pictures.other_drawing(manifest.versions)
     draws = not result.problems and other is None
     try:
-        audit = clusters.problems if of_clusters else audits.problems
-        result.numbers, wrong = audit(folder, manifest, draws=draws)
+        result.numbers, wrong = kind.problems(folder, manifest, draws)
     except Exception as error:  # whatever a damaged file makes a library raise: it is damaged
-        source = clusters.CELLS if of_clusters else archive.RECORDS
-        wrong = [f"{source}: the other files cannot be held to it ({type(error).__name__}: {error})"]
+        wrong = [f"{kind.source}: the other files cannot be held to it ({type(error).__name__}: {error})"]
     result.problems += wrong
     result.remarks += [other] if other else []

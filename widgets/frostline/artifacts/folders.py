@@ -16,9 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from frostline.artifacts import runs
-from frostline.artifacts.manifests import MANIFEST, entries, is_plain_file, is_system_file, read_manifest, sha256
+from frostline.artifacts.manifests import MANIFEST, entries, is_plain_file, is_system_file, read_manifest
 from frostline.encoder.checkpoints import cache_folder
 from frostline.errors import ArtifactError
+from frostline.hashes import file_sha256
 from frostline.scratch import scratch_folder, scratch_path
 
 TRIED = 1 << 20
@@ -139,7 +140,7 @@ def _others(folder: Path) -> str | None:
 
 
 def _is_as_listed(path: Path, digest: str) -> bool:
-    return is_plain_file(path) and sha256(path) == digest
+    return is_plain_file(path) and file_sha256(path) == digest
 
 
 def _some(names: object) -> str:
@@ -150,7 +151,7 @@ def _some(names: object) -> str:
 def state_of(folder: Path) -> str | None:
     """Hash of the manifest that is in a folder; None without one."""
     path = folder / MANIFEST
-    return sha256(path) if is_plain_file(path) else None
+    return file_sha256(path) if is_plain_file(path) else None
 
 
 def recover(folder: Path) -> None:

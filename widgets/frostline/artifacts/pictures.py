@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import platform
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -55,21 +56,26 @@ def _mapped(strategies: Iterable[str], picture: str) -> str | None:
 
 
 def draw(comparison: Comparison, name: str, source: str) -> bytes:
-    """Draw a picture as PNG, whatever style the caller has set.
+    """Draw one of `names_of` as PNG; it carries the sha256 of the predictions."""
+    return rendered(lambda: _figure(comparison, name), name, source)
+
+
+def rendered(figure: Callable[[], Figure], name: str, source: str) -> bytes:
+    """Draw a figure as PNG, whatever style the caller has set.
 
     Parameters
     ----------
-    comparison
-        What it is of.
+    figure
+        Makes it.
     name
-        One of `names_of`.
+        Of the file; the picture carries it.
     source
-        sha256 of the predictions; the picture carries it.
+        sha256 of what it is drawn from; the picture carries it.
     """
     import matplotlib.style
 
     with matplotlib.style.context("default"):
-        return figures.png(_figure(comparison, name), Title=name, Source=source)
+        return figures.png(figure(), Title=name, Source=source)
 
 
 def _figure(comparison: Comparison, name: str) -> Figure:
@@ -105,15 +111,9 @@ def other_drawing(versions: Mapping[str, str]) -> str | None:
 
 def remember(data: str, name: str, content: bytes) -> None:
     """Note what this process has drawn from data of a hash, so that its own check need not draw it again."""
-    import io
-
-    try:
-        opened = _opened(io.BytesIO(content))
-    except (OSError, SyntaxError, ValueError):
-        return
     if len(_drawn) >= KEPT:
         _drawn.clear()
-    _drawn[data, name] = _pixels(opened)
+    _drawn[data, name] = _pixels(_opened(io.BytesIO(content)))
 
 
 def redrawn_problems(folder: Path, names: Iterable[str], data: str, redraw: Callable[[str], bytes]) -> list[str]:

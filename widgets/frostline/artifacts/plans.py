@@ -1,8 +1,9 @@
-"""Whether the records of a folder are of what its manifest says was run, and of the splits that they name."""
+"""What a manifest says of a comparison; whether the records of a folder are of that, and of the splits they name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from frostline.artifacts.manifests import Manifest
 from frostline.artifacts.pictures import MAPS
 from frostline.comparison.comparisons import Comparison
 from frostline.records import Record, fingerprint_of, kind_of
+from frostline.settings import RunSettings
 
 MAPPED = {kind for kinds in MAPS.values() for kind in kinds}
 """Strategies that classify from many dimensions, so that there is a map."""
@@ -26,12 +28,37 @@ def studies(comparison: Comparison) -> list[str]:
 
 def checkpoints(comparison: Comparison) -> dict[str, str]:
     """Label of every checkpoint that a strategy began from -> sha256 of its weights."""
-    found = {str(r.parameters.get("checkpoint")): r.weights_sha256 for r in _all(comparison)}
+    found = {str(r.parameters.get("checkpoint")): r.weights_sha256 for r in all_records(comparison)}
     return {name: digest for name, digest in sorted(found.items()) if digest is not None}
 
 
-def _all(comparison: Comparison) -> tuple[Record, ...]:
+def all_records(comparison: Comparison) -> tuple[Record, ...]:
+    """Records of the full evaluations and of every study."""
     return (*comparison.records, *comparison.budget_records, *comparison.unseen_records)
+
+
+def facts(comparison: Comparison, settings: RunSettings) -> dict[str, Any]:
+    """What the manifest says of a comparison; a panel may have run something else than its settings say."""
+    first, used = comparison.records[0], checkpoints(comparison)
+    ran = {
+        "profile": first.profile,
+        "label_key": first.label_key,
+        "group_key": first.group_key or "",
+        "split": first.split_kind,
+        "checkpoint": ", ".join(used),
+        "strategies": list(comparison.strategies),
+        "seed": first.seed,
+        "repeats": len(comparison.repeats),
+    }
+    return {
+        "parameters": settings.model_copy(update=ran).model_dump(),
+        "seed": first.seed,
+        "strategies": list(comparison.strategies),
+        "repeats": list(comparison.repeats),
+        "studies": studies(comparison),
+        "splits": {str(record.repeat): record.fingerprint for record in comparison.records},
+        "checkpoints": used,
+    }
 
 
 def problems(comparison: Comparison, manifest: Manifest) -> list[str]:
@@ -42,7 +69,7 @@ def problems(comparison: Comparison, manifest: Manifest) -> list[str]:
         if seen != wanted
     ]
     found += [f"manifest.json: {problem}" for problem in _size_problems(comparison, manifest)]
-    for record in _all(comparison):
+    for record in all_records(comparison):
         found += [f"{archive.RECORDS}: {named(record)}: {problem}" for problem in _own_problems(record)]
     return found
 
@@ -56,7 +83,7 @@ def named(record: Record) -> str:
 
 def _pairs(comparison: Comparison, manifest: Manifest) -> Iterator[tuple[str, object, object]]:
     """What is said of the whole run -> by the records, by the manifest."""
-    records, first, said = _all(comparison), comparison.records[0], manifest.parameters
+    records, first, said = all_records(comparison), comparison.records[0], manifest.parameters
     yield "strategies", sorted(comparison.strategies), sorted(manifest.strategies)
     yield "repeats", list(comparison.repeats), sorted(manifest.repeats)
     yield "seeds", sorted({record.seed for record in records}), [manifest.seed]

@@ -24,7 +24,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
 from frostline.escaping import for_address, for_html, one_line
-from frostline.publishing.inputs import sha256
+from frostline.hashes import file_sha256
 from frostline.publishing.run_checks import TITLE, title_cell
 from frostline.publishing.states import (
     FOLDER,
@@ -166,7 +166,7 @@ def copy_run(published: Path, name: str, root: Path, site: Path) -> None:
     for target, (origin, digest) in wanted.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(origin, target)
-        if sha256(target) != digest:
+        if file_sha256(target) != digest:
             raise ExtensionError(f"{origin.name} changed while the site of {name!r} was built")
     shutil.copyfile(published / f"{name}.run.json", site / FOLDER / f"{name}.run.json")
     (site / source).parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ values - and are all accepted.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from frostline.encoder.layouts import SPECIAL_TOKENS as SPECIAL_TOKENS
 from frostline.encoder.weight_files import look_into, read_json, read_weights
 from frostline.errors import CheckpointError, unknown
 from frostline.escaping import one_line
+from frostline.hashes import file_sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -367,12 +367,6 @@ def cache_folder(kind: str = "checkpoints") -> Path:
 
     base = os.environ.get("FROSTLINE_CACHE") or platformdirs.user_cache_dir("frostline")
     return Path(base) / kind
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file, read piece by piece."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_record(folder: Path) -> dict[str, str]:

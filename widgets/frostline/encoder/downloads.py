@@ -23,7 +23,6 @@ from frostline.encoder.checkpoints import (
     CheckpointSpec,
     Pin,
     cache_folder,
-    file_sha256,
     find_folder,
     load_checkpoint,
     official_state,
@@ -34,6 +33,7 @@ from frostline.encoder.sources import OutOfReach, Source, SourceFailed, offline,
 from frostline.encoder.weight_files import read_json
 from frostline.errors import CheckpointError, unknown
 from frostline.escaping import one_line
+from frostline.hashes import file_sha256
 from frostline.monitor import Monitor
 
 

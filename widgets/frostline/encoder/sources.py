@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from frostline import __version__
-from frostline.encoder.checkpoints import FILES, CheckpointSpec, Pin, file_sha256
+from frostline.encoder.checkpoints import FILES, CheckpointSpec, Pin
 from frostline.encoder.layouts import MOST_ARGS, MOST_VOCABULARY
 from frostline.errors import Cancelled
 from frostline.escaping import one_line
+from frostline.hashes import file_sha256
 from frostline.monitor import Monitor
 
 CONNECT, READ = 4.0, 60.0

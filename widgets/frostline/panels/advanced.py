@@ -10,6 +10,7 @@ import ipywidgets as widgets
 
 from frostline.errors import FrostlineError
 from frostline.escaping import for_html
+from frostline.lists import list_of
 from frostline.panels.base import status, wide
 from frostline.strategies import Strategy
 
@@ -167,5 +168,5 @@ def _control(field: str, value: Any) -> widgets.Widget:
 def _read(value: Any, like: Any) -> Any:
     """Value of a control as the strategy takes it."""
     if isinstance(like, tuple):
-        return tuple(part.strip() for part in str(value).split(",") if part.strip())
+        return tuple(list_of(str(value)))
     return value

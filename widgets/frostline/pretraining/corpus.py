@@ -7,7 +7,6 @@ random gene subsets that a training step shows.
 from __future__ import annotations
 
 import csv
-import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from frostline.cells.symbols import read_symbols
 from frostline.encoder.checkpoints import SPECIAL_TOKENS
 from frostline.encoder.tokens import Tokens, tokenize
 from frostline.errors import DatasetError
+from frostline.hashes import file_sha256
 
 N_SPECIAL = len(SPECIAL_TOKENS)  # gene ids follow the special tokens
 PAD, CLS = SPECIAL_TOKENS.index("<pad>"), SPECIAL_TOKENS.index("<cls>")
@@ -115,7 +115,7 @@ def read_corpus(paths: Sequence[Path]) -> Corpus:
     if not sets:
         raise DatasetError("the corpus is empty: give at least one .h5ad file of counts")
     files = tuple(
-        {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "cells": matrix.shape[0]}
+        {"file": path.name, "sha256": file_sha256(path), "cells": matrix.shape[0]}
         for path, (matrix, _) in zip(map(Path, paths), sets, strict=True)
     )
     if len({file["sha256"] for file in files}) < len(files):

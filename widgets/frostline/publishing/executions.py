@@ -24,7 +24,8 @@ from frostline import scratch
 from frostline.artifacts import exports, runs
 from frostline.errors import ArtifactError, FrostlineError
 from frostline.escaping import for_file_name, one_line
-from frostline.publishing.inputs import WRITTEN, inputs_of, sha256
+from frostline.hashes import file_sha256
+from frostline.publishing.inputs import WRITTEN, inputs_of
 from frostline.publishing.notebooks import notebook_parameters, read_notebook, typed_parameters
 from frostline.publishing.page_checks import WIDGET_STATE
 from frostline.publishing.run_checks import check_cells
@@ -126,7 +127,7 @@ def execute(
         running = stack.enter_context(_claimed(output))
         if WRITTEN in values:
             scratch.clear(Path(str(values[WRITTEN])).resolve().parent)
-        source, inputs = sha256(notebook), inputs_of(values, Path())
+        source, inputs = file_sha256(notebook), inputs_of(values, Path())
         started, clock = datetime.now(UTC), time.perf_counter()
         try:
             _run(notebook, running, typed, told, clock + (TIMEOUT if timeout is None else timeout))
@@ -224,7 +225,7 @@ def _run(notebook: Path, running: Path, typed: Mapping[str, Any], told: Told, de
             timeout_func=lambda _: max(1, round(deadline - time.perf_counter())),
             config=config,
             told=told,
-            environment={**os.environ, runs.SOURCE: sha256(notebook)},
+            environment={**os.environ, runs.SOURCE: file_sha256(notebook)},
         )
 
 

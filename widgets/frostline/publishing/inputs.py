@@ -14,17 +14,14 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
+from frostline.hashes import file_sha256
+
 PACKAGE = Path(__file__).resolve().parents[1]
 LOCK = "constraints.txt"
 TUTORIALS = PACKAGE / "data" / "tutorials"
 """Notebooks that come with the installed package; the one that is run is hashed by itself."""
 WRITTEN = "OUTPUT_DIR"
 """The parameter that names what a run writes, not what it reads."""
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def inputs_of(parameters: Mapping[str, Any], root: Path) -> dict[str, Any]:
@@ -81,18 +78,18 @@ def code_sha256() -> str:
 def lock_sha256(root: Path) -> str:
     """Hash of the project's `constraints.txt`, or without one of the versions of what frostline requires."""
     lock = root / LOCK
-    return sha256(lock) if lock.is_file() else _joined(_installed())
+    return file_sha256(lock) if lock.is_file() else _joined(_installed())
 
 
 def tree_sha256(path: Path) -> str:
     """Hash of a file, or of all files below a folder (a .zarr, a checkpoint) with their names."""
     if path.is_file():
-        return sha256(path)
+        return file_sha256(path)
     files = sorted(
         p for p in path.rglob("*") if p.is_file() and not {"__pycache__", ".ipynb_checkpoints"} & set(p.parts)
     )
     files = [p for p in files if not p.is_relative_to(TUTORIALS)]
-    return _joined((p.relative_to(path).as_posix(), sha256(p)) for p in files)
+    return _joined((p.relative_to(path).as_posix(), file_sha256(p)) for p in files)
 
 
 def _data(parameters: Mapping[str, Any], root: Path) -> Iterator[tuple[str, str]]:

@@ -25,6 +25,7 @@ from typing import Any
 from frostline import scratch
 from frostline.artifacts import exports
 from frostline.errors import ArtifactError, FrostlineError
+from frostline.hashes import file_sha256
 from frostline.publishing.executions import Execution, default_output, execute, refuse_other_run
 from frostline.publishing.notebooks import find_notebook, notebook_parameters, read_notebook, typed_parameters
 from frostline.publishing.run_checks import check_cells, seal
@@ -262,12 +263,12 @@ def _run_manifest(
 ) -> dict[str, Any]:
     """What the status box of the page says, and the hashes that hold the page to it."""
     name = execution.notebook.stem
-    files = {file.name: exports.sha256(file) for file in sorted((staging / name).iterdir())}
+    files = {file.name: file_sha256(file) for file in sorted((staging / name).iterdir())}
     content = {
         "tutorial": name,
         "source_notebook": execution.notebook.as_posix(),
         "source_sha256": execution.source_sha256,
-        "executed_sha256": exports.sha256(staging / f"{name}.ipynb"),
+        "executed_sha256": file_sha256(staging / f"{name}.ipynb"),
         "mode": MODE,
         "profile": execution.parameters["PROFILE"],
         "parameters": execution.parameters,

@@ -16,7 +16,8 @@ from typing import Any
 
 from frostline.artifacts.manifests import is_system_file
 from frostline.artifacts.runs import run_of
-from frostline.publishing.inputs import changed_inputs, sha256
+from frostline.hashes import file_sha256
+from frostline.publishing.inputs import changed_inputs
 from frostline.publishing.page_checks import WIDGET_STATE, check_code, check_tables, read_notebook
 
 REQUIRED: dict[str, type | tuple[type, ...]] = {
@@ -148,7 +149,7 @@ def seal(manifest: dict[str, Any]) -> str:
 def check_page(manifest: dict[str, Any], notebook: dict[str, Any], folder: Path, root: Path) -> Iterator[str]:
     """Check that the page's code is that of its source, and its run and its tables are those of its artifacts."""
     source = root / manifest["source_notebook"]
-    if source.is_file() and sha256(source) == manifest["source_sha256"]:  # otherwise it is stale, which is said
+    if source.is_file() and file_sha256(source) == manifest["source_sha256"]:  # otherwise it is stale, which is said
         yield from check_code(read_notebook(source), notebook)
     inner, _ = read_json(folder / "manifest.json")
     printed, run = run_of(notebook), inner.get("run")
@@ -198,13 +199,13 @@ def check_source(manifest: dict[str, Any], root: Path) -> Iterator[str]:
         yield f"{relative}: the source notebook must lie inside the repository"
     elif not (root / relative).is_file():
         yield f"{relative}: the source notebook is missing"
-    elif sha256(root / relative) != manifest["source_sha256"]:
+    elif file_sha256(root / relative) != manifest["source_sha256"]:
         yield f"{relative}{STALE}the source notebook has changed since; run it again"
 
 
 def check_executed(manifest: dict[str, Any], notebook_file: Path) -> Iterator[str]:
     """Check that the executed notebook is byte for byte what the run wrote."""
-    if notebook_file.is_file() and sha256(notebook_file) != manifest["executed_sha256"]:
+    if notebook_file.is_file() and file_sha256(notebook_file) != manifest["executed_sha256"]:
         yield f"{notebook_file.name}: altered: its sha256 is not the one of the run; run it again"
 
 
@@ -259,7 +260,7 @@ def check_artifacts(manifest: dict[str, Any], folder: Path) -> Iterator[str]:
             yield f"{folder.name}/{file}: missing"
         elif file not in listed:
             yield f"{folder.name}/{file}: unexpected: the run did not write it"
-        elif found[file].is_symlink() or sha256(found[file]) != listed[file]:
+        elif found[file].is_symlink() or file_sha256(found[file]) != listed[file]:
             yield f"{folder.name}/{file}: altered: its sha256 is not the one of the run"
 
 

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 from frostline.escaping import one_line
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.progress import Progress
-
-    from frostline.comparison.comparisons import Comparison
 
 WIDTH = 100
 """Characters that results fit into, whatever the terminal."""
@@ -107,19 +106,17 @@ def result_lines(folder: Path) -> list[str]:
     folder
         Artifacts that have passed their check.
     """
-    from frostline.artifacts import archive, clusters
+    from frostline.artifacts import kinds
+    from frostline.artifacts.manifests import read_manifest
 
-    if (folder / clusters.CELLS).is_file():
-        return textwrap.wrap(one_line(clusters.described(clusters.read(folder))), WIDTH)
-    comparison = archive.load_comparison(folder)
-    said = dict.fromkeys(f"{f.severity}: {f.title}" for f in comparison.findings if f.severity != "note")
-    sentences = [line for text in (comparison.verdict, *said) for line in textwrap.wrap(one_line(text), WIDTH)]
-    return [*sentences, "", *leaderboard_lines(comparison)]
+    kind = kinds.of(read_manifest(folder).studies)
+    sentences, table = kind.said(kind.read(folder))
+    lines = [line for text in sentences for line in textwrap.wrap(one_line(text), WIDTH)]
+    return lines if table is None else [*lines, "", *leaderboard_lines(table)]
 
 
-def leaderboard_lines(comparison: Comparison, width: int = WIDTH) -> list[str]:
+def leaderboard_lines(table: pd.DataFrame, width: int = WIDTH) -> list[str]:
     """Leaderboard as lines of at most so many characters; a name that is too long for that loses its middle."""
-    table = comparison.table()
     columns = [[name, *map(str, table[name])] for name in COLUMNS if name in table]
     widths = [max(map(len, column)) for column in columns[1:]]
     room = width - sum(widths) - 2 * len(widths)
