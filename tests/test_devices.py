@@ -18,7 +18,7 @@ from frostline.encoder.checkpoints import load_checkpoint
 from frostline.encoder.devices import autocast, device_of, move, place_of, seeded, to_host
 from frostline.encoder.embedding import embed, encode, tokenize_cells
 from frostline.errors import FrostlineError
-from frostline.strategies import build
+from frostline.strategies import build, load
 
 CPU = torch.device("cpu")
 GPU = torch.cuda.is_available()
@@ -138,10 +138,11 @@ class TestOnTheGpu:
         cut = split(pbmc, seed=1, profile=tiny_profile)
         (strategy,) = build([name], profile=tiny_profile)
         trained = replace(strategy, device="cuda").fit(pbmc, cut)
-        arrays = trained._arrays()
-        here = replace(strategy, device="cpu")
-        here._learn(classes=trained.classes_, genes=trained.genes_)
-        here._restore(arrays)
+        trained.save(tmp_path)
+        stored = tmp_path / "strategy.json"
+        stored.write_text(stored.read_text().replace('"cuda"', '"cpu"'))
+        here = load(tmp_path)
+        assert (here.device, trained.device) == ("cpu", "cuda")
         np.testing.assert_allclose(here.predict_proba(pbmc, cut.test), trained.predict_proba(pbmc, cut.test), atol=1e-4)
 
     def test_the_random_stream_of_the_gpu_is_what_it_was(self):

@@ -80,8 +80,11 @@ class HeadTuning(InEpochs):
         return {**self._encoder_arrays(), **head_arrays(self.head_)}
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        from frostline.encoder.devices import device_of
+
         opened = self._restore_encoder(arrays)
-        self._learn(head=head_from_arrays(arrays, opened.config.d_model, len(self.classes_)))
+        head = head_from_arrays(arrays, opened.config.d_model, len(self.classes_))
+        self._learn(head=head.to(device_of(self.device)))
 
 
 def head_probabilities(head: Head, states: NDArray[np.float32]) -> NDArray[np.float64]:
