@@ -1000,7 +1000,8 @@ class TestThroughTheEncoder:
         rng = np.random.default_rng(0)  # not the same for all entries: LayerNorm would take that away
         for tensor, parameter in trained.items():
             kept = parameter.detach().clone()
-            parameter.data += torch.from_numpy(rng.normal(0, 0.3, parameter.shape).astype(np.float32))
+            noise = torch.from_numpy(rng.normal(0, 0.3, parameter.shape).astype(np.float32))
+            parameter.data += noise.to(parameter.device)
             # what a key has whatever the cell shifts all scores of a query alike, and the softmax takes it away
             silent = tensor.endswith("k_proj.bias")
             assert (np.abs(strategy.embed(pbmc, cut.test) - embedding).max() > 1e-5) != silent, tensor
@@ -1018,15 +1019,15 @@ class TestThroughTheEncoder:
                 module.dropout = 0.0
         tokens = strategy._tokens(pbmc, cut.test)
         with torch.no_grad():
-            training = strategy._logits(tokens) if strategy.module_.train() else None
-            inference = strategy._logits(tokens) if strategy.module_.eval() else None
+            training = strategy._logits(tokens).cpu() if strategy.module_.train() else None
+            inference = strategy._logits(tokens).cpu() if strategy.module_.eval() else None
         np.testing.assert_allclose(training, inference, rtol=0, atol=1e-5)
         expected = torch.softmax(inference.double(), dim=1)
         np.testing.assert_allclose(strategy.predict_proba(pbmc, cut.test), expected, rtol=0, atol=1e-5)
         with torch.no_grad():  # with dropout on they would differ: the comparison above is not empty
             strategy.module_["head"].dropout.p = 0.5
             strategy.module_.train()
-            assert (strategy._logits(tokens) - inference).abs().max() > 1e-3
+            assert (strategy._logits(tokens).cpu() - inference).abs().max() > 1e-3
 
     def test_inference_is_without_dropout(self, fitted_once, pbmc, cut, name):
         strategy, dataset = fitted_once(name)
@@ -1114,6 +1115,7 @@ class TestIa3:
                 if ".ia3_l." not in name:
                     continue
                 layer = encoder.get_submodule(name.split(".ia3_l.")[0])
+                factor = factor.cpu()
                 layer.weight *= factor  # (out, 1) for a projection, (1, in) for the feed-forward
                 if factor.shape[1] == 1:
                     layer.bias *= factor[:, 0]
@@ -1138,7 +1140,7 @@ class TestLora:
         below = {name.replace(".base_layer", ""): tensor for name, tensor in adapted.items() if ".lora_" not in name}
         assert below.keys() == original.keys()
         for name, tensor in original.items():
-            assert torch.equal(below[name], tensor), name
+            assert torch.equal(below[name].cpu(), tensor), name
 
     def test_only_the_layers_of_the_stack_are_adapted(self, fitted_once):
         """The value encoder has a linear1 and a linear2 of its own."""

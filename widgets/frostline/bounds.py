@@ -10,7 +10,7 @@ import dataclasses
 import inspect
 from functools import wraps
 from os import PathLike, fspath
-from typing import Annotated, Any, TypeVar, dataclass_transform, get_args
+from typing import Annotated, Any, Literal, TypeVar, dataclass_transform, get_args, get_origin
 
 import numpy as np
 from annotated_types import Interval, Unit
@@ -60,6 +60,8 @@ Steps = Annotated[Whole, Interval(ge=0, le=1_000_000), Unit("optimiser steps")]
 Rate = Annotated[Real, Interval(ge=1e-8, le=1.0), Unit("per step")]
 Dropped = Annotated[Real, Interval(ge=0.0, lt=1.0), Unit("share of the values")]
 Seed = Annotated[Whole, Interval(ge=0, le=SEEDS), Unit("no unit")]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], Unit("name")]
+Precision = Annotated[Literal["fp32", "bf16"], Unit("name")]
 MaxLength = Annotated[Whole, Interval(ge=SHORTEST, le=LONGEST), Unit("tokens")]
 """Longest sequence, `<cls>` included."""
 
@@ -94,6 +96,8 @@ class Setting:
             return f"{low:g} to {high:g}" if below is None else f"{low:g} to below {below:g}"
         if self.info.annotation is str:
             return "not blank"
+        if get_origin(self.info.annotation) is Literal:
+            return f"one of {', '.join(get_args(self.info.annotation))}"
         return f"one or more of {', '.join(get_args(get_args(self.info.annotation)[0]))}"
 
     def __str__(self) -> str:
@@ -103,7 +107,8 @@ class Setting:
             float: "a number from {}",
             str: "text that is {} and that a file can hold",
         }
-        return f"{words.get(self.info.annotation, '{}, each once').format(self.extent)} ({self.unit})"  # type: ignore[arg-type]
+        several = "{}" if get_origin(self.info.annotation) is Literal else "{}, each once"
+        return f"{words.get(self.info.annotation, several).format(self.extent)} ({self.unit})"  # type: ignore[arg-type]
 
 
 def setting(annotation: Any) -> Setting:

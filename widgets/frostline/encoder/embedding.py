@@ -24,6 +24,7 @@ from frostline.cells.genes import GeneMatch, match_genes
 from frostline.cells.matrices import refuse_bad_values, values_of
 from frostline.cells.symbols import Symbols, read_symbols
 from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
+from frostline.encoder.devices import autocast, device_of, move, place_of, to_host
 from frostline.encoder.model import Encoder, EncoderConfig
 from frostline.encoder.tokens import MAX_LENGTH, Tokens, tokenize
 from frostline.encoder.vocabulary import overlap, told
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scipy import sparse
 
-BATCH_TOKENS = 8_192
-"""Padded tokens in one batch of inference; bounds the memory, not the result."""
+BATCH_TOKENS = {"cpu": 8_192, "mps": 8_192, "cuda": 131_072}
+"""Padded tokens in one batch of inference on a device; bounds the memory, not the result."""
 _LISTED = 5  # cells that a line of code names one by one
 
 
@@ -71,9 +72,14 @@ def batches_by_length(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator
 
 
 def encode(
-    encoder: Encoder, tokens: Tokens, *, batch_tokens: int = BATCH_TOKENS, monitor: Monitor | None = None
+    encoder: Encoder,
+    tokens: Tokens,
+    *,
+    precision: str = "fp32",
+    batch_tokens: int | None = None,
+    monitor: Monitor | None = None,
 ) -> NDArray[np.float32]:
-    """Un-normalised `<cls>` states of tokenised cells, (n_cells, d) float32.
+    """Un-normalised `<cls>` states of tokenised cells, (n_cells, d) float32, computed where the encoder is.
 
     Raises
     ------
@@ -82,11 +88,12 @@ def encode(
     """
     monitor = monitor or Monitor()
     states = np.empty((len(tokens), encoder.config.d_model), dtype=np.float32)
-    done = 0
-    with torch.inference_mode():
-        for rows in batches_by_length(tokens.lengths, batch_tokens):
+    done, device = 0, place_of(encoder)
+    with torch.inference_mode(), autocast(device, precision):
+        for rows in batches_by_length(tokens.lengths, batch_tokens or BATCH_TOKENS[device.type]):
             monitor.step(done / len(tokens), f"{done:,} of {len(tokens):,} cells embedded")
-            states[rows] = encoder.cls_states(*pad_tokens(tokens.take(rows), encoder.config)).numpy()
+            batch = move(pad_tokens(tokens.take(rows), encoder.config), device)
+            states[rows] = to_host(encoder.cls_states(*batch))
             done += len(rows)
     _refuse_useless(states, tokens, encoder.source)
     return states
@@ -229,6 +236,8 @@ def frozen_states(
     *,
     seed: int = 0,
     max_length: int = MAX_LENGTH,
+    device: str = "auto",
+    precision: str = "fp32",
     monitor: Monitor | None = None,
 ) -> tuple[NDArray[np.float32], float]:
     """Un-normalised frozen `<cls>` states, computed once per data set and shared.
@@ -238,13 +247,14 @@ def frozen_states(
     tuple
         (n_cells, d) float32 states, and the seconds that computing them took, now or earlier.
     """
-    shared = _shared(dataset, genes, checkpoint, seed, max_length)
+    place = device_of(device, precision)
+    shared = _shared(dataset, genes, checkpoint, seed, max_length, place.type, precision)
     todo = np.unique(cells[~shared.done[cells]])
     if len(todo):
         started = time.perf_counter()
         with peak_memory(collect=False) as peak:
             tokens = tokenize_cells(dataset, todo, genes, checkpoint, seed=seed, max_length=max_length)
-            shared.states[todo] = encode(checkpoint.encoder(), tokens, monitor=monitor)
+            shared.states[todo] = encode(checkpoint.encoder().to(place), tokens, precision=precision, monitor=monitor)
         shared.peak = max((found for found in (shared.peak, peak.bytes) if found is not None), default=None)
         shared.seconds[todo] = (time.perf_counter() - started) / len(todo)
         shared.done[todo] = True
@@ -252,15 +262,22 @@ def frozen_states(
 
 
 def frozen_peak(
-    dataset: Dataset, genes: Sequence[str], checkpoint: Checkpoint, *, seed: int = 0, max_length: int = MAX_LENGTH
+    dataset: Dataset,
+    genes: Sequence[str],
+    checkpoint: Checkpoint,
+    *,
+    seed: int = 0,
+    max_length: int = MAX_LENGTH,
+    device: str = "auto",
+    precision: str = "fp32",
 ) -> int | None:
     """Peak memory, in bytes, of computing these `frozen_states`, now or earlier; None where it is not known."""
-    return _shared(dataset, genes, checkpoint, seed, max_length).peak
+    return _shared(dataset, genes, checkpoint, seed, max_length, device_of(device).type, precision).peak
 
 
-def _shared(dataset: Dataset, genes: Sequence[str], checkpoint: Checkpoint, seed: int, max_length: int) -> _Shared:
+def _shared(dataset: Dataset, genes: Sequence[str], checkpoint: Checkpoint, *how: object) -> _Shared:
     gene_list = hashlib.sha256("\n".join(genes).encode()).hexdigest()
-    key = ("frozen_states", checkpoint.weights_sha256, checkpoint.config, gene_list, seed, max_length)
+    key = ("frozen_states", checkpoint.weights_sha256, checkpoint.config, gene_list, *how)
     if key not in dataset.cache:
         dataset.cache[key] = _Shared(
             np.empty((len(dataset), checkpoint.config.d_model), np.float32),
@@ -279,6 +296,8 @@ def embed(
     max_length: int = MAX_LENGTH,
     gene_column: str | None = None,
     key_added: str | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
     progress: object = None,
 ) -> NDArray[np.float32]:
     """Embed cells with a frozen encoder, as scGPT's `embed_data` does.
@@ -298,6 +317,10 @@ def embed(
         holds clearly more of the vocabulary than the names do.
     key_added
         Also write the embedding to `adata.obsm[key_added]`.
+    device
+        auto, cpu, cuda or mps; auto takes CUDA where there is one.
+    precision
+        Of matrix products: fp32 or bf16.
     progress
         Called with a fraction and a message.
 
@@ -327,6 +350,7 @@ def embed(
     (5, 128)
     """
     seed, max_length = hold(Seed, "seed", seed), hold(MaxLength, "max_length", max_length)
+    place = device_of(device, precision)
     opened = load_checkpoint(checkpoint)
     matrix = values_of(adata)
     symbols = symbols_of(adata, opened, gene_column)
@@ -334,7 +358,7 @@ def embed(
     match = _match_all(adata, matrix, symbols, opened)
     tokens = tokenize(matrix, match.ids, seed=seed, max_length=max_length)
     monitor = Monitor(progress) if callable(progress) else None
-    embedding = normalise(encode(opened.encoder(), tokens, monitor=monitor))
+    embedding = normalise(encode(opened.encoder().to(place), tokens, precision=precision, monitor=monitor))
     if key_added is not None:
         adata.obsm[key_added] = embedding
     return embedding

@@ -182,7 +182,9 @@ class Encoder(nn.Module):
         """
         x: Tensor = self.encoder(gene_ids) + self.value_encoder(values)  # (B, S, d)
         present = gene_ids != self.config.pad_id
-        mask = None if bool(present.all()) else present[:, None, None, :]  # (B, 1, 1, S)
+        # asked of a GPU, the question would wait for all that it has still to compute
+        whole = present.device.type == "cpu" and bool(present.all())
+        mask = None if whole else present[:, None, None, :]  # (B, 1, 1, S)
         last = len(self.transformer_encoder.layers) - 1
         for i, block in enumerate(self.transformer_encoder.layers):
             x = block(x, mask, cls_only=cls_only and i == last)

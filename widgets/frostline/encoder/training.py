@@ -101,7 +101,8 @@ def train_classifier(
         total, batches = 0.0, list(_batches(len(targets["train"]), plan.batch_size, rng, lengths))
         for i, rows in enumerate(batches):
             monitor.step((epoch + i / len(batches)) / plan.epochs, f"epoch {epoch + 1} of at most {plan.epochs}")
-            loss = F.cross_entropy(logits("train", rows), torch.from_numpy(targets["train"][rows]))
+            scores = logits("train", rows)
+            loss = F.cross_entropy(scores, torch.from_numpy(targets["train"][rows]).to(scores.device))
             total += descent.step(loss, epoch + (i + 1) / len(batches)) * len(rows)
         descent.refuse_silent()
         entry = _validate(module, logits, targets["validation"], plan.batch_size)
@@ -185,8 +186,8 @@ def _validate(
         starts = range(0, len(targets), batch_size)
         rows = [np.arange(start, min(start + batch_size, len(targets))) for start in starts]
         scores = torch.cat([logits("validation", part) for part in rows])
-    wanted = torch.from_numpy(targets)
+    wanted = torch.from_numpy(targets).to(scores.device)
     return {
         "validation_loss": float(F.cross_entropy(scores, wanted)),
-        "validation_accuracy": float((scores.argmax(1) == wanted).double().mean()),
+        "validation_accuracy": int((scores.argmax(1) == wanted).sum()) / len(targets),
     }

@@ -86,24 +86,35 @@ def _encoder_seconds(
 ) -> tuple[float, float]:
     """Seconds that encoding takes a cell, and seconds of its gradients besides."""
     from frostline.encoder.checkpoints import load_checkpoint
+    from frostline.encoder.devices import device_of, move
     from frostline.encoder.embedding import encode, pad_tokens, tokenize_cells
 
     opened, longest = load_checkpoint(strategy.checkpoint), strategy.max_length
-    key = ("encoder seconds", opened.weights_sha256, n_genes, longest, split.fingerprint)
+    place = device_of(strategy.device, strategy.precision)
+    key = (
+        "encoder seconds",
+        opened.weights_sha256,
+        n_genes,
+        longest,
+        split.fingerprint,
+        place.type,
+        strategy.precision,
+    )
     if key not in dataset.cache:
         genes = known_genes(dataset, opened)
         if n_genes is not None:
             genes = variable_genes(dataset, split.train, n_genes, genes)
         tokens = tokenize_cells(dataset, _some(split.train), genes, opened, max_length=longest)
-        encoder = opened.encoder()
-        encode(encoder, tokens)  # what the first call sets up is not counted
+        encoder = opened.encoder().to(place)
+        encode(encoder, tokens, precision=strategy.precision)  # what the first call sets up is not counted
         started = time.perf_counter()
-        encode(encoder, tokens)
+        encode(encoder, tokens, precision=strategy.precision)
         forward = time.perf_counter() - started
         backward = 0.0
         if n_genes is not None:
             started = time.perf_counter()
-            encoder.cls_states(*pad_tokens(tokens, encoder.config)).sum().backward()  # type: ignore[no-untyped-call]
+            batch = move(pad_tokens(tokens, encoder.config), place)
+            encoder.cls_states(*batch).sum().backward()  # type: ignore[no-untyped-call]
             backward = max(0.0, time.perf_counter() - started - forward)
             encoder.zero_grad()
         dataset.cache[key] = forward / len(tokens), backward / len(tokens)

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from frostline.bounds import (
     Batch,
+    Device,
     Dropped,
     Epochs,
     MaxLength,
+    Precision,
     Rate,
     Seed,
     Steps,
@@ -38,8 +40,8 @@ if TYPE_CHECKING:
 
 WarmUp = Annotated[Whole, Interval(ge=0, le=10_000), Unit("epochs")]
 
-_tried: set[str] = set()
-"""Weights that have encoded a cell in this process."""
+_tried: set[tuple[str, str]] = set()
+"""Weights that have encoded a cell in this process, and where."""
 
 
 @bounded
@@ -55,6 +57,10 @@ class EncoderStrategy(Strategy):
     """Of the draws among tied value bins."""
     max_length: MaxLength = MAX_LENGTH
     """Longest sequence of genes, `<cls>` included."""
+    device: Device = "auto"
+    """Where the encoder computes; auto takes CUDA where there is one, else the CPU."""
+    precision: Precision = "fp32"
+    """Of matrix products; weights, LayerNorm and the loss stay in float32."""
 
     opened_: Checkpoint = learned()
     encoder_parameters_: int = learned()
@@ -66,18 +72,20 @@ class EncoderStrategy(Strategy):
 
     def check(self, dataset: Dataset, split: Split) -> None:
         """Refuse an unknown or unfit checkpoint, no gene in its vocabulary, cells without a known gene."""
+        from frostline.encoder.devices import device_of
         from frostline.encoder.embedding import encode, tokenize_cells
 
         super().check(dataset, split)
+        place = device_of(self.device, self.precision)
         opened = load_checkpoint(self.checkpoint)
         cells = np.concatenate([split.train, split.validation, split.test])
         genes = known_genes(dataset, opened)
         tokens = tokenize_cells(dataset, cells, genes, opened, seed=self.token_seed, max_length=self.max_length)
         # of two cells: weights that tell none apart are refused, and what torch sets up at its first use is not
         # charged to the strategy that happens to be first
-        if opened.weights_sha256 not in _tried:
-            encode(opened.encoder(), tokens.take(np.arange(min(2, len(tokens)))))
-            _tried.add(opened.weights_sha256)
+        if (opened.weights_sha256, place.type) not in _tried:
+            encode(opened.encoder().to(place), tokens.take(np.arange(min(2, len(tokens)))), precision=self.precision)
+            _tried.add((opened.weights_sha256, place.type))
 
     def workload(self, split: Split) -> Workload:
         """Every cell of the split is encoded once."""
@@ -120,7 +128,12 @@ class EncoderStrategy(Strategy):
     ) -> tuple[NDArray[np.float32], float]:
         from frostline.encoder.embedding import frozen_peak, frozen_states
 
-        how = {"seed": self.token_seed, "max_length": self.max_length}
+        how: Mapping[str, Any] = {
+            "seed": self.token_seed,
+            "max_length": self.max_length,
+            "device": self.device,
+            "precision": self.precision,
+        }
         states, seconds = frozen_states(dataset, cells, self.genes_, self.opened_, monitor=monitor, **how)
         self._learn(embed_peak=frozen_peak(dataset, self.genes_, self.opened_, **how))
         return states, seconds

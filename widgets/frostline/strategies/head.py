@@ -44,23 +44,24 @@ class HeadTuning(InEpochs):
     def _fit(self, dataset: Dataset, split: Split, monitor: Monitor) -> None:
         import torch
 
+        from frostline.encoder.devices import device_of, seeded
         from frostline.encoder.model import Head
         from frostline.encoder.training import train_classifier
 
+        place = device_of(self.device)
         opened, classes = self._open(), trained_names(dataset, split)
         self._learn(genes=known_genes(dataset, opened))
         rows_of = rows_to_train_on(dataset, split)
         states = {
-            part: torch.from_numpy(self._frozen(dataset, rows, monitor.part(0.4 * i, 0.4 * (i + 1))))
+            part: torch.from_numpy(self._frozen(dataset, rows, monitor.part(0.4 * i, 0.4 * (i + 1)))).to(place)
             for i, (part, rows) in enumerate(rows_of.items())
         }
         targets = {part: class_numbers(dataset.labels[rows], classes) for part, rows in rows_of.items()}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(split.training_seed)
-            head = Head(opened.config.d_model, len(classes), self.dropout)
+        with seeded(split.training_seed, place):
+            head = Head(opened.config.d_model, len(classes), self.dropout).to(place)
             history = train_classifier(
                 head,
-                lambda part, rows: head(states[part][torch.from_numpy(rows)]),
+                lambda part, rows: head(states[part][torch.from_numpy(rows).to(place)]),
                 targets,
                 self.plan(split.training_seed),
                 monitor=monitor.part(0.8, 1.0),
@@ -79,23 +80,31 @@ class HeadTuning(InEpochs):
         return {**self._encoder_arrays(), **head_arrays(self.head_)}
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        from frostline.encoder.devices import device_of
+
         opened = self._restore_encoder(arrays)
-        self._learn(head=head_from_arrays(arrays, opened.config.d_model, len(self.classes_)))
+        head = head_from_arrays(arrays, opened.config.d_model, len(self.classes_))
+        self._learn(head=head.to(device_of(self.device)))
 
 
 def head_probabilities(head: Head, states: NDArray[np.float32]) -> NDArray[np.float64]:
     """Softmax of the head's logits, in double precision so that rows sum to 1."""
     import torch
+    from scipy.special import softmax
+
+    from frostline.encoder.devices import place_of, to_host
 
     with torch.inference_mode():
-        logits = head.eval()(torch.from_numpy(states)).double()
-        probabilities: NDArray[np.float64] = torch.softmax(logits, dim=1).numpy()
+        logits = to_host(head.eval()(torch.from_numpy(states).to(place_of(head))))
+    probabilities: NDArray[np.float64] = softmax(logits.astype(np.float64), axis=1)
     return probabilities
 
 
 def head_arrays(head: Head) -> dict[str, NDArray[Any]]:
     """Weights of a head, by name."""
-    return {f"head.{name}": tensor.detach().numpy() for name, tensor in head.state_dict().items()}
+    from frostline.encoder.devices import to_host
+
+    return {f"head.{name}": to_host(tensor) for name, tensor in head.state_dict().items()}
 
 
 def head_from_arrays(arrays: Mapping[str, NDArray[Any]], d_model: int, n_classes: int) -> Head:

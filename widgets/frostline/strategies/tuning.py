@@ -71,20 +71,21 @@ class EncoderTuning(InEpochs):
     def _fit(self, dataset: Dataset, split: Split, monitor: Monitor) -> None:
         import torch
 
+        from frostline.encoder.devices import device_of, seeded
         from frostline.encoder.model import Head
         from frostline.encoder.training import train_classifier
 
+        place = device_of(self.device, self.precision)
         opened, classes = self._open(), trained_names(dataset, split)
         known = known_genes(dataset, opened)
         self._learn(genes=variable_genes(dataset, split.train, self.n_genes, known))
         rows_of = rows_to_train_on(dataset, split)
         tokens = {part: self._tokens(dataset, rows) for part, rows in rows_of.items()}
         targets = {part: class_numbers(dataset.labels[rows], classes) for part, rows in rows_of.items()}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(split.training_seed)
+        with seeded(split.training_seed, place):
             encoder = self._thawed(opened.encoder())
             head = Head(opened.config.d_model, len(classes), self.dropout)
-            self._learn(module=torch.nn.ModuleDict({"encoder": encoder, "head": head}), states={})
+            self._learn(module=torch.nn.ModuleDict({"encoder": encoder, "head": head}).to(place), states={})
             history = train_classifier(
                 self.module_,
                 lambda part, rows: self._logits(tokens[part].take(rows)),
@@ -106,9 +107,13 @@ class EncoderTuning(InEpochs):
             raise DatasetError(f"{error}{few if len(self.genes_) == self.n_genes else ''}") from None
 
     def _logits(self, tokens: Tokens) -> Any:
+        from frostline.encoder.devices import autocast, move, place_of
         from frostline.encoder.embedding import pad_tokens
 
-        return self._head(self._encoder.cls_states(*pad_tokens(tokens, self._encoder.config)))
+        place = place_of(self._encoder)
+        with autocast(place, self.precision):
+            states = self._encoder.cls_states(*move(pad_tokens(tokens, self._encoder.config), place))
+        return self._head(states.float())
 
     def _charged(
         self, dataset: Dataset, cells: NDArray[np.integer], monitor: Monitor | None = None
@@ -123,7 +128,7 @@ class EncoderTuning(InEpochs):
         tokens = self._tokens(dataset, cells)
         key = self._key(tokens)
         if key not in self.states_:
-            states = encode(self._encoder.eval(), tokens)
+            states = encode(self._encoder.eval(), tokens, precision=self.precision)
             self.states_[key] = states, time.perf_counter() - started
             while len(self.states_) > KEPT:
                 del self.states_[next(iter(self.states_))]
@@ -131,8 +136,10 @@ class EncoderTuning(InEpochs):
 
     def _key(self, tokens: Tokens) -> bytes:
         """Of tokens and weights: states are kept only as long as neither changes."""
+        from frostline.encoder.devices import to_host
+
         digest = hashlib.blake2b(digest_size=16)
-        weights = [parameter.detach().numpy() for parameter in self._encoder.parameters()]
+        weights = map(to_host, self._encoder.parameters())
         for array in (tokens.lengths, tokens.gene_ids, tokens.bins, *weights):
             digest.update(np.ascontiguousarray(array).data)
         return digest.digest()
@@ -149,11 +156,15 @@ class EncoderTuning(InEpochs):
         return {f"trained.{name}": p for name, p in encoder.named_parameters() if p.requires_grad}
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        trained = {name: p.detach().numpy() for name, p in self._trained(self._encoder).items()}
+        from frostline.encoder.devices import to_host
+
+        trained = {name: to_host(p) for name, p in self._trained(self._encoder).items()}
         return {**self._encoder_arrays(), **trained, **head_arrays(self._head)}
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         import torch
+
+        from frostline.encoder.devices import device_of
 
         opened = self._restore_encoder(arrays)
         encoder = self._thawed(opened.encoder())
@@ -164,4 +175,5 @@ class EncoderTuning(InEpochs):
             for name, parameter in wanted.items():
                 parameter.copy_(torch.from_numpy(arrays[name].copy()))
         head = head_from_arrays(arrays, opened.config.d_model, len(self.classes_))
-        self._learn(module=torch.nn.ModuleDict({"encoder": encoder.eval(), "head": head}), states={})
+        place = device_of(self.device, self.precision)
+        self._learn(module=torch.nn.ModuleDict({"encoder": encoder.eval(), "head": head}).to(place), states={})
