@@ -54,7 +54,7 @@ lab: $(VENV)/installed
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/cell_type_annotation.ipynb
 
 # Two workers of one thread each: torch's threads of two workers would fight for the same cores.
-# Files are taken in the order of their names, by which those of minutes come first.
+# Files are taken in the order that tests/conftest.py gives: those of minutes come first.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Where Chromium cannot be installed, the tests that drive it fail and say so; the others still run.
@@ -64,7 +64,7 @@ test: $(VENV)/installed-test
 
 # No kernel, no browser, no book, nothing marked as slow.
 test-fast: $(VENV)/installed-test
-	$(PYTEST) --ignore=tests/book --ignore=tests/spine -m "not slow"
+	$(PYTEST) --ignore=tests/book --ignore=tests/panels --ignore=tests/publishing -m "not slow"
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

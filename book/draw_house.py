@@ -20,7 +20,7 @@ ROOMS = (
     *(GROUND, "cells", "encoder", "pretraining", "strategies", "settings", "evaluation", "comparison", "artifacts"),
     *("panels", "publishing", "book", "cli"),
 )
-"""From the ground up, as in tests/test_package.py."""
+"""From the ground up, as in tests/doors/test_package.py."""
 ALONE = {"settings": "parameters of a run", "cli": "the command line"}
 WIDTH = 80  # characters of a line of module names
 

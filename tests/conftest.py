@@ -20,8 +20,27 @@ os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 settings.register_profile("frostline", deadline=None, derandomize=True, max_examples=50, database=None)
 settings.load_profile("frostline")
 
+pytest_plugins = ["kernel_fixtures"]
+
 ON_THE_BUILT_BOOK = {"test_orders.py", "test_site.py", "test_site_in_browser.py"}
 """Files that use the fixture `built`."""
+
+
+FIRST = (
+    "test_site.py",
+    "test_lab.py",
+    "test_commands.py",
+    "test_notebooks.py",
+    "test_protocol_tutorial.py",
+    "test_panels.py",
+)
+"""Files that take minutes: begun last, one of them would run alone in the end."""
+
+
+def pytest_collection_modifyitems(items):
+    """Take the files of minutes first, the others in the order of their names."""
+    place = {name: i for i, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(FIRST)))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -122,11 +122,15 @@ def mutants(path: Path) -> Iterator[Mutant]:
 def tests_of(path: Path) -> list[str]:
     """Arguments for pytest: the tests of a module, the nearest first."""
     room, module = path.parent.name, path.stem
-    files = [file for file in sorted(TESTS.rglob("test_*.py")) if file.parent in (TESTS, TESTS / room)]
+    files = [
+        file
+        for file in sorted(TESTS.rglob("test_*.py"))
+        if file.parent.name in ("doors", "ground" if room == PACKAGE.name else room)
+    ]
     named = [file for name in (module, room) for file in files if file.stem == f"test_{name}"]
     imports = rf"frostline\.{room}(\.{module}\b| import [^\n]*\b{module}\b)"
     importing = [file for file in files if re.search(imports, file.read_text(encoding="utf-8"))]
-    if not importing and TESTS / f"test_{module}.py" not in files:
+    if not importing and not named:
         importing = [file for file in files if f"frostline.{room}" in file.read_text(encoding="utf-8")]
     found = [str(file) for file in dict.fromkeys([*named, *importing])]
     if ">>>" in path.read_text(encoding="utf-8"):

@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, sync_playwright
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "tests" / "spine"), str(ROOT / "tests" / "book")]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from chromium import launch  # noqa: E402
 from live_lab import live_lab, run_all_cells  # noqa: E402

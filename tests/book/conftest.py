@@ -5,13 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-# --import-mode=importlib puts no folder of tests on the path.
-sys.path.insert(0, str(Path(__file__).parent))
-
 import nbformat
 import published_project as project
+import pytest
 import tiny_tutorial
 
 

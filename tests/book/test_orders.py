@@ -70,7 +70,7 @@ def test_every_order_builds_the_book_each_time(tmp_path: Path) -> None:
         ["fail second", "second", "first"],
         ["first", "fail second", "fail first", "second", "build", "third"],
     ]
-    code = WALK.format(tests=str(Path(__file__).parent), toc=TOC, names=NAMES)
+    code = WALK.format(tests=str(Path(project.__file__).parent), toc=TOC, names=NAMES)
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path, json.dumps(walks)], capture_output=True, text=True, check=False
     )

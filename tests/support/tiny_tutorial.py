@@ -1,14 +1,8 @@
 """A tutorial of five cells that shows each kind of output that the published pages rely on, and a hostile name."""
 
-import sys
-from pathlib import Path
-
 import nbformat
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from hostile import BROKEN, NAME
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 INTRODUCTION = "# Four ways to name a cell\n\nA widget, a table and a figure.\n\n## Outline\n\nThree steps."
 HEADING = "## `<img src=x onerror=pwned=1>`"

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from hostile import BROKEN, NAME, Read
 from markdown_it import MarkdownIt
-
-sys.path.insert(0, str(Path(__file__).parent))  # --import-mode=importlib puts no folder of tests on the path
 
 import frostline
 from frostline import cli, figures, report
@@ -23,7 +21,6 @@ from frostline.errors import FrostlineError
 from frostline.escaping import one_line
 from frostline.panels.base import walk
 from frostline.records import Finding
-from hostile import BROKEN, NAME, Read
 
 pytestmark = pytest.mark.slow
 

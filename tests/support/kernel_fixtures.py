@@ -20,8 +20,6 @@ from scipy import sparse
 
 ROOT = Path(__file__).parents[2]
 
-# Neither the browser's finder nor the live JupyterLab is a package, and --import-mode=importlib adds no path.
-sys.path[:0] = [str(ROOT / "tests" / "spine"), str(ROOT / "tests" / "book")]
 
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 UMAP_STAND_IN = '''

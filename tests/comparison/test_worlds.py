@@ -12,7 +12,7 @@ import pytest
 @pytest.fixture(scope="module")
 def worlds():
     """The benchmark behind `make statistics`."""
-    path = Path(__file__).parent / "benchmarks" / "worlds.py"
+    path = Path(__file__).parents[1] / "benchmarks" / "worlds.py"
     spec = importlib.util.spec_from_file_location("worlds", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules["worlds"] = module

@@ -33,6 +33,8 @@ from frostline.evaluation.estimates import Estimate
 from frostline.pretraining import runs
 from frostline.publishing import kernels, publications
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 COMMANDS = collected(ROOT)
 FILLED_IN = {

@@ -13,6 +13,8 @@ import pytest
 import frostline
 from frostline.publishing.inputs import code_sha256, tree_sha256
 
+pytestmark = pytest.mark.slow
+
 MEGABYTE = 1_000_000
 
 

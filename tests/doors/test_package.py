@@ -21,7 +21,7 @@ import frostline
 pytestmark = pytest.mark.slow
 
 ROOT = Path(frostline.__file__).parent
-HOUSE = runpy.run_path(str(Path(__file__).parents[1] / "book" / "draw_house.py"))
+HOUSE = runpy.run_path(str(Path(__file__).parents[2] / "book" / "draw_house.py"))
 ROOMS, GROUND = HOUSE["ROOMS"], HOUSE["GROUND"]
 """Each room may import only rooms above it; `settings` and `cli` are modules with a place of their own."""
 SHARED = ("base", "selection", "probe", "components", "encoder", "head", "tuning")

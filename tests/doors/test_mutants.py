@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 MUTANTS = runpy.run_path(str(Path(__file__).parents[1] / "mutants.py"))
 
 

@@ -23,6 +23,8 @@ from frostline.encoder.checkpoints import CHECKPOINTS
 from frostline.hashes import file_sha256
 from frostline.publishing import notebooks, tutorials
 
+pytestmark = pytest.mark.slow
+
 PARAMETERS = 'PROFILE: str = "quickstart"\nSEED: int = 42\nOUTPUT_DIR: str = "artifacts/tiny"'
 
 

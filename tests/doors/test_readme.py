@@ -16,6 +16,8 @@ import frostline
 from frostline import cli
 from frostline.publishing import notebooks
 
+pytestmark = pytest.mark.slow
+
 FIRST_SCREEN = 40
 """Lines."""
 
