@@ -4,13 +4,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PROFILE ?= quickstart
 
-.PHONY: help quickstart publish book release test test-fast lint lab browser bench statistics mini-report screenshots house mutants clean
+.PHONY: help quickstart publish book release test test-fast test-gpu lint lab browser bench statistics mini-report screenshots house mutants clean
 
 help:
 	@echo "make quickstart  run the tutorial on real cells, check it, build the book"
 	@echo "make lab         open JupyterLab on the notebooks"
 	@echo "make test        install what the tests need, Chromium included, and run them"
 	@echo "make test-fast   those that take a minute, between two edits"
+	@echo "make test-gpu    run the tests of all that computes on a GPU, where there is one"
 	@echo "make lint        style and types"
 	@echo "make publish     run all tutorials that have changed, check them, build the book"
 	@echo "make book        build the book from the tutorials that were run; drafts are marked"
@@ -65,6 +66,10 @@ test: $(VENV)/installed-test
 # No kernel, no browser, no book, nothing marked as slow.
 test-fast: $(VENV)/installed-test
 	$(PYTEST) --ignore=tests/book --ignore=tests/panels --ignore=tests/publishing -m "not slow"
+
+# What computes on a device, where torch sees a GPU; elsewhere the same tests on the CPU.
+test-gpu: $(VENV)/installed-test
+	$(BIN)/python -m pytest tests/encoder tests/strategies tests/evaluation/test_estimates.py
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

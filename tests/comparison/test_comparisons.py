@@ -194,9 +194,9 @@ class TestTables:
             make_record("pca", findings=(finding("calm"), finding("leak", "error"))),
         ]
         verdict = compare(records).verdict
-        assert verdict.startswith("Beware: leak was found. Beware: little-vocabulary was found (head). ")
+        assert verdict.startswith("Warning: leak was found. Warning: little-vocabulary was found (head). ")
         assert "calm" not in verdict
-        assert "Beware" not in compare([make_record("head", findings=(finding("calm"),))]).verdict
+        assert "Warning" not in compare([make_record("head", findings=(finding("calm"),))]).verdict
 
     def test_every_pair_has_its_test_and_its_verdict(self, comparison):
         table = comparison.test_table()

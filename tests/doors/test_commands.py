@@ -51,6 +51,7 @@ NOT_HERE = {
     "frostline checkpoints download whole-human": "fetches 200 MB; test_downloads has a server of its own",
     "jupyter-book build book --config _config.yml --path-output build/site -W -n --keep-going --all": "tests/book",
     "make browser": "installs a browser",
+    "make test-gpu": "the tests themselves",
     "make house": "draws a picture of the package; test_package looks at it",
     "make clean": "removes the environment that the tests run in",
     "make lab": "opens a browser; test_lab drives a JupyterLab",

@@ -279,7 +279,7 @@ def test_who_is_offline_by_choice_is_not_asked_for_a_connection(monkeypatch, tmp
 FETCH = """
 import dataclasses, sys
 from frostline.encoder.checkpoints import CHECKPOINTS
-from frostline import downloads
+from frostline.encoder import downloads
 CHECKPOINTS["heart"] = dataclasses.replace(CHECKPOINTS["heart"], hub=("one/scgpt",), pins={})
 try:
     print(downloads.download("heart"))

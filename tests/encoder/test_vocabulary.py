@@ -107,7 +107,7 @@ class TestFewGenes:
         title = f"8 of 765 genes are in the vocabulary of mini, with {match.covered:.0%}".replace(
             "%", " % of the counts"
         )
-        assert comparison.verdict.startswith(f"Beware: {title} (frozen_probe). ")
+        assert comparison.verdict.startswith(f"Warning: {title} (frozen_probe). ")
         assert reading(comparison).startswith(comparison.verdict)
         for text in (repr(comparison), comparison._repr_html_(), report_markdown(comparison)):
             assert f"{title}" in text

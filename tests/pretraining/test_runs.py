@@ -334,7 +334,7 @@ def test_another_plan_works_in_another_folder_and_the_old_one_goes_on_in_its_own
 
 def test_a_damaged_state_is_named_and_without_it_the_run_starts_anew(finished, corpus, tmp_path):
     (tmp_path / runs.STATE_FILE).write_bytes(b"not a state")
-    with pytest.raises(FrostlineError, match="remove it to start anew") as refused:
+    with pytest.raises(FrostlineError, match="remove it to start again") as refused:
         pretrain(corpus, tmp_path, steps=STEPS, settings=SMALL)
     Path(str(refused.value).partition(" cannot be read")[0]).unlink()
     pretrain(corpus, tmp_path, steps=STEPS, settings=SMALL)

@@ -124,12 +124,12 @@ def setting(annotation: Any) -> Setting:
 
 def settings(kind: type) -> dict[str, Setting]:
     """What is said of every field that a `bounded` class is made with; the nearest docstring goes before a base's."""
-    told: dict[str, str] = {}
+    meanings: dict[str, str] = {}
     for each in reversed(kind.__mro__):
         declared = vars(each).get("__pydantic_fields__", {})
-        told |= {name: info.description for name, info in declared.items() if info.description}
+        meanings |= {name: info.description for name, info in declared.items() if info.description}
     found: dict[str, FieldInfo] = kind.__pydantic_fields__  # type: ignore[attr-defined]
-    return {name: Setting(info, told.get(name, "")) for name, info in found.items() if info.init is not False}
+    return {name: Setting(info, meanings.get(name, "")) for name, info in found.items() if info.init is not False}
 
 
 def learned(default: Any = dataclasses.MISSING) -> Any:

@@ -40,7 +40,7 @@ Parameters = Annotated[
 
 
 def main() -> None:
-    """Run the command line; what the input is to blame for is told without a traceback."""
+    """Run the command line; errors of the input are shown without a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # what a terminal of few characters cannot show
@@ -268,6 +268,8 @@ def embed(
     gene_column: Annotated[
         str | None, typer.Option(help="Column of var with the gene symbols; found, where it is needed, if not given.")
     ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps; auto takes CUDA where there is one.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Of matrix products: fp32 or bf16.")] = "fp32",
 ) -> None:
     """Embed cells with a frozen encoder."""
     from frostline.cells import saving
@@ -280,14 +282,16 @@ def embed(
     saving.refuse_bad_target(source, output)
     adata = read_h5ad(source)
     saving.refuse_unwritable(adata, output)
-    with progress(["embed"]) as told:
+    with progress(["embed"]) as bars:
         embedding = embed_cells(
             adata,
             checkpoint=checkpoint,
             seed=seed,
             max_length=max_length,
             gene_column=gene_column,
-            progress=told["embed"],
+            device=device,
+            precision=precision,
+            progress=bars["embed"],
         )
     saving.save(embedding, adata, output)
     print(f"{output}: {embedding.shape[0]:,} cells x {embedding.shape[1]}")
@@ -306,8 +310,8 @@ def pretrain(
     from frostline.monitor import Monitor
     from frostline.pretraining.runs import pretrain as pretrain_encoder
 
-    with progress(["pretrain"]) as told:
-        monitor = Monitor(progress=told["pretrain"])
+    with progress(["pretrain"]) as bars:
+        monitor = Monitor(progress=bars["pretrain"])
         done = pretrain_encoder(corpus, output, seed=seed, steps=steps, monitor=monitor)
     print(f"{done.folder}: {done.n_cells:,} cells, {done.n_genes:,} genes, {done.steps:,} steps")
 
@@ -354,8 +358,8 @@ def download(name: str) -> None:
     from frostline.encoder.downloads import origin
     from frostline.monitor import Monitor
 
-    with progress([name]) as told:
-        folder = fetch(name, monitor=Monitor(progress=told[name]))
+    with progress([name]) as bars:
+        folder = fetch(name, monitor=Monitor(progress=bars[name]))
     for what, said in origin(name).items():
         print(f"{what}: {said}", file=sys.stderr)
     print(folder)

@@ -1,4 +1,4 @@
-"""How long work reports its progress and learns that it shall stop."""
+"""How long work reports its progress and is asked to stop."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Monitor:
     cancelled: Callable[[], bool] = _never
     """Asked between steps; once it says True, Cancelled is raised."""
     epoch: Callable[[Mapping[str, float]], None] = _unheard
-    """Told of every epoch of training as it ends: its number and its losses."""
+    """Receives every epoch of training as it ends: its number and its losses."""
 
     def step(self, fraction: float, message: str) -> None:
         """Report, and stop here if asked to."""

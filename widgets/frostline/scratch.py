@@ -1,6 +1,6 @@
 """Files and folders under work: hidden, beside their place or in a temporary folder, and named after their process.
 
-What a killed process leaves is told from what a running one is at work on by that name, and cleared by the next one.
+That name distinguishes what a killed process left from what a running one is at work on, and cleared by the next one.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class RunSettings(BaseModel):
     layer: str = ""
     """raw, a key of layers, or empty for the data set's own choice (X for a path)."""
     values: str = ""
-    """What the values are (counts, linear, log1p, log2, log10 ...), where it cannot be told; empty to find it out."""
+    """What the values are (counts, linear, log1p, log2, log10 ...), where they do not show it; empty to find it out."""
     gene_column: str = ""
     """Column of var with the gene symbols, var_names for the names themselves; empty: found, where it is needed."""
     group_key: str = ""

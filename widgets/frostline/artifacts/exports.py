@@ -53,7 +53,7 @@ def declared(strategies: Sequence[str], studies: Sequence[str] = ()) -> tuple[st
     strategies
         Names.
     studies
-        What was measured besides: `label_efficiency`, `unknown_cells`; `clusters` stands alone, without strategies.
+        What else was measured: `label_efficiency`, `unknown_cells`; `clusters` stands alone, without strategies.
 
     Examples
     --------

@@ -250,7 +250,7 @@ def _aside(folder: Path) -> Path:
 def _carry_over(old: Path, new: Path) -> None:
     for path in old.iterdir():
         if is_system_file(path):
-            with contextlib.suppress(OSError):  # the system holds it, or made it anew
+            with contextlib.suppress(OSError):  # the system holds it, or made it again
                 os.rename(path, new / path.name)
 
 

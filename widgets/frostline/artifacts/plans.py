@@ -21,7 +21,7 @@ FEWEST_MAPPED = 5
 
 
 def studies(comparison: Comparison) -> list[str]:
-    """Name what was measured besides the full evaluations."""
+    """Name what was measured in addition to the full evaluations."""
     found = {"label_efficiency": comparison.budget_records, "unknown_cells": comparison.unseen_records}
     return [name for name, records in found.items() if records]
 

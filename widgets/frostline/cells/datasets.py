@@ -264,7 +264,7 @@ def load_dataset(
     layer
         Where the counts or log-normalised values are: a key of layers, `raw`, or X when None.
     values
-        What they are, if that cannot be told from them: counts, linear (normalised, not logged; decimals of
+        What they are, if they do not show it: counts, linear (normalised, not logged; decimals of
         ambient-corrected counts), log1p, log2 or log10 (of x + 1), log1p-twice or sqrt. They become log1p of counts
         per ten thousand.
     gene_column
@@ -277,7 +277,7 @@ def load_dataset(
     ------
     DatasetError
         The file cannot be read; a column or layer does not exist; there is one class only; labels, groups or
-        values are missing; values are negative, infinite, the same in all cells, or it cannot be told what they are;
+        values are missing; values are negative, infinite, the same in all cells, or it is unclear what they are;
         the matrix is damaged; cell or gene names are not unique.
 
     Examples
@@ -477,7 +477,9 @@ def _refuse_repeated_cells(adata: AnnData) -> None:
 def _refuse_flat(adata: AnnData, layer: str | None, matrix: sparse.csr_matrix) -> None:
     """Refuse values that cannot tell one cell from another."""
     if matrix.shape[1] < 2:
-        raise DatasetError(f"the number of genes is {matrix.shape[1]}; cells are told apart by many: load all genes")
+        raise DatasetError(
+            f"the number of genes is {matrix.shape[1]}; many are needed to distinguish cells: load all genes"
+        )
     if not matrix.nnz:
         raise DatasetError(f"every value is zero; {_other_values(adata, layer)}")
     lengths = np.diff(matrix.indptr)

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from frostline.errors import DatasetError
 
@@ -87,7 +86,7 @@ def _address(text: str) -> str:
     if scheme.lower() == "file":
         return f"{text} is an address, and frostline reads files: give the path alone, /{rest.lstrip('/')}"
     address = f"{scheme}://{rest.lstrip('/')}"
-    name = Path(urlsplit(address).path).name or "cells.h5ad"
+    name = Path(re.split("[?#]", rest)[0]).name or "cells.h5ad"
     quoted = shlex.quote(address)
     fetch = {"s3": f"aws s3 cp {quoted} .", "gs": f"gcloud storage cp {quoted} ."}
     line = fetch.get(scheme.lower(), f"curl -L -o {shlex.quote(name)} {quoted}")
@@ -166,7 +165,7 @@ def _first(ending: str) -> str:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Open an .h5ad file that leads nowhere else, for reading; whatever fails inside is told as one DatasetError.
+    """Open an .h5ad file that leads nowhere else, for reading; whatever fails inside becomes one DatasetError.
 
     Raises
     ------

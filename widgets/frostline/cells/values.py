@@ -84,7 +84,7 @@ class Values:
 
     @property
     def is_done(self) -> bool:
-        """Whether they are what strategies read, or as near to it as can be told."""
+        """Whether they are what strategies read, or as near to it as can be found."""
         near = self.total is None or abs(self.total / TARGET - 1) <= TOLERANCE
         return self.transform.name == "log1p" and near and not self.whole
 
@@ -102,7 +102,7 @@ def describe(matrix: sparse.csr_matrix, said: str | None = None) -> Values:
     Raises
     ------
     DatasetError
-        It cannot be told, cells differ in it, or what is said is impossible; the message says what was seen.
+        It is unclear, cells differ in it, or what is said is impossible; the message says what was seen.
 
     Examples
     --------
@@ -210,9 +210,9 @@ def _multiples(sample: sparse.csr_matrix, undone: dict[str, Floats]) -> dict[str
     for name, data in undone.items():
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             ratio = data / np.repeat(_per_cell(np.minimum, sample, data), lengths)
-            told = (ratio > 1.05) & (ratio < 10.5)  # larger ones lie near a whole number by rounding alone
-            near = told & (np.abs(ratio - np.rint(ratio)) < 0.05)
-        votes = _per_cell(np.add, sample, told.astype(float))
+            wide = (ratio > 1.05) & (ratio < 10.5)  # larger ones lie near a whole number by rounding alone
+            near = wide & (np.abs(ratio - np.rint(ratio)) < 0.05)
+        votes = _per_cell(np.add, sample, wide.astype(float))
         fits = (_per_cell(np.add, sample, near.astype(float)) >= 0.9 * votes).astype(float)
         found[name] = np.where(votes >= 3, fits, np.nan)
     return found
@@ -297,7 +297,7 @@ def _question(sample: sparse.csr_matrix, totals: dict[str, Floats]) -> str:
     low, high = float(sample.data.min()), float(sample.data.max())
     sums = totals["linear"]
     return (
-        f"what the values are cannot be told: they go from {low:.3g} to {high:.3g} with decimals, sum to "
+        f"what the values are is unclear: they go from {low:.3g} to {high:.3g} with decimals, sum to "
         f"{_number(float(sums.min()))} to {_number(float(sums.max()))} a cell, and look like counts or values of a "
         f"common total under no transform that is known ({', '.join(TRANSFORMS)}), or under several. Load the counts "
         f"(layer=...), or {_how_to_say('log1p')}, or another of {', '.join(NAMES)}"

@@ -142,7 +142,7 @@ class Comparison:
         """A sentence for each kind of finding that no verdict may be read without, and the strategies concerned."""
         grave = [f for f in self.findings if f.severity == "error" or (f.code, f.severity) in CAUTIONED]
         first = {f.code: f for f in reversed(grave)}
-        return tuple(f"Beware: {f.title}{self._concerned(f)}." for f in grave if first[f.code] is f)
+        return tuple(f"Warning: {f.title}{self._concerned(f)}." for f in grave if first[f.code] is f)
 
     def _concerned(self, finding: Finding) -> str:
         """Strategies that a finding is of, where it is not of all."""

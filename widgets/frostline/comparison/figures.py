@@ -409,7 +409,7 @@ def unknown_cells_figure(comparison: Comparison) -> Figure:
         axes.set_yticks(range(len(names)), rows, fontsize=8)
         axes.set_xticks(**across.ticks(columns))
         axes.tick_params(axis="x", rotation=45)
-        axes.set_title(f"told by: {means_of}", loc="left", fontsize=9)
+        axes.set_title(f"score: {means_of}", loc="left", fontsize=9)
     for label in grid[1].get_xticklabels():
         label.set(ha="right", rotation_mode="anchor")
     figure.colorbar(image, ax=list(grid), label="AUROC (0.5 is chance)", shrink=0.8)

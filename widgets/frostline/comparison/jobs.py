@@ -104,7 +104,7 @@ class Job:
     journal
         Where each record goes as soon as it is there; None keeps them in memory only.
     changed
-        Called with the job whenever anything is to be told.
+        Called with the job whenever anything has changed.
 
     Raises
     ------
@@ -276,7 +276,7 @@ class Job:
             work()
         except Cancelled:
             raise
-        except Exception as error:  # whatever it is: the others go on, and it is told
+        except Exception as error:  # whatever it is: the others go on, and it is reported
             progress = self.progress[strategy.name]
             progress.state, progress.error = "failed", error
             progress.message = str(error) or type(error).__name__
@@ -298,9 +298,9 @@ class Job:
                 progress.history.append(entry)
                 self._changed(self)
 
-            told = Monitor(step, monitor.cancelled, epoch)
-            told.step(0.0, "starting")
-            record = evaluate_checked(strategy, self.dataset, split, told)
+            inner = Monitor(step, monitor.cancelled, epoch)
+            inner.step(0.0, "starting")
+            record = evaluate_checked(strategy, self.dataset, split, inner)
             self._records[strategy.name, split.repeat] = record
         self._write_down(strategy, self._records[strategy.name, split.repeat])
         progress.fraction = (place + 1) / n

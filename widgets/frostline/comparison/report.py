@@ -98,10 +98,10 @@ def found(findings: Sequence[Finding]) -> Shown:
     Examples
     --------
     >>> found([])
-    The checks found nothing to beware of.
+    The checks found nothing.
     """
     if not findings:
-        return words("The checks found nothing to beware of.")
+        return words("The checks found nothing.")
     html = "".join(
         f'<p class="{UNFORMULATED}"><strong>{for_html(f.severity)}: {for_html(f.title)}.</strong> '
         f"{for_html(f.explanation)} <em>{for_html(f.remedy)}</em></p>"
@@ -258,7 +258,7 @@ def _sections(comparison: Comparison) -> list[str]:
         parts.append(("Label efficiency", markdown_table(label_efficiency_table(comparison)), explained))
     if comparison.unseen_records:
         explained = (
-            "One class at a time is withheld from fitting; its test cells are to be told from all others by low "
+            "One class at a time is withheld from fitting; its test cells are to be distinguished from all others by low "
             "confidence, or by their distance to the training cells in the strategy's representation."
         )
         parts.append(("Unknown cells", markdown_table(unknown_cells_table(comparison)), explained))

@@ -245,7 +245,7 @@ def _claim(evidence: Evidence) -> str:
     if evidence.unit == "splits":
         few = f"; {ADVISED_SPLITS} are advised" if evidence.n_units < ADVISED_SPLITS else ""
         return f"Of these strategies on new cells of the same origin ({evidence.n_units} random splits{few})"
-    return f"Of these fitted models on more such cells ({evidence.n_units:,} tested; trained anew they may differ)"
+    return f"Of these fitted models on more such cells ({evidence.n_units:,} tested; trained again they may differ)"
 
 
 def _taken(evidence: Evidence, take: str | None) -> str:

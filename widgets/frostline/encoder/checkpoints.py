@@ -423,9 +423,9 @@ def _refuse(problems: Mapping[str, list[str]]) -> None:
     """Tell the names of tensors by what is wrong with them, not more than anybody reads."""
     lines = []
     for kind, names in problems.items():
-        told = [one_line(name[:200]) for name in names[:MOST_NAMES]]
+        shown = [one_line(name[:200]) for name in names[:MOST_NAMES]]
         more = [f"and {len(names) - MOST_NAMES:,} more"] if len(names) > MOST_NAMES else []
-        lines += [f"{kind}: {', '.join([*told, *more])}"] if names else []
+        lines += [f"{kind}: {', '.join([*shown, *more])}"] if names else []
     if lines:
         raise CheckpointError("the weights do not match the encoder; " + "; ".join(lines))
 

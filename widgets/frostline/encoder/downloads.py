@@ -45,7 +45,7 @@ def download(name: str, *, monitor: Monitor | None = None) -> Path:
     name
         A name of `CHECKPOINTS`.
     monitor
-        Told of progress; asked whether to stop.
+        Receives the progress; asked whether to stop.
 
     Returns
     -------
@@ -126,9 +126,9 @@ def origin(name: str) -> dict[str, str]:
     path = find_folder(name) / ORIGIN
     if not path.is_file():
         return {}
-    told = read_json(path, MOST_ARGS)
-    files = told.pop("files", None)
-    entries = told | (files if isinstance(files, dict) else {})
+    recorded = read_json(path, MOST_ARGS)
+    files = recorded.pop("files", None)
+    entries = recorded | (files if isinstance(files, dict) else {})
     return {one_line(key): one_line(text) for key, text in entries.items() if text}
 
 
@@ -152,7 +152,7 @@ class _Order:
 
     spec: CheckpointSpec
     folder: Path
-    """Where the checkpoint shall be, or is and is damaged."""
+    """Where the checkpoint is to be, or is and is damaged."""
     partial: Path
     monitor: Monitor
 

@@ -27,7 +27,7 @@ from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
 from frostline.encoder.devices import autocast, device_of, move, place_of, to_host
 from frostline.encoder.model import Encoder, EncoderConfig
 from frostline.encoder.tokens import MAX_LENGTH, Tokens, tokenize
-from frostline.encoder.vocabulary import overlap, told
+from frostline.encoder.vocabulary import described, overlap
 from frostline.errors import CheckpointError, DatasetError
 from frostline.memory import peak_memory
 from frostline.monitor import Monitor
@@ -148,7 +148,7 @@ def tokenize_cells(
     matrix = dataset.expression(cells, genes)
     empty = dataset.cells[cells][~_readable(matrix, match.ids)]
     if len(empty):
-        said = told(overlap(dataset, checkpoint), dataset.adata, dataset.gene_source, checkpoint)
+        said = described(overlap(dataset, checkpoint), dataset.adata, dataset.gene_source, checkpoint)
         left = f"dataset.adata[frostline.embedding.readable(dataset.matrix, dataset.genes, {checkpoint.name!r})]"
         raise DatasetError(_without_known_genes(said, empty, len(cells), left))
     return tokenize(matrix, match.ids, seed=seed, max_length=max_length)
@@ -385,7 +385,7 @@ def _match_all(adata: AnnData, matrix: sparse.csr_matrix, symbols: Symbols, open
     """Match the genes; refuse cells without a known one, and warn of too few."""
     totals = np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel()
     match = match_genes(symbols.names, opened.vocabulary, totals)
-    said = told(match, adata, symbols.source, opened)
+    said = described(match, adata, symbols.source, opened)
     empty = np.asarray(adata.obs_names, dtype=str)[~_readable(matrix, match.ids)]
     if len(empty):
         left = f"adata[frostline.embedding.readable(adata.X, {symbols.source}, {opened.name!r})]"

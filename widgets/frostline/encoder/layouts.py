@@ -108,5 +108,5 @@ def other_layout(folder: Path) -> str:
             ". This is the layout of Geneformer (a BERT of the transformers library), which is no scGPT: put its "
             "embeddings into adata.obsm and use the strategy probe_obsm:KEY"
         )
-    told = f" (model_type {shown(kind)})" if isinstance(kind, str) else ""
-    return f". This is a layout of the transformers library{told}, and not that of the official scGPT files"
+    named = f" (model_type {shown(kind)})" if isinstance(kind, str) else ""
+    return f". This is a layout of the transformers library{named}, and not that of the official scGPT files"

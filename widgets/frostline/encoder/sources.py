@@ -149,7 +149,7 @@ class Hub(Source):
 
     @staticmethod
     def _go_on(
-        url: str, part: Path, headers: Mapping[str, str], size: int | None, told: Callable[[int, int | None], None]
+        url: str, part: Path, headers: Mapping[str, str], size: int | None, report: Callable[[int, int | None], None]
     ) -> None:
         """Fetch what is missing of a file; the library goes on by itself when the connection breaks."""
         from huggingface_hub.file_download import http_get
@@ -158,7 +158,7 @@ class Hub(Source):
         if size is None or done > size:
             done = 0
         with part.open("ab" if done else "wb") as file:
-            bar: Any = _bar(done, size, told)
+            bar: Any = _bar(done, size, report)
             http_get(url, file, resume_size=done, headers=dict(headers), expected_size=size, tqdm_class=bar)
 
     def _is_out_of_reach(self, error: Exception) -> bool:
@@ -181,20 +181,20 @@ def _endpoint() -> str:
     return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
-def _bar(start: int, size: int | None, told: Callable[[int, int | None], None]) -> type:
+def _bar(start: int, size: int | None, report: Callable[[int, int | None], None]) -> type:
     """A progress bar as huggingface_hub wants one, that draws nothing."""
     from tqdm import tqdm
 
-    class Told(tqdm):  # type: ignore[misc]
+    class Reported(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **{**options, "disable": True})
             self.done = start
 
         def update(self, n: float | None = 1) -> None:
             self.done += int(n or 0)
-            told(self.done, size)
+            report(self.done, size)
 
-    return Told
+    return Reported
 
 
 @dataclass(frozen=True)
@@ -239,12 +239,12 @@ class Drive(Source):
         return isinstance(error, requests.exceptions.ConnectionError | requests.exceptions.Timeout)
 
 
-def _sized(told: Callable[[int, int | None], None], limits: _Limits) -> Callable[[int, int | None], None]:
+def _sized(report: Callable[[int, int | None], None], limits: _Limits) -> Callable[[int, int | None], None]:
     """Refuse a wrong size when the first bytes arrive: Drive does not tell it before."""
 
     def progress(done: int, total: int | None) -> None:
         limits.refuse(total)
-        told(done, total)
+        report(done, total)
 
     return progress
 

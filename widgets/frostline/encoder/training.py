@@ -17,7 +17,7 @@ from frostline.monitor import Monitor
 
 POOL = 8  # batches that are drawn together and then cut by length
 STEPS_PER_EPOCH, SMALLEST_BATCH = 12, 8
-"""Few cells make smaller batches: an epoch shall hold so many steps, of at least so many cells."""
+"""Few cells make smaller batches: an epoch has so many steps, of at least so many cells."""
 
 
 @dataclass(frozen=True)

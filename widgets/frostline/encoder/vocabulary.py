@@ -27,6 +27,7 @@ def overlap(dataset: Dataset, checkpoint: Checkpoint) -> GeneMatch:
     Examples
     --------
     >>> from frostline.cells.datasets import load_dataset
+    >>> from frostline.encoder.checkpoints import load_checkpoint
     >>> print(overlap(load_dataset("pancreas"), load_checkpoint("mini")))
     7,424 of 12,474 genes are in the vocabulary, with 71 % of the counts
     not in it, for example: ...
@@ -95,7 +96,7 @@ def _of_raw(advice: str) -> str:
     )
 
 
-def told(match: GeneMatch, adata: AnnData, source: str, checkpoint: Checkpoint) -> str:
+def described(match: GeneMatch, adata: AnnData, source: str, checkpoint: Checkpoint) -> str:
     """Sentence for an error: how many genes match, and if they are too few why and what to do."""
     text = match.counted(checkpoint.label)
     if not match.severity:

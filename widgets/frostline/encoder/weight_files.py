@@ -91,8 +91,8 @@ def look_into(path: Path) -> None:
         raise CheckpointError(f"{path} must hold a plain state dict, not {type(content).__name__.strip('_').lower()}")
     others = [key for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Dense))]
     if others:
-        told = ", ".join(one_line(str(key)[:80]) for key in others[:5])
-        raise CheckpointError(f"{path} must hold tensors only, a plain state dict; no tensor: {told}")
+        names = ", ".join(one_line(str(key)[:80]) for key in others[:5])
+        raise CheckpointError(f"{path} must hold tensors only, a plain state dict; no tensor: {names}")
 
 
 def _look_into_safetensors(path: Path) -> None:

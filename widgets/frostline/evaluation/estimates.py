@@ -84,7 +84,7 @@ def _scaled_fit(strategy: Strategy, dataset: Dataset, split: Split) -> float:
 def _encoder_seconds(
     strategy: EncoderStrategy, dataset: Dataset, split: Split, n_genes: int | None
 ) -> tuple[float, float]:
-    """Seconds that encoding takes a cell, and seconds of its gradients besides."""
+    """Seconds that encoding takes a cell, and the further seconds that its gradients take."""
     from frostline.encoder.checkpoints import load_checkpoint
     from frostline.encoder.devices import device_of, move
     from frostline.encoder.embedding import encode, pad_tokens, tokenize_cells

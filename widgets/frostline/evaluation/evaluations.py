@@ -76,7 +76,7 @@ def evaluate_checked(strategy: Strategy, dataset: Dataset, split: Split, monitor
     strategy, dataset, split
         As for `evaluate`.
     monitor
-        Told of every step and epoch, and asked whether to stop.
+        Receives every step and epoch; asked whether to stop.
     """
     findings = _findings(strategy, dataset, split)
     with peak_memory(collect=split.budget is None and split.unseen is None) as peak:

@@ -103,13 +103,13 @@ class HyperParameters(widgets.VBox):  # type: ignore[misc]
         if not self.fold.value or strategy is None:
             return
         changes, rows = self._changes.get(strategy.name, {}), []
-        for field, told in strategy.settings().items():
+        for field, setting in strategy.settings().items():
             if field in ELSEWHERE:
                 continue
             control = _control(field, changes.get(field, strategy.parameters[field]))
-            control.tooltip = told.meaning
+            control.tooltip = setting.meaning
             control.observe(lambda change, field=field: self._set(strategy.name, field, change), "value")
-            said = f"{told.meaning} {told.extent} ({told.unit})."
+            said = f"{setting.meaning} {setting.extent} ({setting.unit})."
             words = widgets.HTML(f"<span class='frostline-quiet'>{for_html(said)}</span>")
             words.layout.flex = "1 1 240px"
             rows.append(widgets.HBox([control, words], layout=widgets.Layout(flex_flow="row wrap")))

@@ -120,7 +120,7 @@ SEVERITY_MARKS = {"error": "✖", "warning": "▲", "note": "●"}
 def findings_html(findings: Sequence[Finding]) -> str:
     """Return what the checks found, the gravest first, each with its reason and remedy to unfold."""
     if not findings:
-        return '<div class="frostline-quiet">The checks found nothing to beware of.</div>'
+        return '<div class="frostline-quiet">The checks found nothing.</div>'
     items = "".join(
         f"<details><summary><strong>{SEVERITY_MARKS[f.severity]} {f.severity}</strong>: "
         f"{for_html(f.title)}</summary>"
@@ -165,7 +165,7 @@ class Background:
     Parameters
     ----------
     failed
-        Told of what a piece of work raises.
+        Receives what a piece of work raises.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""DataPanel: choose labelled cells, see what they are and what to beware of."""
+"""DataPanel: choose labelled cells, see what they are and what the checks find."""
 
 from __future__ import annotations
 
@@ -302,7 +302,7 @@ class DataPanel(Panel):
         self.background.do("check", lambda: self._check_now(dataset))
 
     def _check_now(self, dataset: Dataset) -> None:
-        """Say what to beware of, before anything is trained."""
+        """Show what the checks find, before anything is trained."""
         try:
             found = check(dataset, split(dataset), self._readable_checkpoint())
         except Exception as error:  # such as too few cells to split

@@ -146,7 +146,7 @@ class PlanPanel(Panel):
         self._changed()
 
     def _changed(self) -> None:
-        """Something was chosen: tell it, and work the costs out anew."""
+        """Something was chosen: say so, and compute the costs again."""
         data = self.dataset
         about = {} if data is None else {"data": id(data.matrix), "labels": data.label_key, "groups": data.group_key}
         self.refused = None

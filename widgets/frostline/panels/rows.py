@@ -27,10 +27,10 @@ class StrategyRow(widgets.HBox):  # type: ignore[misc]
 
     def __init__(self, name: str, *, ticked: bool) -> None:
         self.name, self._kind = name, STRATEGIES[name.partition(":")[0]]
-        told = show().loc[self._kind.name]
+        shown = show().loc[self._kind.name]
         self.box = widgets.Checkbox(
-            value=ticked, description=f"{told['title']} ({name})", indent=False,
-            tooltip=f"Trains {told['trains']} ({told['reference']})",
+            value=ticked, description=f"{shown['title']} ({name})", indent=False,
+            tooltip=f"Trains {shown['trains']} ({shown['reference']})",
             layout=widgets.Layout(flex="1 1 290px", width="auto"),
         )  # fmt: skip
         self._facts = widgets.HTML(layout=widgets.Layout(flex="2 1 320px", width="auto"))

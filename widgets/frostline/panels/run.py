@@ -327,7 +327,7 @@ class RunPanel(Panel):
             self._some_failed(job)
         else:
             self._bar.value, self._bar.bar_style = 1.0, "success"
-            warning = f" Beware: {job.warning}" if job is not None and job.warning else ""
+            warning = f" Warning: {job.warning}" if job is not None and job.warning else ""
             taken = f", {job.taken_over} of them taken over from an earlier run" if job and job.taken_over else ""
             self._finish("done", None, f"Done: {n} evaluations{taken}.{warning}")
 

@@ -95,8 +95,8 @@ official scGPT weights, and its results say nothing about what those can do.
 
 Each goes on from the encoder and the heads of the one before. A cell is seen as two random subsets of its
 genes. A component's standard deviation is its singular value to the power given: 0 weights all alike, larger powers
-the leading ones more. Where there are neighbours, the means of the components over so many nearest cells are told
-besides.
+the leading ones more. Where there are neighbours, the means of the components over so many nearest cells are predicted
+too.
 
 {_phase_table(recipe, steps)}
 

@@ -31,11 +31,11 @@ class Phase:
     batch_cells: int = 64
     """Cells a step, each seen as two gene subsets."""
     n_components: int = 64
-    """Principal components of the pooled log-normalised cells to be told from `<cls>`."""
+    """Principal components of the pooled log-normalised cells that `<cls>` predicts."""
     exponent: float = 0.25
     """A component's standard deviation is its singular value to this power: 0 weights all alike."""
     n_neighbors: int = 0
-    """Cells of the corpus, the cell among them, whose mean components are to be told besides; 0: none are."""
+    """Cells of the corpus, the cell among them, whose mean components it predicts too; 0: none."""
     mvc_weight: float = 0.5
     """Weight of the mean squared error of bins / 50."""
     contrast_weight: float = 0.3
@@ -96,7 +96,7 @@ class PretrainSettings:
     phases: tuple[Phase, ...] = PHASES
     """One after the other; each goes on from the encoder and the heads of the one before."""
     mvc_genes: int = 32
-    """Expressed genes, and as many random measured ones, whose bins are told from `<cls>`."""
+    """Expressed genes, and as many random measured ones, whose bins `<cls>` predicts."""
     temperature: float = 0.1
     """Of InfoNCE, over cosine similarities."""
     embedding_rate: float = 0.3

@@ -95,13 +95,13 @@ def pretrain(
         Folder for the checkpoint, corpus_genes.csv, history.csv and MODEL_CARD.md. A run that was stopped
         leaves its state there and goes on from it; a finished one is returned as it is.
     seed, steps
-        Of all draws; optimiser steps, as many as the phases of the settings have unless told otherwise.
+        Of all draws; optimiser steps, by default as many as the phases of the settings have.
     settings
         The remaining hyper-parameters; the defaults made `mini`.
     save_every
         Steps between two saved states.
     monitor
-        Told of every step, and asked whether to stop.
+        Receives every step; asked whether to stop.
 
     Raises
     ------
@@ -194,7 +194,7 @@ def _heads(d: int, n_targets: int) -> nn.ModuleDict:
 
 
 @dataclass(frozen=True)
-class Told:
+class Predicted:
     """What a phase has to tell, and the heads that tell it."""
 
     heads: nn.ModuleDict
@@ -202,7 +202,7 @@ class Told:
     """(n_cells, n_targets) the principal components, then their means over neighbours if the phase has those."""
     n_components: int
 
-    def carry(self, old: Told) -> None:
+    def carry(self, old: Predicted) -> None:
         """Let the heads begin as earlier ones: each row as that of the same component, in its new units."""
         for name in ("gene2query", "w"):
             self.heads[name].load_state_dict(old.heads[name].state_dict())
@@ -264,7 +264,7 @@ class _Run:
         self.enter_phase()
         if saved:
             self.model.load_state_dict(saved["model"])
-            self.told.heads.load_state_dict(saved["heads"])
+            self.predicted.heads.load_state_dict(saved["heads"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.noise = saved["noise"]
 
@@ -272,7 +272,7 @@ class _Run:
         """Return which phase a step belongs to, its end belonging to the next if there is one."""
         return bisect_right(self.ends, min(step, self.steps - 1))
 
-    def enter_phase(self, before: Told | None = None) -> None:
+    def enter_phase(self, before: Predicted | None = None) -> None:
         """Make what every phase has of its own, for the one that this step belongs to; heads go on as they were."""
         settings, index = self.settings, self.phase_of(self.step)
         self.phase = settings.phases[index]
@@ -286,12 +286,12 @@ class _Run:
         )
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self.noise)
-            self.told = Told(_heads(settings.d_model, components.shape[1]), components, n)
+            self.predicted = Predicted(_heads(settings.d_model, components.shape[1]), components, n)
             self.noise = torch.get_rng_state()
         if before:
-            self.told.carry(before)
+            self.predicted.carry(before)
         table = self.model.encoder.embedding.weight
-        rest = [p for p in [*self.model.parameters(), *self.told.heads.parameters()] if p is not table]
+        rest = [p for p in [*self.model.parameters(), *self.predicted.heads.parameters()] if p is not table]
         groups = [{"params": [table], "scale": settings.embedding_rate}, {"params": rest, "scale": 1.0}]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
 
@@ -309,24 +309,24 @@ class _Run:
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self.noise)
             losses = batch_losses(
-                self.model, self.told.heads, self.batch(self.step), self.phase, self.settings.temperature
+                self.model, self.predicted.heads, self.batch(self.step), self.phase, self.settings.temperature
             )
             self.noise = torch.get_rng_state()
         if not torch.isfinite(losses[0]):
             raise FrostlineError(f"the loss is not finite at step {self.step}; lower the learning rate")
         self.optimizer.zero_grad()
         losses[0].backward()  # type: ignore[no-untyped-call]
-        parameters = [*self.model.parameters(), *self.told.heads.parameters()]
+        parameters = [*self.model.parameters(), *self.predicted.heads.parameters()]
         nn.utils.clip_grad_norm_(parameters, self.settings.clip)
         self.optimizer.step()
         self.history.append([float(loss.detach()) for loss in losses])
         self.step += 1
         if self.step == self.end < self.steps:
-            self.enter_phase(self.told)
+            self.enter_phase(self.predicted)
 
     def batch(self, step: int) -> Batch:
         """Draw the batch of a step of this phase: a pure function of the seed and the step."""
-        n, n_cells = self.batch_cells, len(self.told.components)
+        n, n_cells = self.batch_cells, len(self.predicted.components)
         epoch, place = divmod(step - self.first, n_cells // n)
         epoch += self.first  # no two epochs of a run have the same number
         if epoch != self._epoch:  # values that admit several bins get others in every epoch
@@ -341,7 +341,7 @@ class _Run:
         subsets = [draw_subset(tokens, size, length, rng) for _ in range(2)]
         asked = self._questions(cells, tokens, rng)
         ids, values = (np.concatenate(parts) for parts in zip(*subsets, strict=True))
-        return Batch(*map(torch.from_numpy, (ids, values, self.told.components[cells], *asked)))
+        return Batch(*map(torch.from_numpy, (ids, values, self.predicted.components[cells], *asked)))
 
     def _questions(
         self, cells: NDArray[np.int64], tokens: Tokens, rng: np.random.Generator
@@ -360,7 +360,7 @@ class _Run:
         """Write the state under a temporary name, then move it into place."""
         parts = {
             "model": self.model.state_dict(),
-            "heads": self.told.heads.state_dict(),
+            "heads": self.predicted.heads.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
         rest = {"step": self.step, "history": self.history, "noise": self.noise}
@@ -386,7 +386,7 @@ class _Run:
         )
         (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
         (folder / STATE_FILE).unlink()
-        return Pretrained(folder, len(self.told.components), len(self.corpus.genes), self.steps, losses)
+        return Pretrained(folder, len(self.predicted.components), len(self.corpus.genes), self.steps, losses)
 
 
 def _schedule(step: int, steps: int, warmup: int) -> float:
@@ -399,7 +399,7 @@ def _load_state(path: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
         state = torch.load(path, weights_only=True)
         found = json.loads(state["plan"])
     except Exception as error:  # torch has many exceptions for a damaged file
-        raise FrostlineError(f"{path} cannot be read; remove it to start anew: {error}") from error
+        raise FrostlineError(f"{path} cannot be read; remove it to start again: {error}") from error
     _check_plan(found, plan, path.parent)
     return dict(state)
 

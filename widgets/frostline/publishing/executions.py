@@ -29,12 +29,12 @@ from frostline.publishing.inputs import WRITTEN, inputs_of
 from frostline.publishing.notebooks import notebook_parameters, read_notebook, typed_parameters
 from frostline.publishing.page_checks import WIDGET_STATE
 from frostline.publishing.run_checks import check_cells
-from frostline.publishing.terminal import Told, progress
+from frostline.publishing.terminal import OnProgress, progress
 
 EXECUTED = Path("artifacts")
 """Where executed notebooks go whose OUTPUT_DIR is the notebook's own."""
 TIMEOUT = 4 * 3_600
-"""Seconds that a run may take, unless told otherwise."""
+"""Seconds that a run may take, by default."""
 OTHER_MACHINE = 3_600
 """Seconds after which what a process of another machine has not touched is taken for left behind."""
 
@@ -89,7 +89,7 @@ def execute(
     parameters: Mapping[str, Any] | None = None,
     *,
     show_progress: bool = True,
-    told: Told | None = None,
+    on_progress: OnProgress | None = None,
     timeout: float | None = None,
 ) -> Execution:
     """Execute a notebook through papermill, in the current folder.
@@ -105,8 +105,8 @@ def execute(
         Values, or text that the annotations of the parameters cell turn into values.
     show_progress
         Whether to say on stderr what the notebook is at.
-    told
-        Told instead how far the work is and what is being done.
+    on_progress
+        Receives how far the work is and what is being done, in the place of a progress bar.
     timeout
         Seconds that the whole run may take; `TIMEOUT` if None.
 
@@ -122,15 +122,15 @@ def execute(
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     _refuse_foreign(notebook, output, failed)
     with contextlib.ExitStack() as stack:
-        if told is None:
-            told = stack.enter_context(progress([notebook.stem]))[notebook.stem] if show_progress else _silent
+        if on_progress is None:
+            on_progress = stack.enter_context(progress([notebook.stem]))[notebook.stem] if show_progress else _silent
         running = stack.enter_context(_claimed(output))
         if WRITTEN in values:
             scratch.clear(Path(str(values[WRITTEN])).resolve().parent)
         source, inputs = file_sha256(notebook), inputs_of(values, Path())
         started, clock = datetime.now(UTC), time.perf_counter()
         try:
-            _run(notebook, running, typed, told, clock + (TIMEOUT if timeout is None else timeout))
+            _run(notebook, running, typed, on_progress, clock + (TIMEOUT if timeout is None else timeout))
             run = _finish(running, output, values)
         except _failures() as error:
             _keep(running, failed)
@@ -210,7 +210,7 @@ def _clear_old(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _run(notebook: Path, running: Path, typed: Mapping[str, Any], told: Told, deadline: float) -> None:
+def _run(notebook: Path, running: Path, typed: Mapping[str, Any], on_progress: OnProgress, deadline: float) -> None:
     import papermill
 
     from frostline.publishing import kernels
@@ -224,13 +224,13 @@ def _run(notebook: Path, running: Path, typed: Mapping[str, Any], told: Told, de
             progress_bar=False,
             timeout_func=lambda _: max(1, round(deadline - time.perf_counter())),
             config=config,
-            told=told,
+            on_progress=on_progress,
             environment={**os.environ, runs.SOURCE: file_sha256(notebook)},
         )
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What a notebook, its kernel or the place of its output is to blame for."""
+    """What a notebook, its kernel or the place of its output can raise."""
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError

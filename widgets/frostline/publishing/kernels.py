@@ -28,7 +28,7 @@ from traitlets.config import Config
 
 from frostline import scratch
 from frostline.escaping import from_html, one_line
-from frostline.publishing.terminal import Told
+from frostline.publishing.terminal import OnProgress
 
 ENGINE = "frostline"
 """Name of the engine that papermill is given."""
@@ -38,7 +38,7 @@ PROCESS = Path(__file__).with_name("kernel_process.py")
 _STATUS = re.compile(r'<span role="status" aria-live="polite">(.*?)</', re.DOTALL)
 _HEADING = re.compile(r"^#{1,6} +(\S.*)$", re.MULTILINE)
 _OLD_FOLDER = "frostline-????????"
-"""Of sockets, until their names told the process."""
+"""Of sockets, of before their names held the process."""
 
 
 class OwnPython(AsyncKernelManager):
@@ -54,9 +54,9 @@ class OwnPython(AsyncKernelManager):
 class Client(PapermillNotebookClient):  # type: ignore[misc]
     """Tells what the notebook's panels announce, and before the first of them under which heading the work is."""
 
-    def __init__(self, *arguments: Any, told: Told, **settings: Any) -> None:
+    def __init__(self, *arguments: Any, on_progress: OnProgress, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self._told = told
+        self._on_progress = on_progress
         self._said = ""
         self._fraction: float | None = None
 
@@ -81,7 +81,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
 
     def _tell(self, words: str) -> None:
         self._said = one_line(words)
-        self._told(self._fraction, self._said)
+        self._on_progress(self._fraction, self._said)
 
 
 class Engine(NBClientEngine):  # type: ignore[misc]
@@ -90,7 +90,7 @@ class Engine(NBClientEngine):  # type: ignore[misc]
     @classmethod
     def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **settings: Any) -> Any:
         """Execute a notebook that papermill has prepared."""
-        wanted = ("timeout_func", "config", "told")
+        wanted = ("timeout_func", "config", "on_progress")
         options = {name: settings[name] for name in wanted}
         if nb_man.nb.metadata.get("kernelspec", {}).get("language", "python").lower() == "python":
             kernel_name, options["kernel_manager_class"] = "python3", OwnPython

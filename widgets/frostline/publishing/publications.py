@@ -31,7 +31,7 @@ from frostline.publishing.notebooks import read_notebook
 from frostline.publishing.run_checks import check_cells
 from frostline.publishing.run_manifests import seal
 from frostline.publishing.states import ALTERED, RELEASE, State, refusal, states_of, write_failure
-from frostline.publishing.terminal import Told, progress
+from frostline.publishing.terminal import OnProgress, progress
 from frostline.publishing.tutorials import PUBLISHED, Plan, declared_tutorials, plan, unfit
 
 SITE = Path("build") / "site"
@@ -152,25 +152,27 @@ def _prepare(notebook: Path, parameters: Mapping[str, Any]) -> Plan | Outcome:
     return plan(notebook, parameters) if problem is None else _failed(notebook.stem, problem, 0.0)
 
 
-def _publish_one(item: Plan, force: bool, timeout: float | None, told: Told, stopped: threading.Event) -> Outcome:
+def _publish_one(
+    item: Plan, force: bool, timeout: float | None, on_progress: OnProgress, stopped: threading.Event
+) -> Outcome:
     output, folder = default_output(item.notebook, item.parameters), Path(item.values["OUTPUT_DIR"])
     if not force and item.is_unchanged:
-        told(1.0, "unchanged")
+        on_progress(1.0, "unchanged")
         return Outcome(item.name, "unchanged", said=UNCHANGED, output=output, artifacts=folder)
     from jupyter_core.utils import ensure_event_loop
 
     clock, loop = time.perf_counter(), ensure_event_loop()
     try:
-        done = execute(item.notebook, output, item.parameters, told=told, timeout=timeout)
+        done = execute(item.notebook, output, item.parameters, on_progress=on_progress, timeout=timeout)
         place(done)
     except Exception as error:  # one tutorial's failure, of whatever kind, must not take the others along
         if stopped.is_set():  # it did not fail by itself
             raise
-        told(1.0, "failed")
+        on_progress(1.0, "failed")
         return _failed(item.name, error, time.perf_counter() - clock)
     finally:
         loop.close()  # it is this thread's own, and would stay open when the thread ends
-    told(1.0, "published")
+    on_progress(1.0, "published")
     return Outcome(item.name, "published", done.seconds, output=output, artifacts=folder)
 
 

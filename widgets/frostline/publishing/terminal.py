@@ -30,19 +30,19 @@ COLUMNS = (
 )
 """Of the leaderboard; report.csv has all."""
 INTERVAL = 60.0
-"""Seconds after which a log is told that the same work goes on."""
-Told = Callable[[float | None, str], None]
+"""Seconds after which a log says that the same work goes on."""
+OnProgress = Callable[[float | None, str], None]
 """Is called with how much of the work is done, None if that is not known, and what is being done."""
 
 
 @contextmanager
-def progress(names: Sequence[str]) -> Iterator[dict[str, Told]]:
+def progress(names: Sequence[str]) -> Iterator[dict[str, OnProgress]]:
     """Show how far pieces of work are on stderr, one line each; plain lines now and then where it is no terminal.
 
     Examples
     --------
-    >>> with progress(["embed"]) as told:
-    ...     told["embed"](0.5, "batch 3 of 6")
+    >>> with progress(["embed"]) as bars:
+    ...     bars["embed"](0.5, "batch 3 of 6")
     """
     from rich.console import Console
 
@@ -70,15 +70,15 @@ def _bars(console: object) -> Progress:
     )
 
 
-def _line(bars: Progress, name: str) -> Told:
+def _line(bars: Progress, name: str) -> OnProgress:
     task = bars.add_task("starting", name=one_line(name), total=None)
 
-    def told(fraction: float | None, words: str) -> None:
+    def show(fraction: float | None, words: str) -> None:
         bars.update(
             task, total=None if fraction is None else 1.0, completed=fraction or 0.0, description=one_line(words)
         )
 
-    return told
+    return show
 
 
 class _Log:

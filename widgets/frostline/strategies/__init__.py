@@ -150,8 +150,8 @@ def parameter_table(name: str) -> pd.DataFrame:
     kind = STRATEGIES[name]
     defaults = kind().parameters
     rows = {
-        field: (_written(defaults[field]), told.extent, told.unit, told.meaning)
-        for field, told in kind.settings().items()
+        field: (_written(defaults[field]), setting.extent, setting.unit, setting.meaning)
+        for field, setting in kind.settings().items()
     }
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["default", "bounds", "unit", "meaning"])
     return table.rename_axis("hyper-parameter")

@@ -23,7 +23,7 @@ class OnComponents(Strategy):
     """A strategy on principal components of log-normalised, highly variable genes.
 
     Genes (scanpy's Seurat flavour), means and loadings are fitted on training cells, without labels. The inner
-    cross-validation keeps the genes and fits means and loadings anew beside every fold: components that held-out
+    cross-validation keeps the genes and fits means and loadings again beside every fold: components that held-out
     cells took part in set these apart from all others, the more the fewer cells there are.
     """
 
@@ -55,18 +55,18 @@ class OnComponents(Strategy):
         return min(self.n_components, len(split.train) - 1, min(self.n_hvg, len(split.genes)) - 1)
 
     def _fit_components(self, dataset: Dataset, split: Split, monitor: Monitor) -> Features:
-        """Choose genes, fit components; return what fits them anew for the inner cross-validation."""
+        """Choose genes, fit components; return what fits them again for the inner cross-validation."""
         monitor.step(0.0, "highly variable genes and PCA")
         self._learn(genes=_highly_variable(dataset, split, self.n_hvg))
         values = dataset.expression(split.train, self.genes_).toarray()
         mean, loadings = _principal(values, self.n_components)
         self._learn(pca_mean=mean, components=loadings)
 
-        def anew(rows: NDArray[np.intp], held_out: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[Any]]:
+        def refit(rows: NDArray[np.intp], held_out: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[Any]]:
             mean, loadings = _principal(values[rows], self.n_components)
             return (values[rows] - mean) @ loadings.T, (values[held_out] - mean) @ loadings.T
 
-        return anew
+        return refit
 
     def _features(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float32]:
         """(n_cells, n_components) principal components."""

@@ -57,12 +57,12 @@ class PcaKnn(OnComponents):
         return len(split.train)
 
     def _fit(self, dataset: Dataset, split: Split, monitor: Monitor) -> None:
-        anew = self._fit_components(dataset, split, monitor)
+        refit = self._fit_components(dataset, split, monitor)
         labels = dataset.labels[split.train]
 
         def candidates(rows: NDArray[np.intp], held_out: NDArray[np.intp]) -> Iterator[NDArray[np.float64]]:
             votes = np.unique(labels[rows], return_inverse=True)[1]
-            near = _nearest(*anew(rows, held_out), max(self.GRID))
+            near = _nearest(*refit(rows, held_out), max(self.GRID))
             for k in self.GRID:
                 yield _shares(votes, near[:, :k])
 

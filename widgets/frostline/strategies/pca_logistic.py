@@ -37,8 +37,8 @@ class PcaLogistic(OnComponents, OnProbe):
         return probe_parameters(self._planned_components(split), trained_classes(split))
 
     def _fit(self, dataset: Dataset, split: Split, monitor: Monitor) -> None:
-        anew = self._fit_components(dataset, split, monitor)
-        self._fit_probe(self._features(dataset, split.train), dataset, split, monitor.part(0.2, 1.0), anew)
+        refit = self._fit_components(dataset, split, monitor)
+        self._fit_probe(self._features(dataset, split.train), dataset, split, monitor.part(0.2, 1.0), refit)
 
     def _sizes(self) -> tuple[int, int]:
         """Coefficients are trainable; loadings and means are fitted without labels."""

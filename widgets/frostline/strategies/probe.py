@@ -49,7 +49,7 @@ class LinearProbe:
         labels: NDArray[np.str_],
         folds: NDArray[np.int64],
         monitor: Monitor,
-        anew: Features | None = None,
+        refit: Features | None = None,
     ) -> Self:
         """Choose C on the folds by held-out log loss, then fit on all cells.
 
@@ -57,8 +57,8 @@ class LinearProbe:
         ----------
         features, labels, folds
             (n, d), (n,), (n,) of the training cells; folds as from `inner_folds`. Mean and scale are fitted
-            anew beside every fold.
-        anew
+            again beside every fold.
+        refit
             How to fit the features beside a fold, for those that were fitted on all training cells.
         """
         from sklearn.linear_model import LogisticRegression
@@ -67,7 +67,7 @@ class LinearProbe:
         features = np.asarray(features, dtype=np.float64)
 
         def candidates(rows: NDArray[np.intp], held_out: NDArray[np.intp]) -> Iterator[NDArray[np.float64]]:
-            x, unseen = anew(rows, held_out) if anew else (features[rows], features[held_out])
+            x, unseen = refit(rows, held_out) if refit else (features[rows], features[held_out])
             scaler = StandardScaler().fit(x)
             x, unseen = scaler.transform(x), scaler.transform(unseen)
             # from the last solution it is a short way to the next, less regularised one
@@ -140,10 +140,10 @@ class OnProbe(Strategy):
         dataset: Dataset,
         split: Split,
         monitor: Monitor,
-        anew: Features | None = None,
+        refit: Features | None = None,
     ) -> None:
         folds = inner_folds(dataset, split, LinearProbe.FOLDS)
-        self._learn(probe=LinearProbe.fit(features, dataset.labels[split.train], folds, monitor, anew))
+        self._learn(probe=LinearProbe.fit(features, dataset.labels[split.train], folds, monitor, refit))
 
     def _sizes(self) -> tuple[int, int]:
         return self.probe_.n_parameters, self.probe_.n_parameters

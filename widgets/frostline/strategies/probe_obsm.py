@@ -102,7 +102,7 @@ class ProbeObsm(OnProbe):
         return values
 
     def embedding_sha256(self, dataset: Dataset) -> str:
-        """Return the sha256 of the embedding of all cells: whoever computes it anew gets other results.
+        """Return the sha256 of the embedding of all cells: computed again it gives other results.
 
         Raises
         ------

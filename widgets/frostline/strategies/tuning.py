@@ -45,7 +45,7 @@ class EncoderTuning(InEpochs):
 
     @abstractmethod
     def _thawed(self, encoder: Encoder) -> Encoder:
-        """Prepare the encoder so that exactly what shall be trained requires a gradient."""
+        """Prepare the encoder so that exactly what is to be trained requires a gradient."""
 
     @classmethod
     def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
