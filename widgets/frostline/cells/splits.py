@@ -246,7 +246,7 @@ def split(
     repeat
         0, 1, ...: further splits of the same seed.
     folds
-        Of a stratified split: repeats in which every cell tests once; at least three. None draws each repeat independently.
+        Of a stratified split: repeats in which every cell tests once; at least three. None draws each repeat by itself.
 
     Raises
     ------

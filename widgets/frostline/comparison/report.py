@@ -258,8 +258,8 @@ def _sections(comparison: Comparison) -> list[str]:
         parts.append(("Label efficiency", markdown_table(label_efficiency_table(comparison)), explained))
     if comparison.unseen_records:
         explained = (
-            "One class at a time is withheld from fitting; its test cells are to be distinguished from all others by low "
-            "confidence, or by their distance to the training cells in the strategy's representation."
+            "One class at a time is withheld from fitting; its test cells are to be distinguished from all others by "
+            "low confidence, or by their distance to the training cells in the strategy's representation."
         )
         parts.append(("Unknown cells", markdown_table(unknown_cells_table(comparison)), explained))
     explained = "Every strategy's hyper-parameters, what it searched on training cells, and what it chose."
