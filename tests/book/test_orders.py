@@ -18,7 +18,7 @@ import json, sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 import published_project as project
-from frostline.book import states
+from frostline.publishing import states
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
