@@ -99,8 +99,8 @@ def recommended(evidence: Evidence) -> str | None:
     """Name the strategy to take; None where what was measured supports no choice.
 
     The best, or one that is cheaper and equivalent to it or, where that is undecided, behind by less than `RELEVANT`:
-    of these the best than which none is cheaper. Never one that another beats, nor one that is not shown to be better than
-    the most common class; and none as long as a cheaper one is farther behind and not shown to be worse.
+    of these the best than which none is cheaper. Never one that another beats, nor one that is not shown to be better
+    than the most common class; and none as long as a cheaper one is farther behind and not shown to be worse.
 
     Examples
     --------
