@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
+from hostile import Read
 from jinja2 import UndefinedError
 from markdown_it import MarkdownIt
 from published_project import NAME, SOURCE, executed_notebook, manifest_of, markdown_cell
@@ -21,7 +22,6 @@ from frostline.publishing import states
 from frostline.publishing.run_manifests import RunManifest
 from frostline.publishing.states import Failure, State
 from frostline.strategies import STRATEGIES, parameter_table
-from hostile import Read
 
 
 def passed(root: Path, **changes: object) -> State:

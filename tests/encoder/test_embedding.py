@@ -88,7 +88,7 @@ class TestEmbed:
     def test_progress_is_reported(self, adata, small_checkpoint, monkeypatch):
         monkeypatch.setattr(embedding_module.encode, "__kwdefaults__", {"batch_tokens": 500, "monitor": None})
         heard: list[float] = []
-        embed(adata, checkpoint=small_checkpoint, progress=lambda fraction, _message: heard.append(fraction))
+        embed(adata, checkpoint=small_checkpoint, monitor=Monitor(lambda fraction, _: heard.append(fraction)))
         assert len(heard) > 2
         assert heard == sorted(heard)
         assert 0 <= heard[0] < heard[-1] <= 1

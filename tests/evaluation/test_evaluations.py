@@ -20,6 +20,7 @@ from frostline.evaluation.evaluations import (
     umap_of,
 )
 from frostline.evaluation.metrics import METRICS, PREDICTED, accuracy, chosen_metrics, macro_f1, silhouette
+from frostline.monitor import Monitor
 from frostline.records import Record, fingerprint_of
 from frostline.strategies import FrozenProbe, HeadTuning, PcaLogistic
 
@@ -92,7 +93,7 @@ class TestRecord:
 class TestProgress:
     def test_it_rises_from_zero_to_one(self, head, pbmc, cut, fresh):
         heard = []
-        evaluate(head, fresh(pbmc), cut, progress=lambda fraction, message: heard.append((fraction, message)))
+        evaluate(head, fresh(pbmc), cut, monitor=Monitor(lambda *said: heard.append(said)))
         fractions = [fraction for fraction, _ in heard]
         assert fractions == sorted(fractions)
         assert (fractions[0], fractions[-1]) == (0.0, 1.0)
@@ -101,7 +102,7 @@ class TestProgress:
     def test_over_several_strategies_it_rises_from_zero_to_one_and_names_them(self, head, probe, pbmc, cut, fresh):
         heard = []
         again = split(pbmc, seed=3, profile=cut.profile, repeat=1)
-        list(evaluate_all([probe, head], fresh(pbmc), [cut, again], progress=lambda *said: heard.append(said)))
+        list(evaluate_all([probe, head], fresh(pbmc), [cut, again], monitor=Monitor(lambda *said: heard.append(said))))
         fractions = [fraction for fraction, _ in heard]
         assert fractions == sorted(fractions)
         assert (fractions[0], fractions[-1]) == (0.0, 1.0)
@@ -110,17 +111,19 @@ class TestProgress:
     @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
     def test_it_can_be_cancelled_at_any_step(self, head, pbmc, cut, fresh, share):
         steps = []
-        evaluate(head, fresh(pbmc), cut, progress=lambda *said: steps.append(said))
+        evaluate(head, fresh(pbmc), cut, monitor=Monitor(lambda *said: steps.append(said)))
         asked, stop = iter(range(10_000)), int(share * (len(steps) - 1))
         with pytest.raises(Cancelled):
-            evaluate(head, fresh(pbmc), cut, cancelled=lambda: next(asked) >= stop)
+            evaluate(head, fresh(pbmc), cut, monitor=Monitor(cancelled=lambda: next(asked) >= stop))
         assert head.classes_ == ()
 
     def test_records_that_were_finished_before_the_cancel_are_kept(self, head, pbmc, cut):
         kept: list[Record] = []
 
         def keep_all():
-            for record in evaluate_all([PcaLogistic(), head], pbmc, [cut], cancelled=lambda: bool(kept)):
+            for record in evaluate_all(
+                [PcaLogistic(), head], pbmc, [cut], monitor=Monitor(cancelled=lambda: bool(kept))
+            ):
                 kept.append(record)
 
         with pytest.raises(Cancelled):

@@ -4,6 +4,7 @@ from .cells import Dataset, Split, genes, join_datasets, load_dataset, split
 from .comparison import Comparison, compare, figures, report
 from .encoder import embed, embedding, load_checkpoint, vocabulary
 from .evaluation import checks, evaluate, evaluate_all, label_efficiency, leave_one_class_out
+from .monitor import Monitor
 from .profiles import profile_table
 from .records import Record
 from .settings import RunSettings
@@ -12,6 +13,7 @@ __version__: str
 __all__ = [
     "Comparison",
     "Dataset",
+    "Monitor",
     "Record",
     "RunSettings",
     "Split",

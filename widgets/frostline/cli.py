@@ -277,6 +277,7 @@ def embed(
     from frostline.encoder.checkpoints import load_checkpoint
     from frostline.encoder.embedding import embed as embed_cells
     from frostline.encoder.embedding import symbols_of
+    from frostline.monitor import Monitor
 
     source, output = expanded(source), expanded(output)
     saving.refuse_bad_target(source, output)
@@ -291,7 +292,7 @@ def embed(
             gene_column=gene_column,
             device=device,
             precision=precision,
-            progress=bars["embed"],
+            monitor=Monitor(bars["embed"]),
         )
     saving.save(embedding, adata, output)
     print(f"{output}: {embedding.shape[0]:,} cells x {embedding.shape[1]}")

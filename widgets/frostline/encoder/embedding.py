@@ -298,7 +298,7 @@ def embed(
     key_added: str | None = None,
     device: str = "auto",
     precision: str = "fp32",
-    progress: object = None,
+    monitor: Monitor | None = None,
 ) -> NDArray[np.float32]:
     """Embed cells with a frozen encoder, as scGPT's `embed_data` does.
 
@@ -321,8 +321,8 @@ def embed(
         auto, cpu, cuda or mps; auto takes CUDA where there is one.
     precision
         Of matrix products: fp32 or bf16.
-    progress
-        Called with a fraction and a message.
+    monitor
+        Receives the progress, and is asked between batches whether to stop with `Cancelled`.
 
     Returns
     -------
@@ -357,7 +357,6 @@ def embed(
     refuse_bad_values(matrix, adata.var_names, adata.obs_names)
     match = _match_all(adata, matrix, symbols, opened)
     tokens = tokenize(matrix, match.ids, seed=seed, max_length=max_length)
-    monitor = Monitor(progress) if callable(progress) else None
     embedding = normalise(encode(opened.encoder().to(place), tokens, precision=precision, monitor=monitor))
     if key_added is not None:
         adata.obsm[key_added] = embedding

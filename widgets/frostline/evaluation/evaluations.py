@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,7 @@ def evaluate(
     dataset: Dataset,
     split: Split,
     *,
-    progress: Callable[[float, str], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    monitor: Monitor | None = None,
 ) -> Record:
     """Fit a strategy on a split and record what it does on the test cells.
 
@@ -44,10 +43,8 @@ def evaluate(
         Hyper-parameters; a fresh copy is fitted, what was passed in stays as it was.
     dataset, split
         What `load_dataset` and `split` returned.
-    progress
-        Called with a fraction and a few words.
-    cancelled
-        Asked between steps; once it says True, `Cancelled` is raised.
+    monitor
+        Receives the progress, and is asked between steps whether to stop with `Cancelled`.
 
     Raises
     ------
@@ -62,7 +59,7 @@ def evaluate(
     >>> record.sizes["test"]
     176
     """
-    monitor = _monitor(progress, cancelled)
+    monitor = monitor or Monitor()
     split.refuse_other(dataset)
     strategy.check(dataset, split)
     return evaluate_checked(strategy, dataset, split, monitor)
@@ -220,8 +217,7 @@ def evaluate_all(
     dataset: Dataset,
     splits: Sequence[Split],
     *,
-    progress: Callable[[float, str], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    monitor: Monitor | None = None,
 ) -> Iterator[Record]:
     """Evaluate every strategy on every split, yielding each record as soon as it is there.
 
@@ -240,7 +236,7 @@ def evaluate_all(
     >>> [record.strategy for record in records]
     ['pca_logistic']
     """
-    monitor = _monitor(progress, cancelled)
+    monitor = monitor or Monitor()
     for strategy in strategies:
         for split in splits:
             split.refuse_other(dataset)
@@ -250,11 +246,6 @@ def evaluate_all(
     for i, (strategy, split) in enumerate(steps):
         part = monitor.part(i / len(steps), (i + 1) / len(steps), f"{strategy.name}{_which(split, repeats)}: ")
         yield evaluate_checked(strategy, dataset, split, part)
-
-
-def _monitor(progress: Callable[[float, str], None] | None, cancelled: Callable[[], bool] | None) -> Monitor:
-    given = {"progress": progress, "cancelled": cancelled}
-    return Monitor(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
 def _which(split: Split, repeats: int) -> str:
@@ -269,8 +260,7 @@ def label_efficiency(
     splits: Sequence[Split],
     *,
     budgets: Sequence[int] = BUDGETS,
-    progress: Callable[[float, str], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    monitor: Monitor | None = None,
 ) -> Iterator[Record]:
     """Evaluate every strategy on every split with fewer labelled cells per class.
 
@@ -300,7 +290,7 @@ def label_efficiency(
         for cut in splits
         if _largest_class(dataset, cut) > budget
     ]
-    return evaluate_all(strategies, dataset, smaller, progress=progress, cancelled=cancelled)
+    return evaluate_all(strategies, dataset, smaller, monitor=monitor)
 
 
 def _largest_class(dataset: Dataset, split: Split) -> int:
@@ -316,8 +306,7 @@ def leave_one_class_out(
     splits: Sequence[Split],
     *,
     classes: Sequence[str] | None = None,
-    progress: Callable[[float, str], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    monitor: Monitor | None = None,
 ) -> Iterator[Record]:
     """Withhold one class after the other from fitting, to see how its cells stand out among the test cells.
 
@@ -361,7 +350,7 @@ def leave_one_class_out(
             )
         wanted = sorted(trained & tested) if classes is None else classes
         withheld += [cut.without_class(dataset, str(name)) for name in wanted]
-    return evaluate_all(strategies, dataset, withheld, progress=progress, cancelled=cancelled)
+    return evaluate_all(strategies, dataset, withheld, monitor=monitor)
 
 
 def umap_of(embedding: NDArray[np.float64], *, seed: int) -> NDArray[np.float64] | None:

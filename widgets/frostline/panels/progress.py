@@ -8,7 +8,7 @@ from frostline.panels.base import status
 
 
 class ProgressBar(widgets.HBox):  # type: ignore[misc]
-    """Pass it as `progress=`; it is called with a fraction and a few words.
+    """Pass `Monitor(bar)` where a function takes a monitor; it is called with a fraction and a few words.
 
     Examples
     --------
