@@ -57,6 +57,7 @@ NOT_HERE = {
     "make lab": "opens a browser; test_lab drives a JupyterLab",
     "make lint": "a job of its own",
     "make mini-report": "computes for hours, on data that is not shipped",
+    "make statistics": "simulates thousands of comparisons; test_worlds looks at a few",
     "make test": "runs these tests",
     "make test-fast": "runs some of these tests",
     "pip install": "the name of a command",

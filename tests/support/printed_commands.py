@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PROGRAMS = r"frostline|make|papermill|pip|python3?(?:\.\d+)?|jupyter(?:-book)?|source|cd"
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```([^`\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def texts(root: Path) -> Iterator[tuple[str, str]]:
