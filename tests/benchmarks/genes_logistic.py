@@ -47,7 +47,7 @@ def main(effect: str = "0.5", markers: str = "0.02") -> None:
     fitted = GenesLogistic().fit(dataset, cut)
     seconds = time.process_time() - started
     predicted = np.array(fitted.classes_)[fitted.predict_proba(dataset, cut.test).argmax(axis=1)]
-    print(f"{len(cut.train):,} cells x {len(cut.genes):,} genes, {fitted.budget}")
+    print(f"{len(cut.train):,} cells x {len(cut.genes):,} genes, {fitted.search}")
     print(f"{seconds:7.1f} processor seconds; C = {fitted.c_:g}")
     print(f"{(predicted == dataset.labels[cut.test]).mean():7.3f} accuracy")
     print(f"{(fitted.coefficients_ != 0).mean():7.1%} of the coefficients are not zero")

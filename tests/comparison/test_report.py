@@ -117,7 +117,7 @@ class TestMarkdown:
         metrics = {**record.metrics, "silhouette": None, "coverage_99": None}
         comparison = compare([make_record(metrics=metrics)])
         assert comparison.table()["Silhouette"].tolist() == ["NA"]
-        assert report.calibration_table(comparison)["covers "].tolist() == ["NA"]
+        assert report.calibration_table(comparison)["covers (99 %)"].tolist() == ["NA"]
 
     def test_the_f1_of_a_class_is_its_mean_over_the_repeats_that_test_it(self, make_record):
         first = make_record(labels=("B cell",) * 20 + ("T cell",) * 20)

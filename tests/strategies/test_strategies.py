@@ -242,10 +242,10 @@ class TestContract:
 
     def test_what_is_searched_is_said(self, fitted):
         strategy, _ = fitted
-        assert ("epochs" in strategy.budget) == (strategy.name in IN_EPOCHS)
-        assert ("cross-validation on training cells" in strategy.budget) == bool(strategy.chosen)
+        assert ("epochs" in strategy.search) == (strategy.name in IN_EPOCHS)
+        assert ("cross-validation on training cells" in strategy.search) == bool(strategy.chosen)
         for value in strategy.chosen.values():
-            assert f" {value:g}" in strategy.budget
+            assert f" {value:g}" in strategy.search
 
     @pytest.mark.usefixtures("instant_umap")
     def test_evaluation_fits_a_copy_and_leaves_the_hyper_parameters_alone(self, strategy, pbmc, cut, fresh):
@@ -703,7 +703,7 @@ class TestGenesLogistic:
             if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
                 break
         assert strategy.chosen == {"C": GenesLogistic.GRID[int(np.argmin(losses))]}
-        assert f"1 above {len(cut.train) - 1} cells" in strategy.budget
+        assert f"1 above {len(cut.train) - 1} cells" in strategy.search
 
     @pytest.mark.parametrize(("spare", "held_out"), [(0, {0, 1, 2}), (-1, {-1, 0})])
     def test_one_fold_is_held_out_only_above_many_cells(self, pbmc, cut, fresh, monkeypatch, spare, held_out):

@@ -131,9 +131,9 @@ def costs_table(comparison: Comparison) -> pd.DataFrame:
     return tables.costs(comparison.leaderboard(), comparison.metrics())
 
 
-def budgets_table(comparison: Comparison) -> pd.DataFrame:
+def searches_table(comparison: Comparison) -> pd.DataFrame:
     """What each strategy was allowed to try, and what it chose in each repeat."""
-    return tables.budgets({name: comparison.of(name) for name in comparison.strategies})
+    return tables.searches({name: comparison.of(name) for name in comparison.strategies})
 
 
 def label_efficiency_table(comparison: Comparison) -> pd.DataFrame:
@@ -263,7 +263,7 @@ def _sections(comparison: Comparison) -> list[str]:
         )
         parts.append(("Unknown cells", markdown_table(unknown_cells_table(comparison)), explained))
     explained = "Every strategy's hyper-parameters, what it searched on training cells, and what it chose."
-    parts.append(("Budgets", markdown_table(budgets_table(comparison)), explained))
+    parts.append(("Search", markdown_table(searches_table(comparison)), explained))
     explained = (
         "Peak memory: above what was in use before the strategy began. Parameters include a probe's coefficients."
     )

@@ -99,19 +99,19 @@ def calibration(board: pd.DataFrame) -> pd.DataFrame:
     wanted: Columns = {
         "strategy": ("Strategy", str),
         "log_loss": ("Log loss", number),
-        "log_loss_scaled": ("scaled", number),
+        "log_loss_scaled": ("Log loss, scaled", number),
         "brier": ("Brier", number),
-        "brier_scaled": ("scaled ", number),
+        "brier_scaled": ("Brier, scaled", number),
         "ece": ("ECE", number),
-        "ece_scaled": ("scaled  ", number),
+        "ece_scaled": ("ECE, scaled", number),
         "temperature": ("Temperature", "{:.2f}".format),
         "aurc": ("AURC", number),
         "threshold_95": ("Confidence for 95 %", number),
-        "coverage_95": ("covers", percent),
-        "accuracy_95": ("at accuracy", percent),
+        "coverage_95": ("covers (95 %)", percent),
+        "accuracy_95": ("at accuracy (95 %)", percent),
         "threshold_99": ("Confidence for 99 %", number),
-        "coverage_99": ("covers ", percent),
-        "accuracy_99": ("at accuracy ", percent),
+        "coverage_99": ("covers (99 %)", percent),
+        "accuracy_99": ("at accuracy (99 %)", percent),
     }
     return _present(board, wanted)
 
@@ -155,7 +155,7 @@ def costs(board: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def budgets(tried: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
+def searches(tried: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
     """What each strategy was allowed to try, and what it chose in each repeat."""
     import pandas as pd
 

@@ -133,7 +133,7 @@ def _record(
     return Record(
         strategy=fitted.name,
         parameters=_parameters(fitted),
-        searched=fitted.budget,
+        searched=fitted.search,
         chosen=fitted.chosen,
         dataset=dataset.name,
         label_key=dataset.label_key,

@@ -281,7 +281,7 @@ def _labels(comparison: Comparison) -> str:
 
 def _costs(comparison: Comparison) -> str:
     costs = table(report.costs_table(comparison), "Means over repeats, as if each strategy had been run alone")
-    return costs + table(report.budgets_table(comparison), "What each was allowed to try, and chose", "words")
+    return costs + table(report.searches_table(comparison), "What each was allowed to try, and chose", "words")
 
 
 def _checks(comparison: Comparison) -> str:

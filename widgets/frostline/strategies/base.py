@@ -98,7 +98,7 @@ class Strategy(ABC):
         raise FrostlineError(f"strategy {self.name!r} takes nothing after its name; got '{self.name}:{text}'")
 
     @property
-    def budget(self) -> str:
+    def search(self) -> str:
         """What is tried to choose hyper-parameters or the moment to stop, in a few words."""
         return "nothing is searched"
 

@@ -202,7 +202,7 @@ class InEpochs(EncoderStrategy):
         return 0
 
     @property
-    def budget(self) -> str:
+    def search(self) -> str:
         """Epochs, and what ends them."""
         steps = f"(or {self.min_steps} steps, if more)"
         return f"at most {self.epochs} epochs {steps}, stopped early on the validation loss"

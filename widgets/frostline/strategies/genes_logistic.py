@@ -35,7 +35,7 @@ class GenesLogistic(Strategy):
 
     Examples
     --------
-    >>> GenesLogistic().budget
+    >>> GenesLogistic().search
     'C of 0.03, 0.1, 0.3, 1, 3, 10, 30, 100 by cross-validation on training cells, at most 3 folds, 1 above 3,000 cells'
     """
 
@@ -59,7 +59,7 @@ class GenesLogistic(Strategy):
     c_: float = learned()
 
     @property
-    def budget(self) -> str:
+    def search(self) -> str:
         """Every C, and the folds."""
         return f"{cross_validated('C', self.GRID, self.FOLDS)}, 1 above {self.MANY:,} cells"
 

@@ -26,7 +26,7 @@ class PcaKnn(OnComponents):
 
     Examples
     --------
-    >>> PcaKnn().budget
+    >>> PcaKnn().search
     'k of 30, 15, 5 by cross-validation on training cells, at most 5 folds'
     """
 
@@ -45,7 +45,7 @@ class PcaKnn(OnComponents):
     k_: int = learned()
 
     @property
-    def budget(self) -> str:
+    def search(self) -> str:
         """Every k, and the folds."""
         return cross_validated("k", self.GRID, self.FOLDS)
 

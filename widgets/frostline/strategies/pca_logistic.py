@@ -24,7 +24,7 @@ class PcaLogistic(OnComponents, OnProbe):
     --------
     >>> PcaLogistic(n_components=20).parameters
     {'n_hvg': 2000, 'n_components': 20}
-    >>> PcaLogistic().budget
+    >>> PcaLogistic().search
     'C of 0.001, 0.01, 0.1, 1, 10, 100 by cross-validation on training cells, at most 5 folds'
     """
 

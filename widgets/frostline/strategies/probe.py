@@ -124,7 +124,7 @@ class OnProbe(Strategy):
     probe_: LinearProbe = learned()
 
     @property
-    def budget(self) -> str:
+    def search(self) -> str:
         """Every C, and the folds."""
         return cross_validated("C", LinearProbe.GRID, LinearProbe.FOLDS)
 
