@@ -198,6 +198,20 @@ class TestTables:
         assert "calm" not in verdict
         assert "Warning" not in compare([make_record("head", findings=(finding("calm"),))]).verdict
 
+    @pytest.mark.parametrize(
+        ("severity", "said"),
+        [
+            (
+                "warning",
+                "Warning: labels-from-clusters was found, which favours strategies on principal components and ",
+            ),
+            ("note", "Note: labels-from-clusters was found, which may favour strategies on principal components. "),
+        ],
+    )
+    def test_labels_that_follow_from_clusters_say_which_way_they_tilt_the_verdict(self, make_record, severity, said):
+        found = (finding("labels-from-clusters", severity),)
+        assert compare([make_record(name, findings=found) for name in ("head", "pca")]).verdict.startswith(said)
+
     def test_every_pair_has_its_test_and_its_verdict(self, comparison):
         table = comparison.test_table()
         assert table[["first", "second"]].values.tolist() == [["head", "lora"]]

@@ -28,8 +28,18 @@ from frostline.records import SEVERITIES, Finding, Record
 if TYPE_CHECKING:
     import pandas as pd
 
-CAUTIONED = {("little-vocabulary", "warning")}
+CAUTIONED = {("little-vocabulary", "warning"), ("labels-from-clusters", "warning"), ("labels-from-clusters", "note")}
 """Findings that go into the verdict, as errors do."""
+TILTS = {
+    ("labels-from-clusters", "warning"): "which favours strategies on principal components and makes scores optimistic",
+    ("labels-from-clusters", "note"): "which may favour strategies on principal components",
+}
+"""Which way such a finding tilts the comparison."""
+
+
+def _tilt(finding: Finding) -> str:
+    tilt = TILTS.get((finding.code, finding.severity))
+    return f", {tilt}" if tilt else ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -142,7 +152,11 @@ class Comparison:
         """A sentence for each kind of finding that no verdict may be read without, and the strategies concerned."""
         grave = [f for f in self.findings if f.severity == "error" or (f.code, f.severity) in CAUTIONED]
         first = {f.code: f for f in reversed(grave)}
-        return tuple(f"Warning: {f.title}{self._concerned(f)}." for f in grave if first[f.code] is f)
+        return tuple(
+            f"{'Note' if f.severity == 'note' else 'Warning'}: {f.title}{self._concerned(f)}{_tilt(f)}."
+            for f in grave
+            if first[f.code] is f
+        )
 
     def _concerned(self, finding: Finding) -> str:
         """Strategies that a finding is of, where it is not of all."""
