@@ -147,7 +147,7 @@ class TestClaims:
                 "cells",
                 1250,
                 {},
-                "Of these fitted models on more such cells (1,250 tested; trained anew they may differ): ",
+                "Of these fitted models on more such cells (1,250 tested; trained again they may differ): ",
             ),
         ],
     )
