@@ -52,6 +52,7 @@ NOT_HERE = {
     "make lab": "opens a browser; test_lab drives a JupyterLab",
     "make lint": "a job of its own",
     "make mini-report": "computes for hours, on data that is not shipped",
+    "make statistics": "computes for some minutes; tests/test_worlds.py runs two of its worlds",
     "make test": "runs these tests",
     "pip install": "the name of a command",
     "pip install -c constraints.txt -e .": "fetches packages",
