@@ -121,13 +121,13 @@ def test_the_second_phase_goes_on_from_the_encoder_and_the_heads_of_the_first(co
         assert torch.equal(state["model"][name], tensor), name
     assert not state["optimizer"]["state"]
     for name in ("gene2query.weight", "gene2query.bias", "w.weight"):
-        assert torch.equal(state["heads"][name], run.told.heads.state_dict()[name])
+        assert torch.equal(state["heads"][name], run.predicted.heads.state_dict()[name])
     assert state["heads"]["w.weight"].any()
 
     pooled = run.corpus
     told = torch.randn(6, 16)  # <cls> states of six cells
     with torch.no_grad():
-        before = run.told.heads["components"](told).numpy()
+        before = run.predicted.heads["components"](told).numpy()
     after = (told @ state["heads"]["components.weight"].T + state["heads"]["components.bias"]).numpy()
     old = principal_components(pooled, 8, 0, exponent=0.25)
     new = principal_components(pooled, 5, 0, exponent=0.0, n_neighbors=4)
@@ -142,7 +142,7 @@ def test_a_later_phase_may_tell_more_components_than_the_one_before(corpus):
     run = runs._Run(read_corpus(corpus), 0, 2, replace(SMALL, phases=phases))
     run.start(Path("nowhere"))
     run.advance()
-    weight = run.told.heads["components"].weight
+    weight = run.predicted.heads["components"].weight
     assert weight.shape == (8, 16)
     assert torch.isfinite(weight).all()
     assert weight[5:].any()  # drawn, where the phase before has none
