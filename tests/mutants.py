@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE, TESTS = ROOT / "widgets" / "frostline", ROOT / "tests"
 ROOMS = ("cells", "encoder", "strategies", "evaluation", "comparison", "artifacts")
 """Rooms that compute."""
+TOGETHER = {"strategies"}
+"""Rooms all of whose tests are those of each module: they are held to one contract, by their list."""
 DRAWN = {"figures", "lettering", "pictures"}
 """Modules whose numbers are widths and sizes of what is drawn."""
 ENOUGH = 0.9
@@ -128,6 +130,8 @@ def tests_of(path: Path) -> list[str]:
         if file.parent.name in ("doors", "ground" if room == PACKAGE.name else room)
     ]
     named = [file for name in (module, room) for file in files if file.stem == f"test_{name}"]
+    if room in TOGETHER:
+        named += [file for file in files if file.parent.name == room]
     imports = rf"frostline\.{room}(\.{module}\b| import [^\n]*\b{module}\b)"
     importing = [file for file in files if re.search(imports, file.read_text(encoding="utf-8"))]
     if not importing and not named:

@@ -14,36 +14,11 @@ import pandas as pd
 import pytest
 import scanpy as sc
 from scipy import sparse
+from small_cells import N_CELLS, N_GENES, counts, make, scanpy_log_normalised
 
 import frostline
 from frostline.cells.datasets import DATASETS, Dataset, load_dataset, read_h5ad
-from frostline.cells.groups import PEOPLE_WORDS, group_columns
-from frostline.cells.joining import join_datasets
 from frostline.errors import DatasetError
-
-N_CELLS, N_GENES = 24, 15
-
-
-def counts() -> np.ndarray:
-    values = np.random.default_rng(0).poisson(2.0, (N_CELLS, N_GENES)).astype(np.float32)
-    values[:, 0] += 1
-    return values
-
-
-def make(values=None, **obs) -> anndata.AnnData:
-    columns = {"cell_type": ["B", "NK", "T"] * (N_CELLS // 3), "donor": ["d1", "d2"] * (N_CELLS // 2), **obs}
-    return anndata.AnnData(
-        sparse.csr_matrix(counts()) if values is None else values,
-        obs=pd.DataFrame(columns, index=[f"c{i}" for i in range(N_CELLS)]),
-        var=pd.DataFrame(index=[f"G{i}" for i in range(N_GENES)]),
-    )
-
-
-def scanpy_log_normalised(values) -> np.ndarray:
-    adata = anndata.AnnData(np.array(values, dtype=np.float32))
-    sc.pp.normalize_total(adata, target_sum=1e4)
-    sc.pp.log1p(adata)
-    return adata.X
 
 
 class TestValues:
@@ -364,62 +339,6 @@ class TestDataset:
         assert len(prints | {dataset.fingerprint()}) == 5
 
 
-class TestGroupColumns:
-    def columns(self, **obs) -> tuple[str, ...]:
-        cells = [f"c{i}" for i in range(40)]
-        adata = anndata.AnnData(np.ones((40, 2), np.float32), obs=pd.DataFrame(obs, index=cells))
-        return group_columns(adata)
-
-    @pytest.mark.parametrize(
-        "name",
-        [
-            *("donor", "donor_id", "DonorID", "patient", "Patient.Number", "individual", "subject_id", "sample"),
-            *("sampleID", "samples", "orig.ident", "library", "batch", "Batch", "study", "chemistry", "10x_chemistry"),
-            *("technology", "tech", "assay", "dataset"),
-        ],
-    )
-    def test_names_of_groups_are_known(self, name):
-        assert self.columns(**{name: ["a", "b"] * 20}) == (name,)
-
-    @pytest.mark.parametrize(
-        "name",
-        ["louvain", "phase", "n_samples", "library_size", "batch_score", "donor_age", "technical", "bulk", "type"],
-    )
-    def test_names_of_other_columns_are_not(self, name):
-        assert self.columns(**{name: ["a", "b"] * 20}) == ()
-
-    @pytest.mark.parametrize(
-        ("values", "found"),
-        [
-            (["a"] * 40, False),  # one group
-            ([f"s{i}" for i in range(40)], False),  # a group for every cell
-            ([f"s{i // 2}" for i in range(40)], True),
-            ([f"s{i // 2}" for i in range(39)] + ["s99"], False),
-            ([1.0, 2.0, np.nan, 2.0] * 10, True),  # whole numbers, some missing
-            ([0.5, 1.5] * 20, False),
-            ([True, False] * 20, True),
-            ([None, "x", "y", "x"] * 10, True),
-            ([None] * 40, False),
-        ],
-    )
-    def test_values_must_be_groups_of_more_than_one_cell(self, values, found):
-        assert bool(self.columns(donor=values)) == found
-
-    def test_what_tells_people_apart_comes_first(self):
-        two = ["a", "b"] * 20
-        assert self.columns(technology=two, batch=two, sample=two, donor=two) == (
-            "donor",
-            "sample",
-            "batch",
-            "technology",
-        )
-
-    def test_other_words_can_be_looked_for(self):
-        adata = make(batch=["x", "y"] * (N_CELLS // 2))
-        assert group_columns(adata) == ("donor", "batch")
-        assert group_columns(adata, PEOPLE_WORDS) == ("donor",)
-
-
 class TestGroups:
     def test_groups_are_text_in_the_order_of_the_cells(self):
         adata = make(donor=pd.Categorical([3, 4] * (N_CELLS // 2)))
@@ -428,97 +347,3 @@ class TestGroups:
 
     def test_without_a_group_column_there_are_none(self):
         assert load_dataset(make(), "cell_type").groups is None
-
-
-class TestJoined:
-    """Two technologies, two gene lists, two names of the label column."""
-
-    @pytest.fixture
-    def pair(self) -> tuple[Dataset, Dataset]:
-        one = make(batch=["x", "y"] * (N_CELLS // 2), depth=np.arange(N_CELLS))
-        one.obsm["X_scVI"], one.obsm["X_pca"] = np.ones((N_CELLS, 4)), np.ones((N_CELLS, 3))
-        other = make(scanpy_log_normalised(counts()[:, ::-1] + 1))[: N_CELLS // 2].copy()
-        other.obs = other.obs.rename(columns={"cell_type": "annotation"}).assign(depth=7, annotation=["B", "T"] * 6)
-        other.obsm["X_scVI"], other.obsm["X_pca"] = np.zeros((N_CELLS // 2, 4)), np.ones((N_CELLS // 2, 2))
-        other.var_names = [*reversed(other.var_names[5:]), "GX", "GY", "G1", "GZ", "G0"]
-        return (
-            load_dataset(one, "cell_type", group_key="donor", name="tenx"),
-            load_dataset(other, "annotation", name="indrop"),
-        )
-
-    def test_common_genes_keep_the_values_they_had(self, pair):
-        joined = join_datasets(*pair)
-        expected = [gene for gene in pair[0].genes if gene in pair[1].genes]
-        assert joined.genes == tuple(expected)
-        assert len(expected) == 12
-        position = [list(pair[1].genes).index(gene) for gene in expected]
-        want = np.vstack([pair[0].matrix.toarray()[:, [0, 1, *range(5, 15)]], pair[1].matrix.toarray()[:, position]])
-        np.testing.assert_array_equal(joined.matrix.toarray(), want)
-        assert joined.matrix.has_sorted_indices
-        assert (joined.matrix.format, joined.matrix.dtype) == ("csr", np.float32)
-        assert joined.values == "counts / log-normalised"
-        assert any("12 genes that both sets have (15 and 15)" in note for note in joined.notes)
-
-    def test_cells_carry_their_set_and_their_old_id(self, pair):
-        joined = join_datasets(*pair)
-        assert joined.sets == ("tenx", "indrop")
-        assert joined.origin.tolist() == ["tenx"] * N_CELLS + ["indrop"] * (N_CELLS // 2)
-        assert joined.cells[[0, N_CELLS]].tolist() == ["tenx/c0", "indrop/c0"]
-        assert joined.original_cells.tolist() == [*pair[0].cells, *pair[1].cells]
-        assert len(set(joined.cells)) == len(joined) == N_CELLS + N_CELLS // 2
-        assert pair[0].original_cells.tolist() == pair[0].cells.tolist()
-        assert (pair[0].sets, pair[0].origin) == ((), None)
-
-    def test_labels_groups_and_common_columns_are_joined(self, pair):
-        joined = join_datasets(*pair, name="both")
-        assert (joined.name, joined.label_key, joined.group_key) == ("both", "cell_type", "donor")
-        assert joined.labels.tolist() == [*pair[0].labels, *pair[1].labels]
-        assert joined.adata.obs["cell_type"].tolist() == joined.labels.tolist()
-        assert joined.groups.tolist() == [*pair[0].groups, *["indrop"] * (N_CELLS // 2)]
-        assert set(joined.adata.obs) == {"cell_type", "donor", "depth"}
-        assert joined.adata.obs["depth"].tolist() == [*range(N_CELLS), *[7] * (N_CELLS // 2)]
-
-    def test_the_groups_of_the_test_set_alone_will_do(self, pair):
-        groups = join_datasets(pair[1], pair[0]).groups
-        assert groups.tolist() == [*["indrop"] * (N_CELLS // 2), *pair[0].groups]
-
-    def test_embeddings_of_the_same_width_are_joined(self, pair):
-        obsm = join_datasets(*pair).adata.obsm
-        assert list(obsm) == ["X_scVI"]
-        assert obsm["X_scVI"].sum(axis=1).tolist() == [4.0] * N_CELLS + [0.0] * (N_CELLS // 2)
-
-    def test_sets_of_one_name_are_told_apart(self, pair):
-        joined = join_datasets(pair[0], pair[0])
-        assert joined.sets == ("tenx (train)", "tenx (test)")
-        assert len(set(joined.cells)) == 2 * N_CELLS
-
-    def test_no_common_gene_shows_what_was_seen_and_the_remedy(self, pair):
-        adata = make()
-        adata.var_names = [f"ENSG000001396{i:02d}" for i in range(N_GENES)]
-        ensembl = load_dataset(adata, "cell_type", name="ensembl")
-        with pytest.raises(
-            DatasetError, match=r"share no gene \(seen: G0, G1, G2 in 'tenx'.*Ensembl ids: put gene symbols"
-        ):
-            join_datasets(pair[0], ensembl)
-        adata.var_names = [f"g{i}" for i in range(N_GENES)]
-        with pytest.raises(DatasetError, match=r"share no gene .*g0, g1, g2 in 'lower'\); put the same kind of names"):
-            join_datasets(pair[0], load_dataset(adata, "cell_type", name="lower"))
-
-    def test_fewer_than_two_common_labels_show_both_lists(self, pair):
-        other = load_dataset(make(cell_type=["B", "b cell", "t cell"] * (N_CELLS // 3)), "cell_type", name="other")
-        with pytest.raises(
-            DatasetError, match=r"share 1 label.*'cell_type' of 'tenx' has B, NK, T; .*has B, b cell, t cell"
-        ):
-            join_datasets(pair[0], other)
-
-    def test_the_inputs_stay_as_they_were(self, pair):
-        before = [data.adata.obs.copy() for data in pair]
-        join_datasets(*pair)
-        for data, obs in zip(pair, before, strict=True):
-            pd.testing.assert_frame_equal(data.adata.obs, obs)
-
-    def test_a_joined_set_can_be_written(self, pair, tmp_path):
-        joined = join_datasets(*pair)
-        joined.adata.write_h5ad(tmp_path / "joined.h5ad")
-        again = load_dataset(tmp_path / "joined.h5ad", "cell_type", group_key="donor")
-        assert again.fingerprint() == joined.fingerprint()

@@ -39,5 +39,7 @@ def test_tests_of_a_module_are_those_named_after_it_its_examples_and_those_that_
     assert first.endswith("test_splits.py")
     assert examples.endswith("test_docs.py::test_examples[frostline.cells.splits]")
     assert all("frostline.cells" in Path(file).read_text(encoding="utf-8") for file in rest)
+    of_one = {Path(file).name for file in MUTANTS["tests_of"](package / "strategies" / "pca_knn.py")}
+    assert {"test_base.py", "test_baselines.py"} <= of_one
     paths = [path for room in MUTANTS["ROOMS"] for path in (package / room).glob("*.py")]
     assert [path for path in paths if path.stem != "__init__" and not MUTANTS["tests_of"](path)] == []

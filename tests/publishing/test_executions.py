@@ -37,13 +37,6 @@ time.sleep(90)
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch) -> Path:
-    """An empty project, the current folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def tiny(here, write_notebook):
     """Write notebooks/NAME.ipynb with further cells."""
 

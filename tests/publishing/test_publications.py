@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from tiny_project import PARAMETERS, SAVE_ARTIFACTS, SAVE_RECORDS, TOC
 
 from frostline.artifacts import exports
 from frostline.errors import ArtifactError, FrostlineError
@@ -22,57 +23,6 @@ from frostline.publishing.notebooks import typed_parameters
 from frostline.publishing.publications import place, publish
 from frostline.publishing.run_manifests import seal
 from frostline.records import save_records
-
-PARAMETERS = """\
-PROFILE: str = "quickstart"  # how much of the data
-SEED: int = 42  # of the run
-SHARE: float = 0.5  # of the cells
-QUICK: bool = True  # or thorough
-STRATEGIES: list[str] = ["pca_logistic", "head"]  # what to compare
-OUTPUT_DIR: str = "artifacts/tiny"  # where the artifacts go
-PLAIN = 3
-BUDGETS: list[int] = [5]  # cells per class
-"""
-SAVE_RECORDS = """\
-from pathlib import Path
-
-import anndata
-import numpy as np
-
-import frostline
-from frostline import artifacts
-from frostline.comparison.comparisons import compare
-from frostline.records import load_records
-
-settings = frostline.RunSettings(seed=SEED, output_dir=OUTPUT_DIR)
-run = artifacts.begin(settings, tutorial="tiny")
-adata = anndata.AnnData(np.eye(160, 500, dtype=np.float32))
-adata.obs["cell_type"] = ["B cell", "T cell"] * 80
-dataset = frostline.load_dataset(adata, "cell_type", name="hand-made")
-comparison = compare(load_records(Path("records.jsonl")))
-comparison
-"""
-SAVE_ARTIFACTS = """\
-folder = artifacts.save(run, comparison, dataset)
-print(OUTPUT_DIR, artifacts.check(folder))
-"""
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch) -> Path:
-    """An empty project, the current folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def tiny(here, write_notebook):
-    """Write notebooks/tiny.ipynb with further cells."""
-
-    def write(*cells: str, parameters: str = PARAMETERS) -> Path:
-        return write_notebook(Path("notebooks/tiny.ipynb"), parameters, *cells)
-
-    return write
 
 
 @pytest.fixture(scope="module")
@@ -415,32 +365,6 @@ def test_page_that_would_name_a_folder_of_the_machine_is_refused_before_a_kernel
 
 # ---- several at once
 
-TOC = """\
-format: jb-book
-root: index
-chapters:
-  - file: published/tiny
-  - file: published/broken
-    sections:
-      - file: published/gone
-"""
-
-
-@pytest.fixture
-def lab(here, tiny, make_record, write_notebook):
-    """A project with one tutorial that works, one that fails and one that is declared only."""
-    save_records([make_record("pca_logistic"), make_record("head")], Path("records.jsonl"))
-    tiny(SAVE_RECORDS, SAVE_ARTIFACTS)
-    other = PARAMETERS.replace("artifacts/tiny", "artifacts/broken")
-    write_notebook(Path("notebooks/broken.ipynb"), other, "1 / 0")
-    (here / "book").mkdir()
-    (here / "book" / "_toc.yml").write_text(TOC)
-    return here
-
-
-def test_tutorials_are_those_of_the_table_of_contents(lab):
-    assert tutorials.declared_tutorials() == ["tiny", "broken", "gone"]
-
 
 def test_one_failure_does_not_lose_the_result_of_the_others(lab):
     found = publications.publish_all(tutorials.declared_notebooks(), {"PROFILE": "quickstart"}, show_progress=False)
@@ -534,16 +458,6 @@ def test_wrong_parameter_stops_all_before_a_kernel_starts(lab, monkeypatch):
     sources = [Path("notebooks/tiny.ipynb"), Path("notebooks/broken.ipynb")]
     with pytest.raises(FrostlineError, match="would both write artifacts/same"):
         publications.publish_all(sources, {"OUTPUT_DIR": "artifacts/same"})
-
-
-def test_notebook_without_the_parameters_of_a_tutorial_is_told_what_it_lacks(here, tiny):
-    problem = tutorials.unfit(tiny(parameters="SEED: int = 1"))
-    assert "tiny.ipynb has no parameter PROFILE: str" in str(problem)
-
-
-def test_undeclared_notebook_is_refused_with_the_line_to_add(lab):
-    with pytest.raises(FrostlineError, match=r"add the line `- file: published/new` to book/_toc\.yml"):
-        tutorials.refuse_undeclared([Path("notebooks/new.ipynb")])
 
 
 @pytest.mark.parametrize(
