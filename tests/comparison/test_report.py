@@ -80,7 +80,7 @@ class TestMarkdown:
     def test_fewer_than_three_groups_are_numbers_alone(self, make_record):
         records = [make_record(n, groups=("a",) * 40, group_key="x", split_kind="group") for n in ("head", "lora")]
         text = report.report_markdown(compare(records))
-        assert "1 group of x with 10 cells or more tested, which says nothing about other groups" in text
+        assert "Only one group of x has 10 test cells or more, which says nothing about other groups" in text
         assert "Too few groups were tested for any test or interval." in text
         assert "It leads" not in text
         assert "better" not in text

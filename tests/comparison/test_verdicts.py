@@ -162,9 +162,9 @@ class TestClaims:
             {"pca": 0.6, "lora": 0.9}, {"pca": 0.5, "lora": 50.0}, test, unit="none", n_units=2, group_key="tech"
         )
         assert verdict(found) == (
-            "2 groups of tech with 10 cells or more tested, which says nothing about other groups: no interval, no "
-            "test, no choice. Macro-F1 here: lora 0.900, pca 0.600. 3 groups or more must test, each held out in turn, "
-            "before a strategy can be chosen."
+            "Only two groups of tech have 10 test cells or more, which says nothing about other groups: no interval, "
+            "no test, no choice. Macro-F1 here: lora 0.900, pca 0.600. 3 groups or more must test, each held out in "
+            "turn, before a strategy can be chosen."
         )
         assert pair_verdict(found, test) == "Cannot be tested, with fewer than 3 groups: lora leads by 0.300."
 

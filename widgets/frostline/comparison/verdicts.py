@@ -278,11 +278,11 @@ def _undecided(evidence: Evidence, unsettled: Sequence[str]) -> list[str]:
 
 def _numbers_alone(evidence: Evidence) -> list[str]:
     """With fewer than three groups: what was measured, without interval, test or choice."""
-    tested = f"{evidence.n_units} group{'' if evidence.n_units == 1 else 's'} of {evidence.group_key}"
+    few = ("No group of {} has", "Only one group of {} has", "Only two groups of {} have")[evidence.n_units]
     scores = sorted(evidence.macro_f1.items(), key=lambda item: -item[1])
     return [
-        f"{tested} with {MIN_CELLS} cells or more tested, which says nothing about other groups: no interval, no test, "
-        "no choice.",
+        f"{few.format(evidence.group_key)} {MIN_CELLS} test cells or more, which says nothing about other groups: no "
+        "interval, no test, no choice.",
         f"Macro-F1 here: {', '.join(f'{name} {score:.3f}' for name, score in scores)}.",
         f"{MIN_UNITS} groups or more must test, each held out in turn, before a strategy can be chosen.",
     ]
