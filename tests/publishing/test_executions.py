@@ -226,7 +226,7 @@ def test_progress_tells_what_a_panel_announces_and_the_heading_before(tiny):
     )
     told: list[tuple[float | None, str]] = []
     notebook = tiny(cell)
-    executions.execute(notebook, Path("out.ipynb"), told=lambda fraction, words: told.append((fraction, words)))
+    executions.execute(notebook, Path("out.ipynb"), on_progress=lambda fraction, words: told.append((fraction, words)))
     assert told[0] == (None, "A small tutorial")
     assert (0.25, "lora: epoch 2 of 8 <&>") in told
     assert told[-1] == (1.0, "done")
