@@ -25,7 +25,7 @@ class FrozenProbe(EncoderStrategy, OnProbe):
     Examples
     --------
     >>> FrozenProbe().parameters
-    {'checkpoint': 'mini', 'token_seed': 0, 'max_length': 1200}
+    {'checkpoint': 'mini', 'token_seed': 0, 'max_length': 1200, 'device': 'auto', 'precision': 'fp32'}
     """
 
     name: ClassVar[str] = "frozen_probe"
