@@ -22,7 +22,7 @@ ROOMS = (
 )
 """From the ground up, as in tests/doors/test_package.py."""
 ALONE = {"settings": "parameters of a run", "cli": "the command line"}
-WIDTH = 80  # characters of a line of module names
+WIDTH = 60  # characters of a line of module names
 
 
 def room_of(module: str) -> str:
@@ -57,18 +57,18 @@ def draw(path: Path) -> None:
     inside: dict[str, list[str]] = {room: [] for room in ROOMS}
     for name in modules():
         inside[room_of(name)].append(name.rpartition(".")[2])
-    plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "frostline", "font.size": 9})
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 8), width_ratios=(4, 3), layout="constrained")
+    plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "frostline", "font.size": 10})
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 8.4), width_ratios=(4, 2.6), layout="constrained")
     for row, room in enumerate(ROOMS):
         y = n - 1 - row
         left.add_patch(plt.Rectangle((0, y + 0.06), 10, 0.88, facecolor="#eef3f8", edgecolor="#5b7c99"))
         left.text(0.15, y + 0.5, room, va="center", weight="bold", color="#1d3b53")
         names = ALONE.get(room) or textwrap.fill(", ".join(inside[room]), WIDTH)
-        left.text(2.1, y + 0.5, names, va="center", fontsize=7.5, color="#222222")
+        left.text(2.3, y + 0.5, names, va="center", fontsize=8.2, color="#222222")
         for column, other in enumerate(ROOMS):
             if (room, other) in counts and other != room:
                 right.scatter(column, y, s=30 + 25 * counts[room, other], color="#2f6f9f")
-                right.text(column, y, str(counts[room, other]), ha="center", va="center", fontsize=6.5, color="white")
+                right.text(column, y, str(counts[room, other]), ha="center", va="center", fontsize=7, color="white")
     left.set(xlim=(0, 10), ylim=(0, n), title="The rooms, each on those above it")
     left.axis("off")
     right.set(
