@@ -22,7 +22,7 @@ def render_parameters(kind: type[Strategy]) -> str:
     --------
     >>> from frostline.strategies import Majority
     >>> render_parameters(Majority)
-    '<p>None.</p>'
+    '<p>No hyper-parameters.</p>'
     """
     table = parameter_table(kind.name).reset_index()
     return draw("parameters.html", headings=list(table), rows=table.to_numpy().tolist())
