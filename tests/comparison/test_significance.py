@@ -226,7 +226,7 @@ class TestCells:
         interval = score_intervals(one_split(labels, x=said))["x"]
         accuracy = np.array([stats.beta.ppf(0.025, 24, 7), stats.beta.ppf(0.975, 25, 6)])
         expected = 2 * accuracy / (1 + accuracy)
-        assert (interval.low, interval.high) == pytest.approx(expected, abs=0.01)
+        assert (interval.low, interval.high) == pytest.approx(expected, abs=0.004)
 
     def test_a_rare_class_widens_the_interval(self):
         labels, predicted = draw(np.random.default_rng(0), 300, 0.9)

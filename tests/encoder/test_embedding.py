@@ -23,6 +23,16 @@ from frostline.memory import Peak
 from frostline.monitor import Monitor
 
 
+def test_tokens_are_of_seed_0_unless_another_is_given(pbmc, small_checkpoint):
+    opened = load_checkpoint(small_checkpoint)
+    genes = [gene for gene in pbmc.genes if gene in opened.vocabulary]
+    usual, zero, one = (
+        tokenize_cells(pbmc, np.arange(20), genes, opened, **seed) for seed in ({}, {"seed": 0}, {"seed": 1})
+    )
+    assert np.array_equal(usual.bins, zero.bins)
+    assert not np.array_equal(usual.bins, one.bins)
+
+
 def mended(message: str, **names):
     """What the line of code in an error message makes of an AnnData."""
     (line,) = re.findall(r"`(adata = [^`]*)`", message)

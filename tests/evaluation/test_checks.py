@@ -416,6 +416,13 @@ class TestClusters:
         adata.obs = pbmc.adata.obs[["bulk_labels"]].copy()
         assert "labels-from-clusters" not in found(load_dataset(adata, "bulk_labels"))
 
+    def test_clusterings_of_small_clusters_are_left_out(self, pbmc, monkeypatch):
+        matrix = pbmc.matrix[:100]
+        before = [len(np.unique(clusters)) for clusters in clusterings.leiden(matrix)]
+        monkeypatch.setattr(clusterings, "_CELLS_A_CLUSTER", 100 / min(before))
+        after = [len(np.unique(clusters)) for clusters in clusterings.leiden(matrix)]
+        assert after == [n for n in before if n == min(before)] != before
+
     def test_clusters_are_seeded_and_computed_once(self, pbmc, monkeypatch):
         dataset = dataclasses.replace(pbmc, cache={}, name="mine")
         first = found(dataset)

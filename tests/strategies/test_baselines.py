@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import numpy as np
 import pandas as pd
@@ -118,7 +119,21 @@ class TestGenesLogistic:
         assert len(fits) == 2
 
 
+def test_seconds_are_those_that_passed(pbmc, cut, fresh):
+    dataset, started = fresh(pbmc), time.perf_counter()
+    strategy = PcaLogistic().fit(dataset, cut)
+    strategy.predict_proba(dataset, cut.test)
+    passed = time.perf_counter() - started
+    assert 0 < strategy.cost().total_seconds <= passed
+
+
 class TestPcaKnn:
+    def test_it_keeps_a_label_and_the_components_of_every_training_cell(self, pbmc, cut, fitted_once):
+        cost, n, n_components = fitted_once("pca_knn")[0].cost(), len(cut.train), 50
+        assert cost.trainable_parameters == n
+        components_and_mean = n_components * len(cut.genes) + len(cut.genes)
+        assert cost.total_parameters == n + n * n_components + components_and_mean
+
     def test_it_is_the_vote_of_the_nearest_cells_on_the_components_of_pca_logistic(
         self, pbmc, cut, fitted_once, folds_of
     ):
