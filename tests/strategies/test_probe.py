@@ -97,6 +97,14 @@ class TestProbeObsm:
     def values(pbmc):
         return np.random.default_rng(0).normal(size=(len(pbmc), 6)) + 2 * (pbmc.labels == "Dendritic")[:, None]
 
+    def test_another_embedding_under_the_same_key_has_another_hash(self, pbmc, fresh, values):
+        """By which a journal knows that an evaluation is not of this embedding."""
+        probe = ProbeObsm("X_scVI")
+        same = [probe.embedding_sha256(self.with_embedding(pbmc, fresh, values.copy())) for _ in range(2)]
+        other = probe.embedding_sha256(self.with_embedding(pbmc, fresh, values + 1e-6))
+        assert same[0] == same[1] != other
+        assert len(other) == 64
+
     def test_it_is_standardised_logistic_regression_on_the_embedding(self, pbmc, cut, fresh, values, folds_of):
         dataset = self.with_embedding(pbmc, fresh, values)
         strategy = ProbeObsm("X_scVI").fit(dataset, cut)
