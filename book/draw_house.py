@@ -17,8 +17,8 @@ PACKAGE = HERE.parent / "widgets" / "frostline"
 PICTURE = HERE / "images" / "house.svg"
 GROUND = "ground"
 ROOMS = (
-    *(GROUND, "cells", "encoder", "pretraining", "strategies", "settings", "evaluation", "comparison", "artifacts"),
-    *("panels", "publishing", "book", "cli"),
+    *(GROUND, "cells", "encoder", "pretraining", "strategies", "settings", "evaluation", "comparison"),
+    *("annotation", "artifacts", "panels", "publishing", "book", "cli"),
 )
 """From the ground up, as in tests/doors/test_package.py."""
 ALONE = {"settings": "parameters of a run", "cli": "the command line"}
