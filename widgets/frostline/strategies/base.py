@@ -38,6 +38,18 @@ class Workload:
     """Genes that it reads; None for all that the encoder knows."""
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a fitted strategy makes of some cells."""
+
+    features: NDArray[np.floating]
+    """(n_cells, d) representation that it classifies from, as `embed` returns it."""
+    scores: NDArray[np.float64]
+    """(n_cells, n_classes) whose softmax is the probabilities: logits where it has any, else their logarithms."""
+    probabilities: NDArray[np.float64]
+    """(n_cells, n_classes) in the order of the strategy's classes; rows sum to 1."""
+
+
 @bounded
 class Strategy(ABC):
     """One way to annotate cells: hyper-parameters as fields, what is learned with a trailing underscore.
@@ -148,6 +160,23 @@ class Strategy(ABC):
         self._must_be_fitted()
         return self._mapped(self._features(dataset, cells))
 
+    def outcome(self, dataset: Dataset, cells: NDArray[np.integer]) -> Outcome:
+        """Representation, scores and probabilities of some cells; an encoder reads them once, if at all.
+
+        Examples
+        --------
+        >>> import frostline
+        >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+        >>> cut = frostline.split(pbmc)
+        >>> found = frostline.strategies.PcaLogistic().fit(pbmc, cut).outcome(pbmc, cut.test[:4])
+        >>> found.features.shape, found.scores.shape, found.probabilities.shape
+        ((4, 50), (4, 10), (4, 10))
+        """
+        self._must_be_fitted()
+        features = self._features(dataset, cells)
+        probabilities = self._classify(features)
+        return Outcome(self._mapped(features), self._scores(features, probabilities), probabilities)
+
     def cost(self) -> Cost:
         """What fitting and predicting took, as if this strategy had been run alone."""
         saved_bytes = sum(map(len, self._files().values()))
@@ -164,6 +193,12 @@ class Strategy(ABC):
     @abstractmethod
     def _classify(self, features: Any) -> NDArray[np.float64]:
         """(n_cells, n_classes) probabilities."""
+
+    def _scores(self, features: Any, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the softmax of is the probabilities: their logarithms, where the strategy has no logits."""
+        with np.errstate(divide="ignore"):  # what is ruled out stays ruled out
+            scores: NDArray[np.float64] = np.log(probabilities)
+        return scores
 
     @abstractmethod
     def _sizes(self) -> tuple[int, int]:
