@@ -68,6 +68,8 @@ class Strategy(ABC):
     """The paper to cite, and the address of its DOI."""
     expensive: ClassVar[bool] = False
     """Trains so much that nobody should start it unasked."""
+    stops_early: ClassVar[bool] = False
+    """Chooses on validation cells when to stop; other strategies do not look at them."""
     on_embedding: ClassVar[bool] = False
     """Fits on an embedding or matrix that is computed once: cheap to fit again on fewer labels."""
     libraries: ClassVar[tuple[str, ...]] = ()
@@ -196,8 +198,7 @@ class Strategy(ABC):
 
     def _scores(self, features: Any, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         """What the softmax of is the probabilities: their logarithms, where the strategy has no logits."""
-        with np.errstate(divide="ignore"):  # what is ruled out stays ruled out
-            scores: NDArray[np.float64] = np.log(probabilities)
+        scores: NDArray[np.float64] = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))  # all are finite
         return scores
 
     @abstractmethod
