@@ -78,8 +78,8 @@ def kind_of_folds(dataset: Dataset) -> str:
         return "group"
     if dataset.sets:
         raise DatasetError(
-            f"{dataset.name!r} was joined of two sets without groups, and a fit must be tried on groups that it has not "
-            "seen; load both with group_key, or keep a comparison of one of them"
+            f"{dataset.name!r} was joined of two sets without groups, and a fit must be tried on groups that it has "
+            "not seen; load both with group_key, or keep a comparison of one of them"
         )
     return "stratified"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +24,8 @@ from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.records import Cost
+
+WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -261,8 +263,6 @@ class Strategy(ABC):
 
     def _files(self) -> dict[str, bytes]:
         """What `save` writes, by file name."""
-        from safetensors.numpy import save
-
         self._must_be_fitted()
         content = {
             "strategy": type(self).name,
@@ -270,12 +270,23 @@ class Strategy(ABC):
             "classes": self.classes_,
             "genes": self.genes_,
         }
-        arrays = {key: np.ascontiguousarray(array) for key, array in self._arrays().items()}
         text = json.dumps(content, indent=1) + "\n"
-        return {"strategy.json": text.encode(), "weights.safetensors": save(arrays)}
+        return {"strategy.json": text.encode(), **self.weight_files()}
+
+    def weight_files(self) -> dict[str, bytes]:
+        """All that was learned, as safetensors, by file name."""
+        self._must_be_fitted()
+        return {WEIGHTS: as_safetensors(self._arrays())}
+
+    @classmethod
+    def _arrays_of(cls, files: Mapping[str, bytes]) -> dict[str, NDArray[Any]]:
+        """What `_arrays` returned, from what `weight_files` made of it."""
+        from safetensors.numpy import load
+
+        return load(files[WEIGHTS])
 
     def save(self, folder: Path) -> None:
-        """Write a fitted strategy: strategy.json and weights.safetensors."""
+        """Write a fitted strategy: strategy.json and its weights as safetensors."""
         files = self._files()
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
@@ -284,23 +295,41 @@ class Strategy(ABC):
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote; predictions are the same."""
-        from safetensors.numpy import load_file
-
         content = json.loads((folder / "strategy.json").read_text(encoding="utf-8"))
         if content["strategy"] != cls.name:
             raise FrostlineError(f"{folder} holds a {content['strategy']!r}, not a {cls.name!r}")
-        parameters: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in content["parameters"].items()
-        }
-        strategy = cls(**parameters)
+        files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+        return cls.restored(content["parameters"], content["classes"], content["genes"], files)
+
+    @classmethod
+    def restored(
+        cls, parameters: Mapping[str, Any], classes: Sequence[str], genes: Sequence[str], files: Mapping[str, bytes]
+    ) -> Self:
+        """Rebuild a fitted strategy; predictions are the same.
+
+        Parameters
+        ----------
+        parameters, classes, genes
+            Hyper-parameters, also as JSON has them; what was fitted.
+        files
+            What `weight_files` returned.
+        """
+        strategy = cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in parameters.items()})
         strategy._start()
-        strategy._learn(classes=tuple(content["classes"]), genes=tuple(content["genes"]))
-        strategy._restore(load_file(folder / "weights.safetensors"))
+        strategy._learn(classes=tuple(classes), genes=tuple(genes))
+        strategy._restore(cls._arrays_of(files))
         return strategy
 
     def _must_be_fitted(self) -> None:
         if not self.classes_:
             raise FrostlineError(f"strategy {self.name!r} is not fitted; call fit(dataset, split) first")
+
+
+def as_safetensors(arrays: Mapping[str, NDArray[Any]], metadata: dict[str, str] | None = None) -> bytes:
+    """Content of a safetensors file."""
+    from safetensors.numpy import save
+
+    return save({key: np.ascontiguousarray(array) for key, array in arrays.items()}, metadata)
 
 
 def trained_classes(split: Split) -> int:
