@@ -1,4 +1,5 @@
 from . import artifacts, panels, strategies
+from .annotation import suspects
 from .artifacts import clusters, load_comparison
 from .cells import Dataset, Split, genes, join_datasets, load_dataset, split
 from .comparison import Comparison, compare, figures, report
@@ -38,5 +39,6 @@ __all__ = [
     "report",
     "split",
     "strategies",
+    "suspects",
     "vocabulary",
 ]

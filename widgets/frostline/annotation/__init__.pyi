@@ -1,3 +1,4 @@
+from .curation import Suspects, suspects
 from .models import Model
 
-__all__ = ["Model"]
+__all__ = ["Model", "Suspects", "suspects"]
