@@ -4,6 +4,7 @@
     - DatasetError: the data set cannot be compared on as it is
     - CheckpointError: a checkpoint is unknown, incomplete or does not match the encoder
     - ArtifactError: a folder of artifacts is not what its run declared
+    - ModelError: a folder holds no model, or not the one that was kept there
 - Cancelled: the user stopped the work; what was finished before is kept
 """
 
@@ -22,6 +23,10 @@ class CheckpointError(FrostlineError):
 
 class ArtifactError(FrostlineError):
     """A folder of artifacts is not what its run declared."""
+
+
+class ModelError(FrostlineError):
+    """A folder holds no model, or not the one that was kept there."""
 
 
 class Cancelled(Exception):

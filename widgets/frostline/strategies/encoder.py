@@ -156,6 +156,7 @@ class EncoderStrategy(Strategy):
 class InEpochs(EncoderStrategy):
     """A strategy that trains a head, and perhaps more, in epochs with early stopping."""
 
+    stops_early: ClassVar[bool] = True
     profile_key: ClassVar[str]
     """Prefix of its epochs and its learning rate in a profile: head, lora or full."""
 
