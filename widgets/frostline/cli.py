@@ -333,6 +333,33 @@ def list_strategies(name: Annotated[str | None, typer.Argument(help="Name of a s
         print(f"{name} has no hyper-parameters")
 
 
+cache_app = typer.Typer(no_args_is_help=True, help="Embeddings that are kept on this machine.")
+app.add_typer(cache_app, name="cache")
+
+
+@cache_app.command("list")
+def list_cache() -> None:
+    """List the embeddings that are kept: megabytes, last use, file; last used first."""
+    from datetime import UTC, datetime
+
+    from frostline.encoder import caches
+
+    found = caches.entries()
+    for path, size in found:
+        used = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        print(f"{size / 1e6:8.1f} MB  {used:%Y-%m-%d %H:%M} UTC  {path.name}")
+    total = sum(size for _, size in found)
+    print(f"{total / 1e6:8.1f} MB of {caches.limit() / 1e6:,.0f} in {caches.folder()}")
+
+
+@cache_app.command("clear")
+def clear_cache() -> None:
+    """Forget all embeddings that are kept; downloaded checkpoints stay."""
+    from frostline.encoder import caches
+
+    print(f"{caches.clear() / 1e6:.1f} MB freed in {caches.folder()}")
+
+
 checkpoints_app = typer.Typer(no_args_is_help=True, help="The checkpoints that frostline knows.")
 app.add_typer(checkpoints_app, name="checkpoints")
 
