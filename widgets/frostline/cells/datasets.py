@@ -15,19 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.cells.columns import columns_of, repeated_names
-from frostline.cells.matrices import in_memory, layer_names, refuse_bad_values, values_of
+from frostline.cells.columns import columns_of
+from frostline.cells.labels import read_labels, refuse_bad_groups
+from frostline.cells.matrices import in_memory, layer_names, values_of
+from frostline.cells.normalising import normalise
 from frostline.cells.reading import expanded, problem
 from frostline.cells.reading import read_h5ad as read_h5ad
-from frostline.cells.refusals import (
-    refuse_flat,
-    refuse_missing,
-    refuse_repeated_cells,
-    refuse_scaled,
-    refuse_unwritable,
-)
+from frostline.cells.refusals import refuse_repeated_cells, refuse_scaled, refuse_unwritable
 from frostline.cells.symbols import Symbols, read_symbols
-from frostline.cells.values import Values, describe, log_normalise
+from frostline.cells.values import Values
 from frostline.errors import DatasetError, unknown
 
 if TYPE_CHECKING:
@@ -212,11 +208,9 @@ class Dataset:
         >>> load_dataset("pbmc68k-reduced").relabelled("louvain").label_key
         'louvain'
         """
-        if group_key is not None:
-            refuse_missing(_column(self.adata, group_key, "group"), group_key, "group")
-            refuse_unwritable(f"adata.obs[{group_key!r}]", self.adata.obs[group_key].unique())
+        refuse_bad_groups(self.adata.obs, group_key)
         cache = self.cache if group_key == self.group_key else {}
-        labels = _labels(self.adata, label_key)
+        labels = read_labels(self.adata.obs, label_key)
         return replace(self, label_key=label_key, labels=labels, group_key=group_key, cache=cache)
 
     def fingerprint(self) -> str:
@@ -309,10 +303,8 @@ def _checked(
     how: tuple[str | None, str | None, str | None],
 ) -> Dataset:
     """Data set of an AnnData; `how` are layer, values and gene column, as they were asked for."""
-    labels = _labels(adata, label_key)
-    if group_key is not None:
-        refuse_missing(_column(adata, group_key, "group"), group_key, "group")
-        refuse_unwritable(f"adata.obs[{group_key!r}]", _column(adata, group_key, "group").unique())
+    labels = read_labels(adata.obs, label_key)
+    refuse_bad_groups(adata.obs, group_key)
     matrix, symbols, found = _matrix(adata, *how)
     refuse_unwritable("adata.obs_names", adata.obs_names)
     refuse_unwritable(symbols.source, symbols.names)
@@ -373,39 +365,6 @@ def refuse_unknown_source(source: str | Path) -> None:
         raise DatasetError(said)
 
 
-def _column(adata: AnnData, key: str | None, kind: str) -> Any:
-    columns = ", ".join(dict.fromkeys(map(str, adata.obs.columns))) or "none"
-    if key is None:
-        raise DatasetError(f"name the {kind} column; obs has: {columns}")
-    if str(key) in repeated_names(adata.obs):
-        raise DatasetError(
-            f"{kind} column {key!r} stands more than once in obs; keep the first of each name: "
-            "adata.obs = adata.obs.loc[:, ~adata.obs.columns.duplicated()]"
-        )
-    found = columns_of(adata.obs)
-    if str(key) not in found:
-        raise DatasetError(f"{kind} column {key!r} is not in obs, which has: {columns}")
-    return found[str(key)]
-
-
-def _labels(adata: AnnData, label_key: str | None) -> NDArray[np.str_]:
-    column = _column(adata, label_key, "label")
-    refuse_missing(column, str(label_key), "label")
-    refuse_unwritable(f"adata.obs[{label_key!r}]", column.unique())
-    labels: NDArray[np.str_] = column.astype(str).to_numpy(dtype=str)
-    classes = np.unique(labels)
-    if len(classes) < 2:
-        seen = f"only {str(classes[0])!r}" if len(classes) else "no cell at all"
-        remedy = "load with another label_key" if len(classes) else "load a data set with cells"
-        raise DatasetError(f"label column {label_key!r} has {seen}; a comparison needs two classes or more: {remedy}")
-    if len(classes) > max(50, len(labels) // 3):
-        raise DatasetError(
-            f"label column {label_key!r} has {len(classes):,} different values in {len(labels):,} cells: "
-            "these are no classes; load with another label_key"
-        )
-    return labels
-
-
 def _matrix(
     adata: AnnData, layer: str | None, said: str | None, gene_column: str | None
 ) -> tuple[sparse.csr_matrix, Symbols, Values]:
@@ -416,9 +375,5 @@ def _matrix(
     raw = layer == "raw"
     totals = lambda: np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel()  # noqa: E731 - seldom needed
     symbols = read_symbols(adata.raw.var if raw else adata.var, gene_column or None, raw=raw, totals=totals)
-    refuse_bad_values(matrix, symbols.names, adata.obs_names)
-    refuse_flat(matrix, layer, layers)
-    found = describe(matrix, said)
-    log_normalise(matrix, found)
-    refuse_flat(matrix, layer, layers)
+    found = normalise(matrix, layer, layers=layers, genes=symbols.names, cells=adata.obs_names, said=said)
     return matrix, symbols, found

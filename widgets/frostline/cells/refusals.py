@@ -24,10 +24,12 @@ def refuse_missing(column: Any, key: str, kind: str) -> None:
         Says how many cells, and how to leave them out.
     """
     if column.isna().any():
+        left = f"adata[adata.obs[{key!r}].notna()]"
         what = "labelled ones" if kind == "label" else "others, or choose another column"
         raise DatasetError(
             f"{kind} column {key!r} is missing for {int(column.isna().sum()):,} of {len(column):,} cells; "
-            f"compare on the {what}: adata[adata.obs[{key!r}].notna()]"
+            f"compare on the {what}: {left}",
+            line=f"adata = {left}.copy()",
         )
 
 
@@ -44,7 +46,8 @@ def refuse_unwritable(place: str, names: Iterable[Any]) -> None:
         replaced = f'{place} = {place}.astype(str).str.replace(r"[\\x00\\ud800-\\udfff]", "?", regex=True)'
         raise DatasetError(
             f"{place or 'a name'} holds {bad!r}, with a character that no file can hold (a NUL, or half of a surrogate "
-            f"pair); {f'run {replaced}' if place else 'rename it'}"
+            f"pair); {f'run {replaced}' if place else 'rename it'}",
+            line=replaced if place else "",
         )
 
 
@@ -60,7 +63,8 @@ def refuse_scaled(matrix: sparse.csr_matrix, layer: str | None, layers: Sequence
         return
     raise DatasetError(
         f"X holds negative values (smallest {matrix.data.min():.3g}): it looks scaled or batch-corrected. "
-        f"Counts or log-normalised values are needed; {_other_values(layer, layers)}"
+        f"Counts or log-normalised values are needed; {_other_values(layer, layers)}",
+        values="scaled",
     )
 
 
@@ -85,7 +89,7 @@ def refuse_repeated_cells(names: pd.Index) -> None:
     if not isinstance(names.dtype, np.dtype):  # a CategoricalIndex takes no new names
         remedy = f"adata.obs_names = adata.obs_names.astype(str); {remedy}"
     repeated = str(found[found.duplicated()][0])
-    raise DatasetError(f"cell names are not unique, for example {repeated!r}; call {remedy} first")
+    raise DatasetError(f"cell names are not unique, for example {repeated!r}; call {remedy} first", line=remedy)
 
 
 def refuse_flat(matrix: sparse.csr_matrix, layer: str | None, layers: Sequence[str]) -> None:
@@ -101,14 +105,15 @@ def refuse_flat(matrix: sparse.csr_matrix, layer: str | None, layers: Sequence[s
             f"the number of genes is {matrix.shape[1]}; many are needed to distinguish cells: load all genes"
         )
     if not matrix.nnz:
-        raise DatasetError(f"every value is zero; {_other_values(layer, layers)}")
+        raise DatasetError(f"every value is zero; {_other_values(layer, layers)}", values="zero")
     lengths = np.diff(matrix.indptr)
     if (lengths == lengths[0]).all() and _is_one_row(matrix, int(lengths[0])):
         low, high = float(matrix.data.min()), float(matrix.data.max())
         seen = f"{low:g} everywhere" if low == high else f"{low:.3g} to {high:.3g}"
         raise DatasetError(
             f"all {len(lengths):,} cells have the same values ({seen}), so nothing can tell them apart; "
-            f"{_other_values(layer, layers)}"
+            f"{_other_values(layer, layers)}",
+            values="the same in all cells",
         )
 
 

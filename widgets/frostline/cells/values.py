@@ -138,7 +138,8 @@ def _counts(sample: sparse.csr_matrix) -> Values:
     if top >= FEWEST and len(highest) >= FEWEST and np.mean(highest == top) >= AGREEING:
         raise DatasetError(
             f"the values are whole numbers, and the largest of nearly every cell is {top:g}: they look binned, not "
-            f"counted. Load the counts instead; if these are counts, {_how_to_say('counts')}"
+            f"counted. Load the counts instead; if these are counts, {_how_to_say('counts')}",
+            values="binned",
         )
     name = "presence (0 or 1)" if top == 1 else "counts"
     return Values(TRANSFORMS["linear"], name, f"whole numbers up to {top:g}", whole=True)
@@ -154,7 +155,7 @@ def _found(sample: sparse.csr_matrix) -> Values:
     if found is None:
         _refuse_mixture(multiples)
         if not fitting and sample.data.max() <= LARGEST_LOG:
-            raise DatasetError(_question(sample, totals))
+            raise DatasetError(_question(sample, totals), values="unknown")
         found = fitting[0] if fitting else "linear"
     _refuse_two_totals(totals[found], TRANSFORMS[found])
     return _named(TRANSFORMS[found], totals[found], undone[found], found in fitting)
@@ -263,7 +264,8 @@ def _refuse_mixture(multiples: dict[str, Floats]) -> None:
     if shares[other] >= WHOLE:
         raise DatasetError(
             f"the cells hold different kinds of values: some look {names[leader]}, others {names[other]}; were sets "
-            "joined that had been normalised differently? Bring them to one kind first, or load counts (layer=...)"
+            "joined that had been normalised differently? Bring them to one kind first, or load counts (layer=...)",
+            values="mixed",
         )
 
 
@@ -275,7 +277,8 @@ def _refuse_two_totals(totals: Floats, transform: Transform) -> None:
         one, other = (_number(float(np.median(part))) for part in parts)
         raise DatasetError(
             f"the cells were normalised to different totals: row sums of {transform.formula} are {one} in "
-            f"{near.mean():.0%} of cells and {other} in the others. Normalise them alike, or load counts (layer=...)"
+            f"{near.mean():.0%} of cells and {other} in the others. Normalise them alike, or load counts (layer=...)",
+            values="mixed",
         )
 
 
