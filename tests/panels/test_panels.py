@@ -598,7 +598,7 @@ def test_failure_is_gone_after_a_run_that_succeeds(make_panel, monkeypatch):
 def test_what_does_not_suit_the_data_is_said_before_the_run_and_does_not_stop_the_others(
     make_panel, three_kinds, fresh, monkeypatch
 ):
-    nobody_knows = fresh(three_kinds, genes=tuple(f"ENSG{i:011d}" for i in range(len(three_kinds.genes))))
+    nobody_knows = fresh(three_kinds, genes=tuple(f"ENSG009{i:08d}" for i in range(len(three_kinds.genes))))
     monkeypatch.setattr(FrozenProbe, "fit", lambda *_: pytest.fail("trained on what its check refuses"))
     panel = make_panel(["frozen_probe", "pca_logistic"], dataset=nobody_knows)
     assert "Cannot run: " in row_of(panel, "frozen_probe")
@@ -765,7 +765,7 @@ class TestDataPanel:
         assert panel.findings == tuple(frostline.checks.check(pbmc, frostline.split(pbmc)))
 
     def test_too_little_vocabulary_is_told(self, make, three_kinds, fresh):
-        nobody_knows = fresh(three_kinds, genes=tuple(f"g{i}" for i in range(120)))
+        nobody_knows = fresh(three_kinds, genes=tuple(f"gene_{i}" for i in range(120)))
         panel = make(nobody_knows)
         text = html_of(panel)
         assert "0 of 120 genes are in the vocabulary of checkpoint mini" in text
