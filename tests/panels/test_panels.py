@@ -238,6 +238,9 @@ def test_numbers_in_the_tabs_are_those_of_the_reports(finished):
         cells = re.findall(r"<td>(.*?)</td>", tab(finished, name))
         wanted = [html.escape(str(value)) for value in frame.to_numpy().ravel()]
         assert cells[: len(wanted)] == wanted
+    sets = report.prediction_sets_table(comparison)
+    assert cells[-sets.size :] == [html.escape(str(value)) for value in sets.to_numpy().ravel()]
+    assert html.escape(report.sets_in_words(comparison)) in tab(finished, "Confidence")
 
 
 def test_parameter_counts_promised_are_those_of_the_records(make_panel):
