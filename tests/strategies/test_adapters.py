@@ -51,9 +51,7 @@ class TestIa3:
 
 
 @pytest.mark.parametrize("name", ["lora", "lora_attention", "dora", "ia3"])
-def test_peft_itself_puts_a_saved_adapter_on_the_same_encoder(
-    fitted_once, pbmc, cut, small_checkpoint, tmp_path, name
-):
+def test_peft_itself_puts_a_saved_adapter_on_the_same_encoder(fitted_once, pbmc, cut, small_checkpoint, tmp_path, name):
     strategy, dataset = fitted_once(name)
     strategy.save(tmp_path)
     encoder = load_checkpoint(small_checkpoint).encoder()

@@ -1,4 +1,5 @@
 from . import artifacts, panels, strategies
+from .annotation import Model, adapt, load_model, suspects
 from .artifacts import clusters, load_comparison
 from .cells import Dataset, Split, genes, join_datasets, load_dataset, split
 from .comparison import Comparison, compare, figures, report
@@ -13,10 +14,12 @@ __version__: str
 __all__ = [
     "Comparison",
     "Dataset",
+    "Model",
     "Monitor",
     "Record",
     "RunSettings",
     "Split",
+    "adapt",
     "artifacts",
     "checks",
     "clusters",
@@ -34,10 +37,12 @@ __all__ = [
     "load_checkpoint",
     "load_comparison",
     "load_dataset",
+    "load_model",
     "panels",
     "profile_table",
     "report",
     "split",
     "strategies",
+    "suspects",
     "vocabulary",
 ]

@@ -14,7 +14,7 @@ from frostline.bounds import LONGEST, SEEDS, SHORTEST
 from frostline.errors import Cancelled, FrostlineError
 from frostline.escaping import for_terminal
 from frostline.interrupts import Ended, clearing_up
-from frostline.publishing.terminal import progress, result_lines
+from frostline.publishing.terminal import model_lines, progress, result_lines
 
 if TYPE_CHECKING:
     from frostline.publishing.publications import Outcome
@@ -323,6 +323,39 @@ def embed(
 
 
 @app.command()
+def adapt(
+    source: Annotated[str, typer.Argument(metavar="FILE", help="Labelled cells: an .h5ad file or a data set's name.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the model.")],
+    label: Annotated[str | None, typer.Option("--label", help="Column of obs with the labels.")] = None,
+    group: Annotated[str | None, typer.Option("--group", help="Column of obs with donors, batches, studies.")] = None,
+    strategies: Annotated[str | None, typer.Option(help="Names, with commas; one for each depth if not given.")] = None,
+    profile: Annotated[str, typer.Option(help="quickstart or full.")] = "quickstart",
+    checkpoint: Annotated[str, typer.Option(help="Name or folder of a checkpoint.")] = "mini",
+    target: Annotated[float, typer.Option(help="Accuracy that is promised for what is answered.")] = 0.95,
+    alpha: Annotated[float, typer.Option(help="Share of known cells that may be called unknown.")] = 0.05,
+    reference_cells: Annotated[int, typer.Option(help="Cells of each class that the model keeps; 0: none.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of the splits and of all training.")] = 42,
+    layer: Annotated[str | None, typer.Option(help="raw, or a key of layers; X if not given.")] = None,
+    values: Annotated[str | None, typer.Option(help="What the values are; found if not given.")] = None,
+    gene_column: Annotated[str | None, typer.Option(help="Column of var with the gene symbols.")] = None,
+) -> None:
+    """Compare strategies on labelled cells, and keep the winner as a model that labels others."""
+    from frostline.annotation import adapting, places
+    from frostline.lists import list_of
+    from frostline.monitor import Monitor
+
+    place = places.refuse_bad_target(output)
+    names = None if strategies is None else list_of(strategies)
+    with progress(["adapt"]) as bars:
+        model = adapting.adapt(
+            source, label, group_key=group, strategies=names, profile=profile, checkpoint=checkpoint, target=target,
+            alpha=alpha, reference_cells=reference_cells, seed=seed, layer=layer, values=values,
+            gene_column=gene_column, monitor=Monitor(bars["adapt"]),
+        )  # fmt: skip
+    print("\n".join(model_lines(model, model.save(place), output)))
+
+
+@app.command()
 def pretrain(
     corpus: Annotated[list[Path], typer.Argument(metavar="CORPUS.h5ad...", help="Counts of unlabelled cells.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new checkpoint.")],
@@ -353,6 +386,33 @@ def list_strategies(name: Annotated[str | None, typer.Argument(help="Name of a s
         print(f"{field} = {row['default']}\n    {row['meaning']}\n    {row['bounds']} ({row['unit']})")
     if table.empty:
         print(f"{name} has no hyper-parameters")
+
+
+cache_app = typer.Typer(no_args_is_help=True, help="Embeddings that are kept on this machine.")
+app.add_typer(cache_app, name="cache")
+
+
+@cache_app.command("list")
+def list_cache() -> None:
+    """List the embeddings that are kept: megabytes, last use, file; last used first."""
+    from datetime import UTC, datetime
+
+    from frostline.encoder import caches
+
+    found = caches.entries()
+    for path, size in found:
+        used = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        print(f"{size / 1e6:8.1f} MB  {used:%Y-%m-%d %H:%M} UTC  {path.name}")
+    total = sum(size for _, size in found)
+    print(f"{total / 1e6:8.1f} MB of {caches.limit() / 1e6:,.0f} in {caches.folder()}")
+
+
+@cache_app.command("clear")
+def clear_cache() -> None:
+    """Forget all embeddings that are kept; downloaded checkpoints stay."""
+    from frostline.encoder import caches
+
+    print(f"{caches.clear() / 1e6:.1f} MB freed in {caches.folder()}")
 
 
 checkpoints_app = typer.Typer(no_args_is_help=True, help="The checkpoints that frostline knows.")

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Unpack
 
 import ipywidgets as widgets
 import traitlets
@@ -17,7 +17,7 @@ from frostline.comparison.jobs import Job, Ran
 from frostline.errors import Cancelled, FrostlineError
 from frostline.evaluation.journal import Journal
 from frostline.panels.base import Panel, alert, in_a_lab, replace_earlier, status, title, wide
-from frostline.panels.controls import RunButtons
+from frostline.panels.controls import First, RunButtons
 from frostline.panels.planning import PlanPanel
 from frostline.records import Record
 
@@ -32,8 +32,8 @@ class RunPanel(Panel):
     ----------
     dataset
         What `load_dataset` returned; None until the trait `dataset` is set.
-    profile, strategies, checkpoint, seed, split, repeats
-        What the controls show at first; None takes the defaults.
+    strategies, profile, checkpoint, device, precision, seed, split, repeats
+        What the controls show at first; by default or None what is usual.
 
     Attributes
     ----------
@@ -76,21 +76,15 @@ class RunPanel(Panel):
         self,
         dataset: Dataset | None = None,
         *,
-        profile: str = "quickstart",
         strategies: Sequence[str] | None = None,
-        checkpoint: str = "mini",
-        seed: int = 42,
-        split: str | None = None,
-        repeats: int | None = None,
+        **first: Unpack[First],
     ) -> None:
         self._cancel = threading.Event()
         self._job: Job | None = None
         self._thread: threading.Thread | None = None
         self._ran: dict[str, Any] = {}
         self._last_told, self._said_before, self._held = 0.0, "Ready.", ""
-        self.plan = PlanPanel(
-            profile=profile, strategies=strategies, checkpoint=checkpoint, seed=seed, split=split, repeats=repeats
-        )
+        self.plan = PlanPanel(strategies=strategies, **first)
         self._buttons = RunButtons()
         self._bar = widgets.FloatProgress(
             value=0.0, min=0.0, max=1.0, layout=wide(), tooltip="Progress of all strategies"

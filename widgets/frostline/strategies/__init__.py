@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from frostline.encoder.checkpoints import load_checkpoint, refuse_unknown_checkpoint
 from frostline.errors import FrostlineError, unknown
@@ -49,11 +50,17 @@ DEFAULT = ("pca_logistic", "frozen_probe", "head", "lora")
 
 
 def build(
-    names: Sequence[str] | None = None, *, profile: str | Profile = "quickstart", checkpoint: str = "mini"
+    names: Sequence[str] | None = None,
+    *,
+    profile: str | Profile = "quickstart",
+    checkpoint: str = "mini",
+    device: str = "auto",
+    precision: str = "fp32",
 ) -> list[Strategy]:
     """Build strategies by name, those of `DEFAULT` when no names are given.
 
-    Some take an option after a colon: `probe_obsm:X_scVI` reads that key of obsm.
+    Some take an option after a colon: `probe_obsm:X_scVI` reads that key of obsm. Those on an encoder take the
+    checkpoint, the device and the precision.
 
     Raises
     ------
@@ -71,6 +78,8 @@ def build(
         profile = get_profile(profile)
     names = list(DEFAULT) if names is None else list(names)
     strategies = [_build_one(name, profile, checkpoint) for name in names]
+    place: dict[str, Any] = {"device": device, "precision": precision}
+    strategies = [replace(each, **place) if "device" in each.parameters else each for each in strategies]
     if not names or len({strategy.name for strategy in strategies}) < len(names):
         raise FrostlineError(f"name each strategy once, at least one; got {names}")
     return strategies
