@@ -791,6 +791,22 @@ class TestDataPanel:
         assert "later (700 x 765)" in [text for text, _ in source.options]
         assert panel.dataset.name == "mine"
 
+    def test_what_is_in_the_file_is_said_whether_it_could_be_loaded_or_not(self, make, pbmc):
+        names = {"mine": pbmc.adata}
+        panel = make(names=names)
+        source = control(panel, "Data")
+        source.value = next(value for text, value in source.options if text.startswith("mine"))
+        panel.settle(60)
+        assert panel.state == "failed"
+        report = frostline.inspect(pbmc.adata, "bulk_labels")._repr_html_()
+        assert f"<details><summary>What is in this file</summary>{report}</details>" in html_of(panel)
+        assert "layer=&#x27;raw&#x27;" in report
+        control(panel, "Labels").value = "louvain"
+        panel.settle(60)
+        assert frostline.inspect(pbmc.adata, "louvain")._repr_html_() in html_of(panel)
+        source.value = "nothing"
+        assert "What is in this file" not in html_of(panel)
+
     def test_a_wrong_label_column_is_told_with_those_that_there_are(self, make):
         panel = make("pbmc68k-reduced", label_key="cell_typ")
         assert panel.state == "failed"
