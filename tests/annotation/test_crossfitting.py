@@ -102,9 +102,7 @@ class TestCrossFit:
             within = x[others] - np.array([means[k] for k in labels])
             cov = within.T @ within / len(others)
             cov = 0.9 * cov + 0.1 * np.trace(cov) / 4 * np.eye(4)
-            expected = [
-                min(mahalanobis(x[j], means[k], np.linalg.inv(cov)) for k in kinds) for j in found.rows[cells]
-            ]
+            expected = [min(mahalanobis(x[j], means[k], np.linalg.inv(cov)) for k in kinds) for j in found.rows[cells]]
             np.testing.assert_allclose(found.distances[cells], expected, rtol=1e-6)
 
     def test_a_class_that_only_one_group_has_gets_probability_zero_there(self):
