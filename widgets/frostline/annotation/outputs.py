@@ -38,7 +38,7 @@ class Spool:
     @classmethod
     def on_disk(cls, width: int) -> Spool:
         """Keep the rows in a file that is gone with the last one who reads it."""
-        return cls(width, tempfile.TemporaryFile())
+        return cls(width, tempfile.TemporaryFile())  # noqa: SIM115 - it is to outlive this function
 
     def append(self, rows: NDArray[np.floating]) -> None:
         """Add (n, width) rows."""

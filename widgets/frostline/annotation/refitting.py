@@ -70,13 +70,9 @@ class Needs:
         """Why, in words."""
         words = []
         if self.genes:
-            words.append(
-                f"the query lacks {self.missing:,} genes that it reads, with {_percent(self.share)} of the counts"
-            )
+            words.append(f"the query lacks {self.missing:,} genes that it reads, with {_percent(self.share)} of the counts")
         if self.thinned is not None and self.depths is not None:
-            words.append(
-                f"its cells have {self.depths[0]:,.0f} counts, those of the model {self.depths[1]:,.0f} (medians)"
-            )
+            words.append(f"its cells have {self.depths[0]:,.0f} counts, those of the model {self.depths[1]:,.0f} (medians)")
         return tuple(words)
 
 
@@ -208,7 +204,9 @@ def _per_cell(values: sparse.csr_matrix) -> sparse.csr_matrix:
     return sparse.diags(np.divide(1.0, totals, where=totals > 0, out=np.zeros_like(totals))) @ values
 
 
-def _depths(model: Model, mapping: GeneMap, places: NDArray[np.int64], sample: Dataset) -> tuple[float, float] | None:
+def _depths(
+    model: Model, mapping: GeneMap, places: NDArray[np.int64], sample: Dataset
+) -> tuple[float, float] | None:
     counts = as_counts(sample.matrix)
     if counts is None or model.reference is None or not model.reference.counted:
         return None
@@ -222,7 +220,9 @@ def _depths(model: Model, mapping: GeneMap, places: NDArray[np.int64], sample: D
     return found[0], found[1]
 
 
-def _adjusted(model: Model, mapping: GeneMap, places: NDArray[np.int64], needs: Needs, monitor: Monitor) -> Reading:
+def _adjusted(
+    model: Model, mapping: GeneMap, places: NDArray[np.int64], needs: Needs, monitor: Monitor
+) -> Reading:
     """Fit or calibrate again on the reference cells, as the query is."""
     if model.reference is None:
         raise DatasetError(
