@@ -29,8 +29,9 @@ from frostline.strategies.base import Outcome
 PROFILE = get_profile("quickstart")
 
 
-def donors(counts: dict[str, dict[str, int]], rng=np.random.default_rng(0)):
+def donors(counts: dict[str, dict[str, int]]):
     """Cells of classes A, B, ... in donors, separated by one gene a class."""
+    rng = np.random.default_rng(0)
     rows = [(donor, kind) for donor, kinds in counts.items() for kind, n in kinds.items() for _ in range(n)]
     obs = pd.DataFrame(rows, columns=["donor", "kind"], index=[f"c{i}" for i in range(len(rows))])
     codes = obs["kind"].factorize(sort=True)[0]
