@@ -167,6 +167,28 @@ def datasets() -> None:
 
 
 @app.command()
+def inspect(
+    source: Annotated[str, typer.Argument(metavar="FILE", help="Path of an .h5ad file, or name of a data set.")],
+    label: Annotated[
+        str | None, typer.Option("--label", help="Column of obs with the labels; the likeliest if not given.")
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option("--group", help="Column of obs with donors or batches; the likeliest if not given.")
+    ] = None,
+    gene_column: Annotated[
+        str | None, typer.Option(help="Column of var with the gene symbols; found, where it is needed, if not given.")
+    ] = None,
+) -> None:
+    """Say what a file holds, what will be refused of it, and what to do next; nothing is changed."""
+    from frostline.evaluation.inspecting import inspect as look
+    from frostline.monitor import Monitor
+
+    with progress(["inspect"]) as bars:
+        report = look(source, label, group_key=group, gene_column=gene_column, monitor=Monitor(bars["inspect"]))
+    print(report)
+
+
+@app.command()
 def check(folder: Annotated[Path, typer.Argument(help="Folder of artifacts.")]) -> None:
     """Check a folder of artifacts by its content; exit 1 and name what is wrong."""
     from frostline.artifacts import exports
@@ -367,11 +389,10 @@ app.add_typer(checkpoints_app, name="checkpoints")
 @checkpoints_app.command("list")
 def list_checkpoints() -> None:
     """List the checkpoints: name, whether it is here, size, what it is, where it is from, why it is trusted."""
-    from frostline.encoder.checkpoints import CHECKPOINTS, FILES, cache_folder
+    from frostline.encoder.checkpoints import CHECKPOINTS, FILES
 
     for spec in CHECKPOINTS.values():
-        here = spec.folder is not None or (cache_folder() / spec.name).is_dir()
-        print(f"{spec.name}  [{'here' if here else 'not downloaded'}, {spec.megabytes} MB]")
+        print(f"{spec.name}  [{'here' if spec.is_here else 'not downloaded'}, {spec.megabytes} MB]")
         print(f"    {spec.description}")
         for source in spec.sources or (spec.folder,):
             print(f"    {source}")
