@@ -85,8 +85,6 @@ class Values:
     """What the cells sum to, once the transform is undone, where they agree."""
     whole: bool = False
     """Whether what the transform is undone to are whole numbers: counts."""
-    multiples: bool = False
-    """Whether the values of a cell, once the transform is undone, are whole multiples of its smallest."""
 
     @property
     def is_done(self) -> bool:
@@ -238,6 +236,11 @@ def _multiples(sample: sparse.csr_matrix, undone: dict[str, Floats]) -> dict[str
     return found
 
 
+def are_multiples(sample: sparse.csr_matrix, undone: Floats) -> bool:
+    """Whether the values of enough cells, each with one, are whole multiples of its smallest."""
+    return bool(_fitting(_multiples(sample, {"": undone})))
+
+
 def _fitting(multiples: dict[str, Floats]) -> list[str]:
     """Transforms under which the values of enough cells are whole multiples, about as many as under the best one."""
     known = {name: cells[~np.isnan(cells)] for name, cells in multiples.items()}
@@ -291,7 +294,7 @@ def _named(transform: Transform, totals: Floats, undone: Floats, multiples: bool
         seen = f"row sums of {transform.formula} differ: {_number(low)} to {_number(high)} in 90 % of cells"
     if multiples:
         seen += f"; {transform.formula} are whole multiples of the smallest in a cell, as counts are"
-    return Values(transform, _name(transform, total, whole, multiples), seen, total, whole, multiples)
+    return Values(transform, _name(transform, total, whole, multiples), seen, total, whole)
 
 
 def _number(value: float) -> str:

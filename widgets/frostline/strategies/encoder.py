@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -104,6 +105,19 @@ class EncoderStrategy(Strategy):
                 "seconds are those of then.",
             )
         return notes
+
+    def on_genes(self, genes: Collection[str]) -> Self:
+        """Return the same fitted strategy, which reads no other genes; a gene that is left out is no token of a cell.
+
+        Parameters
+        ----------
+        genes
+            Names; those that it does not read are passed over.
+        """
+        self._must_be_fitted()
+        narrowed, kept = copy.copy(self), set(genes)
+        narrowed._learn(genes=tuple(gene for gene in self.genes_ if gene in kept))
+        return narrowed
 
     def _open(self) -> Checkpoint:
         """Open the checkpoint once, and count what it costs."""
