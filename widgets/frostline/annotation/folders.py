@@ -207,7 +207,7 @@ def _rebuilt(place: Path, facts: ModelFacts, files: Mapping[str, bytes]) -> Mode
     if REFERENCE in files:
         reference = unpacked(files[REFERENCE], str(place / REFERENCE), len(facts.genes))
         _refuse_other_classes(
-            place / REFERENCE, np.unique(reference.labels).tolist(), facts.strategy.classes, some=True
+            place / REFERENCE, np.unique(reference.labels).tolist(), facts.strategy.classes, few=True
         )
     return Model(
         strategy=_strategy(place, facts, files),
