@@ -1,5 +1,6 @@
 from .adapting import adapt, keep
+from .annotating import Annotation, annotate
 from .folders import load_model
 from .models import Model
 
-__all__ = ["Model", "adapt", "keep", "load_model"]
+__all__ = ["Annotation", "Model", "adapt", "annotate", "keep", "load_model"]

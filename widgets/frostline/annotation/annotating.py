@@ -134,9 +134,10 @@ def annotate(
     """Label cells with a kept model, and say which are unknown, of which the label is unsure, and why.
 
     An AnnData gets the labels in place; of a file a labelled copy is written with `Annotation.save`. Under `key` stand
-    in obs: the label, or "Unknown" where the cell is unlike the labelled ones or expresses too few genes; `_confidence`,
-    `_second` (the next label), `_set` (the label where it is safe, else several, else "Unknown"), `_p_known` (how often
-    a known cell is as strange) and `_reason`; in obsm `X_` + key and `_probabilities`; in uns the report.
+    in obs: the label, or "Unknown" where the cell is unlike the labelled ones or expresses too few genes;
+    `_confidence`, `_second` (the next label), `_set` (the label where it is safe, else several, else "Unknown"),
+    `_p_known` (how often a known cell is as strange) and `_reason`; in obsm `X_` + key and `_probabilities`; in uns
+    the report.
 
     Parameters
     ----------
@@ -187,7 +188,7 @@ def annotate(
     outputs = found.outputs(key, cells, facts)
     if isinstance(query, AnnData):
         outputs.write(query)
-    monitor.step(1.0, "done")
+    monitor.progress(1.0, "done")  # it is too late to stop
     return Annotation(Report(facts), outputs, found.classes, path, landmarks)
 
 

@@ -129,7 +129,7 @@ class LabelledPanel(Panel):
         self.background.do(name, draw)
 
     def _mark(self) -> None:
-        text = f"These labels are of earlier choices. Changed since: {self.stale}. Press Annotate to label the cells again."
+        text = f"These labels are of earlier choices. Changed since: {self.stale}. Press Annotate to label them again."
         self._banner.value = note(text, "stale") if self.stale and self.annotation is not None else ""
 
     def _mapped(self, annotation: Annotation) -> str:
