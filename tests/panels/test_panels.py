@@ -413,7 +413,7 @@ def test_interrupting_a_cell_that_waits_is_a_cancel(make_panel):
     assert [record.strategy for record in panel.records] == ["pca_logistic"]
     assert panel.latest().comparison.strategies == ("pca_logistic",)
     assert not button(panel, "Run").disabled
-    assert not panel.runner._thread.is_alive()
+    assert not panel.runner._task.thread.is_alive()
 
 
 @pytest.mark.usefixtures("interrupted")
@@ -989,7 +989,7 @@ def _instances() -> dict:
 def test_closing_cancels_what_runs(make_panel, gate):
     panel = make_panel(["pca_logistic"])
     panel.run()
-    thread = panel.runner._thread
+    thread = panel.runner._task.thread
     panel.close()
     gate.set()
     thread.join(60)
