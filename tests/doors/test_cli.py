@@ -97,6 +97,31 @@ def test_without_a_command_the_help_is_shown(call):
     assert "checkpoints" in said.out + said.err
 
 
+# ---- inspect
+
+
+def test_inspect_says_what_a_file_holds_and_what_to_type_next(call, counts_file):
+    said = call("inspect", counts_file, "--label", "kind")
+    assert said.code == 0
+    report = frostline.inspect(counts_file, "kind")
+    assert " ".join(said.out.split()) == " ".join(str(report).split())
+    assert said.out.rstrip().endswith(f"frostline adapt {counts_file} --label kind -o {counts_file.stem}-model")
+
+
+def test_inspect_of_what_will_be_refused_exits_with_zero(call, counts_file, tmp_path):
+    adata = anndata.read_h5ad(counts_file)
+    adata.X = adata.X.toarray() - 1
+    adata.write_h5ad(tmp_path / "scaled.h5ad")
+    said = call("inspect", tmp_path / "scaled.h5ad", "--label", "nothing")
+    assert said.code == 0
+    assert "X holds negative values" in " ".join(said.out.split())
+    assert "'nothing' is not in obs" in " ".join(said.out.split())
+
+
+def test_inspect_of_no_file_tells_it_in_one_line(call, tmp_path):
+    assert "there is no file" in one_line(call("inspect", tmp_path / "none.h5ad"))
+
+
 @pytest.mark.parametrize(
     "arguments", [["brew"], ["run"], ["check"], ["embed", "in.h5ad"], ["run", "x", "--speed", "9"]]
 )

@@ -238,6 +238,9 @@ def test_numbers_in_the_tabs_are_those_of_the_reports(finished):
         cells = re.findall(r"<td>(.*?)</td>", tab(finished, name))
         wanted = [html.escape(str(value)) for value in frame.to_numpy().ravel()]
         assert cells[: len(wanted)] == wanted
+    sets = report.prediction_sets_table(comparison)
+    assert cells[-sets.size :] == [html.escape(str(value)) for value in sets.to_numpy().ravel()]
+    assert html.escape(report.sets_in_words(comparison)) in tab(finished, "Confidence")
 
 
 def test_parameter_counts_promised_are_those_of_the_records(make_panel):
@@ -410,7 +413,7 @@ def test_interrupting_a_cell_that_waits_is_a_cancel(make_panel):
     assert [record.strategy for record in panel.records] == ["pca_logistic"]
     assert panel.latest().comparison.strategies == ("pca_logistic",)
     assert not button(panel, "Run").disabled
-    assert not panel.runner._thread.is_alive()
+    assert not panel.runner._task.thread.is_alive()
 
 
 @pytest.mark.usefixtures("interrupted")
@@ -788,6 +791,22 @@ class TestDataPanel:
         assert "later (700 x 765)" in [text for text, _ in source.options]
         assert panel.dataset.name == "mine"
 
+    def test_what_is_in_the_file_is_said_whether_it_could_be_loaded_or_not(self, make, pbmc):
+        names = {"mine": pbmc.adata}
+        panel = make(names=names)
+        source = control(panel, "Data")
+        source.value = next(value for text, value in source.options if text.startswith("mine"))
+        panel.settle(60)
+        assert panel.state == "failed"
+        report = frostline.inspect(pbmc.adata, "bulk_labels")._repr_html_()
+        assert f"<details><summary>What is in this file</summary>{report}</details>" in html_of(panel)
+        assert "layer=&#x27;raw&#x27;" in report
+        control(panel, "Labels").value = "louvain"
+        panel.settle(60)
+        assert frostline.inspect(pbmc.adata, "louvain")._repr_html_() in html_of(panel)
+        source.value = "nothing"
+        assert "What is in this file" not in html_of(panel)
+
     def test_a_wrong_label_column_is_told_with_those_that_there_are(self, make):
         panel = make("pbmc68k-reduced", label_key="cell_typ")
         assert panel.state == "failed"
@@ -970,7 +989,7 @@ def _instances() -> dict:
 def test_closing_cancels_what_runs(make_panel, gate):
     panel = make_panel(["pca_logistic"])
     panel.run()
-    thread = panel.runner._thread
+    thread = panel.runner._task.thread
     panel.close()
     gate.set()
     thread.join(60)

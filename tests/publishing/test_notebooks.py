@@ -258,6 +258,7 @@ def test_defaults_leave_all_declared_artifacts(published):
         "strategy_metrics.csv",
         "class_metrics.csv",
         "paired_tests.csv",
+        "prediction_sets.csv",
         "frozen_embedding_umap.png",
         "lora_embedding_umap.png",
         "best_strategy_confusion_matrix.png",

@@ -21,7 +21,9 @@ from frostline.cells.draws import (
     MIN_CELLS,
     OF_THE_REST,
     PARTS,
+    Draft,
     Rows,
+    all_cells,
     group_folds,
     joined_rows,
     names_of,
@@ -206,6 +208,19 @@ class Split:
                 "of this data set with frostline.split(dataset)"
             )
 
+    def with_validation_trained(self, dataset: Dataset) -> Split:
+        """Let the validation cells train, too, for a strategy that chooses nothing on them; genes are chosen again.
+
+        Examples
+        --------
+        >>> from frostline.cells.datasets import load_dataset
+        >>> pbmc = load_dataset("pbmc68k-reduced")
+        >>> split(pbmc).with_validation_trained(pbmc).sizes
+        {'train': 524, 'validation': 0, 'test': 176, 'genes': 765}
+        """
+        self.refuse_other(dataset)
+        return self._with_parts(dataset, joined_rows([self.train, self.validation]), self.validation[:0])
+
     def _with_parts(self, dataset: Dataset, train: Rows, validation: Rows, **changes: Any) -> Split:
         parts = _in_order(dataset.cells, {"train": train, "validation": validation, "test": self.test})
         return replace(self, **_described(dataset, parts, self.kind, self.profile), **changes)
@@ -273,10 +288,41 @@ def split(
         )
     dealt = {} if folds is None else {"folds": folds}
     draft = DRAWS[kind](dataset, seed, repeat, profile.max_cells, **dealt)
-    parts = _in_order(dataset.cells, draft.parts)
-    problem = _untrainable(dataset, parts)
+    problem = _untrainable(dataset, draft.parts)
     if problem:
         raise DatasetError(f"{problem}; {_trainable(dataset, kind, seed, repeat, profile)}")
+    return _drawn(dataset, draft, kind, seed, repeat, profile)
+
+
+def split_nothing_off(
+    dataset: Dataset, *, kind: str | None = None, seed: int = 42, profile: str | Profile = "quickstart"
+) -> Split:
+    """Let all cells train, but 15 % of each class, at least one cell, that validate; none tests.
+
+    Classes of fewer than three cells are left out, as of every split; the number of cells is not limited.
+
+    Parameters
+    ----------
+    dataset, kind, seed, profile
+        As for `split`; whole groups take part in the choice of hyper-parameters where the kind is `group`.
+
+    Raises
+    ------
+    DatasetError
+        Fewer than two classes have three cells.
+
+    Examples
+    --------
+    >>> from frostline.cells.datasets import load_dataset
+    >>> split_nothing_off(load_dataset("pbmc68k-reduced")).sizes
+    {'train': 596, 'validation': 104, 'test': 0, 'genes': 765}
+    """
+    profile = get_profile(profile) if isinstance(profile, str) else profile
+    return _drawn(dataset, all_cells(dataset, seed), _kind_of(dataset, kind), seed, 0, profile)
+
+
+def _drawn(dataset: Dataset, draft: Draft, kind: str, seed: int, repeat: int, profile: Profile) -> Split:
+    parts = _in_order(dataset.cells, draft.parts)
     return Split(
         classes=tuple(sorted({str(name) for rows in parts.values() for name in dataset.labels[rows]})),
         seed=seed,

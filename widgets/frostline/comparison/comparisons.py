@@ -23,6 +23,7 @@ from frostline.comparison.significance import (
 from frostline.comparison.verdicts import Evidence, pair_verdict, verdict
 from frostline.errors import FrostlineError, unknown
 from frostline.evaluation.metrics import METRICS, class_auroc, class_table, false_positive_rate, separation
+from frostline.evaluation.prediction_sets import coverage_table
 from frostline.records import SEVERITIES, Finding, Record
 
 if TYPE_CHECKING:
@@ -271,6 +272,14 @@ class Comparison:
         columns = ["first", "second", *numbers, "first_only", "second_only", "mcnemar_p", "claim", "verdict"]
         return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys((*numbers, "mcnemar_p"), "Float64"))
 
+    def prediction_sets(self) -> pd.DataFrame:
+        """One row a strategy, repeat and group: how often sets hold the class of a test cell, and how large they are.
+
+        Columns: strategy, repeat, group (NA without groups), cells, calibration_cells, calibration_groups, limit,
+        coverage, size, singles; see `frostline.evaluation.prediction_sets`.
+        """
+        return coverage_table(self.records)
+
     def predictions(self) -> pd.DataFrame:
         """Every prediction of a test cell, long: cell, label, strategy, repeat, predicted, one probability a class."""
         return long_predictions(self.records, self.classes)
@@ -281,6 +290,10 @@ class Comparison:
         Columns: strategy, budget (NA for all cells), labelled_cells (mean over repeats, validation included),
         macro_f1, low, high; the last two NA where the design gives no interval.
         """
+        return self._label_efficiency.copy()
+
+    @cached_property
+    def _label_efficiency(self) -> pd.DataFrame:
         import pandas as pd
 
         columns = ["strategy", "budget", "labelled_cells", "macro_f1", "low", "high"]
@@ -288,7 +301,7 @@ class Comparison:
         budgets = sorted({record.budget for record in self.budget_records if record.budget is not None})
         for budget in [*budgets, None] if budgets else []:
             records = self.records if budget is None else [r for r in self.budget_records if r.budget == budget]
-            board = self._drawn_from_all(records).leaderboard().set_index("strategy")
+            board = (self if budget is None else self._drawn_from_all(records)).leaderboard().set_index("strategy")
             for name in dict.fromkeys(record.strategy for record in records):
                 sizes = [r.sizes["train"] + r.sizes["validation"] for r in records if r.strategy == name]
                 numbers = board.loc[name, ["macro_f1", "macro_f1_low", "macro_f1_high"]]

@@ -6,11 +6,8 @@ The cell embedding is the state of `<cls>` after the last layer, as on scGPT's o
 
 from __future__ import annotations
 
-import hashlib
-import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +28,6 @@ from frostline.encoder.model import Encoder, EncoderConfig
 from frostline.encoder.tokens import MAX_LENGTH, Tokens, tokenize
 from frostline.encoder.vocabulary import described, overlap, token_values
 from frostline.errors import CheckpointError, DatasetError
-from frostline.memory import peak_memory
 from frostline.monitor import Monitor
 
 if TYPE_CHECKING:
@@ -222,78 +218,6 @@ def token_table(dataset: Dataset, cell: int, genes: Sequence[str], checkpoint: C
     rows = [read[token] for token in tokens.gene_ids.tolist()]
     table = pd.DataFrame(rows, columns=["gene", "log-normalised"]).assign(bin=tokens.bins)
     return table.sort_values(["bin", "gene"], ascending=[False, True], ignore_index=True)
-
-
-@dataclass
-class _Shared:
-    """States that strategies share, filled as cells are asked for."""
-
-    states: NDArray[np.float32]
-    done: NDArray[np.bool_]
-    seconds: NDArray[np.float64]
-    """(n_cells,) share of each cell in the time that its batch took."""
-    peak: int | None = None
-    """Highest memory, in bytes, of all that was computed so far."""
-
-
-def frozen_states(
-    dataset: Dataset,
-    cells: NDArray[np.integer],
-    genes: Sequence[str],
-    checkpoint: Checkpoint,
-    *,
-    seed: int = 0,
-    max_length: int = MAX_LENGTH,
-    device: str = "auto",
-    precision: str = "fp32",
-    monitor: Monitor | None = None,
-) -> tuple[NDArray[np.float32], float]:
-    """Un-normalised frozen `<cls>` states, computed once per data set and shared.
-
-    Returns
-    -------
-    tuple
-        (n_cells, d) float32 states, and the seconds that computing them took, now or earlier.
-    """
-    place = device_of(device, precision)
-    shared = _shared(dataset, genes, checkpoint, seed, max_length, place.type, precision)
-    todo = np.unique(cells[~shared.done[cells]])
-    if len(todo):
-        started = time.perf_counter()
-        with peak_memory(collect=False) as peak:
-            tokens = tokenize_cells(dataset, todo, genes, checkpoint, seed=seed, max_length=max_length)
-            shared.states[todo] = encode(checkpoint.encoder().to(place), tokens, precision=precision, monitor=monitor)
-        shared.peak = max((found for found in (shared.peak, peak.bytes) if found is not None), default=None)
-        shared.seconds[todo] = (time.perf_counter() - started) / len(todo)
-        shared.done[todo] = True
-    return shared.states[cells], float(shared.seconds[cells].sum())
-
-
-def frozen_peak(
-    dataset: Dataset,
-    genes: Sequence[str],
-    checkpoint: Checkpoint,
-    *,
-    seed: int = 0,
-    max_length: int = MAX_LENGTH,
-    device: str = "auto",
-    precision: str = "fp32",
-) -> int | None:
-    """Peak memory, in bytes, of computing these `frozen_states`, now or earlier; None where it is not known."""
-    return _shared(dataset, genes, checkpoint, seed, max_length, device_of(device).type, precision).peak
-
-
-def _shared(dataset: Dataset, genes: Sequence[str], checkpoint: Checkpoint, *how: object) -> _Shared:
-    gene_list = hashlib.sha256("\n".join(genes).encode()).hexdigest()
-    key = ("frozen_states", checkpoint.weights_sha256, checkpoint.config, gene_list, *how)
-    if key not in dataset.cache:
-        dataset.cache[key] = _Shared(
-            np.empty((len(dataset), checkpoint.config.d_model), np.float32),
-            np.zeros(len(dataset), bool),
-            np.zeros(len(dataset)),
-        )
-    shared: _Shared = dataset.cache[key]
-    return shared
 
 
 def embed(

@@ -44,6 +44,9 @@ class FrozenProbe(EncoderStrategy, OnProbe):
     def _classify(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         return super()._classify(self._mapped(features))
 
+    def _scores(self, features: NDArray[np.float32], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        return super()._scores(self._mapped(features), probabilities)
+
     def _sizes(self) -> tuple[int, int]:
         """The probe is trainable, the encoder is not."""
         return self.probe_.n_parameters, self.probe_.n_parameters + self.encoder_parameters_

@@ -21,7 +21,7 @@ from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.strategies.base import Workload, trained_names
 from frostline.strategies.encoder import InEpochs, rows_to_train_on, variable_tokens
-from frostline.strategies.head import head_arrays, head_from_arrays, head_probabilities
+from frostline.strategies.head import head_arrays, head_from_arrays, head_logits, head_probabilities
 
 if TYPE_CHECKING:
     from torch import nn
@@ -145,6 +145,9 @@ class EncoderTuning(InEpochs):
 
     def _classify(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         return head_probabilities(self._head, features)
+
+    def _scores(self, features: NDArray[np.float32], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        return head_logits(self._head, features)
 
     def _sizes(self) -> tuple[int, int]:
         """What requires a gradient is trainable; the rest of the encoder is not."""
