@@ -234,6 +234,9 @@ def embed(
 ) -> NDArray[np.float32]:
     """Embed cells with a frozen encoder, as scGPT's `embed_data` does.
 
+    Genes that the vocabulary has by another name are mapped, which `embed_data` does not do; what becomes of each,
+    `frostline.genes.match_genes(adata.var_names, frostline.load_checkpoint(checkpoint).vocabulary)` says.
+
     Parameters
     ----------
     adata
