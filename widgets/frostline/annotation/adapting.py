@@ -23,7 +23,8 @@ from frostline.cells.splits import Split, repeats_of, split
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.jobs import Job, alone
 from frostline.comparison.verdicts import taken
-from frostline.errors import DatasetError, FrostlineError
+from frostline.encoder.checkpoints import CHECKPOINTS, load_checkpoint
+from frostline.errors import CheckpointError, DatasetError, FrostlineError
 from frostline.evaluation.calibration import fit_temperature, scale
 from frostline.monitor import Monitor
 from frostline.profiles import Profile, get_profile
@@ -194,6 +195,8 @@ def keep(
     ------
     DatasetError
         The data set is not the one of the comparison, or groups cannot be left out one after the other.
+    CheckpointError
+        The checkpoint is not there, or holds other weights.
     FrostlineError
         The strategy was not compared, or learns nothing but the most common class; a number is out of bounds.
 
@@ -241,8 +244,18 @@ def _strategy_of(record: Record, checkpoint: str | Path | None) -> Strategy:
     parameters: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in record.parameters.items()
     }
-    if "checkpoint" in parameters and checkpoint is not None:
+    label = parameters.get("checkpoint")
+    if label is not None and label not in CHECKPOINTS:  # a folder, which records name and do not place
+        if checkpoint is None:
+            raise CheckpointError(
+                f"{record.strategy} began from checkpoint {label!r}, a folder; say where it is: "
+                "keep(..., checkpoint=FOLDER)"
+            )
         parameters["checkpoint"] = str(checkpoint)
+        if load_checkpoint(checkpoint).weights_sha256 != record.weights_sha256:
+            raise CheckpointError(
+                f"{record.strategy} began from {label!r}, and {str(checkpoint)!r} holds other weights"
+            )
     return STRATEGIES[kind_of(record.strategy)](**parameters)
 
 
