@@ -30,7 +30,7 @@ NOTHING = "<p>No results yet: press Run.</p>"
 
 
 class ResultPanel(Panel):
-    """Show a comparison: verdict, maps, confusion, classes, probabilities, labels, costs, checks; keep a model, export it.
+    """Show a comparison: verdict, maps, confusion, classes, probabilities, labels, costs, checks; keep a model; export.
 
     Parameters
     ----------
