@@ -122,9 +122,9 @@ def adapt(
     Examples
     --------
     >>> import frostline
-    >>> model = frostline.adapt("pbmc68k-reduced", strategies=["pca_logistic", "majority"])
+    >>> model = frostline.adapt("pbmc68k-reduced", strategies=["pca_knn", "majority"])
     >>> model.strategy.name, len(model.classes)
-    ('pca_logistic', 10)
+    ('pca_knn', 10)
     """
     promise, monitor = Promise(target, alpha, reference_cells), monitor or Monitor()
     seed = hold(Seed, "seed", seed)
@@ -204,7 +204,7 @@ def keep(
     --------
     >>> import frostline
     >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
-    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
+    >>> record = frostline.evaluate(frostline.strategies.PcaKnn(), pbmc, frostline.split(pbmc))
     >>> keep(frostline.compare([record]), pbmc).calibration.temperature >= 1
     True
     """
@@ -298,9 +298,9 @@ def fit_all(
     Examples
     --------
     >>> from frostline.cells.datasets import load_dataset
-    >>> from frostline.strategies import PcaLogistic
+    >>> from frostline.strategies import PcaKnn
     >>> pbmc = load_dataset("pbmc68k-reduced")
-    >>> fit_all(PcaLogistic(), pbmc, profile=get_profile("quickstart"), seed=42).split.sizes["train"]
+    >>> fit_all(PcaKnn(), pbmc, profile=get_profile("quickstart"), seed=42).split.sizes["train"]
     700
     """
     monitor = monitor or Monitor()
