@@ -41,6 +41,8 @@ class TestAdapt:
         assert model.card["fit"]["folds"] == 5
         assert model.card["verdict"].startswith("Of these fitted models")
         assert len(model.reference.labels) == 30
+        assert any(text.startswith("comparing: majority") for _, text in said)
+        assert any(text.startswith("comparing: pca_logistic") for _, text in said)
         fractions = [fraction for fraction, _ in said]
         assert fractions == sorted(fractions)
         assert fractions[-1] == 1.0

@@ -136,7 +136,7 @@ def adapt(
     comparison = _compared(dataset, built, profile, seed, monitor.part(0.0, COMPARED, "comparing: "))
     name = winner(comparison)
     strategy = next(each for each in built if each.name == name)
-    return _kept(strategy, comparison, dataset, promise, monitor.part(COMPARED, 1.0))
+    return _kept(strategy, name, comparison, dataset, promise, monitor.part(COMPARED, 1.0))
 
 
 def _loaded(source: str | Path | AnnData | Dataset, label_key: str | None, columns: dict[str, str | None]) -> Dataset:
@@ -157,7 +157,8 @@ def _compared(
     cuts = [split(dataset, seed=seed, profile=profile, repeat=i) for i in range(repeats_of(dataset, profile=profile))]
 
     def tell(job: Job) -> None:
-        running = next((each for each in job.progress.values() if each.state == "running"), None)
+        began = [each for each in job.progress.values() if each.state == "running"]
+        running = next((each for each in began if not each.message.endswith("done")), None)  # others wait for a repeat
         monitor.progress(job.fraction, "" if running is None else f"{running.strategy}: {running.message}")
 
     job = Job(strategies, dataset, cuts, changed=tell)
@@ -211,7 +212,8 @@ def keep(
     promise = Promise(target, alpha, reference_cells)
     record = comparison.of(strategy or winner(comparison))[0]
     _refuse_other_data(record, dataset)
-    return _kept(_strategy_of(record, checkpoint), comparison, dataset, promise, monitor or Monitor())
+    strategy_to_keep = _strategy_of(record, checkpoint)
+    return _kept(strategy_to_keep, record.strategy, comparison, dataset, promise, monitor or Monitor())
 
 
 def winner(comparison: Comparison) -> str:
@@ -259,7 +261,9 @@ def _strategy_of(record: Record, checkpoint: str | Path | None) -> Strategy:
     return STRATEGIES[kind_of(record.strategy)](**parameters)
 
 
-def _kept(strategy: Strategy, comparison: Comparison, dataset: Dataset, promise: Promise, monitor: Monitor) -> Model:
+def _kept(
+    strategy: Strategy, name: str, comparison: Comparison, dataset: Dataset, promise: Promise, monitor: Monitor
+) -> Model:
     if strategy.name == "majority":
         raise FrostlineError("majority learns nothing but the most common class; keep another strategy")
     first, ensembl = comparison.records[0], ensembl_of(dataset.genes)
@@ -269,7 +273,7 @@ def _kept(strategy: Strategy, comparison: Comparison, dataset: Dataset, promise:
             alpha=promise.alpha, monitor=monitor,
         )  # fmt: skip
     reference = reference_of(dataset, made.found.rows, promise.reference_cells, seed=first.seed)
-    card = card_of(Origin(made.strategy, dataset, made.split, made.found, comparison))
+    card = card_of(Origin(made.strategy, dataset, made.split, made.found, comparison, name))
     monitor.step(1.0, "done")
     return Model(made.strategy, dataset.genes, ensembl, made.calibration, reference, card, made.found)
 
