@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frostline.comparison.significance import RELEVANT, Ground, Interval, PairedTest, Repeat, paired_tests
-from frostline.comparison.verdicts import LONG, Evidence, pair_verdict, recommended, spanned, verdict
+from frostline.comparison.verdicts import LONG, Evidence, pair_verdict, recommended, spanned, taken, verdict
 
 NAMES = ("majority", "pca_logistic", "frozen_probe", "head", "lora", "full")
 
@@ -299,3 +299,16 @@ class TestNoContradiction:
         """Of these seconds none is near a margin."""
         again = Evidence(**{**vars(found), "seconds": {k: min(v * factor, v + 0.9) for k, v in found.seconds.items()}})
         assert recommended(again) == recommended(found)
+
+    @given(tables())
+    def test_what_is_kept_is_the_recommended_one_or_has_the_highest_score_and_never_the_most_common_class(self, found):
+        name, take = taken(found), recommended(found)
+        highest = max(found.macro_f1.values())
+        equal = [other for other, score in found.macro_f1.items() if score >= highest - 1e-9]
+        if take is not None:
+            assert name == take
+        elif "majority" in equal:
+            assert name is None
+        else:
+            assert name in equal
+            assert found.trained[name] == min(found.trained[other] for other in equal)

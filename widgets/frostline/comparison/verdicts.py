@@ -126,7 +126,7 @@ def recommended(evidence: Evidence) -> str | None:
 def taken(evidence: Evidence) -> str | None:
     """Name the strategy to keep: the recommended one; where none is, that of the highest score, of equals the cheapest.
 
-    None where nothing was learned beyond the most common class.
+    None where none scores higher than the most common class.
 
     Examples
     --------
@@ -136,10 +136,11 @@ def taken(evidence: Evidence) -> str | None:
     found = recommended(evidence)
     if found is not None:
         return found
-    learned = {name: score for name, score in evidence.macro_f1.items() if not _is_majority(name)}
     highest = max(evidence.macro_f1.values())
-    equal = [name for name, score in learned.items() if score >= highest - 1e-9]
-    return min(equal, key=lambda name: (evidence.trained[name], evidence.seconds[name]), default=None)
+    equal = [name for name, score in evidence.macro_f1.items() if score >= highest - 1e-9]
+    if any(map(_is_majority, equal)):
+        return None
+    return min(equal, key=lambda name: (evidence.trained[name], evidence.seconds[name]))
 
 
 def _has_learned(evidence: Evidence, name: str) -> bool:
