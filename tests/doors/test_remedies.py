@@ -418,7 +418,7 @@ class TestGenes:
         adata = pbmc.adata.raw.to_adata()[:, :300]
         adata = anndata.AnnData(adata.X.copy(), obs=pbmc.adata.obs[["bulk_labels"]].copy(), var=adata.var[[]].copy())
         whole = adata.copy()
-        whole.var_names = [f"ENSG{i:011d}" for i in range(300)]
+        whole.var_names = [f"ENSG009{i:08d}" for i in range(300)]
         whole.var["mine"] = list(adata.var_names)
         return adata, whole
 
@@ -443,7 +443,7 @@ class TestGenes:
             return
         message = refusal(run)
         assert (
-            "Put the symbols into a column of adata.raw.var and load with gene_column=..., or put them into" in message
+            "put the symbols into a column of adata.raw.var and load with gene_column=..., or put them into" in message
         )
         adata.raw.var["mine"] = symbols
         assert run(gene_column="mine").genes == tuple(symbols)

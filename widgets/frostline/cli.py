@@ -295,6 +295,7 @@ def embed(
 ) -> None:
     """Embed cells with a frozen encoder."""
     from frostline.cells import saving
+    from frostline.cells.genes import match_genes
     from frostline.cells.reading import expanded, read_h5ad
     from frostline.encoder.checkpoints import load_checkpoint
     from frostline.encoder.embedding import embed as embed_cells
@@ -318,8 +319,10 @@ def embed(
         )
     saving.save(embedding, adata, output)
     print(f"{output}: {embedding.shape[0]:,} cells x {embedding.shape[1]}")
-    if note := symbols_of(adata, load_checkpoint(checkpoint), gene_column).note:
-        print(note)
+    symbols = symbols_of(adata, load_checkpoint(checkpoint), gene_column)
+    if symbols.note:
+        print(symbols.note)
+    print(match_genes(symbols.names, load_checkpoint(checkpoint).vocabulary))
 
 
 @app.command()
