@@ -534,3 +534,43 @@ def test_program_checks_without_the_packages_that_train(save_artifacts, tmp_path
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("report.csv: altered")
     assert all("report.csv" in line for line in done.stderr.splitlines())
+
+
+class TestAdapt:
+    def test_labelled_cells_become_a_folder_that_is_loaded_and_the_next_command_is_said(
+        self, call, three_kinds, tmp_path, monkeypatch
+    ):
+        monkeypatch.chdir(tmp_path)
+        three_kinds.adata.write_h5ad(tmp_path / "mine.h5ad")
+        said = call(
+            "adapt", "mine.h5ad", "--label", "bulk_labels", "--strategies", "majority,pca_logistic", "-o", "kept"
+        )
+        assert said.code == 0, said.err
+        model = frostline.load_model(tmp_path / "kept")
+        assert model.strategy.name == "pca_logistic"
+        out = " ".join(said.out.split())
+        assert model.card["verdict"] in out
+        assert "Kept: pca_logistic, fitted on 150 cells of mine." in out
+        assert model.calibration.certificate.sentence in out
+        assert re.search(rf"model {re.escape(str(tmp_path / 'kept'))} \(0\.\d MB\)", out)
+        assert out.endswith("next frostline annotate kept QUERY.h5ad -o OUT.h5ad")
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (("-o", "thesis"), r"holds thesis.txt and is not overwritten"),
+            (("-o", "kept", "--target", "1.5"), r"target is 1.5, and must be a number from 0.5 to below 1"),
+            (("-o", "kept", "--strategies", "pca"), r"unknown strategy 'pca'"),
+            (("-o", "kept", "--group", "donor"), r"group column 'donor' is not in obs"),
+            (("-o", "."), r"is the current folder"),
+        ],
+    )
+    def test_bad_input_costs_one_line_and_leaves_nothing(self, call, tmp_path, monkeypatch, arguments, said):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "thesis").mkdir()
+        (tmp_path / "thesis" / "thesis.txt").touch()
+        done = call("adapt", "pbmc68k-reduced", *arguments)
+        assert done.code == 1
+        assert re.search(said, done.err)
+        assert len(done.err.splitlines()) == 1
+        assert [path.name for path in tmp_path.iterdir()] == ["thesis"]

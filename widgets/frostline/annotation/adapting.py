@@ -23,7 +23,8 @@ from frostline.cells.splits import Split, repeats_of, split
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.jobs import Job, alone
 from frostline.comparison.verdicts import taken
-from frostline.errors import DatasetError, FrostlineError
+from frostline.encoder.checkpoints import CHECKPOINTS, load_checkpoint
+from frostline.errors import CheckpointError, DatasetError, FrostlineError
 from frostline.evaluation.calibration import fit_temperature, scale
 from frostline.monitor import Monitor
 from frostline.profiles import Profile, get_profile
@@ -121,9 +122,9 @@ def adapt(
     Examples
     --------
     >>> import frostline
-    >>> model = frostline.adapt("pbmc68k-reduced", strategies=["pca_logistic", "majority"])
+    >>> model = frostline.adapt("pbmc68k-reduced", strategies=["pca_knn", "majority"])
     >>> model.strategy.name, len(model.classes)
-    ('pca_logistic', 10)
+    ('pca_knn', 10)
     """
     promise, monitor = Promise(target, alpha, reference_cells), monitor or Monitor()
     seed = hold(Seed, "seed", seed)
@@ -194,6 +195,8 @@ def keep(
     ------
     DatasetError
         The data set is not the one of the comparison, or groups cannot be left out one after the other.
+    CheckpointError
+        The checkpoint is not there, or holds other weights.
     FrostlineError
         The strategy was not compared, or learns nothing but the most common class; a number is out of bounds.
 
@@ -201,7 +204,7 @@ def keep(
     --------
     >>> import frostline
     >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
-    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
+    >>> record = frostline.evaluate(frostline.strategies.PcaKnn(), pbmc, frostline.split(pbmc))
     >>> keep(frostline.compare([record]), pbmc).calibration.temperature >= 1
     True
     """
@@ -241,8 +244,18 @@ def _strategy_of(record: Record, checkpoint: str | Path | None) -> Strategy:
     parameters: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in record.parameters.items()
     }
-    if "checkpoint" in parameters and checkpoint is not None:
+    label = parameters.get("checkpoint")
+    if label is not None and label not in CHECKPOINTS:  # a folder, which records name and do not place
+        if checkpoint is None:
+            raise CheckpointError(
+                f"{record.strategy} began from checkpoint {label!r}, a folder; say where it is: "
+                "keep(..., checkpoint=FOLDER)"
+            )
         parameters["checkpoint"] = str(checkpoint)
+        if load_checkpoint(checkpoint).weights_sha256 != record.weights_sha256:
+            raise CheckpointError(
+                f"{record.strategy} began from {label!r}, and {str(checkpoint)!r} holds other weights"
+            )
     return STRATEGIES[kind_of(record.strategy)](**parameters)
 
 
@@ -285,9 +298,9 @@ def fit_all(
     Examples
     --------
     >>> from frostline.cells.datasets import load_dataset
-    >>> from frostline.strategies import PcaLogistic
+    >>> from frostline.strategies import PcaKnn
     >>> pbmc = load_dataset("pbmc68k-reduced")
-    >>> fit_all(PcaLogistic(), pbmc, profile=get_profile("quickstart"), seed=42).split.sizes["train"]
+    >>> fit_all(PcaKnn(), pbmc, profile=get_profile("quickstart"), seed=42).split.sizes["train"]
     700
     """
     monitor = monitor or Monitor()

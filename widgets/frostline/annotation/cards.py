@@ -53,7 +53,7 @@ def versions() -> dict[str, str]:
     Examples
     --------
     >>> sorted(versions())[:3]
-    ['frostline', 'numpy', 'pandas']
+    ['anndata', 'frostline', 'numpy']
     """
     return {name: version(name) for name in PACKAGES}
 

@@ -98,7 +98,7 @@ def folds_of(dataset: Dataset, *, profile: Profile, seed: int) -> tuple[Split, .
     >>> from frostline.cells.datasets import load_dataset
     >>> from frostline.profiles import get_profile
     >>> [cut.groups["test"] for cut in folds_of(load_dataset("pancreas"), profile=get_profile("quickstart"), seed=42)]
-    [('human1',), ('human3',), ('human4',), ('human2',)]
+    [('human1',), ('human4',), ('human2',), ('human3',)]
     """
     kind = kind_of_folds(dataset)
     whole = replace(profile, max_cells=max(profile.max_cells, len(dataset)), repeats=1)
@@ -173,9 +173,9 @@ def cross_fit(
     --------
     >>> from frostline.cells.datasets import load_dataset
     >>> from frostline.profiles import get_profile
-    >>> from frostline.strategies import PcaLogistic
+    >>> from frostline.strategies import PcaKnn
     >>> pbmc = load_dataset("pbmc68k-reduced")
-    >>> found = cross_fit(PcaLogistic(), pbmc, folds_of(pbmc, profile=get_profile("quickstart"), seed=42))
+    >>> found = cross_fit(PcaKnn(), pbmc, folds_of(pbmc, profile=get_profile("quickstart"), seed=42))
     >>> found.probabilities.shape, np.bincount(found.folds).tolist()
     ((700, 10), [140, 140, 140, 140, 140])
     """
