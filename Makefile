@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PROFILE ?= quickstart
 
-.PHONY: help quickstart publish book release test test-fast test-gpu lint lab browser bench statistics mini-report screenshots house mutants clean
+.PHONY: help quickstart publish book release test test-fast test-gpu lint lab browser bench bench-memory statistics mini-report screenshots house mutants clean
 
 help:
 	@echo "make quickstart  run the tutorial on real cells, check it, build the book"
@@ -18,6 +18,7 @@ help:
 	@echo "make release     build the book, refused unless every tutorial is passed"
 	@echo "make browser     install the Chromium that the browser tests drive"
 	@echo "make bench       speed, measured side by side"
+	@echo "make bench-memory  peak memory of labelling 200,000 cells in a file, by two strategies"
 	@echo "make statistics  what a verdict is worth, counted in simulated worlds"
 	@echo "make mini-report LABELLED=folder CORPUS='a.h5ad b.h5ad'  mini's model card"
 	@echo "make screenshots  pictures of the panels for README and book, from a live JupyterLab"
@@ -86,6 +87,10 @@ browser:
 bench: $(VENV)/installed-test
 	$(BIN)/python tests/benchmarks/tokens.py
 	$(BIN)/python tests/benchmarks/panels.py
+
+# Half an hour, most of it the encoder's; MINI=20000 labels fewer cells with it.
+bench-memory: $(VENV)/installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/annotation_memory.py $(if $(MINI),--mini-cells $(MINI))
 
 # False claims, coverage and power by design, in worlds whose truth is known: the table of book/protocol.md.
 statistics: $(VENV)/installed-test
