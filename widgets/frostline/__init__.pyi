@@ -4,7 +4,7 @@ from .artifacts import clusters, load_comparison
 from .cells import Dataset, Split, genes, join_datasets, load_dataset, split
 from .comparison import Comparison, compare, figures, report
 from .encoder import embed, embedding, load_checkpoint, vocabulary
-from .evaluation import checks, evaluate, evaluate_all, label_efficiency, leave_one_class_out
+from .evaluation import checks, evaluate, evaluate_all, inspect, label_efficiency, leave_one_class_out
 from .monitor import Monitor
 from .profiles import profile_table
 from .records import Record
@@ -30,6 +30,7 @@ __all__ = [
     "evaluate_all",
     "figures",
     "genes",
+    "inspect",
     "join_datasets",
     "label_efficiency",
     "leave_one_class_out",

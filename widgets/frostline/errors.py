@@ -14,7 +14,21 @@ class FrostlineError(ValueError):
 
 
 class DatasetError(FrostlineError):
-    """The data set cannot be used as it is."""
+    """The data set cannot be used as it is.
+
+    Parameters
+    ----------
+    message
+        What was seen and what to do.
+    values
+        What the values are, in a word, where that is the reason: scaled, binned, mixed or unknown.
+    line
+        Line of code that mends an AnnData called `adata`; empty where none does, or somebody has to choose.
+    """
+
+    def __init__(self, message: str, *, values: str = "", line: str = "") -> None:
+        super().__init__(message)
+        self.values, self.line = values, line
 
 
 class CheckpointError(FrostlineError):

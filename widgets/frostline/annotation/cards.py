@@ -13,6 +13,7 @@ import numpy as np
 from frostline.annotation.crossfitting import CrossFitted
 from frostline.cells.datasets import Dataset
 from frostline.cells.splits import Split
+from frostline.cells.totals import is_scaled
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.verdicts import recommended
 from frostline.encoder.checkpoints import Checkpoint
@@ -99,6 +100,7 @@ def _data(dataset: Dataset, found: CrossFitted, cut: Split) -> dict[str, Any]:
         "label_key": dataset.label_key,
         "group_key": dataset.group_key,
         "values": dataset.values,
+        "scaled": is_scaled(dataset.matrix),
         "cells": len(found.rows),
         "genes": len(dataset.genes),
         "groups": None if found.groups is None else len(np.unique(found.groups)),
