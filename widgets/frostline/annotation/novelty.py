@@ -59,8 +59,9 @@ class Centroids:
         means = np.stack([x[place == i].mean(axis=0) for i in range(len(names))])
         within = (x - means[place])[:, :leading]
         covariance = within.T @ within / len(x)
-        variance = float(np.trace(covariance)) / len(covariance) or 1.0  # cells that are all alike: plain distances
-        covariance = (1 - shrinkage) * covariance + shrinkage * variance * np.eye(len(covariance))
+        variance = float(np.trace(covariance)) / len(covariance)
+        round_one = (variance or 1.0) * np.eye(len(covariance))
+        covariance = (1 - shrinkage) * covariance + shrinkage * round_one if variance > 0 else round_one
         values, vectors = np.linalg.eigh(covariance)
         kept = values > 1e-10 * values.max()
         # row-major, as a saved copy is: the memory order decides the last bit of a matrix product
