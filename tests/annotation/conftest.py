@@ -7,23 +7,23 @@ import pytest
 from frostline.annotation.adapting import keep
 from frostline.cells.splits import split
 from frostline.comparison.comparisons import compare
+from frostline.evaluation import evaluations
 from frostline.evaluation.evaluations import evaluate
 from frostline.strategies import build
 
 
 @pytest.fixture(scope="session")
-def compared(three_kinds, instant_umap_for_all):
+def compared(three_kinds, without_maps):
     """Two cheap strategies on three classes of 50 cells; not to be changed."""
     cut = split(three_kinds)
     return compare([evaluate(each, three_kinds, cut) for each in build(["majority", "pca_logistic"])])
 
 
 @pytest.fixture(scope="session")
-def instant_umap_for_all():
-    from conftest import put_in_place_of_umap
-
+def without_maps():
+    """No UMAP, which takes seconds to compile."""
     with pytest.MonkeyPatch.context() as patch:
-        put_in_place_of_umap(patch)
+        patch.setattr(evaluations, "umap_of", lambda _embedding, *, seed: None)
         yield
 
 

@@ -29,8 +29,9 @@ from frostline.strategies.base import Outcome
 PROFILE = get_profile("quickstart")
 
 
-def donors(counts: dict[str, dict[str, int]], rng=np.random.default_rng(0)):
+def donors(counts: dict[str, dict[str, int]]):
     """Cells of classes A, B, ... in donors, separated by one gene a class."""
+    rng = np.random.default_rng(0)
     rows = [(donor, kind) for donor, kinds in counts.items() for kind, n in kinds.items() for _ in range(n)]
     obs = pd.DataFrame(rows, columns=["donor", "kind"], index=[f"c{i}" for i in range(len(rows))])
     codes = obs["kind"].factorize(sort=True)[0]
@@ -102,9 +103,7 @@ class TestCrossFit:
             within = x[others] - np.array([means[k] for k in labels])
             cov = within.T @ within / len(others)
             cov = 0.9 * cov + 0.1 * np.trace(cov) / 4 * np.eye(4)
-            expected = [
-                min(mahalanobis(x[j], means[k], np.linalg.inv(cov)) for k in kinds) for j in found.rows[cells]
-            ]
+            expected = [min(mahalanobis(x[j], means[k], np.linalg.inv(cov)) for k in kinds) for j in found.rows[cells]]
             np.testing.assert_allclose(found.distances[cells], expected, rtol=1e-6)
 
     def test_a_class_that_only_one_group_has_gets_probability_zero_there(self):

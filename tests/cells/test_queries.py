@@ -157,3 +157,11 @@ def test_what_holds_no_cells_is_refused():
         load_cells(pd.DataFrame())
     with pytest.raises(DatasetError, match="unknown data set 'nobody'"):
         load_cells("nobody")
+
+
+def test_decimals_that_are_not_logged_are_asked_about_and_believed():
+    values = counts() * np.random.default_rng(0).uniform(20, 30, 15)
+    with pytest.raises(DatasetError, match="counts corrected for ambient RNA, or RPKM"):
+        few(values)
+    expected = np.log1p(values / values.sum(axis=1, keepdims=True) * 1e4)
+    assert np.allclose(few(values, values="linear").matrix.toarray(), expected, rtol=1e-5)

@@ -410,7 +410,7 @@ def test_embed_finds_the_symbols_or_takes_the_column_that_is_named(call, few_cel
     adata = anndata.read_h5ad(few_cells)
     expected = frostline.embed(adata, checkpoint=small_checkpoint)
     adata.var["feature_name"] = adata.var_names
-    adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+    adata.var_names = [f"ENSG009{i:08d}" for i in range(adata.n_vars)]
     adata.write_h5ad(tmp_path / "ids.h5ad")
     arguments = ("embed", tmp_path / "ids.h5ad", "-o", tmp_path / "out.npy", "--checkpoint", small_checkpoint)
     said = call(*arguments)
@@ -447,7 +447,7 @@ def test_embed_refuses_bad_input_in_one_line(call, few_cells, monkeypatch, tmp_p
     adata.X.data[0] = -1
     adata.write_h5ad("negative.h5ad")
     adata.X.data[0] = 1
-    adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+    adata.var_names = [f"ENSG009{i:08d}" for i in range(adata.n_vars)]
     adata.write_h5ad("ensembl.h5ad")
     with h5py.File("ensembl.h5ad") as file, h5py.File("mixed.h5ad", "w") as other:
         for key in file:

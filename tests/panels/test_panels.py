@@ -238,6 +238,9 @@ def test_numbers_in_the_tabs_are_those_of_the_reports(finished):
         cells = re.findall(r"<td>(.*?)</td>", tab(finished, name))
         wanted = [html.escape(str(value)) for value in frame.to_numpy().ravel()]
         assert cells[: len(wanted)] == wanted
+    sets = report.prediction_sets_table(comparison)
+    assert cells[-sets.size :] == [html.escape(str(value)) for value in sets.to_numpy().ravel()]
+    assert html.escape(report.sets_in_words(comparison)) in tab(finished, "Confidence")
 
 
 def test_parameter_counts_promised_are_those_of_the_records(make_panel):
@@ -410,7 +413,7 @@ def test_interrupting_a_cell_that_waits_is_a_cancel(make_panel):
     assert [record.strategy for record in panel.records] == ["pca_logistic"]
     assert panel.latest().comparison.strategies == ("pca_logistic",)
     assert not button(panel, "Run").disabled
-    assert not panel.runner._thread.is_alive()
+    assert not panel.runner._task.thread.is_alive()
 
 
 @pytest.mark.usefixtures("interrupted")
@@ -598,7 +601,7 @@ def test_failure_is_gone_after_a_run_that_succeeds(make_panel, monkeypatch):
 def test_what_does_not_suit_the_data_is_said_before_the_run_and_does_not_stop_the_others(
     make_panel, three_kinds, fresh, monkeypatch
 ):
-    nobody_knows = fresh(three_kinds, genes=tuple(f"ENSG{i:011d}" for i in range(len(three_kinds.genes))))
+    nobody_knows = fresh(three_kinds, genes=tuple(f"ENSG009{i:08d}" for i in range(len(three_kinds.genes))))
     monkeypatch.setattr(FrozenProbe, "fit", lambda *_: pytest.fail("trained on what its check refuses"))
     panel = make_panel(["frozen_probe", "pca_logistic"], dataset=nobody_knows)
     assert "Cannot run: " in row_of(panel, "frozen_probe")
@@ -765,7 +768,7 @@ class TestDataPanel:
         assert panel.findings == tuple(frostline.checks.check(pbmc, frostline.split(pbmc)))
 
     def test_too_little_vocabulary_is_told(self, make, three_kinds, fresh):
-        nobody_knows = fresh(three_kinds, genes=tuple(f"g{i}" for i in range(120)))
+        nobody_knows = fresh(three_kinds, genes=tuple(f"gene_{i}" for i in range(120)))
         panel = make(nobody_knows)
         text = html_of(panel)
         assert "0 of 120 genes are in the vocabulary of checkpoint mini" in text
@@ -986,7 +989,7 @@ def _instances() -> dict:
 def test_closing_cancels_what_runs(make_panel, gate):
     panel = make_panel(["pca_logistic"])
     panel.run()
-    thread = panel.runner._thread
+    thread = panel.runner._task.thread
     panel.close()
     gate.set()
     thread.join(60)

@@ -295,6 +295,7 @@ def embed(
 ) -> None:
     """Embed cells with a frozen encoder."""
     from frostline.cells import saving
+    from frostline.cells.genes import match_genes
     from frostline.cells.reading import expanded, read_h5ad
     from frostline.encoder.checkpoints import load_checkpoint
     from frostline.encoder.embedding import embed as embed_cells
@@ -318,8 +319,10 @@ def embed(
         )
     saving.save(embedding, adata, output)
     print(f"{output}: {embedding.shape[0]:,} cells x {embedding.shape[1]}")
-    if note := symbols_of(adata, load_checkpoint(checkpoint), gene_column).note:
-        print(note)
+    symbols = symbols_of(adata, load_checkpoint(checkpoint), gene_column)
+    if symbols.note:
+        print(symbols.note)
+    print(match_genes(symbols.names, load_checkpoint(checkpoint).vocabulary))
 
 
 @app.command()
@@ -353,6 +356,39 @@ def adapt(
             gene_column=gene_column, monitor=Monitor(bars["adapt"]),
         )  # fmt: skip
     print("\n".join(model_lines(model, model.save(place), output)))
+
+
+@app.command()
+def annotate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a model that was kept.")],
+    query: Annotated[Path, typer.Argument(metavar="QUERY.h5ad", help="Cells to label; they need no labels.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="OUT.h5ad: a copy of the query with the labels.")],
+    key: Annotated[str, typer.Option(help="Name of the columns that are written.")] = "frostline",
+    layer: Annotated[str | None, typer.Option(help="Where the values are: a layer, raw, or X if not given.")] = None,
+    values: Annotated[
+        str | None, typer.Option(help="What the values are, where it is unclear: counts, linear, log1p, log2 ...")
+    ] = None,
+    gene_column: Annotated[
+        str | None, typer.Option(help="Column of var with the gene symbols; found, where it is needed, if not given.")
+    ] = None,
+    chunk: Annotated[int, typer.Option(min=1, help="Cells that are read at once.")] = 4096,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands under the key.")] = False,
+) -> None:
+    """Label cells with a kept model; says which are unknown, of which the label is unsure, and why."""
+    from frostline.annotation.annotating import annotate as label
+    from frostline.annotation.folders import load_model
+    from frostline.cells.reading import expanded
+    from frostline.cells.saving import refuse_bad_target
+    from frostline.monitor import Monitor
+
+    query, output = expanded(query), expanded(output)
+    refuse_bad_target(query, output, (".h5ad",))
+    how = {"layer": layer, "values": values, "gene_column": gene_column}
+    with progress(["annotate"]) as bars:
+        monitor = Monitor(bars["annotate"])
+        found = label(load_model(model), query, key, chunk=chunk, overwrite=overwrite, monitor=monitor, **how)
+        found.save(output)
+    print(f"{for_terminal(found)}\n\n{output}")
 
 
 @app.command()

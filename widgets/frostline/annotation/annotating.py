@@ -46,6 +46,16 @@ Chunk = Annotated[Whole, Interval(ge=1, le=10_000_000), Unit("cells")]
 
 
 @dataclass(frozen=True)
+class Landmarks:
+    """Reference cells of a model, as it represents them for a query."""
+
+    features: NDArray[np.floating] = field(repr=False)
+    """(n_cells, d)."""
+    labels: NDArray[np.str_] = field(repr=False)
+    """(n_cells,) as they were given."""
+
+
+@dataclass(frozen=True)
 class Annotation:
     """Labels of the cells of a query."""
 
@@ -55,6 +65,13 @@ class Annotation:
     """Of the columns of `probabilities`."""
     source: Path | None = None
     """File that was read; None where the cells were in memory."""
+    landmarks: Landmarks | None = None
+    """Labelled cells to compare with; None where the model keeps none."""
+
+    @property
+    def key(self) -> str:
+        """Name of the columns."""
+        return self.outputs.key
 
     @property
     def obs(self) -> pd.DataFrame:
@@ -117,9 +134,10 @@ def annotate(
     """Label cells with a kept model, and say which are unknown, of which the label is unsure, and why.
 
     An AnnData gets the labels in place; of a file a labelled copy is written with `Annotation.save`. Under `key` stand
-    in obs: the label, or "Unknown" where the cell is unlike the labelled ones or expresses too few genes; `_confidence`,
-    `_second` (the next label), `_set` (the label where it is safe, else several, else "Unknown"), `_p_known` (how often
-    a known cell is as strange) and `_reason`; in obsm `X_` + key and `_probabilities`; in uns the report.
+    in obs: the label, or "Unknown" where the cell is unlike the labelled ones or expresses too few genes;
+    `_confidence`, `_second` (the next label), `_set` (the label where it is safe, else several, else "Unknown"),
+    `_p_known` (how often a known cell is as strange) and `_reason`; in obsm `X_` + key and `_probabilities`; in uns
+    the report.
 
     Parameters
     ----------
@@ -164,13 +182,22 @@ def annotate(
         reading = read_query(model, cells, monitor.part(0.0, 0.2, "fitting again: "))
         found = _Found.of(reading, cells, chunk, in_file=path is not None, monitor=monitor.part(0.2, 0.95))
         monitor.step(0.95, "comparing with the reference cells")
-        shift = found.shift(reading)
+        landmarks = _landmarks(reading)
+        shift = found.shift(landmarks)
         facts = facts_of(model, cells, reading, shift, found.summary(model.calibration.alpha))
     outputs = found.outputs(key, cells, facts)
     if isinstance(query, AnnData):
         outputs.write(query)
-    monitor.step(1.0, "done")
-    return Annotation(Report(facts), outputs, found.classes, path)
+    monitor.progress(1.0, "done")  # it is too late to stop
+    return Annotation(Report(facts), outputs, found.classes, path, landmarks)
+
+
+def _landmarks(reading: Reading) -> Landmarks | None:
+    known = reading.reference
+    if known is None:
+        return None
+    some = np.unique(np.linspace(0, len(known) - 1, min(len(known), MOST)).astype(np.int64))
+    return Landmarks(represented(reading.strategy.outcome(known, some)), known.labels[some])
 
 
 def _file_of(query: str | Path | AnnData | Dataset) -> Path | None:
@@ -247,15 +274,13 @@ class _Found:
         self.reasons[into] = np.where(self.p_known[into] < old.alpha, FAR, unsure)
         return features
 
-    def shift(self, reading: Reading) -> Shift | None:
+    def shift(self, known: Landmarks | None) -> Shift | None:
         """Whether the query differs from the reference cells; None where the model keeps none."""
-        if reading.reference is None:
+        if known is None:
             return None
-        known, annotated = reading.reference, self.reasons[self.watched] != FEW
-        some = np.unique(np.linspace(0, len(known) - 1, min(len(known), MOST)).astype(np.int64))
-        reference = represented(reading.strategy.outcome(known, some))
+        annotated = self.reasons[self.watched] != FEW
         said = np.array(self.classes)[self.best[self.watched[annotated], 0]]
-        return compare(reference, np.concatenate(self.seen)[annotated], kinds=(known.labels[some], said))
+        return compare(known.features, np.concatenate(self.seen)[annotated], kinds=(known.labels, said))
 
     def labels(self) -> pd.Categorical:
         """(n_cells,) label, or Unknown."""

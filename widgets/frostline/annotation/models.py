@@ -14,12 +14,15 @@ from frostline.escaping import for_html, one_line
 from frostline.strategies.base import Strategy
 
 if TYPE_CHECKING:
+    from anndata import AnnData
     from scipy import sparse
 
+    from frostline.annotation.annotating import Annotation
     from frostline.annotation.certificates import Certificate
     from frostline.annotation.crossfitting import CrossFitted
     from frostline.annotation.hierarchies import Hierarchy
     from frostline.annotation.novelty import Centroids
+    from frostline.cells.datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,18 @@ class Model:
     def classes(self) -> tuple[str, ...]:
         """Classes that it can answer, sorted."""
         return self.strategy.classes_
+
+    def annotate(self, query: str | Path | AnnData | Dataset, key: str = "frostline", **options: Any) -> Annotation:
+        """Label cells, as `frostline.annotation.annotate` does.
+
+        Parameters
+        ----------
+        query, key, options
+            Its arguments: layer, values, gene_column, chunk, overwrite, monitor.
+        """
+        from frostline.annotation.annotating import annotate
+
+        return annotate(self, query, key, **options)
 
     def save(self, folder: str | Path) -> Path:
         """Keep it in a folder, which `frostline.load_model` reads.

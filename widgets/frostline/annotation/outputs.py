@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,10 @@ class Spool:
     @classmethod
     def on_disk(cls, width: int) -> Spool:
         """Keep the rows in a file that is gone with the last one who reads it."""
-        return cls(width, tempfile.TemporaryFile())  # noqa: SIM115 - it is to outlive this function
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - it is to outlive this function
+        spool = cls(width, file)
+        weakref.finalize(spool, file.close)
+        return spool
 
     def append(self, rows: NDArray[np.floating]) -> None:
         """Add (n, width) rows."""
@@ -96,7 +100,7 @@ class Outputs:
 
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # of a view, which is copied
             for name, column in self.table.items():
-                adata.obs[name] = column.array
+                adata.obs[name] = column.values
             embedding, probabilities = self.names["obsm"]
             adata.obsm[embedding], adata.obsm[probabilities] = self.spool.array(), self.probabilities
             adata.uns[self.key] = dict(self.entry)
@@ -149,7 +153,7 @@ class Outputs:
                 if name in file[place]:
                     del file[place][name]
         for name, column in self.table.items():
-            write_elem(file["obs"], str(name), column.array)
+            write_elem(file["obs"], str(name), column.values)
         order = [str(name) for name in file["obs"].attrs["column-order"] if name not in self.names["obs"]]
         file["obs"].attrs["column-order"] = np.array([*order, *self.names["obs"]], dtype=object)
         embedding, probabilities = self.names["obsm"]
@@ -205,8 +209,8 @@ def refuse_taken(source: Any, key: str, *, overwrite: bool = False) -> None:
     """
     if not key.strip() or key != key.strip() or "/" in key or "\0" in key or key.startswith("_"):
         raise DatasetError(
-            f"key {key!r} cannot be the name of columns in obs: give one without '/', blanks at its ends or '_' in front, "
-            "such as 'frostline'"
+            f"key {key!r} cannot be the name of columns in obs: give one without '/', blanks at its ends or '_' in "
+            "front, such as 'frostline'"
         )
     if overwrite:
         return

@@ -1,11 +1,11 @@
 """How a kept model reads a query: which genes they share, how deep its cells are, and what must be fitted again.
 
-The rules. Fewer than 50 shared genes are refused. Values are log-normalised over the shared genes; a gene that the query
-lacks is never taken for zero. A strategy without an encoder is fitted again, on the reference cells cut to the shared
-genes, where any gene that it reads is missing, or genes with more than 5 % of the reference cells' counts are; one on a
-frozen encoder, where genes with more than 1 % of the counts that it reads are; one that trained its encoder reads what
-is there, and is calibrated again. Where the query's cells have less than half of the counts, reference cells are thinned
-to them, and the model fitted again on those.
+The rules. Fewer than 50 shared genes are refused. Values are log-normalised over the shared genes; a gene that the
+query lacks is never taken for zero. A strategy without an encoder is fitted again, on the reference cells cut to the
+shared genes, where any gene that it reads is missing, or genes with more than 5 % of the reference cells' counts are;
+one on a frozen encoder, where genes with more than 1 % of the counts that it reads are; one that trained its encoder
+reads what is there, and is calibrated again. Where the query's cells have less than half of the counts, reference cells
+are thinned to them, and the model fitted again on those.
 """
 
 from __future__ import annotations
@@ -70,9 +70,13 @@ class Needs:
         """Why, in words."""
         words = []
         if self.genes:
-            words.append(f"the query lacks {self.missing:,} genes that it reads, with {_percent(self.share)} of the counts")
+            words.append(
+                f"the query lacks {self.missing:,} genes that it reads, with {_percent(self.share)} of the counts"
+            )
         if self.thinned is not None and self.depths is not None:
-            words.append(f"its cells have {self.depths[0]:,.0f} counts, those of the model {self.depths[1]:,.0f} (medians)")
+            words.append(
+                f"its cells have {self.depths[0]:,.0f} counts, those of the model {self.depths[1]:,.0f} (medians)"
+            )
         return tuple(words)
 
 
@@ -164,9 +168,9 @@ def _refuse_few(model: Model, places: NDArray[np.int64], mapping: GeneMap) -> No
     least, n = min(SHARED, len(mine)), int(np.isin(mine, places).sum())
     if n < least:
         raise DatasetError(
-            f"the query has {n:,} of the {len(mine):,} genes that model {model.strategy.name!r} could read, and at least "
-            f"{least:,} are needed ({', '.join(mapping.names[:3])} in the query, {', '.join(model.genes[:3])} in the "
-            "model); name the column of var with the gene symbols (gene_column=...), or adapt a model to these genes"
+            f"the query has {n:,} of the {len(mine):,} genes that model {model.strategy.name!r} could read, and at "
+            f"least {least:,} are needed ({', '.join(mapping.names[:3])} in the query, {', '.join(model.genes[:3])} in "
+            "the model); name the column of var with the symbols (gene_column=...), or adapt a model to these genes"
         )
 
 
@@ -204,9 +208,7 @@ def _per_cell(values: sparse.csr_matrix) -> sparse.csr_matrix:
     return sparse.diags(np.divide(1.0, totals, where=totals > 0, out=np.zeros_like(totals))) @ values
 
 
-def _depths(
-    model: Model, mapping: GeneMap, places: NDArray[np.int64], sample: Dataset
-) -> tuple[float, float] | None:
+def _depths(model: Model, mapping: GeneMap, places: NDArray[np.int64], sample: Dataset) -> tuple[float, float] | None:
     counts = as_counts(sample.matrix)
     if counts is None or model.reference is None or not model.reference.counted:
         return None
@@ -220,14 +222,12 @@ def _depths(
     return found[0], found[1]
 
 
-def _adjusted(
-    model: Model, mapping: GeneMap, places: NDArray[np.int64], needs: Needs, monitor: Monitor
-) -> Reading:
+def _adjusted(model: Model, mapping: GeneMap, places: NDArray[np.int64], needs: Needs, monitor: Monitor) -> Reading:
     """Fit or calibrate again on the reference cells, as the query is."""
     if model.reference is None:
         raise DatasetError(
-            f"{' and '.join(needs.sentences)}; the model must be fitted again, and keeps no reference cells. Keep them: "
-            "frostline.adapt(..., reference_cells=200); or give a query with these genes"
+            f"{' and '.join(needs.sentences)}; the model must be fitted again, and keeps no reference cells. Keep "
+            "them: frostline.adapt(..., reference_cells=200); or give a query with these genes"
         )
     kept = model.reference if needs.thinned is None else _thinned(model.reference, needs.thinned)
     reference = _cut(model, kept, places, scaled=True)

@@ -47,7 +47,12 @@ def facts_of(
 
 def _model(model: Model) -> dict[str, Any]:
     data = model.card["dataset"]
-    return {"strategy": model.strategy.name, "dataset": data["name"], "sha256": data["sha256"], "kept": model.card["kept"]}
+    return {
+        "strategy": model.strategy.name,
+        "dataset": data["name"],
+        "sha256": data["sha256"],
+        "kept": model.card["kept"],
+    }
 
 
 def _genes(model: Model, reading: Reading) -> dict[str, Any]:
@@ -132,7 +137,10 @@ class Report:
         reasons = facts["reasons"]
         yield "unknown", _unknown_words(facts)
         if "threshold" in facts["certificate"]:
-            yield "unsure", f"{reasons['low confidence']:,} labels have a low confidence; the column of sets has coarser ones"
+            yield (
+                "unsure",
+                f"{reasons['low confidence']:,} labels have a low confidence; the column of sets has coarser ones",
+            )
         for note in facts["query"]["notes"]:
             yield "note", note
 
@@ -174,8 +182,8 @@ def _fit_words(fit: Mapping[str, Any]) -> str:
     cut = f"{fit['done']} on {fit['reference_cells']:,} reference cells cut to the shared genes{thinned}"
     seen = "was fitted on them" if fit["done"] == "calibrated again" else "had not seen each of them"
     return (
-        f"{cut}, because {' and '.join(fit['why'])}. Their accuracy, by a model that {seen}, is {fit['accuracy']:.3f}: an "
-        "upper bound of what to expect"
+        f"{cut}, because {' and '.join(fit['why'])}. Their accuracy, by a model that {seen}, is {fit['accuracy']:.3f}: "
+        "an upper bound of what to expect"
     )
 
 
@@ -186,7 +194,9 @@ def _error_words(certificate: Mapping[str, Any], fit: Mapping[str, Any]) -> str:
     if certificate["holds"] == "no":
         return f"{sentence} For this query that does not hold: it differs from the training data."
     if fit["done"] == "calibrated again":
-        return f"{sentence} For this query that is an upper bound: it was counted on cells that the model was fitted on."
+        return (
+            f"{sentence} For this query that is an upper bound: it was counted on cells that the model was fitted on."
+        )
     return f"{sentence} Whether that holds for this query is not known."
 
 

@@ -21,7 +21,7 @@ from frostline.cells.matrices import in_memory, layer_names, refuse_bad_values, 
 from frostline.cells.reading import expanded, opened, read_h5ad
 from frostline.cells.refusals import refuse_repeated_cells, refuse_scaled, refuse_unwritable
 from frostline.cells.symbols import Symbols, read_symbols
-from frostline.cells.values import LARGEST_LOG, SAMPLE, TRANSFORMS, Values, describe, log_normalise
+from frostline.cells.values import DECIMALS, LARGEST_LOG, SAMPLE, TRANSFORMS, Values, describe, log_normalise
 from frostline.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -225,7 +225,19 @@ def _checked(found: _Matrices, layer: str | None, said: str | None, gene_column:
     refuse_unwritable(symbols.source, symbols.names)
     refuse_bad_values(sample, symbols.names, found.obs_names[rows])
     values = describe(sample, said) if sample.nnz else NOTHING
+    _ask_about_decimals(values, said)
     return Query(name or found.name, found.obs_names, symbols, values, found.rows, layer)
+
+
+def _ask_about_decimals(values: Values, said: str | None) -> None:
+    """Counts that were corrected for ambient ones can be read; those of reads by the length of a gene cannot."""
+    if values.name == DECIMALS and said is None:
+        raise DatasetError(
+            f"the values are decimals, not logged, and no whole multiples ({values.evidence}): counts corrected for "
+            "ambient RNA, or RPKM, which cannot be told apart. Load the counts (layer=...); if they are corrected "
+            "counts, say so: values='linear', for frostline annotate --values linear",
+            values="unknown",
+        )
 
 
 def _totals(rows: streams.Rows) -> NDArray[np.float64]:

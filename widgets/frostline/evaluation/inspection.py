@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from frostline.cells.gene_mapping import GeneMap
@@ -124,6 +124,13 @@ class Inspection:
     """What to type next; empty for what is no file, or has to be mended in Python first."""
     path: Path | None = field(default=None, repr=False)
     """The file; None for what is in memory."""
+    labelled: bool = True
+    """Whether the report is on labels and groups, too."""
+
+    def as_query(self) -> Inspection:
+        """What of it concerns cells that are to be annotated: these need neither labels nor groups."""
+        refusals = tuple(refusal for refusal in self.refusals if "annotate" in refusal.by)
+        return replace(self, refusals=refusals, code="", command="", labelled=False)
 
     def matrix(self, name: str) -> Matrix:
         """One of the matrices by its name."""
@@ -143,8 +150,9 @@ class Inspection:
         """Parts of the report, those without content left out."""
         yield Section("Values", tuple(self._values()))
         yield Section("Genes", tuple(self._genes()))
-        yield Section("Labels", tuple(self._labels()))
-        yield Section("Groups", tuple(_of_columns(self._group_columns(), self.group_key)))
+        if self.labelled:
+            yield Section("Labels", tuple(self._labels()))
+            yield Section("Groups", tuple(_of_columns(self._group_columns(), self.group_key)))
         if self.refusals:
             yield Section("Refused", tuple(_of_refusals(self.refusals)))
         if self.code or self.command:

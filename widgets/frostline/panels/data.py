@@ -19,6 +19,7 @@ from frostline.escaping import for_html
 from frostline.evaluation.checks import check
 from frostline.evaluation.inspecting import inspect
 from frostline.panels.base import Panel, alert, at_most, findings_html, replace_earlier, status, title
+from frostline.panels.choices import notebook_names
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -152,7 +153,7 @@ class DataPanel(Panel):
 
     def _refresh(self) -> None:
         """Offer what there is to choose from."""
-        names = self._names if self._names is not None else _notebook_names()
+        names = self._names if self._names is not None else notebook_names()
         given, before = self._given, self._source.value
         self._sources = {}
         options = [("Choose ...", NOTHING)]
@@ -351,13 +352,6 @@ class DataPanel(Panel):
         self._status.value = status(words)
 
 
-def _notebook_names() -> Mapping[str, Any]:
-    from IPython import get_ipython
-
-    shell = get_ipython()
-    return {} if shell is None else shell.user_ns
-
-
 def _facts_html(dataset: Dataset, checkpoint: str) -> str:
     """Cells per class as bars, the genes that the checkpoint knows, what was found about the values."""
     counts = dataset.summary()["cells"]
@@ -384,4 +378,5 @@ def _overlap(dataset: Dataset, checkpoint: str) -> str:
     except FrostlineError as error:
         return f"Checkpoint {checkpoint}: {error}"
     unknown = f"; not, for example, {', '.join(match.unmatched[:3])}" if match.unmatched else ""
-    return f"{match.counted(f'checkpoint {checkpoint}')}{unknown}."
+    counts = match.map.told.partition("\n")[0]
+    return f"{match.counted(f'checkpoint {checkpoint}')} ({counts}){unknown}."
