@@ -107,7 +107,7 @@ class TestValues:
                 assert str(caught.value) == matrix.evidence
             else:
                 loaded = load_dataset(kinds, "cell_type", layer=matrix.name)
-                assert (loaded.values, loaded.evidence) == (matrix.kind, matrix.evidence)
+                assert (loaded.values_name, loaded.evidence) == (matrix.kind, matrix.evidence)
 
     def test_size_and_storage(self, kinds, of_kinds, counts):
         found = of_kinds.matrix("counts")
@@ -319,7 +319,7 @@ class TestRefusals:
         names = {"adata": adata}
         exec(found.refusals[0].line, {**names, "frostline": frostline})
         exec(found.code, names)
-        assert (found.recommended, names["cells"].values) == ("umi", "counts")
+        assert (found.recommended, names["cells"].values_name) == ("umi", "counts")
 
     def test_what_cannot_be_split_is_said_and_loads_all_the_same(self, counts):
         adata = counts.copy()

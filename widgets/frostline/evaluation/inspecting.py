@@ -210,7 +210,7 @@ def _split(asked: Asked, look: Look) -> Split:
             matrix=empty,
             genes=(),
             labels=labels,
-            values=look.matrix.kind,
+            values_name=look.matrix.kind,
             group_key=asked.group_key,
         )
     )
