@@ -640,10 +640,10 @@ class TestBook:
 
     def test_a_folder_of_this_machine(self, lab):
         there = str(lab / "artifacts" / "x")
-        message = refusal(lambda: tutorials.plan(self.source(lab), {"OUTPUT_DIR": there}))
+        message = refusal(lambda: tutorials.prepare(self.source(lab), {"OUTPUT_DIR": there}))
         assert message.endswith("give it relative to the current folder")
         assert (
-            tutorials.plan(self.source(lab), {"OUTPUT_DIR": os.path.relpath(there)}).values["OUTPUT_DIR"]
+            tutorials.prepare(self.source(lab), {"OUTPUT_DIR": os.path.relpath(there)}).values["OUTPUT_DIR"]
             == "artifacts/x"
         )
 
@@ -1026,4 +1026,4 @@ class TestValues:
         assert "oad counts (layer=...)" in message
         assert frostline.load_dataset(adata, "kind", layer="counts").values_name == "counts"
         adata.X = np.log1p(scaled)
-        assert frostline.load_dataset(adata, "kind").values.startswith("log")
+        assert frostline.load_dataset(adata, "kind").values_name.startswith("log")
