@@ -323,7 +323,7 @@ def _cut(model: Model, reference: Reference, places: NDArray[np.int64], scaled: 
         matrix=matrix[np.flatnonzero(enough)],
         genes=genes,
         labels=reference.labels[enough],
-        values="counts" if reference.counted else "normalised values",
+        values_name="counts" if reference.counted else "normalised values",
         group_key=data["group_key"],
     )
 
