@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -136,6 +136,7 @@ def tokenize_cells(
     *,
     seed: int = 0,
     max_length: int = MAX_LENGTH,
+    long_cells: str = "random",
 ) -> Tokens:
     """Tokens of some cells of a data set, on one gene list.
 
@@ -151,7 +152,7 @@ def tokenize_cells(
         said = described(overlap(dataset, checkpoint), dataset.adata, dataset.gene_source, checkpoint)
         left = f"dataset.adata[frostline.embedding.readable(dataset.matrix, dataset.genes, {checkpoint.name!r})]"
         raise DatasetError(_without_known_genes(said, empty, len(cells), left))
-    return tokenize(matrix, match.ids, seed=seed, max_length=max_length)
+    return tokenize(matrix, match.ids, seed=seed, max_length=max_length, long_cells=long_cells)
 
 
 def readable(
@@ -236,6 +237,7 @@ def frozen_states(
     *,
     seed: int = 0,
     max_length: int = MAX_LENGTH,
+    long_cells: str = "random",
     device: str = "auto",
     precision: str = "fp32",
     monitor: Monitor | None = None,
@@ -248,12 +250,13 @@ def frozen_states(
         (n_cells, d) float32 states, and the seconds that computing them took, now or earlier.
     """
     place = device_of(device, precision)
-    shared = _shared(dataset, genes, checkpoint, seed, max_length, place.type, precision)
+    how: dict[str, Any] = {"seed": seed, "max_length": max_length, "long_cells": long_cells}
+    shared = _shared(dataset, genes, checkpoint, *how.values(), place.type, precision)
     todo = np.unique(cells[~shared.done[cells]])
     if len(todo):
         started = time.perf_counter()
         with peak_memory(collect=False) as peak:
-            tokens = tokenize_cells(dataset, todo, genes, checkpoint, seed=seed, max_length=max_length)
+            tokens = tokenize_cells(dataset, todo, genes, checkpoint, **how)
             shared.states[todo] = encode(checkpoint.encoder().to(place), tokens, precision=precision, monitor=monitor)
         shared.peak = max((found for found in (shared.peak, peak.bytes) if found is not None), default=None)
         shared.seconds[todo] = (time.perf_counter() - started) / len(todo)
@@ -268,11 +271,13 @@ def frozen_peak(
     *,
     seed: int = 0,
     max_length: int = MAX_LENGTH,
+    long_cells: str = "random",
     device: str = "auto",
     precision: str = "fp32",
 ) -> int | None:
     """Peak memory, in bytes, of computing these `frozen_states`, now or earlier; None where it is not known."""
-    return _shared(dataset, genes, checkpoint, seed, max_length, device_of(device).type, precision).peak
+    how = seed, max_length, long_cells, device_of(device).type, precision
+    return _shared(dataset, genes, checkpoint, *how).peak
 
 
 def _shared(dataset: Dataset, genes: Sequence[str], checkpoint: Checkpoint, *how: object) -> _Shared:
@@ -294,6 +299,7 @@ def embed(
     checkpoint: str | Path = "mini",
     seed: int = 0,
     max_length: int = MAX_LENGTH,
+    long_cells: str = "random",
     gene_column: str | None = None,
     key_added: str | None = None,
     device: str = "auto",
@@ -312,6 +318,8 @@ def embed(
         Of the draws among tied bins and of the sample of genes in long cells.
     max_length
         Longest sequence, `<cls>` included.
+    long_cells
+        Genes that are kept of cells that express more: `random` ones, as in the official code, or the `highest`.
     gene_column
         Column of var with the gene symbols; `var_names` for the names themselves. When None, a column is taken if it
         holds clearly more of the vocabulary than the names do.
@@ -356,7 +364,7 @@ def embed(
     symbols = symbols_of(adata, opened, gene_column)
     refuse_bad_values(matrix, adata.var_names, adata.obs_names)
     match = _match_all(adata, matrix, symbols, opened)
-    tokens = tokenize(matrix, match.ids, seed=seed, max_length=max_length)
+    tokens = tokenize(matrix, match.ids, seed=seed, max_length=max_length, long_cells=long_cells)
     embedding = normalise(encode(opened.encoder().to(place), tokens, precision=precision, monitor=monitor))
     if key_added is not None:
         adata.obsm[key_added] = embedding
