@@ -13,7 +13,7 @@ from frostline.cells.datasets import load_dataset
 from frostline.cells.splits import split
 from frostline.errors import FrostlineError
 from frostline.panels.annotation import AnnotationPanel
-from frostline.panels.run import RunPanel
+from frostline.panels.controls import RunControls
 from frostline.settings import RunSettings
 
 CORRECT = {
@@ -31,6 +31,8 @@ CORRECT = {
     "TEST_VALUES": "log1p",
     "TEST_GENE_COLUMN": "var_names",
     "SPLIT": "cross",
+    "DEVICE": "cpu",
+    "PRECISION": "bf16",
     "SEED": 7,
     "REPEATS": 2,
     "BUDGETS": [5, 10],
@@ -47,11 +49,44 @@ def test_the_defaults_are_those_of_a_run_without_a_network():
     assert settings.output_dir == "artifacts/scgpt_cell_type_annotation"
 
 
-@pytest.mark.parametrize("door", [split, RunPanel.__init__, AnnotationPanel.__init__])
+@pytest.mark.parametrize("door", [split, RunControls.__init__])
 def test_every_door_has_the_seed_and_the_profile_of_the_settings(door):
     assert RunSettings().seed == 42
     defaults = {name: spec.default for name, spec in inspect.signature(door).parameters.items()}
     assert {name: defaults[name] for name in ("seed", "profile")} == {"seed": 42, "profile": "quickstart"}
+
+
+def test_the_panel_begins_with_the_settings():
+    panel = AnnotationPanel(strategies=["majority", "lora"], device="cpu", precision="bf16", profile="full", seed=7)
+    shown = panel.runner.plan.controls.values
+    assert {name: shown[name] for name in ("device", "precision", "profile", "seed")} == {
+        "device": "cpu",
+        "precision": "bf16",
+        "profile": "full",
+        "seed": 7,
+    }
+    majority, lora = panel.runner.plan.controls.build(["majority", "lora"])
+    assert (lora.device, lora.precision) == ("cpu", "bf16")
+    assert not hasattr(majority, "device")
+
+
+def test_settings_tell_the_encoder_where_to_compute():
+    built = RunSettings(strategies=["pca_knn", "frozen_probe", "head"], device="cpu", precision="bf16").build()
+    assert [(each.device, each.precision) for each in built[1:]] == [("cpu", "bf16")] * 2
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"DEVICE": "gpu"}, "DEVICE: device is 'gpu', and must be one of auto, cpu, cuda, mps"),
+        ({"PRECISION": "fp16"}, "PRECISION: precision is 'fp16', and must be one of fp32, bf16"),
+        ({"DEVICE": "cuda"}, "DEVICE: device is 'cuda', and torch .* sees none here; take device='cpu'"),
+    ],
+)
+def test_a_device_that_cannot_compute_is_refused_before_any_work(given, said, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(FrostlineError, match=said):
+        RunSettings.from_notebook(given)
 
 
 def test_upper_case_variables_of_a_notebook_are_read(small_checkpoint):

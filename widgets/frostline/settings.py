@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from frostline.bounds import Device, Precision, hold
 from frostline.cells.datasets import DATASETS, Dataset, load_dataset, refuse_unknown_source
 from frostline.cells.joining import join_datasets
 from frostline.cells.splits import KINDS, Split, repeats_of, split
@@ -64,6 +65,10 @@ class RunSettings(BaseModel):
     """Names of strategies."""
     checkpoint: str = "mini"  # after the strategies, which say whether it is used
     """A registered name or a folder in the official layout."""
+    device: str = "auto"
+    """Where the encoder computes: auto (CUDA where there is one, else the CPU), cpu, cuda or mps."""
+    precision: str = "fp32"
+    """Of its matrix products: fp32 or bf16."""
     seed: int = Field(default=42, ge=0, lt=2**32)
     """Of the split and of all training."""
     repeats: int = Field(default=0, ge=0, le=100)
@@ -89,6 +94,20 @@ class RunSettings(BaseModel):
         names = info.data.get("strategies")  # None where they are refused themselves
         refuse_unusable_checkpoint(value, build(names, checkpoint=value) if names else [])
         return value
+
+    @field_validator("device")
+    @classmethod
+    def _usable_device(cls, value: str) -> str:
+        if hold(Device, "device", value) not in ("auto", "cpu"):  # there without torch being asked
+            from frostline.encoder.devices import device_of
+
+            device_of(value)
+        return value
+
+    @field_validator("precision")
+    @classmethod
+    def _known_precision(cls, value: str) -> str:
+        return str(hold(Precision, "precision", value))
 
     @field_validator("dataset", "test_dataset")
     @classmethod
@@ -193,7 +212,8 @@ class RunSettings(BaseModel):
         >>> [strategy.name for strategy in RunSettings(strategies=["head"]).build()]
         ['head']
         """
-        return build(self.strategies, profile=self.profile, checkpoint=self.checkpoint)
+        place = {"device": self.device, "precision": self.precision}
+        return build(self.strategies, profile=self.profile, checkpoint=self.checkpoint, **place)
 
     def of_dataset(self, dataset: Dataset) -> Self:
         """Return the settings with what a data set was loaded from, and how; a panel may have chosen another one.

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from frostline.artifacts.manifests import Digest, is_plain_file, strict_json
 from frostline.comparison.comparisons import Comparison, compare, long_predictions
 from frostline.errors import ArtifactError
 from frostline.hashes import file_sha256
+from frostline.plain_files import Digest, is_plain_file, strict_json
 from frostline.records import Record
 
 if TYPE_CHECKING:

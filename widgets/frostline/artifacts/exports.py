@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from frostline import plain_files
 from frostline.artifacts import folders, kinds, manifests, pictures, runs
 from frostline.artifacts.clusters import Clusters
 from frostline.artifacts.kinds import Kind, T
@@ -336,7 +337,7 @@ def _check_files(folder: Path, manifest: Manifest, result: CheckResult) -> set[s
     """Hold the names and hashes of the files to the manifest; None when there is no reading the folder."""
     expected = set(declared(manifest.strategies, manifest.studies))
     try:
-        found = {path.name: path for path in manifests.entries(folder) if path.name != MANIFEST}
+        found = {path.name: path for path in plain_files.entries(folder) if path.name != MANIFEST}
     except OSError as error:
         result.problems.append(f"{folder.name}: cannot be read ({error})")
         return None
@@ -356,7 +357,7 @@ _NO_FILE = "is no file of its own"
 
 
 def _file_problem(path: Path, manifest: Manifest) -> str | None:
-    if not manifests.is_plain_file(path):
+    if not plain_files.is_plain_file(path):
         return _NO_FILE
     listed = manifest.files.get(path.name)
     try:

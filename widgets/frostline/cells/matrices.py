@@ -248,5 +248,6 @@ def refuse_bad_values(csr: sparse.csr_matrix, genes: Any, cells: Any) -> None:
         gene = genes[csr.indices[bad[0]]]
         raise DatasetError(
             f"{len(bad):,} values are missing, infinite (or above 3.4e38) or negative, the first is "
-            f"{csr.data[bad[0]]} in cell {str(cell)!r}, gene {str(gene)!r}; counts or log-normalised values are needed"
+            f"{csr.data[bad[0]]} in cell {str(cell)!r}, gene {str(gene)!r}; counts or log-normalised values are needed",
+            values="partly missing, infinite or negative",
         )

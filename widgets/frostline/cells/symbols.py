@@ -205,4 +205,6 @@ def _refuse_repeated(names: Sequence[str], raw: bool) -> None:
         if raw:
             call = "raw = adata.raw.to_adata(); raw.var_names = raw.var_names.astype(str); "
             call += "raw.var_names_make_unique(); adata.raw = raw"
-        raise DatasetError(f"gene names are not unique, for example {names[repeated[0][0]]!r}; call {call} first")
+        raise DatasetError(
+            f"gene names are not unique, for example {names[repeated[0][0]]!r}; call {call} first", line=call
+        )

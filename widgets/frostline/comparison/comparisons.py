@@ -308,6 +308,10 @@ class Comparison:
         Columns: strategy, budget (NA for all cells), labelled_cells (mean over repeats, validation included),
         macro_f1, low, high; the last two NA where the design gives no interval.
         """
+        return self._label_efficiency.copy()
+
+    @cached_property
+    def _label_efficiency(self) -> pd.DataFrame:
         import pandas as pd
 
         columns = ["strategy", "budget", "labelled_cells", "macro_f1", "low", "high"]
@@ -315,7 +319,7 @@ class Comparison:
         budgets = sorted({record.budget for record in self.budget_records if record.budget is not None})
         for budget in [*budgets, None] if budgets else []:
             records = self.records if budget is None else [r for r in self.budget_records if r.budget == budget]
-            board = self._drawn_from_all(records).leaderboard().set_index("strategy")
+            board = (self if budget is None else self._drawn_from_all(records)).leaderboard().set_index("strategy")
             for name in dict.fromkeys(record.strategy for record in records):
                 sizes = [r.sizes["train"] + r.sizes["validation"] for r in records if r.strategy == name]
                 numbers = board.loc[name, ["macro_f1", "macro_f1_low", "macro_f1_high"]]

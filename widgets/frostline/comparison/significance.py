@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 ALPHA = 0.05
 RELEVANT = 0.05
@@ -306,24 +310,46 @@ class _Numbered:
 
     cells: NDArray[np.int64]
     """(n_cells,) number of each cell; a cell has the same number in all repeats."""
+    n_all: int
+    """Different cells of all repeats."""
     labels: NDArray[np.int64]
     said: Mapping[str, NDArray[np.int64]]
     """By strategy; all classes without a test cell in any repeat have the last number."""
     sizes: NDArray[np.int64]
     """(n_classes,) test cells of each class that has some in any repeat."""
 
-    def summed(self, places: NDArray[np.int64], n: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Weights of the cells that have each place, (n, n_draws)."""
+    def _sums(self, places: NDArray[np.int64], n: int) -> csr_matrix:
+        """What sums weights of all cells (n_all, n_draws) over the cells that have each place, (n, n_all)."""
         from scipy.sparse import csr_matrix
 
-        ones = csr_matrix((np.ones(len(places)), (places, self.cells)), shape=(n, len(weights)))
-        return np.asarray(ones @ weights)
+        return csr_matrix((np.ones(len(places)), (places, self.cells)), shape=(n, self.n_all))
+
+    @cached_property
+    def _of_confusion(self) -> dict[str, csr_matrix]:
+        n = len(self.sizes)
+        return {name: self._sums(self.labels * (n + 1) + said, n * (n + 1)) for name, said in self.said.items()}
+
+    @cached_property
+    def _of_hits_and_claims(self) -> dict[str, csr_matrix]:
+        from scipy.sparse import vstack
+
+        n = len(self.sizes)
+        return {
+            name: vstack(
+                [self._sums(np.where(said == self.labels, said, n), n + 1)[:n], self._sums(said, n + 1)[:n]],
+                format="csr",
+            )
+            for name, said in self.said.items()
+        }
 
     def confusion(self, strategy: str, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Weight of each true and predicted class, (n_classes, n_classes + 1, n_draws)."""
         n = len(self.sizes)
-        places = self.labels * (n + 1) + self.said[strategy]
-        return self.summed(places, n * (n + 1), weights).reshape(n, n + 1, -1)
+        return np.asarray(self._of_confusion[strategy] @ weights).reshape(n, n + 1, -1)
+
+    def hits_and_claims(self, strategy: str, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Weight of the right and of the predicted cells of each class, (2, n_classes, n_draws)."""
+        return np.asarray(self._of_hits_and_claims[strategy] @ weights).reshape(2, len(self.sizes), -1)
 
     def macro_f1(self, hits: NDArray[np.float64], claimed: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n_draws,) of right cells and of predicted cells of each class, (n_classes, n_draws)."""
@@ -332,8 +358,8 @@ class _Numbered:
         return scores
 
 
-def _numbered(ground: Ground) -> tuple[list[_Numbered], int]:
-    """All repeats in numbers, and how many different cells they have."""
+def _numbered(ground: Ground) -> list[_Numbered]:
+    """All repeats in numbers."""
     cells = {cell: i for i, cell in enumerate(dict.fromkeys(c for part in ground.repeats for c in part.cells))}
     classes = {name: i for i, name in enumerate(sorted({str(x) for part in ground.repeats for x in part.labels}))}
 
@@ -345,8 +371,8 @@ def _numbered(ground: Ground) -> tuple[list[_Numbered], int]:
         labels = numbers(part.labels)
         said = {name: numbers(predicted) for name, predicted in part.predictions.items()}
         rows = np.array([cells[cell] for cell in part.cells], dtype=np.int64)
-        parts.append(_Numbered(rows, labels, said, np.bincount(labels, minlength=len(classes))))
-    return parts, len(cells)
+        parts.append(_Numbered(rows, len(cells), labels, said, np.bincount(labels, minlength=len(classes))))
+    return parts
 
 
 def _with_pseudo_cells(
@@ -370,10 +396,10 @@ def _blocks(seed: int, n_draws: int) -> Iterator[np.random.Generator]:
 
 
 def _cell_intervals(ground: Ground) -> dict[str, Interval | None]:
-    parts, n_cells = _numbered(ground)
+    parts = _numbered(ground)
     drawn: dict[str, list[NDArray[np.float64]]] = {name: [] for name in ground.scores}
     for stream in _blocks(0, DRAWS):
-        weights = stream.exponential(size=(n_cells, BLOCK))
+        weights = stream.exponential(size=(parts[0].n_all, BLOCK))
         pseudo = stream.exponential(size=(len(parts[0].sizes), BLOCK))
         for name, found in drawn.items():
             each = [(part, part.confusion(name, weights)) for part in parts]
@@ -393,20 +419,25 @@ def _drawn_leads(ground: Ground, pairs: Sequence[tuple[str, str]]) -> NDArray[np
     Once with half a pseudo-cell in each class for each paired outcome, which draws the lead towards zero, and once with
     one that only the leader predicts right.
     """
-    parts, n_cells = _numbered(ground)
+    parts = _numbered(ground)
     blocks = []
     for stream in _blocks(1, DRAWS):
-        weights = stream.exponential(size=(n_cells, BLOCK))
+        weights = stream.exponential(size=(parts[0].n_all, BLOCK))
         both, first, second, neither = stream.gamma(0.5, size=(4, len(parts[0].sizes), BLOCK))
         won, none = stream.exponential(size=first.shape), np.zeros_like(first)
         leads = np.zeros((2, len(pairs), BLOCK))
         for part in parts:
             found = {name: part.confusion(name, weights) for name in ground.scores}
+            ahead, behind = (
+                {name: [_with_pseudo_cells(part, found[name], *each) for each in pseudo] for name in names}
+                for names, pseudo in (
+                    ({a for a, _ in pairs}, ((both + first, second + neither), (won, none))),
+                    ({b for _, b in pairs}, ((both + second, first + neither), (none, won))),
+                )
+            )
             for i, (a, b) in enumerate(pairs):
-                leads[0, i] += _with_pseudo_cells(part, found[a], both + first, second + neither)
-                leads[0, i] -= _with_pseudo_cells(part, found[b], both + second, first + neither)
-                leads[1, i] += _with_pseudo_cells(part, found[a], won, none)
-                leads[1, i] -= _with_pseudo_cells(part, found[b], none, won)
+                leads[:, i] += ahead[a]
+                leads[:, i] -= behind[b]
         blocks.append(leads / len(parts))
     return np.concatenate(blocks, axis=2)
 
@@ -416,29 +447,20 @@ def _swap_p(ground: Ground, pairs: Sequence[tuple[str, str]]) -> list[float]:
 
     A cell that several repeats tested is swapped in all of them.
     """
-    parts, n_cells = _numbered(ground)
+    parts = _numbered(ground)
     observed = np.array([abs(ground.score(a) - ground.score(b)) for a, b in pairs])
     as_far = np.zeros(len(pairs))
+    whole = [{name: part.hits_and_claims(name, np.ones((part.n_all, 1))) for name in ground.scores} for part in parts]
     for stream in _blocks(2, SWAPS):
-        swapped = stream.integers(0, 2, size=(n_cells, BLOCK)).astype(float)
+        swapped = stream.integers(0, 2, size=(parts[0].n_all, BLOCK)).astype(float)
         apart = np.zeros((len(pairs), BLOCK))
-        for part in parts:
-            whole, moved = (_hits_and_claims(part, ground, weights) for weights in (np.ones((n_cells, 1)), swapped))
+        for part, counts in zip(parts, whole, strict=True):
+            moved = {name: part.hits_and_claims(name, swapped) for name in ground.scores}
             for i, (a, b) in enumerate(pairs):
                 change = moved[b] - moved[a]
-                apart[i] += part.macro_f1(*(whole[a] + change)) - part.macro_f1(*(whole[b] - change))
+                apart[i] += part.macro_f1(*(counts[a] + change)) - part.macro_f1(*(counts[b] - change))
         as_far += (np.abs(apart / len(parts)) >= observed[:, None] - NO_SPREAD).sum(axis=1)
     return [float(n + 1) / (SWAPS + 1) for n in as_far]
-
-
-def _hits_and_claims(part: _Numbered, ground: Ground, weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """By strategy the weight of right and of predicted cells of each class, (2, n_classes, n_draws)."""
-    n, found = len(part.sizes), {}
-    for name in ground.scores:
-        said = part.said[name]
-        hits = part.summed(np.where(said == part.labels, said, n), n + 1, weights)
-        found[name] = np.stack([hits, part.summed(said, n + 1, weights)])[:, :n]
-    return found
 
 
 def _cell_tests(ground: Ground, pairs: Sequence[tuple[str, str]]) -> list[PairedTest]:

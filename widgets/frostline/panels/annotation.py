@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import traitlets
 
@@ -13,6 +13,7 @@ from frostline.cells.datasets import Dataset
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.jobs import Ran
 from frostline.panels.base import Panel, replace_earlier
+from frostline.panels.controls import First
 from frostline.panels.data import DataPanel
 from frostline.panels.results import ResultPanel
 from frostline.panels.run import RunPanel
@@ -31,7 +32,7 @@ class AnnotationPanel(Panel):
         A loaded data set, a registered name, the path of an .h5ad file, or an AnnData; None to choose in the panel.
     label_key, group_key, layer
         As for `load_dataset`; only for what is not loaded yet.
-    profile, strategies, checkpoint, seed
+    strategies, profile, checkpoint, device, precision, seed
         What the controls show at first.
     split, repeats
         Kind of split and number of splits; by default what suits the data set, and the profile's number.
@@ -70,16 +71,11 @@ class AnnotationPanel(Panel):
         label_key: str | None = None,
         group_key: str | None = None,
         layer: str | None = None,
-        profile: str = "quickstart",
         strategies: Sequence[str] | None = None,
-        checkpoint: str = "mini",
-        seed: int = 42,
-        split: str | None = None,
-        repeats: int | None = None,
+        **first: Unpack[First],
     ) -> None:
-        self.runner = RunPanel(
-            profile=profile, strategies=strategies, checkpoint=checkpoint, seed=seed, split=split, repeats=repeats
-        )
+        self.runner = RunPanel(strategies=strategies, **first)
+        checkpoint = self.runner.plan.controls.checkpoint.value
         self.data = DataPanel(source, label_key=label_key, group_key=group_key, layer=layer, checkpoint=checkpoint)
         self.results = ResultPanel()
         super().__init__([self.data, self.runner, self.results], "frostline-annotation-panel")

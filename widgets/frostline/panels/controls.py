@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypedDict, get_args
 
 import ipywidgets as widgets
 
+from frostline.bounds import Device, Precision, hold
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split, repeats_of, split
+from frostline.cells.splits import Split, repeats_of
+from frostline.cells.splits import split as draw_split
 from frostline.encoder.checkpoints import CHECKPOINTS
 from frostline.panels.base import at_most, note
 from frostline.profiles import PROFILES, get_profile
@@ -25,19 +27,42 @@ HELD = {
 """What a cell waits for -> how to get out of it."""
 
 
+class First(TypedDict, total=False):
+    """What the controls of a run show at first; what is not given takes the defaults."""
+
+    profile: str
+    checkpoint: str
+    device: str
+    precision: str
+    seed: int
+    split: str | None
+    repeats: int | None
+
+
 class RunControls:
-    """Profile, checkpoint, split, repeats, seed; whether to take over.
+    """Profile, checkpoint, device, precision, split, repeats, seed; whether to take over.
 
     Examples
     --------
-    >>> controls = RunControls("quickstart", "mini", 42, None, None)
+    >>> controls = RunControls(seed=7)
     >>> [control.description for control in controls.settings]
-    ['Profile', 'Checkpoint', 'Split', 'Repeats', 'Seed']
+    ['Profile', 'Checkpoint', 'Device', 'Precision', 'Split', 'Repeats', 'Seed']
     """
 
-    def __init__(self, profile: str, checkpoint: str, seed: int, kind: str | None, repeats: int | None) -> None:
+    def __init__(
+        self,
+        *,
+        profile: str = "quickstart",
+        checkpoint: str = "mini",
+        device: str = "auto",
+        precision: str = "fp32",
+        split: str | None = None,
+        repeats: int | None = None,
+        seed: int = 42,
+    ) -> None:
         self._dataset: Dataset | None = None
-        self._usual_repeats = 0 if repeats else get_profile(profile).repeats
+        usual = get_profile(profile).repeats
+        self._usual_repeats = 0 if repeats else usual
         self.profile = widgets.Dropdown(
             options=list(PROFILES), value=profile, description="Profile", layout=at_most(290),
             tooltip="How many cells, how long to train",
@@ -46,13 +71,21 @@ class RunControls:
             options=list(CHECKPOINTS), value=checkpoint, description="Checkpoint", layout=at_most(290),
             continuous_update=False, tooltip="A registered name, or a folder in the official layout",
         )  # fmt: skip
-        options = SPLITS if kind in (None, "stratified", "group") else (*SPLITS, (str(kind), kind))
+        self.device = widgets.Dropdown(
+            options=_names(Device), value=hold(Device, "device", device), description="Device", layout=at_most(290),
+            tooltip="Where the encoder computes; auto takes CUDA where there is one, else the CPU",
+        )  # fmt: skip
+        self.precision = widgets.Dropdown(
+            options=_names(Precision), value=hold(Precision, "precision", precision), description="Precision",
+            layout=at_most(290), tooltip="Of the encoder's matrix products; weights stay in fp32",
+        )  # fmt: skip
+        options = SPLITS if split in (None, "stratified", "group") else (*SPLITS, (str(split), split))
         self.split = widgets.Dropdown(
-            options=options, value=kind or "", description="Split", layout=at_most(290),
+            options=options, value=split or "", description="Split", layout=at_most(290),
             tooltip="Which cells are held out for the test: cells at random, or whole donors, batches, studies",
         )  # fmt: skip
         self.repeats = widgets.BoundedIntText(
-            value=repeats or get_profile(profile).repeats, min=1, max=100, description="Repeats", layout=at_most(290),
+            value=repeats or usual, min=1, max=100, description="Repeats", layout=at_most(290),
             tooltip="Independent splits; a profile brings its number, a split by group as many as test each group",
         )  # fmt: skip
         self.seed = widgets.BoundedIntText(
@@ -83,7 +116,7 @@ class RunControls:
     @property
     def settings(self) -> tuple[widgets.Widget, ...]:
         """What decides the results, in the order in which it is shown."""
-        return self.profile, self.checkpoint, self.split, self.repeats, self.seed
+        return self.profile, self.checkpoint, self.device, self.precision, self.split, self.repeats, self.seed
 
     @property
     def values(self) -> dict[str, Any]:
@@ -93,11 +126,12 @@ class RunControls:
     def draw(self, dataset: Dataset) -> list[Split]:
         """Splits of a data set."""
         kind, seed, profile = self.split.value or None, self.seed.value, get_profile(self.profile.value)
-        return [split(dataset, kind=kind, seed=seed, profile=profile, repeat=i) for i in range(self.repeats.value)]
+        return [draw_split(dataset, kind=kind, seed=seed, profile=profile, repeat=i) for i in range(self.repeats.value)]
 
-    def build(self, names: Sequence[str]) -> list[Strategy]:
-        """Strategies as the profile has them, with the checkpoint."""
-        return build(names, profile=self.profile.value, checkpoint=self.checkpoint.value)
+    def build(self, names: Sequence[str] | None) -> list[Strategy]:
+        """Strategies as the profile has them, with the checkpoint, device and precision; by default the usual ones."""
+        place = {"device": self.device.value, "precision": self.precision.value}
+        return build(names, profile=self.profile.value, checkpoint=self.checkpoint.value, **place)
 
     @property
     def takes_over(self) -> bool:
@@ -115,8 +149,18 @@ class RunControls:
         return iter((*self.settings, self.resume))
 
 
+def _names(annotation: Any) -> tuple[str, ...]:
+    """Names that a hyper-parameter may be."""
+    return get_args(get_args(annotation)[0])
+
+
 class RunButtons:
     """Run and Cancel, and how to get out of a run that a cell waits for.
+
+    Parameters
+    ----------
+    ready
+        What Run will do.
 
     Examples
     --------
@@ -126,7 +170,8 @@ class RunButtons:
     'Choose data first.'
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ready: str = "Evaluate the ticked strategies") -> None:
+        self._ready = ready
         self.run = widgets.Button(description="Run", button_style="primary", icon="play")
         self.cancel = widgets.Button(description="Cancel", icon="stop")
         self.hint = widgets.HTML(layout=widgets.Layout(display="none"))
@@ -148,7 +193,7 @@ class RunButtons:
             Why no run is possible; empty when one is.
         """
         self.run.disabled = running or bool(problem)
-        ready = problem or "Evaluate the ticked strategies"
+        ready = problem or self._ready
         self.run.tooltip = "A run is under way; cancel it first" if running else ready
         self.cancel.disabled = not running or bool(held)
         self.cancel.tooltip = HELD.get(held, "Stop within the current batch; finished results stay")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 import ipywidgets as widgets
 import traitlets
@@ -14,18 +15,10 @@ from frostline.errors import FrostlineError
 from frostline.evaluation.journal import Journal
 from frostline.panels.advanced import HyperParameters
 from frostline.panels.base import Panel, alert, status
-from frostline.panels.controls import RunControls
+from frostline.panels.controls import First, RunControls
 from frostline.panels.costs import TIMES, Costs
 from frostline.panels.rows import StrategyRow
-from frostline.profiles import get_profile
-from frostline.strategies import (
-    STRATEGIES,
-    ProbeObsm,
-    Strategy,
-    build,
-    refuse_unusable_checkpoint,
-    with_like_probes,
-)
+from frostline.strategies import STRATEGIES, ProbeObsm, Strategy, refuse_unusable_checkpoint, with_like_probes
 
 MAP = 2
 """Columns of what is a picture of an embedding, such as X_umap, and no embedding to classify from."""
@@ -36,8 +29,8 @@ class PlanPanel(Panel):
 
     Parameters
     ----------
-    profile, strategies, checkpoint, seed, split, repeats
-        What the controls show at first; None takes the defaults.
+    profile, strategies, checkpoint, device, precision, seed, split, repeats
+        What the controls show at first; by default or None what is usual.
 
     Attributes
     ----------
@@ -67,23 +60,13 @@ class PlanPanel(Panel):
     inputs = traitlets.Dict()
     refused = traitlets.Instance(FrostlineError, allow_none=True)
 
-    def __init__(
-        self,
-        *,
-        profile: str = "quickstart",
-        strategies: Sequence[str] | None = None,
-        checkpoint: str = "mini",
-        seed: int = 42,
-        split: str | None = None,
-        repeats: int | None = None,
-    ) -> None:
-        get_profile(profile)
-        first = build(strategies, profile=profile, checkpoint=checkpoint)
-        refuse_unusable_checkpoint(checkpoint, first)
-        self._first = [each.name for each in first]
+    def __init__(self, *, strategies: Sequence[str] | None = None, **first: Unpack[First]) -> None:
+        self.controls = RunControls(**first)
+        built = self.controls.build(strategies)
+        refuse_unusable_checkpoint(self.controls.checkpoint.value, built)
+        self._first = [each.name for each in built]
         self._costs = Costs()
         self._rows: dict[str, StrategyRow] = {}
-        self.controls = RunControls(profile, checkpoint, seed, split, repeats)
         self._strategies, self.advanced = widgets.VBox([]), HyperParameters(self._changed)
         self._beside = widgets.HTML()
         settings = widgets.HBox(self.controls.settings, layout=widgets.Layout(flex_flow="row wrap"))

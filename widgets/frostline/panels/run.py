@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Unpack
 
 import ipywidgets as widgets
 import traitlets
@@ -17,12 +15,10 @@ from frostline.comparison.jobs import Job, Ran
 from frostline.errors import Cancelled, FrostlineError
 from frostline.evaluation.journal import Journal
 from frostline.panels.base import Panel, alert, in_a_lab, replace_earlier, status, title, wide
-from frostline.panels.controls import RunButtons
+from frostline.panels.controls import First, RunButtons
 from frostline.panels.planning import PlanPanel
+from frostline.panels.tasks import PAUSE, Task
 from frostline.records import Record
-
-PAUSE = 0.15
-"""Seconds between two messages to the browser: a batch may take a hundredth of one."""
 
 
 class RunPanel(Panel):
@@ -32,8 +28,8 @@ class RunPanel(Panel):
     ----------
     dataset
         What `load_dataset` returned; None until the trait `dataset` is set.
-    profile, strategies, checkpoint, seed, split, repeats
-        What the controls show at first; None takes the defaults.
+    strategies, profile, checkpoint, device, precision, seed, split, repeats
+        What the controls show at first; by default or None what is usual.
 
     Attributes
     ----------
@@ -76,21 +72,14 @@ class RunPanel(Panel):
         self,
         dataset: Dataset | None = None,
         *,
-        profile: str = "quickstart",
         strategies: Sequence[str] | None = None,
-        checkpoint: str = "mini",
-        seed: int = 42,
-        split: str | None = None,
-        repeats: int | None = None,
+        **first: Unpack[First],
     ) -> None:
-        self._cancel = threading.Event()
+        self._task = Task(self._enable)
         self._job: Job | None = None
-        self._thread: threading.Thread | None = None
         self._ran: dict[str, Any] = {}
-        self._last_told, self._said_before, self._held = 0.0, "Ready.", ""
-        self.plan = PlanPanel(
-            profile=profile, strategies=strategies, checkpoint=checkpoint, seed=seed, split=split, repeats=repeats
-        )
+        self._last_told, self._said_before = 0.0, "Ready."
+        self.plan = PlanPanel(strategies=strategies, **first)
         self._buttons = RunButtons()
         self._bar = widgets.FloatProgress(
             value=0.0, min=0.0, max=1.0, layout=wide(), tooltip="Progress of all strategies"
@@ -121,7 +110,7 @@ class RunPanel(Panel):
     def _enable(self) -> None:
         running, problem = self.state == "running", self.plan.problem
         self.plan.locked = running
-        self._buttons.enable(running=running, held=self._held, problem=problem)
+        self._buttons.enable(running=running, held=self._task.held, problem=problem)
         if running:
             return
         if problem:
@@ -160,31 +149,14 @@ class RunPanel(Panel):
             raise FrostlineError("a run is under way; cancel it or wait for it")
         if self.plan.problem:
             raise FrostlineError(self.plan.problem)
-        self._cancel.clear()
-        self._held = "run" if wait else ""
+        self._task.stop.clear()
         self._begin()
         take_over = in_a_lab() if resume is None else resume
-        self._thread = threading.Thread(target=self._work, args=(take_over,), name="frostline-run", daemon=True)
-        self._thread.start()
+        self._task.start(lambda: self._work(take_over), wait=wait)
         if not wait:
             return None
-        try:
-            self._join()
-        except KeyboardInterrupt:
-            self.cancel()
-            self._join()
-            raise
-        finally:
-            self._held = ""
-            self._enable()
         self.settle()
         return self.latest().comparison if keep_going and self.state == "failed" else self.wait()
-
-    def _join(self, timeout: float | None = None) -> None:
-        """Wait for the thread of the run; an interrupt is heard in between, on every system."""
-        thread, end = self._thread, None if timeout is None else time.monotonic() + timeout
-        while thread is not None and thread.is_alive() and (end is None or time.monotonic() < end):
-            thread.join(PAUSE)
 
     def _begin(self) -> None:
         self._ran, self._job = self.plan.inputs, None
@@ -209,7 +181,7 @@ class RunPanel(Panel):
 
     def cancel(self) -> None:
         """Stop within the current batch; finished records are kept."""
-        self._cancel.set()
+        self._task.stop.set()
         if self.state == "running":
             self._say("Stopping after the current batch ...")
 
@@ -223,8 +195,8 @@ class RunPanel(Panel):
         FrostlineError
             Nothing has been run.
         """
-        with self._waiting():
-            self._join(timeout)
+        with self._task.waiting(running=self.state == "running"):
+            self._task.join(timeout)
         if self.state == "running":
             raise TimeoutError(f"the run is not over after {timeout} s")
         if self.error is not None:
@@ -242,27 +214,13 @@ class RunPanel(Panel):
         FrostlineError
             Nothing has been run, or nothing of it can be compared.
         """
-        with self._waiting():
-            self._join()
+        with self._task.waiting(running=self.state == "running"):
+            self._task.join()
         if self.ran is not None:
             return self.ran
         if self.error is not None:
             raise FrostlineError(f"the last run left nothing to compare: {self.error}") from self.error
         raise FrostlineError("nothing has been run yet; press Run, or call panel.run(wait=True)")
-
-    @contextmanager
-    def _waiting(self) -> Iterator[None]:
-        """Say that a cell waits, while one does for a run that was started with the button."""
-        if self.state != "running" or self._held:
-            yield
-            return
-        self._held = "wait"
-        self._enable()
-        try:
-            yield
-        finally:
-            self._held = ""
-            self._enable()
 
     def add(self, records: Iterable[Record]) -> None:
         """Put records with fewer labels, or with a class withheld, into what was run last.
@@ -284,7 +242,7 @@ class RunPanel(Panel):
             journal = Journal.of(dataset, cuts)
             done = journal.finished(strategies) if resume else []
             self._job = Job(strategies, dataset, cuts, finished=done, journal=journal, changed=self._tell)
-            self._job.run(self._cancel.is_set)
+            self._job.run(self._task.stop.is_set)
         except BaseException as error:  # shown here, and raised again by wait()
             stop = error
         try:
@@ -303,7 +261,7 @@ class RunPanel(Panel):
         self._bar.value = job.fraction
         left = self.plan.follow(job)
         running = next((each for each in job.progress.values() if each.state == "running"), None)
-        if running is not None and not self._cancel.is_set():
+        if running is not None and not self._task.stop.is_set():
             self._say(f"{running.strategy}: {running.message}" + (f"; about {left} left in all" if left else ""))
         if new:
             self.set_trait("records", job.records)
@@ -355,4 +313,4 @@ class RunPanel(Panel):
         self._status.value = status(words)
 
     def _stop(self) -> None:
-        self._cancel.set()
+        self._task.stop.set()

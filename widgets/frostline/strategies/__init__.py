@@ -5,11 +5,11 @@ To add one: write a file beside this one and add its class to `STRATEGIES`.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from frostline.cells.datasets import Dataset
 from frostline.encoder.checkpoints import load_checkpoint, refuse_unknown_checkpoint
@@ -53,11 +53,17 @@ DEFAULT = ("pca_logistic", "frozen_probe", "head", "lora")
 
 
 def build(
-    names: Sequence[str] | None = None, *, profile: str | Profile = "quickstart", checkpoint: str = "mini"
+    names: Sequence[str] | None = None,
+    *,
+    profile: str | Profile = "quickstart",
+    checkpoint: str = "mini",
+    device: str = "auto",
+    precision: str = "fp32",
 ) -> list[Strategy]:
     """Build strategies by name, those of `DEFAULT` when no names are given.
 
     Some take an option after a colon: `probe_obsm:X_scVI` reads that key of obsm, `frozen_probe:500` so many genes.
+    Those on an encoder take the checkpoint, the device and the precision.
 
     Raises
     ------
@@ -75,6 +81,8 @@ def build(
         profile = get_profile(profile)
     names = list(DEFAULT) if names is None else list(names)
     strategies = [_build_one(name, profile, checkpoint) for name in names]
+    place: dict[str, Any] = {"device": device, "precision": precision}
+    strategies = [replace(each, **place) if "device" in each.parameters else each for each in strategies]
     if not names or len({strategy.name for strategy in strategies}) < len(names):
         raise FrostlineError(f"name each strategy once, at least one; got {names}")
     return strategies
@@ -118,7 +126,7 @@ def with_like_probes(strategies: Sequence[Strategy], dataset: Dataset) -> list[S
         if isinstance(strategy, FrozenProbe) and strategy.name == FrozenProbe.name:
             known = len(known_genes(dataset, load_checkpoint(strategy.checkpoint)))
             tuned = {each.n_genes for each in strategies if isinstance(each, EncoderTuning) and each.n_genes < known}
-            found += [dataclasses.replace(strategy, most_genes=n) for n in sorted(tuned - read)]
+            found += [replace(strategy, most_genes=n) for n in sorted(tuned - read)]
     return found
 
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from frostline.bounds import Genes, bounded
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split, variable_genes
+from frostline.cells.splits import Split
 from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import FrostlineError
 from frostline.monitor import Monitor
 from frostline.strategies.base import Workload, trained_classes
-from frostline.strategies.encoder import EncoderStrategy, known_genes
+from frostline.strategies.encoder import EncoderStrategy, known_genes, variable_tokens
 from frostline.strategies.probe import OnProbe, probe_parameters
 
 ALL = 1_000_000
@@ -63,13 +63,18 @@ class FrozenProbe(EncoderStrategy, OnProbe):
         return probe_parameters(load_checkpoint(self.checkpoint).config.d_model, trained_classes(split))
 
     def _fit(self, dataset: Dataset, split: Split, monitor: Monitor) -> None:
-        known = known_genes(dataset, self._open())
-        self._learn(genes=variable_genes(dataset, split.train, self.most_genes, known))
+        opened = self._open()
+        known = known_genes(dataset, opened)
+        few = len(known) > self.most_genes
+        self._learn(genes=variable_tokens(dataset, split.train, self.most_genes, opened) if few else known)
         states = self._frozen(dataset, split.train, monitor.part(0.0, 0.8))
         self._fit_probe(self._mapped(states), dataset, split, monitor.part(0.8, 1.0))
 
     def _classify(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         return super()._classify(self._mapped(features))
+
+    def _scores(self, features: NDArray[np.float32], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        return super()._scores(self._mapped(features), probabilities)
 
     def _sizes(self) -> tuple[int, int]:
         """The probe is trainable, the encoder is not."""
