@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PROFILE ?= quickstart
 
-.PHONY: help quickstart publish book release test test-fast test-gpu lint lab browser bench statistics mini-report screenshots house mutants clean
+.PHONY: help quickstart publish book release test test-fast test-gpu lint lab browser bench statistics tuning mini-report screenshots house mutants clean
 
 help:
 	@echo "make quickstart  run the tutorial on real cells, check it, build the book"
@@ -19,6 +19,7 @@ help:
 	@echo "make browser     install the Chromium that the browser tests drive"
 	@echo "make bench       speed, measured side by side"
 	@echo "make statistics  what a verdict is worth, counted in simulated worlds"
+	@echo "make tuning      what LoRA is best trained with: genes, rate, steps, patience (KANG=file)"
 	@echo "make mini-report LABELLED=folder CORPUS='a.h5ad b.h5ad'  mini's model card"
 	@echo "make screenshots  pictures of the panels for README and book, from a live JupyterLab"
 	@echo "make house       draw the rooms of the package from its imports"
@@ -90,6 +91,10 @@ bench: $(VENV)/installed-test
 # False claims, coverage and power by design, in worlds whose truth is known: the table of book/protocol.md.
 statistics: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/worlds.py --runs 100 --write
+
+# The numbers of book/decisions/0010-tuning-settings.md; hours on one core, and what is in the file is not done again.
+tuning: $(VENV)/installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/tuning_settings.py $(if $(KANG),--kang $(KANG))
 
 # The numbers of mini's model card, from data that is not shipped: see the card for its sources.
 mini-report: $(VENV)/installed-test

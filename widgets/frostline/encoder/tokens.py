@@ -236,7 +236,7 @@ def _shorten(tokens: Tokens, hashes: NDArray[np.uint64], longest: int, which: st
     keep = np.ones(len(tokens.gene_ids), dtype=bool)
     for cell in np.flatnonzero(tokens.lengths > longest):
         span = slice(tokens.offsets[cell], tokens.offsets[cell + 1])
-        drawn = _mix(hashes[span] ^ _GOLDEN)
+        drawn: NDArray[np.integer] = _mix(hashes[span] ^ _GOLDEN)
         if which == "highest":
             drawn = np.argsort(np.lexsort((drawn, -tokens.bins[span].astype(np.int64))))  # rank of each
         dropped = np.argpartition(drawn, longest)[longest:]
