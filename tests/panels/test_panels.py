@@ -247,9 +247,26 @@ def test_parameter_counts_promised_are_those_of_the_records(make_panel):
     panel = make_panel(OFFERED)
     promised = {name: row_of(panel, name) for name in OFFERED}
     panel.run(wait=True)
-    assert len(panel.records) == len(OFFERED)
+    unasked = [record for record in panel.records if record.strategy == "frozen_probe:40"]
+    assert len(unasked) == 1
+    assert len(panel.records) == len(OFFERED) + 1
     for record in panel.records:
+        if record in unasked:
+            continue
         assert f". {record.cost.trainable_parameters:,} trained parameters." in promised[record.strategy]
+
+
+def test_a_probe_on_the_genes_of_what_is_tuned_runs_beside_it_and_is_announced(make_panel):
+    panel = make_panel(["frozen_probe", "lora"])
+    panel.settle(60)
+    assert "Runs too: frozen_probe:40, the frozen probe on as many genes" in html_of(panel)
+    ran = panel.run(wait=True)
+    assert ran.strategies == ("frozen_probe", "frozen_probe:40", "lora")
+    assert [record.genes_read for record in panel.records if record.strategy != "frozen_probe"] == [40, 40]
+    assert "the same 40 genes" in ran.verdict
+    box(panel, "lora").value = False
+    panel.settle(60)
+    assert "Runs too" not in html_of(panel)
 
 
 def test_panel_splits_as_the_function_does(make_panel):
