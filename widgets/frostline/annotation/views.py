@@ -126,7 +126,7 @@ def map_figure(annotation: Annotation, found: CellMap | None, colour: str = "lab
 
 
 def _column(annotation: Annotation, ending: str, found: CellMap) -> NDArray[Any]:
-    return annotation.obs[f"{annotation.key}{ending}"].to_numpy()[found.rows]
+    return np.asarray(annotation.obs[f"{annotation.key}{ending}"])[found.rows]
 
 
 def _size(found: CellMap) -> float:
@@ -195,7 +195,7 @@ def unknown_cells(annotation: Annotation, n: int | None = None) -> pd.DataFrame:
     p_known = obs[f"{key}_p_known"].to_numpy(dtype=float)[rows]
     order = rows[np.argsort(np.where(np.isnan(p_known), np.inf, p_known), kind="stable")][:n]
     probabilities = annotation.probabilities[order]
-    told = np.isfinite(probabilities).all(axis=1)
+    told = np.asarray(np.isfinite(probabilities).all(axis=1))
     best = np.where(told[:, None], probabilities, 0).argmax(axis=1)
     return pd.DataFrame(
         {

@@ -130,7 +130,9 @@ class AnnotatePanel(Panel):
         names: Mapping[str, Any] | None = None,
     ) -> None:
         self._task = Task(self._enable)
-        self._last_told, self._ran, self._busy = 0.0, {}, {"model": "", "cells": ""}
+        self._last_told = 0.0
+        self._ran: dict[str, Any] = {}
+        self._busy = {"model": "", "cells": ""}
         self._said_before = "Ready."
         self._wrote: tuple[Any, str] | None = None
         """The AnnData and the key under which this panel has written labels, which it may replace."""
@@ -150,6 +152,8 @@ class AnnotatePanel(Panel):
             ],
             "frostline-annotate-panel",
         )  # fmt: skip
+        self._buttons.run.on_click(lambda _: self._start())
+        self._buttons.cancel.on_click(lambda _: self.cancel())
         self.observe(lambda _: self._enable(), ["state", "model"])
         for control in self._settings.values():
             control.observe(lambda _: self._changed(), "value")
@@ -247,10 +251,9 @@ class AnnotatePanel(Panel):
         layer.disabled = isinstance(self._cells.value, Dataset)
         self._wanted_layer = None
         self._settings["gene_column"].options = columns
-        refused = f" {len(found.refusals)} thing(s) will be refused." if found.refusals else ""
-        self._found.value = _folded(
-            f"{found.title}. {found.names}.{refused}", found._repr_html_(), is_open=bool(found.refusals)
-        )
+        size = f"{found.outline.n_cells:,} cells x {found.outline.n_genes:,} genes"
+        words = f"{size}; {layer.value}: {found.matrix(layer.value).kind}"
+        self._found.value = _folded(words, found._repr_html_(), is_open=found.matrix(layer.value).values is None)
 
     @property
     def problem(self) -> str:
@@ -267,15 +270,11 @@ class AnnotatePanel(Panel):
 
     def _changed(self) -> None:
         """Say what the labels are not of any more."""
-        if not hasattr(self, "results"):
-            return
         now = self._chosen
         self.results.stale = ", ".join(name for name in self._ran if now[name] != self._ran[name])
         self._enable()
 
     def _enable(self) -> None:
-        if not hasattr(self, "results"):
-            return
         running, problem = self.state == "running", self.problem
         for choice in (self._models, self._cells):
             choice.lock(locked=running)
