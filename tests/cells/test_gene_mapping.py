@@ -67,6 +67,12 @@ def test_an_exact_token_wins_also_against_the_gene_of_another_name():
     ]  # the current symbol holds the gene
 
 
+def test_of_the_tokens_of_one_gene_its_symbol_is_taken():
+    """The official vocabulary has CRLF2 and CRLF2_ENSG00000205755."""
+    assert fate(["ENSG00000205755"], ["CRLF2_ENSG00000205755", "CRLF2"]) == [("mapped", "CRLF2")]
+    assert fate(["CRLF2"], ["CRLF2_ENSG00000205755"]) == [("mapped", "CRLF2_ENSG00000205755")]
+
+
 def test_a_weaker_claim_is_shadowed_and_equal_ones_are_summed():
     names = ["SEPT9", "SEPTIN9", "ENSG00000167286.1", "ENSG00000167286.2", "CD3D_ENSG00000000000"]
     assert [kind for kind, _ in fate(names)] == ["exact", "shadowed", "summed", "summed", "shadowed"]

@@ -35,6 +35,7 @@ def test_the_table_holds_what_its_readme_says():
         ("MARCH1", "MARCHF1", PREVIOUS),
         ("SEPT2", "SEPTIN2", PREVIOUS),  # also an alias of SEPTIN6: the stronger claim counts
         ("SELM", "SELENOM", ALIAS),
+        ("mTOR", "MTOR", ALIAS),
         ("2-Sep", "SEPTIN2", SPELLING),
         ("Sep-02", "SEPTIN2", SPELLING),
         ("3-Mar", "MARCHF3", SPELLING),
@@ -53,6 +54,7 @@ def test_names_lead_to_genes_in_the_order_of_the_claims(name, symbol, claim):
         ("ENSG00000230417", AMBIGUOUS),  # of two genes
         ("Cd3d", UNKNOWN),
         ("cd3d", UNKNOWN),
+        ("Met", UNKNOWN),  # an alias of SLTM, and MET with small letters
         ("40-Sep", UNKNOWN),
         ("ENSG00000280987", UNKNOWN),
         ("", UNKNOWN),

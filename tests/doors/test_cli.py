@@ -97,6 +97,31 @@ def test_without_a_command_the_help_is_shown(call):
     assert "checkpoints" in said.out + said.err
 
 
+# ---- inspect
+
+
+def test_inspect_says_what_a_file_holds_and_what_to_type_next(call, counts_file):
+    said = call("inspect", counts_file, "--label", "kind")
+    assert said.code == 0
+    report = frostline.inspect(counts_file, "kind")
+    assert " ".join(said.out.split()) == " ".join(str(report).split())
+    assert said.out.rstrip().endswith(f"frostline adapt {counts_file} --label kind -o {counts_file.stem}-model")
+
+
+def test_inspect_of_what_will_be_refused_exits_with_zero(call, counts_file, tmp_path):
+    adata = anndata.read_h5ad(counts_file)
+    adata.X = adata.X.toarray() - 1
+    adata.write_h5ad(tmp_path / "scaled.h5ad")
+    said = call("inspect", tmp_path / "scaled.h5ad", "--label", "nothing")
+    assert said.code == 0
+    assert "X holds negative values" in " ".join(said.out.split())
+    assert "'nothing' is not in obs" in " ".join(said.out.split())
+
+
+def test_inspect_of_no_file_tells_it_in_one_line(call, tmp_path):
+    assert "there is no file" in one_line(call("inspect", tmp_path / "none.h5ad"))
+
+
 @pytest.mark.parametrize(
     "arguments", [["brew"], ["run"], ["check"], ["embed", "in.h5ad"], ["run", "x", "--speed", "9"]]
 )
@@ -385,7 +410,7 @@ def test_embed_finds_the_symbols_or_takes_the_column_that_is_named(call, few_cel
     adata = anndata.read_h5ad(few_cells)
     expected = frostline.embed(adata, checkpoint=small_checkpoint)
     adata.var["feature_name"] = adata.var_names
-    adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+    adata.var_names = [f"ENSG009{i:08d}" for i in range(adata.n_vars)]
     adata.write_h5ad(tmp_path / "ids.h5ad")
     arguments = ("embed", tmp_path / "ids.h5ad", "-o", tmp_path / "out.npy", "--checkpoint", small_checkpoint)
     said = call(*arguments)
@@ -422,7 +447,7 @@ def test_embed_refuses_bad_input_in_one_line(call, few_cells, monkeypatch, tmp_p
     adata.X.data[0] = -1
     adata.write_h5ad("negative.h5ad")
     adata.X.data[0] = 1
-    adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+    adata.var_names = [f"ENSG009{i:08d}" for i in range(adata.n_vars)]
     adata.write_h5ad("ensembl.h5ad")
     with h5py.File("ensembl.h5ad") as file, h5py.File("mixed.h5ad", "w") as other:
         for key in file:

@@ -418,7 +418,7 @@ class TestGenes:
         adata = pbmc.adata.raw.to_adata()[:, :300]
         adata = anndata.AnnData(adata.X.copy(), obs=pbmc.adata.obs[["bulk_labels"]].copy(), var=adata.var[[]].copy())
         whole = adata.copy()
-        whole.var_names = [f"ENSG{i:011d}" for i in range(300)]
+        whole.var_names = [f"ENSG009{i:08d}" for i in range(300)]
         whole.var["mine"] = list(adata.var_names)
         return adata, whole
 

@@ -101,7 +101,7 @@ class TestEmbed:
         assert mended(str(caught.value), adata=adata).n_obs == 14
 
     def test_few_known_genes_are_said_first_and_why(self, adata, small_checkpoint):
-        names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+        names = [f"ENSG009{i:08d}" for i in range(adata.n_vars)]
         names[0] = adata.var_names[0]
         adata.var_names = names
         with pytest.raises(DatasetError, match=r"^1 of 765 genes are in the vocabulary.*Ensembl ids.*cell"):
@@ -115,7 +115,7 @@ class TestEmbed:
     def test_symbols_are_found_in_a_column_of_var(self, adata, small_checkpoint):
         expected = embed(adata, checkpoint=small_checkpoint)
         adata.var["feature_name"] = pd.Categorical(adata.var_names)
-        adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+        adata.var_names = [f"ENSG009{i:08d}" for i in range(adata.n_vars)]
         np.testing.assert_array_equal(embed(adata, checkpoint=small_checkpoint), expected)
         with pytest.raises(DatasetError, match=r"gene column 'symbol' is not in adata\.var; it has: .*feature_name"):
             embed(adata, checkpoint=small_checkpoint, gene_column="symbol")
@@ -132,7 +132,7 @@ class TestEmbed:
             embed(adata, checkpoint=small_checkpoint)
 
     def test_no_known_gene_says_what_the_names_look_like(self, adata, small_checkpoint):
-        adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+        adata.var_names = [f"ENSG009{i:08d}" for i in range(adata.n_vars)]
         with pytest.raises(DatasetError, match=r"^0 of 765 genes.*Ensembl ids"):
             embed(adata, checkpoint=small_checkpoint)
 

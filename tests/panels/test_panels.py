@@ -238,6 +238,9 @@ def test_numbers_in_the_tabs_are_those_of_the_reports(finished):
         cells = re.findall(r"<td>(.*?)</td>", tab(finished, name))
         wanted = [html.escape(str(value)) for value in frame.to_numpy().ravel()]
         assert cells[: len(wanted)] == wanted
+    sets = report.prediction_sets_table(comparison)
+    assert cells[-sets.size :] == [html.escape(str(value)) for value in sets.to_numpy().ravel()]
+    assert html.escape(report.sets_in_words(comparison)) in tab(finished, "Confidence")
 
 
 def test_parameter_counts_promised_are_those_of_the_records(make_panel):
@@ -598,7 +601,7 @@ def test_failure_is_gone_after_a_run_that_succeeds(make_panel, monkeypatch):
 def test_what_does_not_suit_the_data_is_said_before_the_run_and_does_not_stop_the_others(
     make_panel, three_kinds, fresh, monkeypatch
 ):
-    nobody_knows = fresh(three_kinds, genes=tuple(f"ENSG{i:011d}" for i in range(len(three_kinds.genes))))
+    nobody_knows = fresh(three_kinds, genes=tuple(f"ENSG009{i:08d}" for i in range(len(three_kinds.genes))))
     monkeypatch.setattr(FrozenProbe, "fit", lambda *_: pytest.fail("trained on what its check refuses"))
     panel = make_panel(["frozen_probe", "pca_logistic"], dataset=nobody_knows)
     assert "Cannot run: " in row_of(panel, "frozen_probe")
@@ -765,7 +768,7 @@ class TestDataPanel:
         assert panel.findings == tuple(frostline.checks.check(pbmc, frostline.split(pbmc)))
 
     def test_too_little_vocabulary_is_told(self, make, three_kinds, fresh):
-        nobody_knows = fresh(three_kinds, genes=tuple(f"g{i}" for i in range(120)))
+        nobody_knows = fresh(three_kinds, genes=tuple(f"gene_{i}" for i in range(120)))
         panel = make(nobody_knows)
         text = html_of(panel)
         assert "0 of 120 genes are in the vocabulary of checkpoint mini" in text
@@ -787,6 +790,22 @@ class TestDataPanel:
         button(panel, "Look again").click()
         assert "later (700 x 765)" in [text for text, _ in source.options]
         assert panel.dataset.name == "mine"
+
+    def test_what_is_in_the_file_is_said_whether_it_could_be_loaded_or_not(self, make, pbmc):
+        names = {"mine": pbmc.adata}
+        panel = make(names=names)
+        source = control(panel, "Data")
+        source.value = next(value for text, value in source.options if text.startswith("mine"))
+        panel.settle(60)
+        assert panel.state == "failed"
+        report = frostline.inspect(pbmc.adata, "bulk_labels")._repr_html_()
+        assert f"<details><summary>What is in this file</summary>{report}</details>" in html_of(panel)
+        assert "layer=&#x27;raw&#x27;" in report
+        control(panel, "Labels").value = "louvain"
+        panel.settle(60)
+        assert frostline.inspect(pbmc.adata, "louvain")._repr_html_() in html_of(panel)
+        source.value = "nothing"
+        assert "What is in this file" not in html_of(panel)
 
     def test_a_wrong_label_column_is_told_with_those_that_there_are(self, make):
         panel = make("pbmc68k-reduced", label_key="cell_typ")

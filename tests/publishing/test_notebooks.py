@@ -258,6 +258,7 @@ def test_defaults_leave_all_declared_artifacts(published):
         "strategy_metrics.csv",
         "class_metrics.csv",
         "paired_tests.csv",
+        "prediction_sets.csv",
         "frozen_embedding_umap.png",
         "lora_embedding_umap.png",
         "best_strategy_confusion_matrix.png",
@@ -435,7 +436,7 @@ def test_bad_data_is_refused_when_it_is_loaded(counts_file, tmp_path, kind):
 @pytest.mark.parametrize("strategies", [["head"], ["frozen_probe", "lora"]])
 def test_genes_that_no_vocabulary_knows_are_refused_before_training(counts_file, small_checkpoint, strategies):
     adata = anndata.read_h5ad(counts_file)
-    adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+    adata.var_names = [f"ENSG009{i:08d}" for i in range(adata.n_vars)]
     panel = AnnotationPanel(
         frostline.load_dataset(adata, "kind"), strategies=strategies, checkpoint=str(small_checkpoint)
     )
@@ -456,7 +457,7 @@ def test_cells_above_the_panel_need_no_known_gene_and_no_checkpoint_that_nobody_
 ):
     monkeypatch.chdir(tmp_path)
     adata = anndata.read_h5ad(counts_file)
-    adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+    adata.var_names = [f"ENSG009{i:08d}" for i in range(adata.n_vars)]
     adata.write_h5ad("ids.h5ad")
     code = [cell.source for cell in source.cells if cell.cell_type == "code"]
     names = {}

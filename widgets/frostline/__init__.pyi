@@ -1,5 +1,5 @@
 from . import artifacts, panels, strategies
-from .annotation import Model, adapt, load_model
+from .annotation import Model, adapt, load_model, suspects
 from .artifacts import clusters, load_comparison
 from .cells import Dataset, Split, genes, join_datasets, load_dataset, split
 from .comparison import Comparison, compare, figures, report
@@ -43,5 +43,6 @@ __all__ = [
     "report",
     "split",
     "strategies",
+    "suspects",
     "vocabulary",
 ]

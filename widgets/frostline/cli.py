@@ -14,7 +14,7 @@ from frostline.bounds import LONGEST, SEEDS, SHORTEST
 from frostline.errors import Cancelled, FrostlineError
 from frostline.escaping import for_terminal
 from frostline.interrupts import Ended, clearing_up
-from frostline.publishing.terminal import progress, result_lines
+from frostline.publishing.terminal import model_lines, progress, result_lines
 
 if TYPE_CHECKING:
     from frostline.publishing.publications import Outcome
@@ -295,6 +295,7 @@ def embed(
 ) -> None:
     """Embed cells with a frozen encoder."""
     from frostline.cells import saving
+    from frostline.cells.genes import match_genes
     from frostline.cells.reading import expanded, read_h5ad
     from frostline.encoder.checkpoints import load_checkpoint
     from frostline.encoder.embedding import embed as embed_cells
@@ -318,8 +319,43 @@ def embed(
         )
     saving.save(embedding, adata, output)
     print(f"{output}: {embedding.shape[0]:,} cells x {embedding.shape[1]}")
-    if note := symbols_of(adata, load_checkpoint(checkpoint), gene_column).note:
-        print(note)
+    symbols = symbols_of(adata, load_checkpoint(checkpoint), gene_column)
+    if symbols.note:
+        print(symbols.note)
+    print(match_genes(symbols.names, load_checkpoint(checkpoint).vocabulary))
+
+
+@app.command()
+def adapt(
+    source: Annotated[str, typer.Argument(metavar="FILE", help="Labelled cells: an .h5ad file or a data set's name.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the model.")],
+    label: Annotated[str | None, typer.Option("--label", help="Column of obs with the labels.")] = None,
+    group: Annotated[str | None, typer.Option("--group", help="Column of obs with donors, batches, studies.")] = None,
+    strategies: Annotated[str | None, typer.Option(help="Names, with commas; one for each depth if not given.")] = None,
+    profile: Annotated[str, typer.Option(help="quickstart or full.")] = "quickstart",
+    checkpoint: Annotated[str, typer.Option(help="Name or folder of a checkpoint.")] = "mini",
+    target: Annotated[float, typer.Option(help="Accuracy that is promised for what is answered.")] = 0.95,
+    alpha: Annotated[float, typer.Option(help="Share of known cells that may be called unknown.")] = 0.05,
+    reference_cells: Annotated[int, typer.Option(help="Cells of each class that the model keeps; 0: none.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of the splits and of all training.")] = 42,
+    layer: Annotated[str | None, typer.Option(help="raw, or a key of layers; X if not given.")] = None,
+    values: Annotated[str | None, typer.Option(help="What the values are; found if not given.")] = None,
+    gene_column: Annotated[str | None, typer.Option(help="Column of var with the gene symbols.")] = None,
+) -> None:
+    """Compare strategies on labelled cells, and keep the winner as a model that labels others."""
+    from frostline.annotation import adapting, places
+    from frostline.lists import list_of
+    from frostline.monitor import Monitor
+
+    place = places.refuse_bad_target(output)
+    names = None if strategies is None else list_of(strategies)
+    with progress(["adapt"]) as bars:
+        model = adapting.adapt(
+            source, label, group_key=group, strategies=names, profile=profile, checkpoint=checkpoint, target=target,
+            alpha=alpha, reference_cells=reference_cells, seed=seed, layer=layer, values=values,
+            gene_column=gene_column, monitor=Monitor(bars["adapt"]),
+        )  # fmt: skip
+    print("\n".join(model_lines(model, model.save(place), output)))
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from annotated_types import Interval, Unit
@@ -238,7 +238,9 @@ def _refuse_other_data(record: Record, dataset: Dataset) -> None:
 
 def _strategy_of(record: Record, checkpoint: str | Path | None) -> Strategy:
     """Hyper-parameters of what was compared."""
-    parameters = {key: tuple(value) if isinstance(value, list) else value for key, value in record.parameters.items()}
+    parameters: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in record.parameters.items()
+    }
     if "checkpoint" in parameters and checkpoint is not None:
         parameters["checkpoint"] = str(checkpoint)
     return STRATEGIES[kind_of(record.strategy)](**parameters)

@@ -202,15 +202,14 @@ def _checkpoint(place: Path, facts: ModelFacts, given: str | Path | None) -> str
 def _rebuilt(place: Path, facts: ModelFacts, files: Mapping[str, bytes]) -> Model:
     if len(facts.ensembl) != len(facts.genes):
         raise ModelError(f"{place / MODEL} has {len(facts.genes):,} genes and {len(facts.ensembl):,} Ensembl ids")
+    strategy = _strategy(place, facts, files)
     calibration = _calibration(place, facts, files)
     reference = None
     if REFERENCE in files:
         reference = unpacked(files[REFERENCE], str(place / REFERENCE), len(facts.genes))
-        _refuse_other_classes(
-            place / REFERENCE, np.unique(reference.labels).tolist(), facts.strategy.classes, few=True
-        )
+        _refuse_other_classes(place / REFERENCE, np.unique(reference.labels).tolist(), facts.strategy.classes, few=True)
     return Model(
-        strategy=_strategy(place, facts, files),
+        strategy=strategy,
         genes=tuple(facts.genes),
         ensembl=tuple(facts.ensembl),
         calibration=calibration,

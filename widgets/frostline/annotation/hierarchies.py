@@ -19,6 +19,8 @@ from frostline.classes import class_numbers
 
 THRESHOLDS = 1 - np.geomspace(1e-4, 0.6, 50)
 """Summed probabilities that are tried for coarser answers, falling; the same for all data."""
+CONFUSED = 0.01
+"""Mean probability that cells of one part are given for the other, below which both are no answer together."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,13 @@ class Hierarchy:
         return np.array(rows)
 
     @cached_property
+    def _sensible(self) -> NDArray[np.bool_]:
+        """(n_nodes,) whether a node may answer a cell: its parts are confused, and it is not most of the classes."""
+        few = self._members.sum(axis=1) <= max(2, len(self.classes) // 2)
+        few[len(self.classes) :] &= self.merges[:, 2] <= 1 - CONFUSED
+        return few
+
+    @cached_property
     def _ways(self) -> NDArray[np.int64]:
         """(n_classes, longest way) nodes from a class up to the last one, which is repeated."""
         last = len(self._members) - 1
@@ -105,7 +114,8 @@ class Hierarchy:
         """Answer each cell with its most probable class where that is safe, else with what that was merged into.
 
         From the most probable class it is climbed until the summed probability is at least the certified one. A set of
-        more than half of the classes, and of more than two, says little and counts as no answer.
+        more than half of the classes, and of more than two, says little and counts as no answer, as does one of classes
+        that the model does not confuse.
 
         Parameters
         ----------
@@ -134,7 +144,7 @@ class Hierarchy:
         along = np.take_along_axis(sums, ways, axis=1)
         enough = along >= coarse
         enough[:, 0] = along[:, 0] >= (coarse if exact is None else exact)
-        enough &= (self._members.sum(axis=1) <= max(2, len(self.classes) // 2))[ways]
+        enough &= self._sensible[ways]
         enough[:, -1] = True
         found = np.take_along_axis(ways, enough.argmax(axis=1)[:, None], axis=1)[:, 0]
         return found, sums[np.arange(len(p)), found]

@@ -55,7 +55,8 @@ class Centroids:
         covariance = (1 - shrinkage) * covariance + shrinkage * variance * np.eye(len(covariance))
         values, vectors = np.linalg.eigh(covariance)
         kept = values > 1e-10 * values.max()
-        return cls(means, vectors[:, kept] / np.sqrt(values[kept]))
+        # row-major, as a saved copy is: the memory order decides the last bit of a matrix product
+        return cls(means, np.ascontiguousarray(vectors[:, kept] / np.sqrt(values[kept])))
 
     def distances(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         """(n,) Mahalanobis distance of each cell to the nearest class."""

@@ -169,8 +169,8 @@ def _refuse_few(model: Model, places: NDArray[np.int64], mapping: GeneMap) -> No
     if n < least:
         raise DatasetError(
             f"the query has {n:,} of the {len(mine):,} genes that model {model.strategy.name!r} could read, and at "
-            f"least {least:,} are needed ({', '.join(mapping.names[:3])} in the query, {', '.join(model.genes[:3])} in the "
-            "model); name the column of var with the gene symbols (gene_column=...), or adapt a model to these genes"
+            f"least {least:,} are needed ({', '.join(mapping.names[:3])} in the query, {', '.join(model.genes[:3])} in "
+            "the model); name the column of var with the symbols (gene_column=...), or adapt a model to these genes"
         )
 
 

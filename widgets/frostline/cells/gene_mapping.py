@@ -95,16 +95,21 @@ class GeneMap:
         tokens = [self.target[place] if place >= 0 else "" for place in self.wanted]
         return pd.DataFrame({"name": self.names, "kind": self.kinds, "token": tokens, "claim": self.claims})
 
+    @property
+    def told(self) -> str:
+        """How many names are of each kind, and some of those that join no token."""
+        text = ", ".join(f"{n:,} {kind}" for kind, n in self.counts.items() if n)
+        for kind in KINDS[3:]:
+            some = self.of_kind(kind)
+            if some:
+                text += f"\n{kind}: {', '.join(some[:_LISTED])}{', ...' * (len(some) > _LISTED)}"
+        return text
+
     def __str__(self) -> str:
-        counts = self.counts
         text = f"{(self.places >= 0).sum():,} of {len(self.names):,} names join a gene of the target"
         if self.covered is not None:
             text += f", with {self.covered:.1%} of the counts".replace("%", " %")
-        said = ", ".join(f"{n:,} {kind}" for kind, n in counts.items() if n)
-        for kind in KINDS[3:]:
-            if counts[kind]:
-                said += f"\n{kind}: {', '.join(self.of_kind(kind)[:_LISTED])}{', ...' * (counts[kind] > _LISTED)}"
-        return f"{text}\n{said}" if said else text
+        return f"{text}\n{self.told}".rstrip()
 
     def merged(self, matrix: sparse.csr_matrix, logged: bool) -> sparse.csr_matrix:
         """Values of the tokens in `kept`, (n_cells, n_kept) CSR; of one name they are copied as they are.
@@ -206,14 +211,15 @@ class _Target:
 
     @functools.cached_property
     def holders(self) -> dict[int, int]:
-        """Place of the token that stands for each gene: the one of the strongest claim, of equal ones the first."""
+        """Place of the token that stands for each gene: its symbol, else that of the strongest claim, the first."""
         table, shouted = gene_table(), are_shouted(self.tokens)
-        best: dict[int, tuple[int, int]] = {}
+        best: dict[int, tuple[bool, int, int]] = {}
         for place, token in enumerate(self.tokens):
             gene, claim = next(table.found(token, shouted), (UNKNOWN, OWN))
             if gene >= 0:
-                best[gene] = min((claim, place), best.get(gene, (claim, place)))
-        return {gene: place for gene, (_, place) in best.items()}
+                own = (token != table.symbols[gene], claim, place)
+                best[gene] = min(own, best.get(gene, own))
+        return {gene: place for gene, (*_, place) in best.items()}
 
     def claimed(self, name: str, shouted: bool) -> tuple[int, int]:
         """Place that a name claims which is no token itself, and how strongly; AMBIGUOUS or -1 in the place of none."""

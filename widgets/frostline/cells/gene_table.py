@@ -94,11 +94,14 @@ def gene_table() -> GeneTable:
     rows = [row.split("\t") for row in lzma.decompress(path.read_bytes()).decode("utf-8").splitlines()[1:]]
     _, ids, symbols, previous, aliases, _ = zip(*rows, strict=True)
     ensembl = tuple(f"ENSG{number:0>11}" if number else "" for number in ids)
+    current = {symbol: gene for gene, symbol in enumerate(symbols)}
+    known_as = _genes_of(names.split("|") if names else [] for names in aliases)
     lookups = {
         ENSEMBL: _genes_of([number] if number else [] for number in ensembl),
-        CURRENT: _genes_of([symbol] for symbol in symbols),
+        CURRENT: current,
         PREVIOUS: _genes_of(names.split("|") if names else [] for names in previous),
-        ALIAS: _genes_of(names.split("|") if names else [] for names in aliases),
+        # Met is an alias of SLTM: yet who writes it means MET, or the mouse's
+        ALIAS: {name: gene for name, gene in known_as.items() if current.get(name.upper(), gene) == gene},
     }
     shouted: dict[str, str] = {}
     for claim in (CURRENT, PREVIOUS):

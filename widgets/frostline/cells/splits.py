@@ -8,7 +8,7 @@ names of the groups: reordering the rows of a data set does not change it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ from frostline.profiles import Profile, get_profile
 
 if TYPE_CHECKING:
     import pandas as pd
+    from scipy import sparse
 
 KINDS = tuple(DRAWS)
 MIN_BUDGET = 2
@@ -419,9 +420,7 @@ def _in_order(cells: NDArray[np.str_], parts: Mapping[str, Rows]) -> dict[str, R
     return {part: parts[part][np.argsort(cells[parts[part]])] for part in PARTS}
 
 
-def variable_genes(
-    dataset: Dataset, train: Rows, max_genes: int, among: Sequence[str] | None = None
-) -> tuple[str, ...]:
+def variable_genes(dataset: Dataset, train: Rows, max_genes: int) -> tuple[str, ...]:
     """Names of the genes with the largest variance over the training cells, in the data set's order.
 
     Parameters
@@ -430,8 +429,6 @@ def variable_genes(
         The data set and the rows of its training cells.
     max_genes
         How many at most.
-    among
-        Candidates; all genes of the data set by default.
 
     Examples
     --------
@@ -440,14 +437,24 @@ def variable_genes(
     >>> variable_genes(pbmc, np.arange(100), 3)
     ('HLA-DRA', 'LYZ', 'CST3')
     """
-    names = dataset.genes if among is None else tuple(among)
-    if len(names) <= max_genes:
-        return names
-    matrix = dataset.expression(train, names).astype(np.float64)
+    if len(dataset.genes) <= max_genes:
+        return dataset.genes
+    return tuple(dataset.genes[i] for i in most_variable(dataset.matrix[train], max_genes))
+
+
+def most_variable(values: sparse.csr_matrix, n: int) -> NDArray[np.int64]:
+    """Columns of the largest variance, at most `n`, ascending.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_matrix
+    >>> most_variable(csr_matrix([[0.0, 1.0, 4.0], [3.0, 1.0, 0.0]]), 2).tolist()
+    [0, 2]
+    """
+    matrix = values.astype(np.float64)
     mean = np.asarray(matrix.mean(axis=0)).ravel()
     variance = np.asarray(matrix.power(2).mean(axis=0)).ravel() - mean**2
-    chosen = np.sort(np.argsort(-variance, kind="stable")[:max_genes])
-    return tuple(names[i] for i in chosen)
+    return np.sort(np.argsort(-variance, kind="stable")[:n])
 
 
 def _fingerprint(

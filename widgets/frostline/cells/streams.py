@@ -133,9 +133,11 @@ def _pointers(part: Any, n: int, what: str) -> NDArray[np.int64]:
 def _by_rows(part: Any, pointers: NDArray[np.int64], shape: tuple[int, int], what: str) -> Rows:
     from scipy import sparse
 
+    data, indices = part["data"], part["indices"]  # to find them takes as long as to read a row
+
     def span(start: int, stop: int) -> sparse.csr_matrix:
         there = slice(int(pointers[start]), int(pointers[stop]))
-        parts = part["data"][there], part["indices"][there], pointers[start : stop + 1] - pointers[start]
+        parts = data[there], indices[there], pointers[start : stop + 1] - pointers[start]
         return canonical(sparse.csr_matrix(parts, shape=(stop - start, shape[1])), (stop - start, shape[1]), what)
 
     return Rows(shape, span, np.flatnonzero(np.diff(pointers)).astype(np.int64))

@@ -23,6 +23,7 @@ from frostline.comparison.significance import (
 from frostline.comparison.verdicts import Evidence, pair_verdict, verdict
 from frostline.errors import FrostlineError, unknown
 from frostline.evaluation.metrics import METRICS, class_auroc, class_table, false_positive_rate, separation
+from frostline.evaluation.prediction_sets import coverage_table
 from frostline.records import SEVERITIES, Finding, Record
 
 if TYPE_CHECKING:
@@ -270,6 +271,14 @@ class Comparison:
         numbers = ["difference", "low", "high", "p_adjusted", "p_equivalent", "detectable"]
         columns = ["first", "second", *numbers, "first_only", "second_only", "mcnemar_p", "claim", "verdict"]
         return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys((*numbers, "mcnemar_p"), "Float64"))
+
+    def prediction_sets(self) -> pd.DataFrame:
+        """One row a strategy, repeat and group: how often sets hold the class of a test cell, and how large they are.
+
+        Columns: strategy, repeat, group (NA without groups), cells, calibration_cells, calibration_groups, limit,
+        coverage, size, singles; see `frostline.evaluation.prediction_sets`.
+        """
+        return coverage_table(self.records)
 
     def predictions(self) -> pd.DataFrame:
         """Every prediction of a test cell, long: cell, label, strategy, repeat, predicted, one probability a class."""

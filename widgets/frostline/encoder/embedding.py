@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 
 from frostline.bounds import MaxLength, Seed, hold
 from frostline.cells.datasets import Dataset
+from frostline.cells.gene_mapping import refuse_other_species
 from frostline.cells.genes import GeneMatch, match_genes
 from frostline.cells.matrices import refuse_bad_values, values_of
 from frostline.cells.symbols import Symbols, read_symbols
+from frostline.cells.values import LARGEST_LOG
 from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
 from frostline.encoder.devices import autocast, device_of, move, place_of, to_host
 from frostline.encoder.model import Encoder, EncoderConfig
 from frostline.encoder.tokens import MAX_LENGTH, Tokens, tokenize
-from frostline.encoder.vocabulary import described, overlap
+from frostline.encoder.vocabulary import described, overlap, token_values
 from frostline.errors import CheckpointError, DatasetError
 from frostline.monitor import Monitor
 
@@ -133,21 +135,27 @@ def tokenize_cells(
     seed: int = 0,
     max_length: int = MAX_LENGTH,
 ) -> Tokens:
-    """Tokens of some cells of a data set, on one gene list.
+    """Tokens of some cells of a data set, on one list of tokens, or of names that are mapped to tokens.
 
     Raises
     ------
     DatasetError
-        No gene is in the vocabulary, or a cell expresses none of them; names the cells.
+        The genes are another species', none is in the vocabulary, or a cell expresses none of them; names the cells.
     """
-    match = match_genes(genes, checkpoint.vocabulary)
-    matrix = dataset.expression(cells, genes)
-    empty = dataset.cells[cells][~_readable(matrix, match.ids)]
+    match = overlap(dataset, checkpoint)
+    if match.severity:
+        refuse_other_species(match.names)
+    matrix, tokens = token_values(dataset, cells, genes, checkpoint)
+    empty = dataset.cells[cells][~_expressing(matrix)]
     if len(empty):
-        said = described(overlap(dataset, checkpoint), dataset.adata, dataset.gene_source, checkpoint)
+        said = described(match, dataset.adata, dataset.gene_source, checkpoint)
         left = f"dataset.adata[frostline.embedding.readable(dataset.matrix, dataset.genes, {checkpoint.name!r})]"
         raise DatasetError(_without_known_genes(said, empty, len(cells), left))
-    return tokenize(matrix, match.ids, seed=seed, max_length=max_length)
+    return tokenize(matrix, _ids(tokens, checkpoint), seed=seed, max_length=max_length)
+
+
+def _ids(tokens: Sequence[str], checkpoint: Checkpoint) -> NDArray[np.int32]:
+    return np.array([checkpoint.vocabulary[token] for token in tokens], dtype=np.int32)
 
 
 def readable(
@@ -176,12 +184,13 @@ def readable(
     """
     from scipy import sparse
 
-    return _readable(sparse.csr_matrix(matrix), match_genes(genes, load_checkpoint(checkpoint).vocabulary).ids)
+    known = match_genes(genes, load_checkpoint(checkpoint).vocabulary).ids >= 0
+    return _expressing(sparse.csr_matrix(matrix)[:, np.flatnonzero(known)])
 
 
-def _readable(matrix: sparse.csr_matrix, ids: NDArray[np.int32]) -> NDArray[np.bool_]:
-    expressed = np.asarray((matrix[:, np.flatnonzero(ids >= 0)] != 0).sum(axis=1)).ravel()
-    return np.asarray(expressed > 0)
+def _expressing(matrix: sparse.csr_matrix) -> NDArray[np.bool_]:
+    """(n_cells,) whether a cell has a value."""
+    return np.asarray((matrix != 0).sum(axis=1)).ravel() > 0
 
 
 def _without_known_genes(said: str, empty: NDArray[np.str_], n_cells: int, left: str) -> str:
@@ -201,14 +210,13 @@ def token_table(dataset: Dataset, cell: int, genes: Sequence[str], checkpoint: C
     """
     import pandas as pd
 
-    matrix, ids = dataset.expression(np.array([cell]), genes), match_genes(genes, checkpoint.vocabulary).ids
-    if not _readable(matrix, ids).any():
+    matrix, names = token_values(dataset, np.array([cell]), genes, checkpoint)
+    if not _expressing(matrix).any():
         return pd.DataFrame(columns=["gene", "log-normalised", "bin"])
-    tokens = tokenize(matrix, ids)
-    symbols = {token_id: symbol for symbol, token_id in checkpoint.vocabulary.items()}
-    names = [symbols[int(token_id)] for token_id in tokens.gene_ids]
-    values = dataset.expression(np.array([cell]), names).toarray().ravel()
-    table = pd.DataFrame({"gene": names, "log-normalised": values, "bin": tokens.bins})
+    tokens = tokenize(matrix, _ids(names, checkpoint))
+    read = dict(zip(_ids(names, checkpoint).tolist(), zip(names, matrix.toarray().ravel(), strict=True), strict=True))
+    rows = [read[token] for token in tokens.gene_ids.tolist()]
+    table = pd.DataFrame(rows, columns=["gene", "log-normalised"]).assign(bin=tokens.bins)
     return table.sort_values(["bin", "gene"], ascending=[False, True], ignore_index=True)
 
 
@@ -256,8 +264,8 @@ def embed(
     Raises
     ------
     DatasetError
-        No gene in the vocabulary, negative or missing values, a damaged matrix, a cell without an expressed known
-        gene.
+        No gene in the vocabulary, genes of another species, negative or missing values, a damaged matrix, a cell
+        without an expressed known gene.
     CheckpointError
         The checkpoint is unknown or does not match the encoder.
 
@@ -279,12 +287,18 @@ def embed(
     matrix = values_of(adata)
     symbols = symbols_of(adata, opened, gene_column)
     refuse_bad_values(matrix, adata.var_names, adata.obs_names)
-    match = _match_all(adata, matrix, symbols, opened)
-    tokens = tokenize(matrix, match.ids, seed=seed, max_length=max_length)
+    found = _match_all(adata, matrix, symbols, opened).map
+    ids = _ids(found.tokens, opened)
+    tokens = tokenize(found.merged(matrix, logged=_are_logs(matrix)), ids, seed=seed, max_length=max_length)
     embedding = normalise(encode(opened.encoder().to(place), tokens, precision=precision, monitor=monitor))
     if key_added is not None:
         adata.obsm[key_added] = embedding
     return embedding
+
+
+def _are_logs(matrix: sparse.csr_matrix) -> bool:
+    """Whether values look like logarithms, for the few that are summed; of what is binned, no more need be known."""
+    return bool(len(matrix.data) and matrix.data.max() <= LARGEST_LOG and (matrix.data != np.rint(matrix.data)).any())
 
 
 def symbols_of(adata: AnnData, checkpoint: Checkpoint, gene_column: str | None = None) -> Symbols:
@@ -308,8 +322,10 @@ def _match_all(adata: AnnData, matrix: sparse.csr_matrix, symbols: Symbols, open
     """Match the genes; refuse cells without a known one, and warn of too few."""
     totals = np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel()
     match = match_genes(symbols.names, opened.vocabulary, totals)
+    if match.severity:
+        refuse_other_species(match.names)
     said = described(match, adata, symbols.source, opened)
-    empty = np.asarray(adata.obs_names, dtype=str)[~_readable(matrix, match.ids)]
+    empty = np.asarray(adata.obs_names, dtype=str)[~_expressing(matrix[:, np.flatnonzero(match.ids >= 0)])]
     if len(empty):
         left = f"adata[frostline.embedding.readable(adata.X, {symbols.source}, {opened.name!r})]"
         raise DatasetError(_without_known_genes(said, empty, adata.n_obs, left))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -59,7 +60,11 @@ class GeneEncoder(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(config.n_tokens, config.d_model, padding_idx=config.pad_id)
+        table = torch.empty(config.n_tokens, config.d_model)
+        if table.is_meta:  # a normal draw without storage loads torch's compiler, for more than a second
+            self.embedding = nn.Embedding.from_pretrained(table, freeze=False, padding_idx=config.pad_id)
+        else:
+            self.embedding = nn.Embedding(config.n_tokens, config.d_model, padding_idx=config.pad_id)
         self.enc_norm = nn.LayerNorm(config.d_model)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
 

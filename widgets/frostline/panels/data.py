@@ -378,4 +378,5 @@ def _overlap(dataset: Dataset, checkpoint: str) -> str:
     except FrostlineError as error:
         return f"Checkpoint {checkpoint}: {error}"
     unknown = f"; not, for example, {', '.join(match.unmatched[:3])}" if match.unmatched else ""
-    return f"{match.counted(f'checkpoint {checkpoint}')}{unknown}."
+    counts = match.map.told.partition("\n")[0]
+    return f"{match.counted(f'checkpoint {checkpoint}')} ({counts}){unknown}."

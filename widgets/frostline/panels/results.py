@@ -259,7 +259,9 @@ def _confidence(comparison: Comparison) -> str:
         figures.reliability_figure(comparison), "Confidence against accuracy, before and after temperature scaling"
     )
     risk = _picture(figures.risk_coverage_figure(comparison), "Share of errors against the share of cells kept")
-    return reliability + risk + table(report.calibration_table(comparison), "Probabilities of the test cells")
+    probabilities = table(report.calibration_table(comparison), "Probabilities of the test cells")
+    sets = table(report.prediction_sets_table(comparison), "Prediction sets of the test cells")
+    return f"{reliability}{risk}{probabilities}{sets}<p>{for_html(report.sets_in_words(comparison))}</p>"
 
 
 def _labels(comparison: Comparison) -> str:

@@ -314,7 +314,10 @@ class Strategy(ABC):
         files
             What `weight_files` returned.
         """
-        strategy = cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in parameters.items()})
+        given: dict[str, Any] = {
+            k: tuple(value) if isinstance(value, list) else value for k, value in parameters.items()
+        }
+        strategy = cls(**given)
         strategy._start()
         strategy._learn(classes=tuple(classes), genes=tuple(genes))
         strategy._restore(cls._arrays_of(files))

@@ -27,7 +27,7 @@ from frostline.bounds import (
     learned,
 )
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.splits import Split, most_variable
 from frostline.encoder.checkpoints import CHECKPOINTS, Checkpoint, load_checkpoint
 from frostline.encoder.tokens import MAX_LENGTH
 from frostline.errors import CheckpointError, DatasetError, FrostlineError
@@ -95,16 +95,19 @@ class EncoderStrategy(Strategy):
         return Workload(encoded=len(split.train) + len(split.validation) + len(split.test))
 
     def notes(self, dataset: Dataset) -> tuple[str, ...]:
-        """What pre-training may have seen of the data set, and what was computed before."""
+        """What pre-training may have seen, which genes have other names there, what an earlier run had computed."""
+        from frostline.encoder.vocabulary import mapping_note
+
         spec = CHECKPOINTS.get(self.checkpoint)
         names = dataset.sets or (dataset.name,)
-        notes = tuple(spec.overlaps[name] for name in names if spec and name in spec.overlaps)
+        notes = [spec.overlaps[name] for name in names if spec and name in spec.overlaps]
+        notes += [note] if (note := mapping_note(dataset, load_checkpoint(self.checkpoint))) else []
         if self.earlier_:
-            notes += (
+            notes.append(
                 f"Frozen states of {self.earlier_:,} cells were computed by an earlier run and read from disk; their "
-                "seconds are those of then.",
+                "seconds are those of then."
             )
-        return notes
+        return tuple(notes)
 
     def on_genes(self, genes: Collection[str]) -> Self:
         """Return the same fitted strategy, which reads no other genes; a gene that is left out is no token of a cell.
@@ -251,12 +254,21 @@ class InEpochs(EncoderStrategy):
 
 
 def known_genes(dataset: Dataset, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Genes of a data set that a checkpoint's vocabulary holds; all of them when it holds none.
+    """Tokens of a checkpoint that genes of a data set join.
 
     What the encoder reads depends on no other cell, and so not on the split: one embedding serves all repeats.
     """
-    found = tuple(gene for gene in dataset.genes if gene in checkpoint.vocabulary)
-    return found or dataset.genes
+    from frostline.encoder.vocabulary import overlap
+
+    return overlap(dataset, checkpoint).map.tokens
+
+
+def variable_tokens(dataset: Dataset, train: NDArray[np.integer], n: int, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Of those tokens the ones of the largest variance over the training cells, at most `n`."""
+    from frostline.encoder.vocabulary import token_values
+
+    values, tokens = token_values(dataset, train, known_genes(dataset, checkpoint), checkpoint)
+    return tuple(tokens[i] for i in most_variable(values, n))
 
 
 def rows_to_train_on(dataset: Dataset, split: Split) -> dict[str, NDArray[np.int64]]:

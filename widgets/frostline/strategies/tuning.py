@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from frostline.bounds import Genes, bounded, learned
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split, variable_genes
+from frostline.cells.splits import Split
 from frostline.classes import class_numbers
 from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.strategies.base import Workload, trained_names
-from frostline.strategies.encoder import InEpochs, known_genes, rows_to_train_on
+from frostline.strategies.encoder import InEpochs, rows_to_train_on, variable_tokens
 from frostline.strategies.head import head_arrays, head_from_arrays, head_logits, head_probabilities
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ class EncoderTuning(InEpochs):
 
         place = device_of(self.device, self.precision)
         opened, classes = self._open(), trained_names(dataset, split)
-        known = known_genes(dataset, opened)
-        self._learn(genes=variable_genes(dataset, split.train, self.n_genes, known))
+        self._learn(genes=variable_tokens(dataset, split.train, self.n_genes, opened))
         rows_of = rows_to_train_on(dataset, split)
         tokens = {part: self._tokens(dataset, rows) for part, rows in rows_of.items()}
         targets = {part: class_numbers(dataset.labels[rows], classes) for part, rows in rows_of.items()}
