@@ -263,6 +263,11 @@ class AnnotatePanel(Panel):
         )  # fmt: skip
 
     @property
+    def options(self) -> dict[str, Any]:
+        """How the cells are read, as `annotate` takes it: layer, values, gene_column."""
+        return {name: self._settings[name].value or None for name in ("layer", "values", "gene_column")}
+
+    @property
     def _chosen(self) -> dict[str, Any]:
         """What decides the labels, by the name that a reader knows it by."""
         settings = {str(w.description).lower(): w.value for name, w in self._settings.items() if name != "overwrite"}
@@ -310,7 +315,7 @@ class AnnotatePanel(Panel):
             raise FrostlineError("cells are being annotated; cancel it or wait for it")
         self.background.settle()
         if self.problem or self.model is None:
-            raise FrostlineError(self._why_not())
+            raise FrostlineError(self.problem or "no model is loaded")
         self._task.stop.clear()
         self._begin()
         model, query, arguments = self.model, self._cells.value, self._arguments()
@@ -320,14 +325,10 @@ class AnnotatePanel(Panel):
         self.settle()
         return self.wait()
 
-    def _why_not(self) -> str:
-        return self.problem or "no model is chosen"
-
     def _arguments(self) -> dict[str, Any]:
-        values = {name: control.value or None for name, control in self._settings.items()}
-        query, own = self._cells.value, self._wrote
-        mine = own is not None and own[0] is query and own[1] == values["key"]
-        return {**values, "key": values["key"] or "", "overwrite": bool(values["overwrite"]) or mine}
+        key, own = self._settings["key"].value, self._wrote
+        mine = own is not None and own[0] is self._cells.value and own[1] == key
+        return {"key": key, "overwrite": self._settings["overwrite"].value or mine, **self.options}
 
     def _begin(self) -> None:
         self.set_trait("error", None)
