@@ -135,7 +135,7 @@ def tokenize_cells(
     seed: int = 0,
     max_length: int = MAX_LENGTH,
 ) -> Tokens:
-    """Tokens of some cells of a data set, on one list of tokens, or of names that are mapped to tokens.
+    """Tokens of some cells of a data set, on one list of genes, which are mapped to tokens.
 
     Raises
     ------
