@@ -213,6 +213,23 @@ class Dataset:
         labels = read_labels(self.adata.obs, label_key)
         return replace(self, label_key=label_key, labels=labels, group_key=group_key, cache=cache)
 
+    def part(self, cells: NDArray[np.integer]) -> Dataset:
+        """Some of the cells, as a data set of its own.
+
+        Parameters
+        ----------
+        cells
+            (n_cells,) row numbers.
+
+        Examples
+        --------
+        >>> len(load_dataset("pancreas").part(np.arange(20)))
+        20
+        """
+        origin = None if self.origin is None else self.origin[cells]
+        chosen = {"adata": self.adata[cells].copy(), "matrix": self.matrix[cells], "labels": self.labels[cells]}
+        return replace(self, **chosen, origin=origin, cache={})
+
     def fingerprint(self) -> str:
         """Return the sha256 of cells, genes, labels and values."""
         digest = hashlib.sha256()
