@@ -59,7 +59,7 @@ def known_figure(known: NDArray[np.floating], query: NDArray[np.floating], alpha
     known, query
         p-values of either, as `p_known` gives them; those of known cells are spread evenly.
     alpha
-        Below or at which a cell is called unknown.
+        Below which a cell is called unknown.
 
     Examples
     --------
@@ -70,9 +70,9 @@ def known_figure(known: NDArray[np.floating], query: NDArray[np.floating], alpha
     edges = np.linspace(0, 1, BINS + 1)
     for values, name, colour in ((known, "labelled", KNOWN), (query, "query", QUERY)):
         if len(values):
-            said = f"{name}: {(np.asarray(values) <= alpha).mean():.1%} of {len(values):,} cells unknown"
+            said = f"{name}: {(np.asarray(values) < alpha).mean():.1%} of {len(values):,} cells unknown"
             _histogram(axes, values, edges, colour, said)
-    axes.axvline(alpha, color=LIMIT, linewidth=0.9, linestyle=":", label=f"unknown at {alpha:g} or less")
+    axes.axvline(alpha, color=LIMIT, linewidth=0.9, linestyle=":", label=f"unknown below {alpha:g}")
     axes.set(xlabel="share of known cells that are as strange (p)", ylabel="share of cells", xlim=(0, 1))
     return _finished(figure, axes)
 
