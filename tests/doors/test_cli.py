@@ -397,7 +397,8 @@ def test_embed_writes_what_the_function_returns(call, few_cells, small_checkpoin
     options = ["--checkpoint", small_checkpoint, "--seed", 5]
     assert call("embed", few_cells, "-o", tmp_path / "out.npy", *options).code == 0
     said = call("embed", few_cells, "-o", tmp_path / "out.h5ad", *options)
-    assert said.out == f"{tmp_path / 'out.h5ad'}: 12 cells x 32\n"
+    genes = "765 of 765 genes are in the vocabulary\n765 exact\n"
+    assert said.out == f"{tmp_path / 'out.h5ad'}: 12 cells x 32\n{genes}"
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected)
     written, read = anndata.read_h5ad(tmp_path / "out.h5ad"), anndata.read_h5ad(few_cells)
     np.testing.assert_array_equal(written.obsm["X_scGPT"], expected)

@@ -443,7 +443,7 @@ class TestGenes:
             return
         message = refusal(run)
         assert (
-            "Put the symbols into a column of adata.raw.var and load with gene_column=..., or put them into" in message
+            "put the symbols into a column of adata.raw.var and load with gene_column=..., or put them into" in message
         )
         adata.raw.var["mine"] = symbols
         assert run(gene_column="mine").genes == tuple(symbols)

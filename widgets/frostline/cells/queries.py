@@ -74,7 +74,7 @@ class Query:
         log_normalise(matrix, self.values)
         return Dataset(
             name=self.name,
-            adata=AnnData(obs=pd.DataFrame(index=names.astype(str)), var=pd.DataFrame(index=list(self.genes))),
+            adata=AnnData(obs=pd.DataFrame(index=names.astype(str))),
             label_key="",
             matrix=matrix,
             genes=self.genes,
@@ -221,7 +221,7 @@ def _checked(found: _Matrices, layer: str | None, said: str | None, gene_column:
     rows = found.rows.spread(SAMPLE)
     sample = found.rows.take(rows)
     refuse_scaled(sample, layer, found.layers)
-    symbols = read_symbols(found.var, gene_column or None, raw=layer == "raw", totals=lambda: _totals(found.rows))
+    symbols = read_symbols(found.var, gene_column or None, raw=layer == "raw", summed=True)
     refuse_unwritable(symbols.source, symbols.names)
     refuse_bad_values(sample, symbols.names, found.obs_names[rows])
     values = describe(sample, said) if sample.nnz else NOTHING
@@ -238,14 +238,6 @@ def _ask_about_decimals(values: Values, said: str | None) -> None:
             "counts, say so: values='linear', for frostline annotate --values linear",
             values="unknown",
         )
-
-
-def _totals(rows: streams.Rows) -> NDArray[np.float64]:
-    """(n_genes,) sums over all cells."""
-    totals = np.zeros(rows.shape[1])
-    for _, matrix in rows.chunks(4_096):
-        totals += np.asarray(matrix.sum(axis=0, dtype=np.float64)).ravel()
-    return totals
 
 
 def _refuse_others(matrix: sparse.csr_matrix, query: Query, names: pd.Index) -> None:
