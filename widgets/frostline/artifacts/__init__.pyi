@@ -1,10 +1,10 @@
-from . import annotations, clusters
+from . import clusters, labelled
 from .archive import load_comparison
 from .exports import Run, begin, check, declared, export, save, save_annotation, save_clusters
 
 __all__ = [
     "Run",
-    "annotations",
+    "labelled",
     "begin",
     "check",
     "clusters",
