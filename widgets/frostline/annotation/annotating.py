@@ -105,7 +105,10 @@ class Annotation:
         """
         path = expanded(output)
         if self.source is None:
-            raise FrostlineError("these cells were in memory, and the labels are in the AnnData: adata.write_h5ad(...)")
+            raise FrostlineError(
+                "these cells were in memory: an AnnData has the labels now, write that (adata.write_h5ad(...)); for a "
+                "labelled copy of a file annotate its path"
+            )
         if path.exists() and path.samefile(self.source):
             raise FrostlineError(f"{path} is the file that was read: choose another name")
         self.outputs.save(self.source, path)

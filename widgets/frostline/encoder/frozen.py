@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from frostline.encoder.checkpoints import Checkpoint
 from frostline.encoder.devices import device_of
 from frostline.encoder.embedding import encode, tokenize_cells
 from frostline.encoder.tokens import MAX_LENGTH
+from frostline.encoder.vocabulary import overlap
 from frostline.memory import peak_memory
 from frostline.monitor import Monitor
 
@@ -49,6 +51,7 @@ def frozen_states(
     *,
     seed: int = 0,
     max_length: int = MAX_LENGTH,
+    long_cells: str = "random",
     device: str = "auto",
     precision: str = "fp32",
     monitor: Monitor | None = None,
@@ -61,18 +64,19 @@ def frozen_states(
         The data set and rows of it.
     genes
         Which of its genes are read.
-    checkpoint, seed, max_length, device, precision
+    checkpoint, seed, max_length, long_cells, device, precision
         As for `frostline.embed`.
     monitor
         Receives the progress, and is asked between batches whether to stop with `Cancelled`.
     """
     place = device_of(device, precision)
-    shared = _shared(dataset, genes, checkpoint, seed, max_length, place.type, precision)
+    how: dict[str, Any] = {"seed": seed, "max_length": max_length, "long_cells": long_cells}
+    shared = _shared(dataset, genes, checkpoint, *how.values(), place.type, precision)
     todo = np.unique(cells[~shared.done[cells]])
     if len(todo):
         started = time.perf_counter()
         with peak_memory(collect=False) as peak:
-            tokens = tokenize_cells(dataset, todo, genes, checkpoint, seed=seed, max_length=max_length)
+            tokens = tokenize_cells(dataset, todo, genes, checkpoint, **how)
             shared.states[todo] = encode(checkpoint.encoder().to(place), tokens, precision=precision, monitor=monitor)
         shared.peak = max((found for found in (shared.peak, peak.bytes) if found is not None), default=None)
         seconds = time.perf_counter() - started
@@ -85,10 +89,11 @@ def frozen_states(
 def _shared(dataset: Dataset, genes: Sequence[str], checkpoint: Checkpoint, *how: object) -> _Shared:
     """States of a data set that are in memory, or else on disk, or else none."""
     encoder = (checkpoint.weights_sha256, checkpoint.config)
-    name = ("frozen_states", *encoder, tuple(genes), *how)
+    tokens = (tuple(genes), overlap(dataset, checkpoint).ids.tobytes())  # what is read, and as which tokens
+    name = ("frozen_states", *encoder, *tokens, *how)
     if name not in dataset.cache:
         shape = (len(dataset), checkpoint.config.d_model)
-        key = caches.key_of(_values(dataset), *encoder, tuple(genes), *how)
+        key = caches.key_of(_values(dataset), *encoder, *tokens, *how)
         kept = caches.read(key, shape) or Kept(np.empty(shape, np.float32), np.full(len(dataset), np.nan))
         dataset.cache[name] = _Shared(kept.states, kept.seconds, kept.peak, key, int(kept.done.sum()))
     shared: _Shared = dataset.cache[name]
