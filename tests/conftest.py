@@ -70,9 +70,10 @@ def _imports_stay():
 
 @pytest.fixture(scope="session", autouse=True)
 def _empty_cache(tmp_path_factory):
-    """No test reads or writes the checkpoints that a user has downloaded."""
+    """No test reads or writes what a user has downloaded or embedded, and none finds what another one embedded."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FROSTLINE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("FROSTLINE_EMBEDDINGS_MB", "0")
         yield
 
 
@@ -238,3 +239,19 @@ def make_record():
         return Record(**{**own, **content})
 
     return build
+
+
+@pytest.fixture
+def encoded_cells(monkeypatch):
+    """Number of cells in every batch that an encoder sees."""
+    from frostline.encoder.model import Encoder
+
+    seen: list[int] = []
+    original = Encoder.forward
+
+    def forward(self, gene_ids, values, **options):
+        seen.append(len(gene_ids))
+        return original(self, gene_ids, values, **options)
+
+    monkeypatch.setattr(Encoder, "forward", forward)
+    return seen

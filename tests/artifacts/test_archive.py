@@ -15,7 +15,7 @@ from frostline.records import Finding
 
 ONCE_A_CELL = {
     *("cells", "labels", "groups", "probabilities", "umap", "distances"),
-    *("validation_cells", "validation_labels", "validation_probabilities"),
+    *("validation_cells", "validation_labels", "validation_probabilities", "validation_groups"),
 }
 
 
@@ -25,8 +25,9 @@ def comparison(make_record):
     warning = Finding("shared-group", "warning", "donor a", "It matters.", "Hold donors out.")
     grouped = {"groups": ("a", "b") * 20, "group_key": "donor", "split_kind": "group", "findings": (warning,)}
     grouped |= {"n_train_groups": 3, "left_out": {"rare": 2}}
-    records = [make_record(name, repeat=r, **grouped) for r in (0, 1) for name in ("head", "lora")]
-    records[1] = make_record("lora", umap=None, **grouped)
+    known = {**grouped, "validation_groups": ("c", "d", "e") * 10}
+    records = [make_record(name, repeat=r, **known) for r in (0, 1) for name in ("head", "lora")]
+    records[1] = make_record("lora", umap=None, **known)
     plain = {"validation_cells": (), "validation_labels": (), "validation_probabilities": None, "umap": None, **grouped}
     records += [make_record("head", repeat=r, budget=n, **plain) for r in (0, 1) for n in (5, 10)]
     distances = np.random.default_rng(0).random(40)

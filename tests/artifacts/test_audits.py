@@ -197,6 +197,29 @@ class TestForgery:
         cover_up(folder)
         assert "not tested on the same cells and labels" in said(folder)
 
+    @pytest.mark.parametrize("column", ["coverage", "size", "singles", "limit", "calibration_cells"])
+    def test_a_number_of_the_prediction_sets_that_is_another(self, folder, column):
+        table = pd.read_csv(folder / "prediction_sets.csv", keep_default_na=False)
+        table.loc[1, column] = float(table.loc[1, column]) * 0.5
+        table.to_csv(folder / "prediction_sets.csv", index=False)
+        cover_up(folder)
+        assert "prediction_sets.csv: line " in said(folder)
+
+    def test_coverage_of_a_record_that_its_predictions_do_not_give(self, folder):
+        edit_record(folder, lambda content: content["metrics"].update(set_coverage=1.0))
+        cover_up(folder)
+        assert "frozen_probe, repeat 0: set_coverage is given as 1.000000, the predictions give" in said(folder)
+
+    def test_groups_of_validation_cells_that_sets_were_not_calibrated_on(self, folder):
+        """Ten of thirty cells in a group of their own, which has another limit."""
+        edit_table(
+            folder,
+            "validation_predictions.parquet",
+            lambda table: table.assign(group=["x"] * 10 + ["y"] * 20 + ["x"] * 10 + ["y"] * 20),
+        )
+        cover_up(folder)
+        assert "set_limit is given as" in said(folder)
+
     def test_test_cells_that_are_not_those_of_the_split(self, folder):
         for name in ("predictions.parquet", "umap.parquet"):
             edit_table(folder, name, lambda table: table.replace({"cell-0-000": "cell-of-mine"}))

@@ -29,7 +29,14 @@ pytestmark = pytest.mark.slow
 
 TUTORIAL = "cell_type_annotation"
 NAMES = ("pca_logistic", "frozen_probe", "head", "lora")
-TABLES = ("report.csv", "strategy_metrics.csv", "class_metrics.csv", "paired_tests.csv", "report.md")
+TABLES = (
+    "report.csv",
+    "strategy_metrics.csv",
+    "class_metrics.csv",
+    "paired_tests.csv",
+    "prediction_sets.csv",
+    "report.md",
+)
 MAPS = ("frozen_embedding_umap.png", "lora_embedding_umap.png")
 PICTURES = (
     *MAPS,
@@ -299,7 +306,8 @@ class TestForgery:
         refused(folder, "records.jsonl", f"{key} is given as {value:.6f}")
 
     @pytest.mark.parametrize(
-        "name", ["label_efficiency.csv", "unknown_cells.csv", "paired_tests.csv", "class_metrics.csv"]
+        "name",
+        ["label_efficiency.csv", "unknown_cells.csv", "paired_tests.csv", "prediction_sets.csv", "class_metrics.csv"],
     )
     def test_an_edited_number_in_any_other_table(self, folder, name):
         text = (folder / name).read_text()

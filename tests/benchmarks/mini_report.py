@@ -164,7 +164,9 @@ def probe(task: Task, features: Callable[[NDArray[np.integer]], NDArray[Any]]) -
 
 
 def read_tokens(task: Task, checkpoint: Checkpoint) -> Tokens:
-    return tokenize(task.values, match_genes(task.genes, checkpoint.vocabulary).ids)
+    """Of the genes that the vocabulary has by the same name, as the official code reads them."""
+    match = match_genes(task.genes, checkpoint.vocabulary)
+    return tokenize(task.values, np.where(match.map.kinds == "exact", match.ids, -1))
 
 
 def embeddings(task: Task, encoder: Encoder, checkpoint: Checkpoint) -> NDArray[np.float32]:

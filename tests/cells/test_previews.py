@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+
 import anndata
 import h5py
 import numpy as np
@@ -212,7 +214,8 @@ class TestColumns:
         if adata.obs["kind"].dtype == object:
             n_missing = int(adata.obs["kind"].isna().sum())
             assert n_missing == 10
-        expected = (Column("kind", n_values, n_missing),)
+        n_fewest = min(collections.Counter(adata.obs["kind"].dropna().tolist()).values())
+        expected = (Column("kind", n_values, n_missing, n_fewest),)
         assert preview(adata).columns == expected
         if adata.obs["kind"].dtype != "string":  # anndata writes it only when asked to
             adata.write_h5ad(tmp_path / "kinds.h5ad")
@@ -228,7 +231,7 @@ class TestColumns:
         assert (found.columns, found.label_key, found.groups) == ((), None, ())
 
     def test_how_they_are_shown(self):
-        shown = shown_columns([Column("cell_type", 8, 1_234), Column("donor", 4, 0)])
+        shown = shown_columns([Column("cell_type", 8, 1_234, 9), Column("donor", 4, 0, 30)])
         assert shown == [("cell_type (8 values, 1,234 missing)", "cell_type"), ("donor (4 values)", "donor")]
 
 

@@ -48,6 +48,7 @@ class TestMarkdown:
             report.tests_table(comparison),
             report.class_metrics_table(comparison),
             report.calibration_table(comparison),
+            report.prediction_sets_table(comparison),
             report.costs_table(comparison),
         ):
             assert report.markdown_table(table) in text
@@ -64,6 +65,35 @@ class TestMarkdown:
         assert "| Strategy | 5 | all |" in text
         assert "| head | NK |" in text
         assert "| shared-group | warning | donor a is on both sides | It matters. | Hold donors out. |" in text
+
+    def test_what_sets_promise_is_said_by_the_design(self, make_record):
+        def said(**changes):
+            text = report.report_markdown(compare([make_record(**changes)]))
+            return text.split("## Prediction sets")[1].split("\n\n")[2]
+
+        held = {"split_kind": "group", "group_key": "donor", "groups": ("a",) * 40}
+        assert "promised for new cells of the same origin, on average" in said()
+        few = said(**held, validation_groups=("b",) * 15 + ("c",) * 15)
+        assert "for new groups that is no promise; calibrated on 2 of them, and a promise takes 9 or more." in few
+        nine = said(**held, validation_groups=tuple("bcdefghij") * 3 + ("b",) * 3)
+        assert "for new groups that is no promise." in nine
+        assert "nothing is promised for cells of another origin" in said(split_kind="cross")
+        bare = {"validation_cells": (), "validation_labels": (), "validation_probabilities": None}
+        assert "No prediction sets: it takes 9 validation cells or more" in said(**bare)
+
+    def test_sets_by_strategy_are_of_all_cells_and_name_where_they_do_least(self, make_record):
+        probabilities = np.tile([0.6, 0.3, 0.1], (40, 1))
+        labels = ("B cell",) * 10 + ("T cell",) * 10 + ("NK",) * 15 + ("T cell",) * 5
+        record = make_record(
+            groups=("a",) * 20 + ("b",) * 15 + ("tiny",) * 5,
+            labels=labels,
+            probabilities=probabilities,
+            validation_labels=("NK",) * 30,
+            validation_probabilities=np.tile([0.6, 0.3, 0.1], (30, 1)),
+        )
+        (row,) = report.prediction_sets_table(compare([record])).to_numpy().tolist()
+        # sets are B cell and NK: right for 10 + 15 of 40 cells; of a half of a, of all of b; five cells are too few
+        assert row == ["head", "62%", "50% (a)", "2.00", "0%", "30"]
 
     def test_groups_and_repeats_are_said(self, make_record):
         records = [

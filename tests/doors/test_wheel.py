@@ -34,10 +34,11 @@ def test_wheel_holds_every_module(names, root):
     assert modules <= names
 
 
-def test_wheel_holds_mini_pancreas_and_the_licence(names):
+def test_wheel_holds_mini_pancreas_genes_and_the_licence(names):
     mini = {f"frostline/data/mini/{n}" for n in ("args.json", "vocab.json", "model.safetensors", "MODEL_CARD.md")}
     assert mini | {"frostline/data/mini/corpus_genes.csv"} <= names
     assert {f"frostline/data/datasets/{n}" for n in ("pancreas_baron_human_175.h5ad", "README.md")} <= names
+    assert {f"frostline/data/genes/{n}" for n in ("hgnc.tsv.xz", "README.md")} <= names
     assert f"frostline-{frostline.__version__}.dist-info/licenses/LICENSE" in names
 
 

@@ -239,15 +239,35 @@ def test_numbers_in_the_tabs_are_those_of_the_reports(finished):
         cells = re.findall(r"<td>(.*?)</td>", tab(finished, name))
         wanted = [html.escape(str(value)) for value in frame.to_numpy().ravel()]
         assert cells[: len(wanted)] == wanted
+    sets = report.prediction_sets_table(comparison)
+    assert cells[-sets.size :] == [html.escape(str(value)) for value in sets.to_numpy().ravel()]
+    assert html.escape(report.sets_in_words(comparison)) in tab(finished, "Confidence")
 
 
 def test_parameter_counts_promised_are_those_of_the_records(make_panel):
     panel = make_panel(OFFERED)
     promised = {name: row_of(panel, name) for name in OFFERED}
     panel.run(wait=True)
-    assert len(panel.records) == len(OFFERED)
+    unasked = [record for record in panel.records if record.strategy == "frozen_probe:40"]
+    assert len(unasked) == 1
+    assert len(panel.records) == len(OFFERED) + 1
     for record in panel.records:
+        if record in unasked:
+            continue
         assert f". {record.cost.trainable_parameters:,} trained parameters." in promised[record.strategy]
+
+
+def test_a_probe_on_the_genes_of_what_is_tuned_runs_beside_it_and_is_announced(make_panel):
+    panel = make_panel(["frozen_probe", "lora"])
+    panel.settle(60)
+    assert "Runs too: frozen_probe:40, the frozen probe on as many genes" in html_of(panel)
+    ran = panel.run(wait=True)
+    assert ran.strategies == ("frozen_probe", "frozen_probe:40", "lora")
+    assert [record.genes_read for record in panel.records if record.strategy != "frozen_probe"] == [40, 40]
+    assert "the same 40 genes" in ran.verdict
+    box(panel, "lora").value = False
+    panel.settle(60)
+    assert "Runs too" not in html_of(panel)
 
 
 def test_panel_splits_as_the_function_does(make_panel):
@@ -411,7 +431,7 @@ def test_interrupting_a_cell_that_waits_is_a_cancel(make_panel):
     assert [record.strategy for record in panel.records] == ["pca_logistic"]
     assert panel.latest().comparison.strategies == ("pca_logistic",)
     assert not button(panel, "Run").disabled
-    assert not panel.runner._thread.is_alive()
+    assert not panel.runner._task.thread.is_alive()
 
 
 @pytest.mark.usefixtures("interrupted")
@@ -599,7 +619,7 @@ def test_failure_is_gone_after_a_run_that_succeeds(make_panel, monkeypatch):
 def test_what_does_not_suit_the_data_is_said_before_the_run_and_does_not_stop_the_others(
     make_panel, three_kinds, fresh, monkeypatch
 ):
-    nobody_knows = fresh(three_kinds, genes=tuple(f"ENSG{i:011d}" for i in range(len(three_kinds.genes))))
+    nobody_knows = fresh(three_kinds, genes=tuple(f"ENSG009{i:08d}" for i in range(len(three_kinds.genes))))
     monkeypatch.setattr(FrozenProbe, "fit", lambda *_: pytest.fail("trained on what its check refuses"))
     panel = make_panel(["frozen_probe", "pca_logistic"], dataset=nobody_knows)
     assert "Cannot run: " in row_of(panel, "frozen_probe")
@@ -766,7 +786,7 @@ class TestDataPanel:
         assert panel.findings == tuple(frostline.checks.check(pbmc, frostline.split(pbmc)))
 
     def test_too_little_vocabulary_is_told(self, make, three_kinds, fresh):
-        nobody_knows = fresh(three_kinds, genes=tuple(f"g{i}" for i in range(120)))
+        nobody_knows = fresh(three_kinds, genes=tuple(f"gene_{i}" for i in range(120)))
         panel = make(nobody_knows)
         text = html_of(panel)
         assert "0 of 120 genes are in the vocabulary of checkpoint mini" in text
@@ -788,6 +808,22 @@ class TestDataPanel:
         button(panel, "Look again").click()
         assert "later (700 x 765)" in [text for text, _ in source.options]
         assert panel.dataset.name == "mine"
+
+    def test_what_is_in_the_file_is_said_whether_it_could_be_loaded_or_not(self, make, pbmc):
+        names = {"mine": pbmc.adata}
+        panel = make(names=names)
+        source = control(panel, "Data")
+        source.value = next(value for text, value in source.options if text.startswith("mine"))
+        panel.settle(60)
+        assert panel.state == "failed"
+        report = frostline.inspect(pbmc.adata, "bulk_labels")._repr_html_()
+        assert f"<details><summary>What is in this file</summary>{report}</details>" in html_of(panel)
+        assert "layer=&#x27;raw&#x27;" in report
+        control(panel, "Labels").value = "louvain"
+        panel.settle(60)
+        assert frostline.inspect(pbmc.adata, "louvain")._repr_html_() in html_of(panel)
+        source.value = "nothing"
+        assert "What is in this file" not in html_of(panel)
 
     def test_a_wrong_label_column_is_told_with_those_that_there_are(self, make):
         panel = make("pbmc68k-reduced", label_key="cell_typ")
@@ -985,7 +1021,7 @@ def _instances() -> dict:
 def test_closing_cancels_what_runs(make_panel, gate):
     panel = make_panel(["pca_logistic"])
     panel.run()
-    thread = panel.runner._thread
+    thread = panel.runner._task.thread
     panel.close()
     gate.set()
     thread.join(60)

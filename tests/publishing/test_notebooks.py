@@ -260,6 +260,7 @@ def test_defaults_leave_all_declared_artifacts(published):
         "strategy_metrics.csv",
         "class_metrics.csv",
         "paired_tests.csv",
+        "prediction_sets.csv",
         "frozen_embedding_umap.png",
         "lora_embedding_umap.png",
         "best_strategy_confusion_matrix.png",
@@ -275,13 +276,13 @@ def test_defaults_leave_all_declared_artifacts(published):
     assert manifest_of(folder)["notebook"]["sha256"] == file_sha256(published / "notebooks" / f"{NAME}.ipynb")
 
 
-def test_leaderboard_holds_four_strategies_in_order(published):
+def test_leaderboard_holds_the_strategies_and_a_probe_like_lora_in_order(published):
     board = pd.read_csv(published / "artifacts" / "scgpt_cell_type_annotation" / "report.csv")
     assert list(board.columns[:4]) == ["strategy", "macro_f1", "macro_f1_low", "macro_f1_high"]
     assert {"accuracy", "auroc", "ece", "silhouette", "seconds", "trainable_parameters"} <= set(board.columns)
     assert (board["macro_f1_low"] <= board["macro_f1"]).all()
     assert (board["macro_f1"] <= board["macro_f1_high"]).all()
-    assert sorted(board["strategy"]) == sorted(ALL)
+    assert sorted(board["strategy"]) == sorted([*ALL, "frozen_probe:500"])  # like LoRA
     order = list(zip(-board["macro_f1"], -board["accuracy"], strict=True))
     assert order == sorted(order)
     assert board["macro_f1"].between(0.3, 1).all()  # chance on ten classes is far below
@@ -441,7 +442,7 @@ def test_bad_data_is_refused_when_it_is_loaded(counts_file, tmp_path, kind):
 @pytest.mark.parametrize("strategies", [["head"], ["frozen_probe", "lora"]])
 def test_genes_that_no_vocabulary_knows_are_refused_before_training(counts_file, small_checkpoint, strategies):
     adata = anndata.read_h5ad(counts_file)
-    adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+    adata.var_names = [f"ENSG009{i:08d}" for i in range(adata.n_vars)]
     panel = AnnotationPanel(
         frostline.load_dataset(adata, "kind"), strategies=strategies, checkpoint=str(small_checkpoint)
     )
@@ -462,7 +463,7 @@ def test_cells_above_the_panel_need_no_known_gene_and_no_checkpoint_that_nobody_
 ):
     monkeypatch.chdir(tmp_path)
     adata = anndata.read_h5ad(counts_file)
-    adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+    adata.var_names = [f"ENSG009{i:08d}" for i in range(adata.n_vars)]
     adata.write_h5ad("ids.h5ad")
     code = [cell.source for cell in source.cells if cell.cell_type == "code"]
     names = {}

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from peft import PeftModel
 
 from frostline.encoder.checkpoints import load_checkpoint
 from frostline.encoder.embedding import encode
@@ -47,6 +48,19 @@ class TestIa3:
         states = encode(encoder, strategy._tokens(dataset, cut.test))
         expected = states / np.linalg.norm(states, axis=1, keepdims=True)
         np.testing.assert_allclose(strategy.embed(dataset, cut.test), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lora", "lora_attention", "dora", "ia3"])
+def test_peft_itself_puts_a_saved_adapter_on_the_same_encoder(fitted_once, pbmc, cut, small_checkpoint, tmp_path, name):
+    strategy, dataset = fitted_once(name)
+    strategy.save(tmp_path)
+    encoder = load_checkpoint(small_checkpoint).encoder()
+    tokens = strategy._tokens(dataset, cut.test)
+    before = encode(encoder, tokens)
+    adapted = PeftModel.from_pretrained(encoder, str(tmp_path))
+    states = encode(adapted.base_model.model.eval(), tokens)
+    np.testing.assert_allclose(states, strategy._features(dataset, cut.test), rtol=0, atol=1e-5)
+    assert np.abs(states - before).max() > 1e-3
 
 
 class TestDora:

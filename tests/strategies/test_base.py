@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.special import logsumexp, softmax
 from strategy_checks import IN_EPOCHS, NAMES, ON_ENCODER, ON_FROZEN, corrupted
 
 from frostline import strategies
+from frostline.encoder import embedding
 from frostline.encoder.checkpoints import load_checkpoint
+from frostline.encoder.embedding import encode
 from frostline.errors import Cancelled, DatasetError, FrostlineError
 from frostline.evaluation.evaluations import evaluate
 from frostline.monitor import Monitor
@@ -133,6 +136,28 @@ class TestContract:
         np.testing.assert_array_equal(again.embed(copy, cut.test), strategy.embed(dataset, cut.test))
         assert again.cost().trainable_parameters == strategy.cost().trainable_parameters
         assert again.cost().total_parameters == strategy.cost().total_parameters
+
+    def test_an_outcome_is_the_embedding_and_the_probabilities_with_the_scores_behind_them(self, fitted, cut):
+        strategy, dataset = fitted
+        found = strategy.outcome(dataset, cut.test)
+        np.testing.assert_array_equal(found.features, strategy.embed(dataset, cut.test))
+        np.testing.assert_array_equal(found.probabilities, strategy.predict_proba(dataset, cut.test))
+        assert found.scores.dtype == np.float64
+        np.testing.assert_allclose(softmax(found.scores, axis=1), found.probabilities, rtol=0, atol=1e-12)
+        without_logits = strategy.name in ("majority", "pca_knn")
+        assert np.allclose(logsumexp(found.scores, axis=1), 0, atol=1e-9) == without_logits
+
+    def test_an_outcome_takes_one_encoder_pass_and_that_of_known_cells_none(
+        self, fitted, pbmc, cut, fresh, monkeypatch
+    ):
+        strategy, _ = fitted
+        encoded = []
+        monkeypatch.setattr(embedding, "encode", lambda e, t, **how: encoded.append(len(t)) or encode(e, t, **how))
+        copy = fresh(pbmc)
+        strategy.outcome(copy, cut.test[:10])
+        assert encoded == ([10] if strategy.name in ON_ENCODER else [])
+        strategy.outcome(copy, cut.test[:10])
+        assert len(encoded) <= 1
 
     def test_planned_parameters_are_those_that_are_trained(self, fitted, cut):
         strategy, dataset = fitted

@@ -20,7 +20,7 @@ from frostline import strategies
 from frostline.errors import Cancelled
 from frostline.evaluation.evaluations import evaluate
 from frostline.monitor import Monitor
-from frostline.strategies import GenesLogistic, PcaKnn, PcaLogistic
+from frostline.strategies import GenesLogistic, PcaKnn, PcaLogistic, components
 from frostline.strategies.probe import LinearProbe
 
 pytestmark = pytest.mark.slow
@@ -163,6 +163,19 @@ class TestPcaKnn:
         probabilities = PcaKnn(n_components=3).fit(fresh(pbmc), few_cut).predict_proba(pbmc, cut.test)
         assert probabilities.shape == (len(cut.test), 2)
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("block", [1, 7, 4096])
+def test_components_of_many_cells_are_those_of_the_dense_matrix(pbmc, monkeypatch, block):
+    """Summed over blocks of cells, so that memory grows with the cells' values and not with cells times genes."""
+    monkeypatch.setattr(components, "BLOCK", block)
+    values = pbmc.matrix[:, :60]
+    expected = PCA(10, svd_solver="full").fit(values.toarray().astype(np.float64))
+    mean, loadings = components._principal(values, 10)
+    np.testing.assert_allclose(mean, expected.mean_, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(loadings, expected.components_, rtol=0, atol=2e-4)
+    found = components._projected(values, mean, loadings)
+    np.testing.assert_allclose(found, expected.transform(values.toarray()), rtol=0, atol=2e-3)
 
 
 class TestPcaLogistic:

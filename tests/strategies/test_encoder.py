@@ -93,7 +93,7 @@ class TestCheck:
         matrix[cut.test[3]] = 0
         with pytest.raises(DatasetError, match=f"1 cell.*{pbmc.cells[cut.test[3]]}"):
             strategy.check(fresh(pbmc, matrix=matrix.tocsr()), cut)
-        ensembl = tuple(f"ENSG{i:011d}" for i in range(len(pbmc.genes)))
+        ensembl = tuple(f"ENSG009{i:08d}" for i in range(len(pbmc.genes)))
         renamed = fresh(pbmc, genes=ensembl)
         with pytest.raises(DatasetError, match="Ensembl ids"):
             strategy.check(renamed, dataclasses.replace(cut, genes=ensembl))

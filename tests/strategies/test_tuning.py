@@ -131,20 +131,6 @@ class TestOfficialSizes:
         )
 
 
-@pytest.fixture
-def encoded_cells(monkeypatch):
-    """Number of cells in every batch that an encoder sees."""
-    seen: list[int] = []
-    original = Encoder.forward
-
-    def forward(self, gene_ids, values, **options):
-        seen.append(len(gene_ids))
-        return original(self, gene_ids, values, **options)
-
-    monkeypatch.setattr(Encoder, "forward", forward)
-    return seen
-
-
 class TestHead:
     @pytest.mark.parametrize("epochs", [1, 8])
     def test_features_are_computed_once_and_not_once_an_epoch(self, encoded_cells, build, pbmc, cut, fresh, epochs):

@@ -1,9 +1,10 @@
 from . import artifacts, panels, strategies
+from .annotation import Model, adapt, load_model, suspects
 from .artifacts import clusters, load_comparison
 from .cells import Dataset, Split, genes, join_datasets, load_dataset, split
 from .comparison import Comparison, compare, figures, report
 from .encoder import embed, embedding, load_checkpoint, vocabulary
-from .evaluation import checks, evaluate, evaluate_all, label_efficiency, leave_one_class_out
+from .evaluation import checks, evaluate, evaluate_all, inspect, label_efficiency, leave_one_class_out
 from .monitor import Monitor
 from .profiles import profile_table
 from .records import Record
@@ -13,10 +14,12 @@ __version__: str
 __all__ = [
     "Comparison",
     "Dataset",
+    "Model",
     "Monitor",
     "Record",
     "RunSettings",
     "Split",
+    "adapt",
     "artifacts",
     "checks",
     "clusters",
@@ -27,16 +30,19 @@ __all__ = [
     "evaluate_all",
     "figures",
     "genes",
+    "inspect",
     "join_datasets",
     "label_efficiency",
     "leave_one_class_out",
     "load_checkpoint",
     "load_comparison",
     "load_dataset",
+    "load_model",
     "panels",
     "profile_table",
     "report",
     "split",
     "strategies",
+    "suspects",
     "vocabulary",
 ]

@@ -14,7 +14,7 @@ from frostline.bounds import LONGEST, SEEDS, SHORTEST
 from frostline.errors import Cancelled, FrostlineError
 from frostline.escaping import for_terminal
 from frostline.interrupts import Ended, clearing_up
-from frostline.publishing.terminal import progress, result_lines
+from frostline.publishing.terminal import model_lines, progress, result_lines
 
 if TYPE_CHECKING:
     from frostline.publishing.publications import Outcome
@@ -167,6 +167,28 @@ def datasets() -> None:
 
 
 @app.command()
+def inspect(
+    source: Annotated[str, typer.Argument(metavar="FILE", help="Path of an .h5ad file, or name of a data set.")],
+    label: Annotated[
+        str | None, typer.Option("--label", help="Column of obs with the labels; the likeliest if not given.")
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option("--group", help="Column of obs with donors or batches; the likeliest if not given.")
+    ] = None,
+    gene_column: Annotated[
+        str | None, typer.Option(help="Column of var with the gene symbols; found, where it is needed, if not given.")
+    ] = None,
+) -> None:
+    """Say what a file holds, what will be refused of it, and what to do next; nothing is changed."""
+    from frostline.evaluation.inspecting import inspect as look
+    from frostline.monitor import Monitor
+
+    with progress(["inspect"]) as bars:
+        report = look(source, label, group_key=group, gene_column=gene_column, monitor=Monitor(bars["inspect"]))
+    print(report)
+
+
+@app.command()
 def check(folder: Annotated[Path, typer.Argument(help="Folder of artifacts.")]) -> None:
     """Check a folder of artifacts by its content; exit 1 and name what is wrong."""
     from frostline.artifacts import exports
@@ -273,6 +295,7 @@ def embed(
 ) -> None:
     """Embed cells with a frozen encoder."""
     from frostline.cells import saving
+    from frostline.cells.genes import match_genes
     from frostline.cells.reading import expanded, read_h5ad
     from frostline.encoder.checkpoints import load_checkpoint
     from frostline.encoder.embedding import embed as embed_cells
@@ -296,8 +319,76 @@ def embed(
         )
     saving.save(embedding, adata, output)
     print(f"{output}: {embedding.shape[0]:,} cells x {embedding.shape[1]}")
-    if note := symbols_of(adata, load_checkpoint(checkpoint), gene_column).note:
-        print(note)
+    symbols = symbols_of(adata, load_checkpoint(checkpoint), gene_column)
+    if symbols.note:
+        print(symbols.note)
+    print(match_genes(symbols.names, load_checkpoint(checkpoint).vocabulary))
+
+
+@app.command()
+def adapt(
+    source: Annotated[str, typer.Argument(metavar="FILE", help="Labelled cells: an .h5ad file or a data set's name.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the model.")],
+    label: Annotated[str | None, typer.Option("--label", help="Column of obs with the labels.")] = None,
+    group: Annotated[str | None, typer.Option("--group", help="Column of obs with donors, batches, studies.")] = None,
+    strategies: Annotated[str | None, typer.Option(help="Names, with commas; one for each depth if not given.")] = None,
+    profile: Annotated[str, typer.Option(help="quickstart or full.")] = "quickstart",
+    checkpoint: Annotated[str, typer.Option(help="Name or folder of a checkpoint.")] = "mini",
+    target: Annotated[float, typer.Option(help="Accuracy that is promised for what is answered.")] = 0.95,
+    alpha: Annotated[float, typer.Option(help="Share of known cells that may be called unknown.")] = 0.05,
+    reference_cells: Annotated[int, typer.Option(help="Cells of each class that the model keeps; 0: none.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of the splits and of all training.")] = 42,
+    layer: Annotated[str | None, typer.Option(help="raw, or a key of layers; X if not given.")] = None,
+    values: Annotated[str | None, typer.Option(help="What the values are; found if not given.")] = None,
+    gene_column: Annotated[str | None, typer.Option(help="Column of var with the gene symbols.")] = None,
+) -> None:
+    """Compare strategies on labelled cells, and keep the winner as a model that labels others."""
+    from frostline.annotation import adapting, places
+    from frostline.lists import list_of
+    from frostline.monitor import Monitor
+
+    place = places.refuse_bad_target(output)
+    names = None if strategies is None else list_of(strategies)
+    with progress(["adapt"]) as bars:
+        model = adapting.adapt(
+            source, label, group_key=group, strategies=names, profile=profile, checkpoint=checkpoint, target=target,
+            alpha=alpha, reference_cells=reference_cells, seed=seed, layer=layer, values=values,
+            gene_column=gene_column, monitor=Monitor(bars["adapt"]),
+        )  # fmt: skip
+    print("\n".join(model_lines(model, model.save(place), output)))
+
+
+@app.command()
+def annotate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a model that was kept.")],
+    query: Annotated[Path, typer.Argument(metavar="QUERY.h5ad", help="Cells to label; they need no labels.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="OUT.h5ad: a copy of the query with the labels.")],
+    key: Annotated[str, typer.Option(help="Name of the columns that are written.")] = "frostline",
+    layer: Annotated[str | None, typer.Option(help="Where the values are: a layer, raw, or X if not given.")] = None,
+    values: Annotated[
+        str | None, typer.Option(help="What the values are, where it is unclear: counts, linear, log1p, log2 ...")
+    ] = None,
+    gene_column: Annotated[
+        str | None, typer.Option(help="Column of var with the gene symbols; found, where it is needed, if not given.")
+    ] = None,
+    chunk: Annotated[int, typer.Option(min=1, help="Cells that are read at once.")] = 4096,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands under the key.")] = False,
+) -> None:
+    """Label cells with a kept model; says which are unknown, of which the label is unsure, and why."""
+    from frostline.annotation.annotating import annotate as label
+    from frostline.annotation.folders import load_model
+    from frostline.cells.reading import expanded
+    from frostline.cells.saving import refuse_bad_target
+    from frostline.monitor import Monitor
+
+    query, output = expanded(query), expanded(output)
+    refuse_bad_target(query, output, (".h5ad",))
+    how = {"layer": layer, "values": values, "gene_column": gene_column}
+    with progress(["annotate"]) as bars:
+        monitor = Monitor(bars["annotate"])
+        found = label(load_model(model), query, key, chunk=chunk, overwrite=overwrite, monitor=monitor, **how)
+        found.save(output)
+    print(f"{for_terminal(found)}\n\n{output}")
 
 
 @app.command()
@@ -333,6 +424,33 @@ def list_strategies(name: Annotated[str | None, typer.Argument(help="Name of a s
         print(f"{name} has no hyper-parameters")
 
 
+cache_app = typer.Typer(no_args_is_help=True, help="Embeddings that are kept on this machine.")
+app.add_typer(cache_app, name="cache")
+
+
+@cache_app.command("list")
+def list_cache() -> None:
+    """List the embeddings that are kept: megabytes, last use, file; last used first."""
+    from datetime import UTC, datetime
+
+    from frostline.encoder import caches
+
+    found = caches.entries()
+    for path, size in found:
+        used = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        print(f"{size / 1e6:8.1f} MB  {used:%Y-%m-%d %H:%M} UTC  {path.name}")
+    total = sum(size for _, size in found)
+    print(f"{total / 1e6:8.1f} MB of {caches.limit() / 1e6:,.0f} in {caches.folder()}")
+
+
+@cache_app.command("clear")
+def clear_cache() -> None:
+    """Forget all embeddings that are kept; downloaded checkpoints stay."""
+    from frostline.encoder import caches
+
+    print(f"{caches.clear() / 1e6:.1f} MB freed in {caches.folder()}")
+
+
 checkpoints_app = typer.Typer(no_args_is_help=True, help="The checkpoints that frostline knows.")
 app.add_typer(checkpoints_app, name="checkpoints")
 
@@ -340,11 +458,10 @@ app.add_typer(checkpoints_app, name="checkpoints")
 @checkpoints_app.command("list")
 def list_checkpoints() -> None:
     """List the checkpoints: name, whether it is here, size, what it is, where it is from, why it is trusted."""
-    from frostline.encoder.checkpoints import CHECKPOINTS, FILES, cache_folder
+    from frostline.encoder.checkpoints import CHECKPOINTS, FILES
 
     for spec in CHECKPOINTS.values():
-        here = spec.folder is not None or (cache_folder() / spec.name).is_dir()
-        print(f"{spec.name}  [{'here' if here else 'not downloaded'}, {spec.megabytes} MB]")
+        print(f"{spec.name}  [{'here' if spec.is_here else 'not downloaded'}, {spec.megabytes} MB]")
         print(f"    {spec.description}")
         for source in spec.sources or (spec.folder,):
             print(f"    {source}")

@@ -4,6 +4,7 @@
     - DatasetError: the data set cannot be compared on as it is
     - CheckpointError: a checkpoint is unknown, incomplete or does not match the encoder
     - ArtifactError: a folder of artifacts is not what its run declared
+    - ModelError: a folder holds no model, or not the one that was kept there
 - Cancelled: the user stopped the work; what was finished before is kept
 """
 
@@ -13,7 +14,21 @@ class FrostlineError(ValueError):
 
 
 class DatasetError(FrostlineError):
-    """The data set cannot be used as it is."""
+    """The data set cannot be used as it is.
+
+    Parameters
+    ----------
+    message
+        What was seen and what to do.
+    values
+        What the values are, in a word, where that is the reason: scaled, binned, mixed or unknown.
+    line
+        Line of code that mends an AnnData called `adata`; empty where none does, or somebody has to choose.
+    """
+
+    def __init__(self, message: str, *, values: str = "", line: str = "") -> None:
+        super().__init__(message)
+        self.values, self.line = values, line
 
 
 class CheckpointError(FrostlineError):
@@ -22,6 +37,10 @@ class CheckpointError(FrostlineError):
 
 class ArtifactError(FrostlineError):
     """A folder of artifacts is not what its run declared."""
+
+
+class ModelError(FrostlineError):
+    """A folder holds no model, or not the one that was kept there."""
 
 
 class Cancelled(Exception):

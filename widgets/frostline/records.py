@@ -28,6 +28,7 @@ _TUPLES = (
     "untrained",
     "validation_cells",
     "validation_labels",
+    "validation_groups",
 )
 
 
@@ -126,7 +127,9 @@ class Record:
     validation_labels: tuple[str, ...] = ()
     """Their true labels."""
     validation_probabilities: NDArray[np.float64] | None = None
-    """(n_validation, n_classes), rows sum to 1; temperature and thresholds are chosen on them."""
+    """(n_validation, n_classes), rows sum to 1; temperature, thresholds and sets are chosen on them."""
+    validation_groups: tuple[str, ...] | None = None
+    """Group of each validation cell; None without groups, and in records of earlier versions."""
     findings: tuple[Finding, ...] = ()
     """What the checks of data set, split and checkpoint found before the training."""
     budget: int | None = None
@@ -143,6 +146,8 @@ class Record:
     """Of the data set: cells, labels, genes, values; None in records of earlier versions."""
     n_train_groups: int | None = None
     """Groups that trained; None without groups, and in records of earlier versions."""
+    genes_read: int | None = None
+    """Genes that the strategy reads; None where it reads none, and in records of earlier versions."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Classes that no part of the split holds, and their cells; empty in records of earlier versions."""
 
@@ -156,9 +161,13 @@ class Record:
                 self.classes,
                 self.validation_probabilities,
             )
-        for name, values in (("groups", self.groups), ("distances", self.distances)):
-            if values is not None and len(values) != len(self.cells):
-                raise ValueError(f"{len(values)} {name} for {len(self.cells)} cells")
+        for name, values, cells in (
+            ("groups", self.groups, self.cells),
+            ("distances", self.distances, self.cells),
+            ("validation groups", self.validation_groups, self.validation_cells),
+        ):
+            if values is not None and len(values) != len(cells):
+                raise ValueError(f"{len(values)} {name} for {len(cells)} cells")
 
     @property
     def predicted(self) -> tuple[str, ...]:
@@ -202,7 +211,7 @@ class Record:
         content["cost"] = Cost(**content["cost"])
         content["findings"] = tuple(Finding(**finding) for finding in content["findings"])
         for key in _TUPLES:
-            content[key] = None if content[key] is None else tuple(content[key])
+            content[key] = None if content.get(key) is None else tuple(content[key])
         return cls(**content)
 
     def __eq__(self, other: object) -> bool:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.escaping import for_html, one_line
 from frostline.strategies.base import Strategy
 
 if TYPE_CHECKING:
+    from anndata import AnnData
     from scipy import sparse
 
+    from frostline.annotation.annotating import Annotation
     from frostline.annotation.certificates import Certificate
+    from frostline.annotation.crossfitting import CrossFitted
     from frostline.annotation.hierarchies import Hierarchy
     from frostline.annotation.novelty import Centroids
+    from frostline.cells.datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -51,22 +57,102 @@ class Reference:
     """Whether the values are whole numbers, which can be thinned."""
 
 
-@dataclass(frozen=True)
+LOST = (
+    "It keeps none of its cells: it cannot be fitted again on the genes or the depth of a query, which is refused "
+    "where these are too few, and nothing tests whether a query differs from the cells that it was fitted on."
+)
+"""What a model without reference cells cannot do."""
+
+
+@dataclass(frozen=True, repr=False)
 class Model:
-    """A fitted strategy with all that labelling other cells needs."""
+    """A fitted strategy with all that labelling other cells needs; made by `frostline.adapt`."""
 
     strategy: Strategy
-    genes: tuple[str, ...] = field(repr=False)
+    genes: tuple[str, ...]
     """Names of the genes of the labelled cells, in the order of `Reference.values`."""
-    ensembl: tuple[str, ...] = field(repr=False)
+    ensembl: tuple[str, ...]
     """Ensembl id of each; empty where it is not known."""
-    calibration: Calibration = field(repr=False)
-    reference: Reference | None = field(repr=False)
+    calibration: Calibration
+    reference: Reference | None
     """None where the labelled cells were not to be kept."""
-    card: Mapping[str, Any] = field(repr=False)
-    """Where it is from: data set, label column, fingerprint, split, metrics, verdict, checkpoint, versions."""
+    card: Mapping[str, Any]
+    """Where it is from, as JSON holds it: data set, label column, fingerprint, split, metrics, verdict, checkpoint,
+    versions."""
+    cross_fitted: CrossFitted | None = None
+    """What its calibration was made of, cell by cell; None in a model that was loaded."""
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Classes that it can answer, sorted."""
         return self.strategy.classes_
+
+    def annotate(self, query: str | Path | AnnData | Dataset, key: str = "frostline", **options: Any) -> Annotation:
+        """Label cells, as `frostline.annotation.annotate` does.
+
+        Parameters
+        ----------
+        query, key, options
+            Its arguments: layer, values, gene_column, chunk, overwrite, monitor.
+        """
+        from frostline.annotation.annotating import annotate
+
+        return annotate(self, query, key, **options)
+
+    def save(self, folder: str | Path) -> Path:
+        """Keep it in a folder, which `frostline.load_model` reads.
+
+        Parameters
+        ----------
+        folder
+            New, empty, or of a model already, which is replaced.
+
+        Raises
+        ------
+        ModelError
+            The folder holds anything else, or cannot be written.
+        """
+        from frostline.annotation.folders import save
+
+        return save(self, folder)
+
+    def __repr__(self) -> str:
+        rows = [f"  {name}: {one_line(text)}" for name, text in self._facts()]
+        return "\n".join([f"Model {self.strategy.name} of {len(self.classes)} classes", *rows])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{for_html(name)}</th><td>{for_html(text)}</td></tr>" for name, text in self._facts())
+        head = f"Model {for_html(self.strategy.name)} of {len(self.classes)} classes"
+        return f"<table class='frostline-words'><caption>{head}</caption><tbody>{rows}</tbody></table>"
+
+    def _facts(self) -> Iterator[tuple[str, str]]:
+        """What a reader should know of it, by name."""
+        card = self.card
+        data, metrics, fit = card["dataset"], card["metrics"], card["fit"]
+        yield "classes", ", ".join(self.classes)
+        yield (
+            "fitted on",
+            f"{data['cells']:,} cells of {data['name']}, labels in {data['label_key']}, "
+            + (f"groups in {data['group_key']}" if data["group_key"] else "no groups"),
+        )
+        yield "genes", f"reads {len(self.strategy.genes_):,} of {len(self.genes):,}"
+        if card["checkpoint"]:
+            yield "checkpoint", f"{card['checkpoint']['name']} ({card['checkpoint']['weights_sha256'][:12]})"
+        yield "verdict", card["verdict"]
+        yield (
+            "on cells it had not seen",
+            f"macro-F1 {_shown(metrics['macro_f1'])}, accuracy {_shown(metrics['accuracy'])}, in {fit['folds']} folds "
+            f"of {'whole groups' if fit['kind'] == 'group' else 'cells'}",
+        )
+        yield "stated error", self.calibration.certificate.sentence
+        if self.reference is None:
+            yield "reference cells", f"none. {LOST}"
+        else:
+            what = "counts" if self.reference.counted else "normalised values"
+            yield "reference cells", f"{len(self.reference.labels):,}, as {what}"
+        for text in card["notes"]:
+            yield "note", text
+
+
+def _shown(value: float | None) -> str:
+    return "NA" if value is None else f"{value:.3f}"

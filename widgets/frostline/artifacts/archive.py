@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from frostline.artifacts.manifests import Digest, is_plain_file, strict_json
 from frostline.comparison.comparisons import Comparison, compare, long_predictions
 from frostline.errors import ArtifactError
 from frostline.hashes import file_sha256
+from frostline.plain_files import Digest, is_plain_file, strict_json
 from frostline.records import Record
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ _PER_CELL = (
     "validation_cells",
     "validation_labels",
     "validation_probabilities",
+    "validation_groups",
 )
 
 
@@ -111,6 +112,7 @@ class _Line(BaseModel):
     weights_sha256: Digest | None = None
     data_sha256: Digest | None = None
     n_train_groups: Count | None = None
+    genes_read: Count | None = None
     left_out: dict[str, Count] = Field(default_factory=dict)
 
 
@@ -239,7 +241,7 @@ def _validation(comparison: Comparison) -> pd.DataFrame:
             cells=record.validation_cells,
             labels=record.validation_labels,
             probabilities=record.validation_probabilities,
-            groups=None,
+            groups=record.validation_groups,
             umap=None,
             distances=None,
         )
@@ -303,19 +305,23 @@ def _whole(content: dict[str, Any], parts: dict[str, dict[Any, pd.DataFrame]]) -
             content["validation_cells"] = known["cell"].tolist()
             content["validation_labels"] = known["label"].tolist()
             content["validation_probabilities"] = known[columns].to_numpy(dtype=float).tolist()
+            content["validation_groups"] = _groups(known)
         if mapped is not None:
             if mapped["cell"].tolist() != rows["cell"].tolist():
                 raise ValueError(f"{UMAP} and {PREDICTIONS} are of different cells for {key}")
             content["umap"] = mapped[["umap_1", "umap_2"]].to_numpy().tolist()
     content["cells"], content["labels"] = rows["cell"].tolist(), rows["label"].tolist()
     content["probabilities"] = rows[columns].to_numpy(dtype=float).tolist()
-    if "group" in rows and rows["group"].notna().all():
-        content["groups"] = rows["group"].tolist()
+    content["groups"] = _groups(rows)
     if content["unseen"] is not None:
         content["distances"] = rows["distance"].tolist()
-    absent: dict[str, Any] = {"groups": None, "umap": None, "distances": None, "validation_probabilities": None}
+    absent: dict[str, Any] = {"umap": None, "distances": None, "validation_probabilities": None}
     absent |= {"validation_cells": (), "validation_labels": ()}
     return Record.from_json(json.dumps({**absent, **content}))
+
+
+def _groups(rows: pd.DataFrame) -> list[str] | None:
+    return rows["group"].tolist() if "group" in rows and rows["group"].notna().all() else None
 
 
 def _same(key: tuple[Any, ...], wanted: tuple[Any, ...]) -> bool:

@@ -190,6 +190,7 @@ def _again(record: Record) -> dict[str, float | None]:
         record.validation_labels,
         record.validation_probabilities,
         record.classes,
+        record.validation_groups,
     )
 
 

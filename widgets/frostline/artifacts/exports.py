@@ -17,7 +17,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from frostline import plain_files
 from frostline.artifacts import folders, kinds, manifests, pictures, runs
+from frostline.artifacts.annotations import Labelled
 from frostline.artifacts.clusters import Clusters
 from frostline.artifacts.kinds import Kind, T
 from frostline.artifacts.manifests import MANIFEST, Manifest
@@ -28,7 +30,18 @@ from frostline.hashes import file_sha256
 from frostline.scratch import scratch_folder
 from frostline.settings import RunSettings
 
-__all__ = ["MANIFEST", "CheckResult", "Run", "begin", "check", "declared", "export", "save", "save_clusters"]
+__all__ = [
+    "MANIFEST",
+    "CheckResult",
+    "Run",
+    "begin",
+    "check",
+    "declared",
+    "export",
+    "save",
+    "save_annotation",
+    "save_clusters",
+]
 
 EXPORT = "panel"
 """What stands for the tutorial where a comparison was exported by itself."""
@@ -53,7 +66,7 @@ def declared(strategies: Sequence[str], studies: Sequence[str] = ()) -> tuple[st
     strategies
         Names.
     studies
-        What else was measured: `label_efficiency`, `unknown_cells`; `clusters` stands alone, without strategies.
+        What else was measured: `label_efficiency`, `unknown_cells`; `clusters` and `annotation` stand alone.
 
     Examples
     --------
@@ -179,6 +192,25 @@ def save_clusters(run: Run, found: Clusters, dataset: Dataset) -> Path:
     return _save(run, dataset, kinds.CLUSTERS, found)
 
 
+def save_annotation(run: Run, found: Labelled, dataset: Dataset) -> Path:
+    """Write a model and the cells that it labelled and move them into place, as `save` does.
+
+    Parameters
+    ----------
+    run, found
+        What `begin` and `annotations.collect` returned.
+    dataset
+        Labelled cells that the model was made of.
+
+    Raises
+    ------
+    ArtifactError
+        As of `save`.
+    """
+    run = replace(run, settings=run.settings.of_dataset(dataset))
+    return _save(run, dataset, kinds.ANNOTATION, found)
+
+
 def _save(run: Run, dataset: Dataset | None, kind: Kind[T], found: T) -> Path:
     """Write, check and move into place; what was computed is kept whenever that fails."""
     try:
@@ -252,7 +284,7 @@ def _write_manifest(folder: Path, run: Run, dataset: Dataset | None, facts: dict
         about = {
             "name": dataset.name,
             "label_key": dataset.label_key,
-            "values": dataset.values,
+            "values": dataset.values_name,
             "cells": len(dataset),
             "genes": len(dataset.genes),
             "sha256": dataset.fingerprint(),
@@ -336,7 +368,7 @@ def _check_files(folder: Path, manifest: Manifest, result: CheckResult) -> set[s
     """Hold the names and hashes of the files to the manifest; None when there is no reading the folder."""
     expected = set(declared(manifest.strategies, manifest.studies))
     try:
-        found = {path.name: path for path in manifests.entries(folder) if path.name != MANIFEST}
+        found = {path.name: path for path in plain_files.entries(folder) if path.name != MANIFEST}
     except OSError as error:
         result.problems.append(f"{folder.name}: cannot be read ({error})")
         return None
@@ -356,7 +388,7 @@ _NO_FILE = "is no file of its own"
 
 
 def _file_problem(path: Path, manifest: Manifest) -> str | None:
-    if not manifests.is_plain_file(path):
+    if not plain_files.is_plain_file(path):
         return _NO_FILE
     listed = manifest.files.get(path.name)
     try:

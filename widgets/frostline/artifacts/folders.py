@@ -16,10 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from frostline.artifacts import runs
-from frostline.artifacts.manifests import MANIFEST, entries, is_plain_file, is_system_file, read_manifest
+from frostline.artifacts.manifests import MANIFEST, read_manifest
 from frostline.encoder.checkpoints import cache_folder
 from frostline.errors import ArtifactError
 from frostline.hashes import file_sha256
+from frostline.plain_files import entries, is_plain_file, is_system_file
 from frostline.scratch import scratch_folder, scratch_path
 
 TRIED = 1 << 20

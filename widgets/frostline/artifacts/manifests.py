@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import stat
-from collections.abc import Callable
 from pathlib import Path
-from reprlib import repr as short
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from frostline.errors import ArtifactError
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
+from frostline.plain_files import Count, Digest, FileFacts, is_plain_file, problems_of, strict_json
 
 MANIFEST = "manifest.json"
 LONGEST = 50_000_000
 """Bytes of a manifest; one of a run has some thousands."""
-SYSTEM_FILES = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")
-SYSTEM_PREFIXES = ("._", ".nfs")
-SYSTEM_FOLDERS = (".ipynb_checkpoints", "__MACOSX")
-
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0)]
-
-
-class FileFacts(BaseModel):
-    """Of one file."""
-
-    model_config = ConfigDict(strict=True)
-
-    sha256: Digest
-    bytes: Count | None = None
 
 
 class DatasetFacts(BaseModel):
@@ -64,82 +43,13 @@ class Manifest(BaseModel):
     seed: int
     strategies: list[str]
     repeats: list[int]
-    studies: list[Literal["label_efficiency", "unknown_cells", "clusters"]]
+    studies: list[Literal["label_efficiency", "unknown_cells", "clusters", "annotation"]]
     splits: dict[str, str] = Field(default_factory=dict)
     dataset: DatasetFacts
     checkpoints: dict[str, Digest] | None = None
     """Name -> sha256 of the weights; None in manifests of earlier versions."""
     versions: dict[str, str]
     files: dict[str, FileFacts]
-
-
-def is_system_file(path: Path) -> bool:
-    """Whether it is what an operating system or JupyterLab leaves in every folder that it shows.
-
-    Examples
-    --------
-    >>> is_system_file(Path(".DS_Store")), is_system_file(Path("report.md"))
-    (True, False)
-    """
-    if path.is_dir():
-        return path.name in SYSTEM_FOLDERS
-    return path.name in SYSTEM_FILES or path.name.startswith(SYSTEM_PREFIXES)
-
-
-def entries(folder: Path) -> list[Path]:
-    """What lies in a folder, system files aside, sorted."""
-    return sorted(path for path in folder.iterdir() if not is_system_file(path))
-
-
-def is_plain_file(path: Path) -> bool:
-    """Whether it is a file of its own: no link, no folder, no pipe.
-
-    Examples
-    --------
-    >>> is_plain_file(Path("."))
-    False
-    """
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except OSError:
-        return False
-
-
-def strict_json(text: str) -> Any:
-    """Read JSON as the standard has it: no key twice, no NaN or Infinity.
-
-    Raises
-    ------
-    ValueError
-        It is none, or is nested deeper than Python reads.
-
-    Examples
-    --------
-    >>> strict_json('{"seed": 1, "seed": 2}')
-    Traceback (most recent call last):
-    ...
-    ValueError: the key 'seed' stands there twice
-    """
-    try:
-        return json.loads(text, object_pairs_hook=_once, parse_constant=_refuse("is no number of JSON"))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in content if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} stands there twice")
-    return content
-
-
-def _refuse(why: str) -> Callable[[str], Any]:
-    def refuse(value: str) -> Any:
-        raise ValueError(f"{value} {why}")
-
-    return refuse
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -173,24 +83,3 @@ def read_manifest(folder: Path) -> Manifest:
     if manifest.ended < manifest.started:
         raise ArtifactError("the run ended before it started")
     return manifest
-
-
-def problems_of(error: ValidationError) -> list[str]:
-    """Say of every entry that a model refused what is wrong with it.
-
-    Examples
-    --------
-    >>> try:
-    ...     FileFacts.model_validate({"bytes": -1})
-    ... except ValidationError as error:
-    ...     problems_of(error)
-    ['lacks sha256', 'bytes: Input should be greater than or equal to 0, got -1']
-    """
-    return list(dict.fromkeys(map(_said, error.errors())))
-
-
-def _said(found: ErrorDetails) -> str:
-    if not found["loc"]:
-        return "no JSON object"
-    where = ".".join(map(str, found["loc"]))
-    return f"lacks {where}" if found["type"] == "missing" else f"{where}: {found['msg']}, got {short(found['input'])}"

@@ -17,6 +17,7 @@ ALWAYS: dict[str, Callable[[Comparison], pd.DataFrame]] = {
     "strategy_metrics.csv": lambda comparison: comparison.metrics(),
     "class_metrics.csv": lambda comparison: comparison.class_metrics(),
     "paired_tests.csv": lambda comparison: comparison.test_table(),
+    "prediction_sets.csv": lambda comparison: comparison.prediction_sets(),
 }
 OF_STUDIES: dict[str, Callable[[Comparison], pd.DataFrame]] = {
     "label_efficiency.csv": lambda comparison: comparison.label_efficiency(),

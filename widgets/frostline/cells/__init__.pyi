@@ -1,6 +1,7 @@
 from . import genes
 from .datasets import Dataset, load_dataset
 from .joining import join_datasets
+from .queries import load_cells
 from .splits import Split, split
 
-__all__ = ["Dataset", "Split", "genes", "join_datasets", "load_dataset", "split"]
+__all__ = ["Dataset", "Split", "genes", "join_datasets", "load_cells", "load_dataset", "split"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.cells.columns import columns_of, repeated_names
-from frostline.cells.matrices import in_memory, layer_names, refuse_bad_values, values_of
+from frostline.cells.columns import columns_of
+from frostline.cells.labels import read_labels, refuse_bad_groups
+from frostline.cells.matrices import in_memory, layer_names, values_of
+from frostline.cells.normalising import normalise
 from frostline.cells.reading import expanded, problem
 from frostline.cells.reading import read_h5ad as read_h5ad
+from frostline.cells.refusals import refuse_repeated_cells, refuse_scaled, refuse_unwritable
 from frostline.cells.symbols import Symbols, read_symbols
-from frostline.cells.values import Values, describe, log_normalise
+from frostline.cells.values import Values
 from frostline.errors import DatasetError, unknown
-from frostline.escaping import first_unwritable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,7 +139,7 @@ class Dataset:
     genes: tuple[str, ...] = field(repr=False)
     labels: NDArray[np.str_] = field(repr=False)
     """(n_cells,) label of every cell."""
-    values: str
+    values_name: str
     """What the values were found to be, in a few words: counts, log-normalised, counts per million, not logged ..."""
     group_key: str | None = None
     notes: tuple[str, ...] = ()
@@ -206,12 +208,27 @@ class Dataset:
         >>> load_dataset("pbmc68k-reduced").relabelled("louvain").label_key
         'louvain'
         """
-        if group_key is not None:
-            _refuse_missing(_column(self.adata, group_key, "group"), group_key, "group")
-            refuse_unwritable(f"adata.obs[{group_key!r}]", self.adata.obs[group_key].unique())
+        refuse_bad_groups(self.adata.obs, group_key)
         cache = self.cache if group_key == self.group_key else {}
-        labels = _labels(self.adata, label_key)
+        labels = read_labels(self.adata.obs, label_key)
         return replace(self, label_key=label_key, labels=labels, group_key=group_key, cache=cache)
+
+    def part(self, cells: NDArray[np.integer]) -> Dataset:
+        """Some of the cells, as a data set of its own.
+
+        Parameters
+        ----------
+        cells
+            (n_cells,) row numbers.
+
+        Examples
+        --------
+        >>> len(load_dataset("pancreas").part(np.arange(20)))
+        20
+        """
+        origin = None if self.origin is None else self.origin[cells]
+        chosen = {"adata": self.adata[cells].copy(), "matrix": self.matrix[cells], "labels": self.labels[cells]}
+        return replace(self, **chosen, origin=origin, cache={})
 
     def fingerprint(self) -> str:
         """Return the sha256 of cells, genes, labels and values."""
@@ -283,53 +300,45 @@ def load_dataset(
     Examples
     --------
     >>> load_dataset("pbmc68k-reduced")
-    Dataset(name='pbmc68k-reduced', label_key='bulk_labels', values='log1p, row sums differ', group_key=None, ...)
+    Dataset(name='pbmc68k-reduced', label_key='bulk_labels', values_name='log1p, row sums differ', group_key=None, ...)
     """
     adata, spec, found_name = _open(source)
-    notes: tuple[str, ...] = ()
     if spec is not None:
         label_key, group_key = label_key or spec.label_key, group_key or spec.group_key
         layer, values = layer or spec.layer, values or spec.values
-        notes = spec.notes
-    labels = _labels(adata, label_key)
-    if group_key is not None:
-        _refuse_missing(_column(adata, group_key, "group"), group_key, "group")
-        refuse_unwritable(f"adata.obs[{group_key!r}]", _column(adata, group_key, "group").unique())
-    matrix, symbols, found = _matrix(adata, layer, values, gene_column)
+    dataset = _checked(adata, name or found_name, label_key, group_key, (layer, values, gene_column))
+    given = str(source) if isinstance(source, str | Path) else dataset.name
+    notes = (*(spec.notes if spec else ()), *dataset.notes)
+    return replace(dataset, notes=notes, given={"dataset": given, **dataset.given})
+
+
+def _checked(
+    adata: AnnData,
+    name: str,
+    label_key: str | None,
+    group_key: str | None,
+    how: tuple[str | None, str | None, str | None],
+) -> Dataset:
+    """Data set of an AnnData; `how` are layer, values and gene column, as they were asked for."""
+    labels = read_labels(adata.obs, label_key)
+    refuse_bad_groups(adata.obs, group_key)
+    matrix, symbols, found = _matrix(adata, *how)
     refuse_unwritable("adata.obs_names", adata.obs_names)
     refuse_unwritable(symbols.source, symbols.names)
     refuse_unwritable("", [name, label_key, group_key, *adata.obsm])
-    assert label_key is not None  # _labels raised otherwise
-    given = {
-        "dataset": str(source) if isinstance(source, str | Path) else name or found_name,
-        "layer": layer or "",
-        "gene_column": gene_column or "",
-        "values": values or "",
-    }
     return Dataset(
-        name=name or found_name,
+        name=name,
         adata=adata,
-        label_key=label_key,
+        label_key=str(label_key),
         matrix=matrix,
         genes=symbols.names,
         labels=labels,
-        values=found.name,
+        values_name=found.name,
         group_key=group_key,
-        notes=(*notes, *([symbols.note] if symbols.note else [])),
+        notes=(symbols.note,) if symbols.note else (),
         evidence=found.evidence,
-        given=given,
+        given={key: said or "" for key, said in zip(("layer", "values", "gene_column"), how, strict=True)},
         gene_source=symbols.source,
-    )
-
-
-def _symbols(adata: AnnData, matrix: Any, layer: str | None, gene_column: str | None) -> Symbols:
-    """Names of the genes of a layer, from the table that belongs to it."""
-    raw = layer == "raw"
-    return read_symbols(
-        adata.raw.var if raw else adata.var,
-        gene_column or None,
-        raw=raw,
-        totals=lambda: np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel(),
     )
 
 
@@ -373,125 +382,15 @@ def refuse_unknown_source(source: str | Path) -> None:
         raise DatasetError(said)
 
 
-def _column(adata: AnnData, key: str | None, kind: str) -> Any:
-    columns = ", ".join(dict.fromkeys(map(str, adata.obs.columns))) or "none"
-    if key is None:
-        raise DatasetError(f"name the {kind} column; obs has: {columns}")
-    if str(key) in repeated_names(adata.obs):
-        raise DatasetError(
-            f"{kind} column {key!r} stands more than once in obs; keep the first of each name: "
-            "adata.obs = adata.obs.loc[:, ~adata.obs.columns.duplicated()]"
-        )
-    found = columns_of(adata.obs)
-    if str(key) not in found:
-        raise DatasetError(f"{kind} column {key!r} is not in obs, which has: {columns}")
-    return found[str(key)]
-
-
-def _refuse_missing(column: Any, key: str, kind: str) -> None:
-    if column.isna().any():
-        what = "labelled ones" if kind == "label" else "others, or choose another column"
-        raise DatasetError(
-            f"{kind} column {key!r} is missing for {int(column.isna().sum()):,} of {len(column):,} cells; "
-            f"compare on the {what}: adata[adata.obs[{key!r}].notna()]"
-        )
-
-
-def refuse_unwritable(place: str, names: Iterable[Any]) -> None:
-    """Refuse names that cannot be saved later, after all the work.
-
-    Raises
-    ------
-    DatasetError
-        Names the place and the name, and the line of code that mends it.
-    """
-    bad = first_unwritable(names)
-    if bad is not None:
-        replaced = f'{place} = {place}.astype(str).str.replace(r"[\\x00\\ud800-\\udfff]", "?", regex=True)'
-        raise DatasetError(
-            f"{place or 'a name'} holds {bad!r}, with a character that no file can hold (a NUL, or half of a surrogate "
-            f"pair); {f'run {replaced}' if place else 'rename it'}"
-        )
-
-
-def _labels(adata: AnnData, label_key: str | None) -> NDArray[np.str_]:
-    column = _column(adata, label_key, "label")
-    _refuse_missing(column, str(label_key), "label")
-    refuse_unwritable(f"adata.obs[{label_key!r}]", column.unique())
-    labels: NDArray[np.str_] = column.astype(str).to_numpy(dtype=str)
-    classes = np.unique(labels)
-    if len(classes) < 2:
-        seen = f"only {str(classes[0])!r}" if len(classes) else "no cell at all"
-        remedy = "load with another label_key" if len(classes) else "load a data set with cells"
-        raise DatasetError(f"label column {label_key!r} has {seen}; a comparison needs two classes or more: {remedy}")
-    if len(classes) > max(50, len(labels) // 3):
-        raise DatasetError(
-            f"label column {label_key!r} has {len(classes):,} different values in {len(labels):,} cells: "
-            "these are no classes; load with another label_key"
-        )
-    return labels
-
-
 def _matrix(
     adata: AnnData, layer: str | None, said: str | None, gene_column: str | None
 ) -> tuple[sparse.csr_matrix, Symbols, Values]:
     """CSR float32 of log1p(counts per ten thousand), its genes, and what the values were."""
-    matrix = values_of(adata, layer)
-    _refuse_scaled(adata, layer, matrix)
-    _refuse_repeated_cells(adata)
-    symbols = _symbols(adata, matrix, layer, gene_column)
-    refuse_bad_values(matrix, symbols.names, adata.obs_names)
-    _refuse_flat(adata, layer, matrix)
-    found = describe(matrix, said)
-    log_normalise(matrix, found)
-    _refuse_flat(adata, layer, matrix)
+    matrix, layers = values_of(adata, layer), layer_names(adata)
+    refuse_scaled(matrix, layer, layers)
+    refuse_repeated_cells(adata.obs_names)
+    raw = layer == "raw"
+    totals = lambda: np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel()  # noqa: E731 - seldom needed
+    symbols = read_symbols(adata.raw.var if raw else adata.var, gene_column or None, raw=raw, totals=totals)
+    found = normalise(matrix, layer, layers=layers, genes=symbols.names, cells=adata.obs_names, said=said)
     return matrix, symbols, found
-
-
-def _refuse_scaled(adata: AnnData, layer: str | None, matrix: sparse.csr_matrix) -> None:
-    if layer not in (None, "X") or not matrix.nnz or not matrix.data.min() < 0:
-        return
-    raise DatasetError(
-        f"X holds negative values (smallest {matrix.data.min():.3g}): it looks scaled or batch-corrected. "
-        f"Counts or log-normalised values are needed; {_other_values(adata, layer)}"
-    )
-
-
-def _other_values(adata: AnnData, layer: str | None) -> str:
-    """Where else in an AnnData there are values."""
-    elsewhere = [name for name in layer_names(adata) if name != (layer or "X")]
-    return f"name one of: {', '.join(elsewhere)} (layer=...)" if elsewhere else "load a file of what was measured"
-
-
-def _refuse_repeated_cells(adata: AnnData) -> None:
-    found = adata.obs_names.astype(str)
-    if found.is_unique:
-        return
-    remedy = "adata.obs_names_make_unique()"
-    if not isinstance(adata.obs_names.dtype, np.dtype):  # a CategoricalIndex takes no new names
-        remedy = f"adata.obs_names = adata.obs_names.astype(str); {remedy}"
-    repeated = str(found[found.duplicated()][0])
-    raise DatasetError(f"cell names are not unique, for example {repeated!r}; call {remedy} first")
-
-
-def _refuse_flat(adata: AnnData, layer: str | None, matrix: sparse.csr_matrix) -> None:
-    """Refuse values that cannot tell one cell from another."""
-    if matrix.shape[1] < 2:
-        raise DatasetError(
-            f"the number of genes is {matrix.shape[1]}; many are needed to distinguish cells: load all genes"
-        )
-    if not matrix.nnz:
-        raise DatasetError(f"every value is zero; {_other_values(adata, layer)}")
-    lengths = np.diff(matrix.indptr)
-    if (lengths == lengths[0]).all() and _is_one_row(matrix, int(lengths[0])):
-        low, high = float(matrix.data.min()), float(matrix.data.max())
-        seen = f"{low:g} everywhere" if low == high else f"{low:.3g} to {high:.3g}"
-        raise DatasetError(
-            f"all {len(lengths):,} cells have the same values ({seen}), so nothing can tell them apart; "
-            f"{_other_values(adata, layer)}"
-        )
-
-
-def _is_one_row(matrix: sparse.csr_matrix, length: int) -> bool:
-    same = (matrix.indices.reshape(-1, length) == matrix.indices[:length]).all()
-    return bool(same and np.allclose(matrix.data.reshape(-1, length), matrix.data[:length], rtol=1e-5, atol=0))

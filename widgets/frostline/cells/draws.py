@@ -54,6 +54,25 @@ def _stratified(dataset: Dataset, seed: int, repeat: int, max_cells: int, folds:
     return Draft(drawn, left_out, (*_said_of_small(left_out), *_said_of_optimism(dataset)))
 
 
+def all_cells(dataset: Dataset, seed: int) -> Draft:
+    """No cell tests; 15 % of each class validate, at least one cell.
+
+    Examples
+    --------
+    >>> from frostline.cells.datasets import load_dataset
+    >>> {part: len(rows) for part, rows in all_cells(load_dataset("pancreas"), 42).parts.items()}
+    {'train': 150, 'validation': 25, 'test': 0}
+    """
+    members, left_out = _classes(dataset, f"{seed}/all")
+    counts = {name: max(1, round(VALIDATION_SHARE * len(rows))) for name, rows in members.items()}
+    parts = {
+        "train": joined_rows([rows[counts[name] :] for name, rows in members.items()]),
+        "validation": joined_rows([rows[: counts[name]] for name, rows in members.items()]),
+        "test": joined_rows([]),
+    }
+    return Draft(parts, left_out, _said_of_small(left_out))
+
+
 def _in_folds(dataset: Dataset, seed: int, repeat: int, max_cells: int, folds: int) -> Draft:
     """Of every class another part tests in each repeat, so that `folds` repeats test every cell once.
 

@@ -1,7 +1,7 @@
-"""Gene identifiers and how they meet a checkpoint's vocabulary.
+"""How the genes of a data set meet a checkpoint's vocabulary: how many, by which names, with what share of the counts.
 
-scGPT matches gene symbols exactly, case included, and drops the rest; so does frostline, and says
-how many and which, what share of the counts they carry, and what is likely the matter with the others.
+scGPT matches symbols exactly, case included, and drops the rest. Here an exact symbol wins, too, and of the rest those
+are mapped that are known to be human genes by another name (`gene_mapping`); where few are, the likely cause is told.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from frostline.cells.gene_mapping import GeneMap, map_genes, other_species
 
 FEW_MATCHED = 200
 """Fewer genes than these tell an encoder little."""
@@ -23,7 +25,6 @@ LITTLE_COVERED = 0.6
 PANEL = 1_000
 """A data set with fewer genes may be a targeted panel."""
 _ENSEMBL = re.compile(r"^ENS[A-Z]{0,4}[GT]\d{6,}(\.\d+)?$")
-_SPECIES = {"": "human", "MUS": "mouse", "RNO": "rat", "DAR": "zebrafish", "MMU": "macaque", "SSC": "pig"}
 _PATTERNS = (
     (re.compile(r"\d+(\.0)?"), "are numbers: Entrez ids, or places in a list"),
     (re.compile(r"[NX][MRP]_\d+(\.\d+)?"), "are RefSeq ids"),
@@ -31,15 +32,9 @@ _PATTERNS = (
     (re.compile(r"(chr)?[\dXYM]+T?[:_-]\d+[-_:]\d+"), "are places in the genome"),
 )
 """What names can be that hold no symbol."""
-_GENOME = r"(?i)^(?:GRC[hm]\d+|hg\d+|mm\d+|human|mouse|homo_sapiens|mus_musculus|gene)[-_:|. ]+"
-_BESIDE_SYMBOL = r"[_|:;, ]*ENS[A-Z]{0,4}[GT]\d{6,}(?:\.\d+)?[_|:;, ]*"
 _CHANGES = (
-    ("have the name of a genome in front", _GENOME, ""),
-    ("have an Ensembl id beside the symbol", _BESIDE_SYMBOL, ""),
-    ("have blanks around them", r"^\s+|\s+$", ""),
     ("end in a version", r"\.\d+$", ""),
     ("end in a number", r"[-_]\d+$", ""),
-    ("have dots in the place of hyphens", r"\.", "-"),
 )
 """What is the matter with names, if a replacement of this pattern by that text makes many of them known."""
 
@@ -60,19 +55,32 @@ class Cause:
 class GeneMatch:
     """Which genes of a data set a vocabulary knows."""
 
-    names: tuple[str, ...]
-    """All gene names asked for, in their own order."""
+    map: GeneMap
+    """What became of each name; its target are the tokens of the vocabulary."""
     ids: NDArray[np.int32]
-    """(n_genes,) vocabulary ids, -1 where the vocabulary lacks the gene."""
-    covered: float | None = None
-    """Share of the counts on genes that the vocabulary holds; None where no counts were given."""
+    """(n_genes,) vocabulary ids, -1 where a gene joins no token."""
     cause: Cause | None = field(default=None, repr=False)
     """What is likely the matter, where so few match that it has to be said."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All gene names asked for, in their own order."""
+        return self.map.names
+
+    @property
+    def covered(self) -> float | None:
+        """Share of the counts on genes that the vocabulary holds; None where no counts were given."""
+        return self.map.covered
 
     @property
     def n_matched(self) -> int:
         """Number of genes that the vocabulary holds."""
         return int((self.ids >= 0).sum())
+
+    @property
+    def matched(self) -> tuple[str, ...]:
+        """Names of those."""
+        return tuple(name for name, gene_id in zip(self.names, self.ids, strict=True) if gene_id >= 0)
 
     @property
     def unmatched(self) -> tuple[str, ...]:
@@ -94,9 +102,7 @@ class GeneMatch:
         return text + (f" of {checkpoint}" if checkpoint else "") + (share if self.n_matched else "")
 
     def __str__(self) -> str:
-        text = self.counted()
-        if self.unmatched:
-            text += f"\nnot in it, for example: {', '.join(self.unmatched[:5])}"
+        text = f"{self.counted()}\n{self.map.told}".rstrip()
         return text + (f"\n{self.cause.words}. {self.cause.advice}" if self.cause else "")
 
 
@@ -124,7 +130,7 @@ def looks_like_ensembl(names: Sequence[str]) -> bool:
 def match_genes(
     names: Sequence[str], vocabulary: Mapping[str, int], totals: NDArray[np.floating] | None = None
 ) -> GeneMatch:
-    """Match gene names with a vocabulary, exactly as the official code does.
+    """Match gene names with a vocabulary: an exact token wins, other names are mapped.
 
     Parameters
     ----------
@@ -137,20 +143,18 @@ def match_genes(
 
     Examples
     --------
-    >>> match_genes(["CD3D", "nonsense"], {"CD3D": 7}).ids.tolist()
+    >>> match_genes(["ENSG00000167286.9", "nonsense"], {"CD3D": 7}).ids.tolist()
     [7, -1]
     >>> print(match_genes(["Cd3d", "Ms4a1"], {"CD3D": 7, "MS4A1": 8}))
     0 of 2 genes are in the vocabulary
-    not in it, for example: Cd3d, Ms4a1
-    The names are in title case, as mouse genes are written (Cd3d, Ms4a1); ...
+    2 lost
+    lost: Cd3d, Ms4a1
+    The names look like those of mouse or rat (Cd3d, Ms4a1), and the vocabulary holds human genes. ...
     """
-    texts = tuple(map(str, names))
-    ids = np.fromiter((vocabulary.get(name, -1) for name in texts), dtype=np.int32, count=len(texts))
-    covered = None
-    if totals is not None and totals.sum() > 0:
-        covered = float(totals[ids >= 0].sum() / totals.sum())
-    match = GeneMatch(texts, ids, covered)
-    return GeneMatch(texts, ids, covered, _cause(match, vocabulary)) if match.severity and texts else match
+    found = map_genes(names, tuple(vocabulary), totals)
+    ids = np.array([*vocabulary.values(), -1], dtype=np.int32)[found.places]
+    match = GeneMatch(found, ids)
+    return replace(match, cause=_cause(match, vocabulary)) if match.severity and found.names else match
 
 
 def _cause(match: GeneMatch, vocabulary: Mapping[str, int]) -> Cause:
@@ -172,19 +176,21 @@ def _seen(names: Sequence[str]) -> str:
 
 
 def _of_species(names: Sequence[str]) -> Cause | None:
-    """Ensembl ids, which say of which species they are."""
-    if not looks_like_ensembl(names):
-        return None
-    found = [matched[1] for name in names if (matched := re.match(r"ENS([A-Z]{0,4})[GT]\d", name))]
-    code = max(set(found), key=found.count)
-    species = _SPECIES.get(code, f"other species' (ENS{code}G)")
-    words = f"The names look like {species} Ensembl ids ({_seen(names)}), and the vocabulary holds human gene symbols"
-    if code:
-        return Cause(words, "Cells of another species need a checkpoint of their own, or genes mapped to human ones.")
-    return Cause(
-        words,
-        "Put the symbols into a column of var and load with gene_column=..., or put them into adata.var_names.",
-    )
+    """Names of another species, or Ensembl ids of which the vocabulary knows few."""
+    species = other_species(names)
+    if species:
+        return Cause(
+            f"The names look like those of {species} ({_seen(names)}), and the vocabulary holds human genes",
+            "Cells of another species need a checkpoint of their own, or genes mapped to human orthologues; capitals "
+            "do not make them human.",
+        )
+    if looks_like_ensembl(names):
+        return Cause(
+            f"The names look like human Ensembl ids ({_seen(names)}), and few of them are genes that it knows",
+            "It holds genes, not transcripts (ENST): sum those up. Otherwise put the symbols into a column of var and "
+            "load with gene_column=..., or put them into adata.var_names.",
+        )
+    return None
 
 
 def _other_spelling(match: GeneMatch, vocabulary: Mapping[str, int]) -> Cause | None:
@@ -217,12 +223,10 @@ def _clear_gain(match: GeneMatch, vocabulary: Mapping[str, int], change: Callabl
 
 
 def _lower_case(names: Sequence[str]) -> Cause:
-    small = sum(name == name.lower() for name in names) > len(names) / 2
-    words = "in lower case" if small else "in title case, as mouse genes are written"
     return Cause(
-        f"The names are {words} ({_seen(names)}); in upper case many are human symbols",
-        "The vocabulary holds human genes. Cells of a mouse need a checkpoint of their own, or genes mapped to their "
-        "human orthologues; upper case is right for human cells only.",
+        f"The names are in lower case ({_seen(names)}); in upper case many are human symbols",
+        "The vocabulary holds human genes. Cells of another species need a checkpoint of their own; upper case is "
+        "right for human cells only.",
         ".str.upper()",
     )
 

@@ -5,24 +5,23 @@ Of a file only the names and the table of cells are read.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from frostline.cells.columns import columns_of
-from frostline.cells.datasets import DATASETS, Dataset
 from frostline.cells.groups import group_columns
 from frostline.cells.matrices import layer_names
-from frostline.cells.reading import expanded, opened, problem
-from frostline.errors import DatasetError
+from frostline.cells.reading import problem
+from frostline.cells.sources import Source, open_source
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from frostline.cells.datasets import Dataset
 
 LABEL_WORDS = (
     "celltype",
@@ -47,6 +46,8 @@ class Column:
     n_values: int
     """Different values."""
     n_missing: int
+    n_fewest: int
+    """Cells of the rarest value."""
 
 
 @dataclass(frozen=True)
@@ -90,18 +91,19 @@ def preview(source: str | Path | AnnData | Dataset) -> Preview:
     >>> found.n_cells, found.label_key, [column.name for column in found.columns][:2]
     (700, 'bulk_labels', ['bulk_labels', 'louvain'])
     """
-    if isinstance(source, Dataset):
-        return _of(source.adata, source.name)
-    if isinstance(source, str) and source in DATASETS:
-        return _of(DATASETS[source].load(), source)
-    if not isinstance(source, str | Path):
-        return _of(_anndata(source), "adata")
-    said = path_problem(str(source))
-    if said:
-        raise DatasetError(said)
-    path = expanded(source)
-    with opened(path) as file:
-        return _of(_outline(file, path), path.stem)
+    return preview_of(open_source(source))
+
+
+def preview_of(source: Source) -> Preview:
+    """Look at what was opened."""
+    obs = {key: values for key, values in columns_of(source.obs).items() if not _is_measure(values)}
+    columns = [_column(values, key) for key, values in obs.items()]
+    most = min(MOST_CLASSES, max(2, source.n_obs // 2))
+    usable = [column for column in columns if 2 <= column.n_values <= most]
+    usable.sort(key=lambda column: _rank(column.name, obs[column.name]))
+    raw = source.raw.n_vars if source.raw is not None else 0
+    n_genes = max(source.n_vars, int(raw))
+    return Preview(source.name, source.n_obs, n_genes, tuple(usable), group_columns(source), layer_names(source))
 
 
 def path_problem(text: str) -> str:
@@ -115,48 +117,10 @@ def path_problem(text: str) -> str:
     return problem(text) if text.strip() else "type the path of an .h5ad file"
 
 
-def _anndata(source: Any) -> AnnData:
-    from anndata import AnnData
-
-    if not isinstance(source, AnnData):
-        kind = type(source).__name__
-        raise DatasetError(f"a {kind} is no data set: give a name, the path of an .h5ad file, or an AnnData")
-    return source
-
-
-def _outline(file: Any, path: Path) -> Any:
-    """What `_of` looks at of an AnnData; layers and embeddings, which a backed AnnData loads, stay in the file."""
-    import anndata
-    import h5py
-    from anndata.io import read_elem
-
-    if isinstance(file["obs"], h5py.Group):
-        tables = {key: read_elem(file[key]) for key in ("obs", "var", "raw/var") if key in file}
-        return SimpleNamespace(
-            obs=tables["obs"],
-            n_obs=len(tables["obs"]),
-            n_vars=len(tables["var"]),
-            raw=SimpleNamespace(n_vars=len(tables["raw/var"])) if "raw/var" in tables else None,
-            layers=dict.fromkeys(file.get("layers", ())),
-        )
-    with warnings.catch_warnings(action="ignore"):  # that the layout is older than anndata 0.7, as loading will say
-        adata = anndata.read_h5ad(path, backed="r")
-    adata.file.close()
-    return adata
-
-
-def _of(adata: Any, name: str) -> Preview:
-    n = int(adata.n_obs)
-    obs = {key: values for key, values in columns_of(adata.obs).items() if not _is_measure(values)}
-    columns = [_column(values, key) for key, values in obs.items()]
-    usable = [column for column in columns if 2 <= column.n_values <= min(MOST_CLASSES, max(2, n // 2))]
-    usable.sort(key=lambda column: _rank(column.name, obs[column.name]))
-    raw = adata.raw.n_vars if adata.raw is not None else 0
-    return Preview(name, n, max(int(adata.n_vars), int(raw)), tuple(usable), group_columns(adata), layer_names(adata))
-
-
 def _column(values: Any, name: str) -> Column:
-    return Column(name, int(values.nunique()), int(values.isna().sum()))
+    counts = values.value_counts()
+    counts = counts[counts > 0]  # a category may have no cell
+    return Column(name, len(counts), int(values.isna().sum()), int(counts.min()) if len(counts) else 0)
 
 
 def _is_measure(values: Any) -> bool:
@@ -211,7 +175,7 @@ def shown_columns(found: Sequence[Column]) -> list[tuple[str, str]]:
 
     Examples
     --------
-    >>> shown_columns([Column("cell_type", 8, 3)])
+    >>> shown_columns([Column("cell_type", 8, 3, 12)])
     [('cell_type (8 values, 3 missing)', 'cell_type')]
     """
     texts = []

@@ -6,7 +6,7 @@ import contextlib
 import re
 import shlex
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,15 @@ KEY = "X_scGPT"
 """Key of obsm in an .h5ad file that is written."""
 
 
-def refuse_bad_target(source: Path, output: Path) -> None:
-    """Refuse a place where an embedding cannot be written, before anything is read.
+def refuse_bad_target(source: Path, output: Path, endings: Sequence[str] = (".npy", ".h5ad")) -> None:
+    """Refuse a place where an embedding, or labels, cannot be written, before anything is read.
+
+    Parameters
+    ----------
+    source, output
+        What is read, and where the result is to be.
+    endings
+        That the name of the output may have.
 
     Raises
     ------
@@ -32,8 +39,8 @@ def refuse_bad_target(source: Path, output: Path) -> None:
         The name, or the folder; says which.
     """
     said, place = f"-o {output}", shlex.quote(str(output.parent))
-    if output.suffix not in {".npy", ".h5ad"}:
-        raise FrostlineError(f"{said}: the name must end in .npy or .h5ad")
+    if output.suffix not in endings:
+        raise FrostlineError(f"{said}: the name must end in {' or '.join(endings)}")
     if not output.parent.is_dir():
         raise FrostlineError(f"{said}: there is no folder {output.parent}; make it first (mkdir -p {place})")
     if output.is_dir():

@@ -8,7 +8,7 @@ names of the groups: reordering the rows of a data set does not change it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,9 @@ from frostline.cells.draws import (
     MIN_CELLS,
     OF_THE_REST,
     PARTS,
+    Draft,
     Rows,
+    all_cells,
     group_folds,
     joined_rows,
     names_of,
@@ -32,6 +34,7 @@ from frostline.profiles import Profile, get_profile
 
 if TYPE_CHECKING:
     import pandas as pd
+    from scipy import sparse
 
 KINDS = tuple(DRAWS)
 MIN_BUDGET = 2
@@ -205,6 +208,19 @@ class Split:
                 "of this data set with frostline.split(dataset)"
             )
 
+    def with_validation_trained(self, dataset: Dataset) -> Split:
+        """Let the validation cells train, too, for a strategy that chooses nothing on them; genes are chosen again.
+
+        Examples
+        --------
+        >>> from frostline.cells.datasets import load_dataset
+        >>> pbmc = load_dataset("pbmc68k-reduced")
+        >>> split(pbmc).with_validation_trained(pbmc).sizes
+        {'train': 524, 'validation': 0, 'test': 176, 'genes': 765}
+        """
+        self.refuse_other(dataset)
+        return self._with_parts(dataset, joined_rows([self.train, self.validation]), self.validation[:0])
+
     def _with_parts(self, dataset: Dataset, train: Rows, validation: Rows, **changes: Any) -> Split:
         parts = _in_order(dataset.cells, {"train": train, "validation": validation, "test": self.test})
         return replace(self, **_described(dataset, parts, self.kind, self.profile), **changes)
@@ -272,10 +288,41 @@ def split(
         )
     dealt = {} if folds is None else {"folds": folds}
     draft = DRAWS[kind](dataset, seed, repeat, profile.max_cells, **dealt)
-    parts = _in_order(dataset.cells, draft.parts)
-    problem = _untrainable(dataset, parts)
+    problem = _untrainable(dataset, draft.parts)
     if problem:
         raise DatasetError(f"{problem}; {_trainable(dataset, kind, seed, repeat, profile)}")
+    return _drawn(dataset, draft, kind, seed, repeat, profile)
+
+
+def split_nothing_off(
+    dataset: Dataset, *, kind: str | None = None, seed: int = 42, profile: str | Profile = "quickstart"
+) -> Split:
+    """Let all cells train, but 15 % of each class, at least one cell, that validate; none tests.
+
+    Classes of fewer than three cells are left out, as of every split; the number of cells is not limited.
+
+    Parameters
+    ----------
+    dataset, kind, seed, profile
+        As for `split`; whole groups take part in the choice of hyper-parameters where the kind is `group`.
+
+    Raises
+    ------
+    DatasetError
+        Fewer than two classes have three cells.
+
+    Examples
+    --------
+    >>> from frostline.cells.datasets import load_dataset
+    >>> split_nothing_off(load_dataset("pbmc68k-reduced")).sizes
+    {'train': 596, 'validation': 104, 'test': 0, 'genes': 765}
+    """
+    profile = get_profile(profile) if isinstance(profile, str) else profile
+    return _drawn(dataset, all_cells(dataset, seed), _kind_of(dataset, kind), seed, 0, profile)
+
+
+def _drawn(dataset: Dataset, draft: Draft, kind: str, seed: int, repeat: int, profile: Profile) -> Split:
+    parts = _in_order(dataset.cells, draft.parts)
     return Split(
         classes=tuple(sorted({str(name) for rows in parts.values() for name in dataset.labels[rows]})),
         seed=seed,
@@ -373,9 +420,7 @@ def _in_order(cells: NDArray[np.str_], parts: Mapping[str, Rows]) -> dict[str, R
     return {part: parts[part][np.argsort(cells[parts[part]])] for part in PARTS}
 
 
-def variable_genes(
-    dataset: Dataset, train: Rows, max_genes: int, among: Sequence[str] | None = None
-) -> tuple[str, ...]:
+def variable_genes(dataset: Dataset, train: Rows, max_genes: int) -> tuple[str, ...]:
     """Names of the genes with the largest variance over the training cells, in the data set's order.
 
     Parameters
@@ -384,8 +429,6 @@ def variable_genes(
         The data set and the rows of its training cells.
     max_genes
         How many at most.
-    among
-        Candidates; all genes of the data set by default.
 
     Examples
     --------
@@ -394,14 +437,24 @@ def variable_genes(
     >>> variable_genes(pbmc, np.arange(100), 3)
     ('HLA-DRA', 'LYZ', 'CST3')
     """
-    names = dataset.genes if among is None else tuple(among)
-    if len(names) <= max_genes:
-        return names
-    matrix = dataset.expression(train, names).astype(np.float64)
+    if len(dataset.genes) <= max_genes:
+        return dataset.genes
+    return tuple(dataset.genes[i] for i in most_variable(dataset.matrix[train], max_genes))
+
+
+def most_variable(values: sparse.csr_matrix, n: int) -> NDArray[np.int64]:
+    """Columns of the largest variance, at most `n`, ascending.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_matrix
+    >>> most_variable(csr_matrix([[0.0, 1.0, 4.0], [3.0, 1.0, 0.0]]), 2).tolist()
+    [0, 2]
+    """
+    matrix = values.astype(np.float64)
     mean = np.asarray(matrix.mean(axis=0)).ravel()
     variance = np.asarray(matrix.power(2).mean(axis=0)).ravel() - mean**2
-    chosen = np.sort(np.argsort(-variance, kind="stable")[:max_genes])
-    return tuple(names[i] for i in chosen)
+    return np.sort(np.argsort(-variance, kind="stable")[:n])
 
 
 def _fingerprint(

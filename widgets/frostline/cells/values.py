@@ -34,7 +34,9 @@ WHOLE = 0.5
 MOST_SHOWN = 2_000
 """Above this, what the logarithm of a count in single precision is undone to may be no whole number."""
 FEWEST = 5
-"""Cells without which nothing is concluded."""
+"""Cells without which nothing is concluded, but from totals of `TOTALS` that are exact ..."""
+EXACT = 1e-3
+"""... within this share; by chance the total of a cell does so less than once in a hundred times."""
 LARGEST_LOG = 20.0
 """No logarithm of counts or of counts per million is larger: log2(1,000,001) is 19.93."""
 MOST = 1e9
@@ -65,6 +67,8 @@ TRANSFORMS = {
 NAMES = ("counts", *TRANSFORMS)
 """What can be said about values."""
 DECIMALS = "decimals, not logged (such as ambient-corrected counts)"
+LOG_TOTALS = (1e4, 1e6)
+"""What cells are usually normalised to before the logarithm is taken."""
 TOTALS = {1.0: "fractions", 100.0: "percent", 1e4: "counts per ten thousand", 1e6: "counts per million"}
 
 
@@ -134,7 +138,8 @@ def _counts(sample: sparse.csr_matrix) -> Values:
     if top >= FEWEST and len(highest) >= FEWEST and np.mean(highest == top) >= AGREEING:
         raise DatasetError(
             f"the values are whole numbers, and the largest of nearly every cell is {top:g}: they look binned, not "
-            f"counted. Load the counts instead; if these are counts, {_how_to_say('counts')}"
+            f"counted. Load the counts instead; if these are counts, {_how_to_say('counts')}",
+            values="binned",
         )
     name = "presence (0 or 1)" if top == 1 else "counts"
     return Values(TRANSFORMS["linear"], name, f"whole numbers up to {top:g}", whole=True)
@@ -146,10 +151,11 @@ def _found(sample: sparse.csr_matrix) -> Values:
     multiples = _multiples(sample, undone)
     fitting = _fitting(multiples)
     found = _of_one_total(totals, fitting) or next((name for name in undone if _are_counts(undone[name])), None)
+    found = found or _of_usual_total(totals)
     if found is None:
         _refuse_mixture(multiples)
         if not fitting and sample.data.max() <= LARGEST_LOG:
-            raise DatasetError(_question(sample, totals))
+            raise DatasetError(_question(sample, totals), values="unknown")
         found = fitting[0] if fitting else "linear"
     _refuse_two_totals(totals[found], TRANSFORMS[found])
     return _named(TRANSFORMS[found], totals[found], undone[found], found in fitting)
@@ -160,6 +166,18 @@ def _of_one_total(totals: dict[str, Floats], fitting: Collection[str]) -> str | 
     agreeing = sorted((name for name in totals if _agree(totals[name])), key=lambda name: _spread(totals[name]))
     agreeing = [name for name in agreeing if name in fitting] or agreeing
     return agreeing[0] if agreeing and _is_closest(*(totals[name] for name in agreeing[:2])) else None
+
+
+def _of_usual_total(totals: dict[str, Floats]) -> str | None:
+    """Transform under which each of a few cells has a usual total, exactly; None where not just one does."""
+    found = [name for name, sums in totals.items() if _usual(sums, TOTALS if name == "linear" else LOG_TOTALS)]
+    return found[0] if len(found) == 1 else None
+
+
+def _usual(totals: Floats, usual: Collection[float]) -> float | None:
+    """What a few cells were usually normalised to, if all of them were; None where there are enough to see it."""
+    found = (total for total in usual if np.allclose(totals, total, rtol=EXACT, atol=0))
+    return next(found, None) if len(totals) < FEWEST else None
 
 
 def _are_counts(data: Floats) -> bool:
@@ -218,6 +236,11 @@ def _multiples(sample: sparse.csr_matrix, undone: dict[str, Floats]) -> dict[str
     return found
 
 
+def are_multiples(sample: sparse.csr_matrix, undone: Floats) -> bool:
+    """Whether the values of enough cells, each with one, are whole multiples of its smallest."""
+    return bool(_fitting(_multiples(sample, {"": undone})))
+
+
 def _fitting(multiples: dict[str, Floats]) -> list[str]:
     """Transforms under which the values of enough cells are whole multiples, about as many as under the best one."""
     known = {name: cells[~np.isnan(cells)] for name, cells in multiples.items()}
@@ -241,7 +264,8 @@ def _refuse_mixture(multiples: dict[str, Floats]) -> None:
     if shares[other] >= WHOLE:
         raise DatasetError(
             f"the cells hold different kinds of values: some look {names[leader]}, others {names[other]}; were sets "
-            "joined that had been normalised differently? Bring them to one kind first, or load counts (layer=...)"
+            "joined that had been normalised differently? Bring them to one kind first, or load counts (layer=...)",
+            values="mixed",
         )
 
 
@@ -253,12 +277,13 @@ def _refuse_two_totals(totals: Floats, transform: Transform) -> None:
         one, other = (_number(float(np.median(part))) for part in parts)
         raise DatasetError(
             f"the cells were normalised to different totals: row sums of {transform.formula} are {one} in "
-            f"{near.mean():.0%} of cells and {other} in the others. Normalise them alike, or load counts (layer=...)"
+            f"{near.mean():.0%} of cells and {other} in the others. Normalise them alike, or load counts (layer=...)",
+            values="mixed",
         )
 
 
 def _named(transform: Transform, totals: Floats, undone: Floats, multiples: bool) -> Values:
-    total = float(np.median(totals)) if _agree(totals) else None
+    total = float(np.median(totals)) if _agree(totals) else _usual(totals, TOTALS)
     near = np.rint(undone)
     whole = bool((near >= 1).all() and np.allclose(undone, near, rtol=1e-4, atol=1e-3))
     if total is not None:
@@ -305,7 +330,10 @@ def _question(sample: sparse.csr_matrix, totals: dict[str, Floats]) -> str:
 
 
 def _how_to_say(name: str) -> str:
-    return f"say what they are: load_dataset(..., values={name!r}), in a notebook VALUES = {name!r}"
+    return (
+        f"say what they are: load_dataset(..., values={name!r}), in a notebook VALUES = {name!r}, "
+        f"for frostline annotate --values {name}"
+    )
 
 
 def _as_said(sample: sparse.csr_matrix, said: str, whole: bool) -> Values:

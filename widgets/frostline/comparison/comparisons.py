@@ -23,7 +23,10 @@ from frostline.comparison.significance import (
 from frostline.comparison.verdicts import Evidence, pair_verdict, verdict
 from frostline.errors import FrostlineError, unknown
 from frostline.evaluation.metrics import METRICS, class_auroc, class_table, false_positive_rate, separation
-from frostline.records import SEVERITIES, Finding, Record
+from frostline.evaluation.prediction_sets import coverage_table
+from frostline.records import SEVERITIES, Finding, Record, kind_of
+from frostline.strategies import STRATEGIES
+from frostline.strategies.tuning import EncoderTuning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +38,8 @@ TILTS = {
     ("labels-from-clusters", "note"): "which may favour strategies on principal components",
 }
 """Which way such a finding tilts the comparison."""
+TUNED = {name for name, kind in STRATEGIES.items() if issubclass(kind, EncoderTuning)}
+"""Strategies that train inside the encoder."""
 
 
 def _tilt(finding: Finding) -> str:
@@ -140,7 +145,21 @@ class Comparison:
             train_groups=self.ground.train_groups,
             left_out={name: n for found in left_out for name, n in found.items()},
             small_groups=self.ground.small,
+            genes_read={name: self.of(name)[0].genes_read or 0 for name in self.strategies},
+            probes=self._like_probes(),
         )
+
+    def _like_probes(self) -> dict[str, str | None]:
+        """What trains inside the encoder -> the frozen probe on the same genes; None where there are only others."""
+        probes = [name for name in self.strategies if kind_of(name) == "frozen_probe"]
+        tuned = [name for name in self.strategies if kind_of(name) in TUNED and self.of(name)[0].genes_read]
+        return {
+            name: next((probe for probe in probes if self._read_alike(name, probe)), None) for name in tuned if probes
+        }
+
+    def _read_alike(self, first: str, second: str) -> bool:
+        pairs = zip(self.of(first), self.of(second), strict=True)
+        return all((a.genes_read, a.weights_sha256) == (b.genes_read, b.weights_sha256) for a, b in pairs)
 
     @property
     def verdict(self) -> str:
@@ -270,6 +289,14 @@ class Comparison:
         numbers = ["difference", "low", "high", "p_adjusted", "p_equivalent", "detectable"]
         columns = ["first", "second", *numbers, "first_only", "second_only", "mcnemar_p", "claim", "verdict"]
         return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys((*numbers, "mcnemar_p"), "Float64"))
+
+    def prediction_sets(self) -> pd.DataFrame:
+        """One row a strategy, repeat and group: how often sets hold the class of a test cell, and how large they are.
+
+        Columns: strategy, repeat, group (NA without groups), cells, calibration_cells, calibration_groups, limit,
+        coverage, size, singles; see `frostline.evaluation.prediction_sets`.
+        """
+        return coverage_table(self.records)
 
     def predictions(self) -> pd.DataFrame:
         """Every prediction of a test cell, long: cell, label, strategy, repeat, predicted, one probability a class."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from frostline.cells.datasets import Dataset
@@ -24,6 +24,28 @@ from frostline.strategies import Strategy
 
 _one_at_a_time = threading.Lock()
 """Training draws on torch's random stream, and peaks of memory are measured: two jobs would disturb each other."""
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Keep other runs of this process waiting outside.
+
+    Raises
+    ------
+    FrostlineError
+        One is under way.
+
+    Examples
+    --------
+    >>> with alone():
+    ...     pass
+    """
+    if not _one_at_a_time.acquire(blocking=False):
+        raise FrostlineError("another run is under way in this kernel; wait until it is over, or cancel it")
+    try:
+        yield
+    finally:
+        _one_at_a_time.release()
 
 
 @dataclass
@@ -242,17 +264,14 @@ class Job:
         Cancelled
             `cancelled` said so; finished records are kept.
         """
-        if not _one_at_a_time.acquire(blocking=False):
-            raise FrostlineError("another run is under way in this kernel; wait until it is over, or cancel it")
-        try:
-            self._run(Monitor(cancelled=cancelled) if cancelled else Monitor())
-        except (Cancelled, KeyboardInterrupt):
-            for each in self.progress.values():
-                if each.state in ("waiting", "running"):
-                    each.state, each.message = "stopped", "stopped"
-            raise
-        finally:
-            _one_at_a_time.release()
+        with alone():
+            try:
+                self._run(Monitor(cancelled=cancelled) if cancelled else Monitor())
+            except (Cancelled, KeyboardInterrupt):
+                for each in self.progress.values():
+                    if each.state in ("waiting", "running"):
+                        each.state, each.message = "stopped", "stopped"
+                raise
         if self.journal and not self.failures:
             self._close(self.journal)
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from frostline.comparison import tables
 from frostline.comparison.comparisons import Comparison
-from frostline.comparison.significance import ALPHA, RELEVANT
+from frostline.comparison.significance import ALPHA, MIN_CELLS, RELEVANT
 from frostline.comparison.verdicts import spanned
 from frostline.escaping import UNFORMULATED, for_code, for_html, for_markdown, html_table, one_line, visible
 from frostline.evaluation.calibration import N_BINS
+from frostline.evaluation.prediction_sets import COVERED, FEWEST
 from frostline.records import Finding
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ TESTS = {
     "cells": "swapped predictions of cells",
 }
 """What is independent -> how differences are tested."""
+SETS = (
+    " Holds the class: share of the test cells whose set has theirs; least: of a group, or repeat, with "
+    f"{MIN_CELLS} test cells or more; prediction_sets.csv has all."
+)
 
 
 def markdown_table(table: pd.DataFrame) -> str:
@@ -119,6 +124,35 @@ def tests_table(comparison: Comparison) -> pd.DataFrame:
 def calibration_table(comparison: Comparison) -> pd.DataFrame:
     """Probabilities before and after temperature scaling, and what a confidence threshold buys."""
     return tables.calibration(comparison.leaderboard())
+
+
+def prediction_sets_table(comparison: Comparison) -> pd.DataFrame:
+    """How often prediction sets hold the class of a test cell, and how large they are, a row a strategy."""
+    return tables.prediction_sets(comparison.prediction_sets())
+
+
+def sets_in_words(comparison: Comparison) -> str:
+    """Say what prediction sets are, and what of their coverage is promised.
+
+    Examples
+    --------
+    >>> import frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
+    >>> sets_in_words(frostline.compare([record])).partition(": ")[2]
+    'promised for new cells of the same origin, on average over calibrations.'
+    """
+    numbers = comparison.prediction_sets()
+    if numbers["limit"].isna().all():
+        return f"No prediction sets: it takes {FEWEST} validation cells or more to calibrate them."
+    text = f"Sets of classes that are to hold the class of at least {COVERED:.0%} of the cells"
+    calibrating = numbers["calibration_groups"]
+    if comparison.records[0].split_kind == "stratified":
+        return f"{text}: promised for new cells of the same origin, on average over calibrations."
+    if calibrating.isna().any():
+        return f"{text}: nothing is promised for cells of another origin than those that calibrated."
+    few = f"calibrated on {tables.span(calibrating)} of them, and a promise takes {FEWEST} or more"
+    return f"{text}: for new groups that is no promise{f'; {few}' if calibrating.min() < FEWEST else ''}."
 
 
 def class_metrics_table(comparison: Comparison) -> pd.DataFrame:
@@ -253,6 +287,8 @@ def _sections(comparison: Comparison) -> list[str]:
             "is right.",
         )
     )
+    explained = for_markdown(sets_in_words(comparison)) + SETS
+    parts.append(("Prediction sets", markdown_table(prediction_sets_table(comparison)), explained))
     if comparison.budget_records:
         explained = "Macro-F1 with its 95 % interval against labelled cells per class, validation included."
         parts.append(("Label efficiency", markdown_table(label_efficiency_table(comparison)), explained))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from frostline.comparison.significance import RELEVANT
+from frostline.comparison.significance import MIN_CELLS, RELEVANT
 from frostline.comparison.verdicts import spanned
 from frostline.escaping import UNFORMULATED, for_html, html_table
 from frostline.records import Finding, Record
@@ -114,6 +114,49 @@ def calibration(board: pd.DataFrame) -> pd.DataFrame:
         "accuracy_99": ("at accuracy (99 %)", percent),
     }
     return _present(board, wanted)
+
+
+def prediction_sets(numbers: pd.DataFrame) -> pd.DataFrame:
+    """A row a strategy: how often its sets hold the class, over all test cells and where they do least; their size."""
+    import pandas as pd
+
+    rows = []
+    for name, part in numbers.groupby("strategy", sort=False):
+        row: dict[str, Any] = {"strategy": name, "calibration": span(part["calibration_cells"])}
+        if part["coverage"].notna().all():
+            weights = part["cells"] / part["cells"].sum()
+            row |= {key: float((part[key] * weights).sum()) for key in ("coverage", "size", "singles")}
+            row["lowest"] = _lowest(part)
+        rows.append(row)
+    keys = ["strategy", "coverage", "lowest", "size", "singles", "calibration"]
+    percent = "{:.0%}".format
+    return as_text(
+        pd.DataFrame(rows, columns=keys),
+        {
+            "strategy": ("Strategy", str),
+            "coverage": ("Holds the class", percent),
+            "lowest": ("Least", str),
+            "size": ("Classes in a set", "{:.2f}".format),
+            "singles": ("Sets of one class", percent),
+            "calibration": ("Calibration cells, by repeat", str),
+        },
+    )
+
+
+def _lowest(part: pd.DataFrame) -> str | None:
+    """Lowest coverage of a group, or repeat, of enough cells, and where."""
+    enough = part[part["cells"] >= MIN_CELLS]
+    if enough.empty:
+        return None
+    row = enough.loc[enough["coverage"].astype(float).idxmin()]
+    where = f"repeat {row['repeat'] + 1}" if row["group"] is None else row["group"]
+    return f"{row['coverage']:.0%} ({where})"
+
+
+def span(whole: pd.Series) -> str:
+    """Smallest and largest of whole numbers, or the one that all are."""
+    low, high = whole.min(), whole.max()
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _present(numbers: pd.DataFrame, columns: Columns) -> pd.DataFrame:

@@ -76,6 +76,11 @@ class CheckpointSpec:
     """Data set -> what must be said of results on it, since pre-training may have seen its like."""
 
     @property
+    def is_here(self) -> bool:
+        """Whether it loads without a network."""
+        return self.folder is not None or (cache_folder() / self.name).is_dir()
+
+    @property
     def sources(self) -> tuple[str, ...]:
         """Where it comes from, in the order in which it is tried."""
         hubs = tuple(f"https://huggingface.co/{name}" for name in self.hub)

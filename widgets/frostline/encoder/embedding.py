@@ -6,11 +6,8 @@ The cell embedding is the state of `<cls>` after the last layer, as on scGPT's o
 
 from __future__ import annotations
 
-import hashlib
-import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,16 +17,17 @@ from numpy.typing import NDArray
 
 from frostline.bounds import MaxLength, Seed, hold
 from frostline.cells.datasets import Dataset
+from frostline.cells.gene_mapping import refuse_other_species
 from frostline.cells.genes import GeneMatch, match_genes
 from frostline.cells.matrices import refuse_bad_values, values_of
 from frostline.cells.symbols import Symbols, read_symbols
+from frostline.cells.values import LARGEST_LOG
 from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
 from frostline.encoder.devices import autocast, device_of, move, place_of, to_host
 from frostline.encoder.model import Encoder, EncoderConfig
 from frostline.encoder.tokens import MAX_LENGTH, Tokens, tokenize
-from frostline.encoder.vocabulary import described, overlap
+from frostline.encoder.vocabulary import described, overlap, token_values
 from frostline.errors import CheckpointError, DatasetError
-from frostline.memory import peak_memory
 from frostline.monitor import Monitor
 
 if TYPE_CHECKING:
@@ -136,22 +134,29 @@ def tokenize_cells(
     *,
     seed: int = 0,
     max_length: int = MAX_LENGTH,
+    long_cells: str = "random",
 ) -> Tokens:
-    """Tokens of some cells of a data set, on one gene list.
+    """Tokens of some cells of a data set, on one list of genes, which are mapped to tokens.
 
     Raises
     ------
     DatasetError
-        No gene is in the vocabulary, or a cell expresses none of them; names the cells.
+        The genes are another species', none is in the vocabulary, or a cell expresses none of them; names the cells.
     """
-    match = match_genes(genes, checkpoint.vocabulary)
-    matrix = dataset.expression(cells, genes)
-    empty = dataset.cells[cells][~_readable(matrix, match.ids)]
+    match = overlap(dataset, checkpoint)
+    if match.severity:
+        refuse_other_species(match.names)
+    matrix, tokens = token_values(dataset, cells, genes, checkpoint)
+    empty = dataset.cells[cells][~_expressing(matrix)]
     if len(empty):
-        said = described(overlap(dataset, checkpoint), dataset.adata, dataset.gene_source, checkpoint)
+        said = described(match, dataset.adata, dataset.gene_source, checkpoint)
         left = f"dataset.adata[frostline.embedding.readable(dataset.matrix, dataset.genes, {checkpoint.name!r})]"
         raise DatasetError(_without_known_genes(said, empty, len(cells), left))
-    return tokenize(matrix, match.ids, seed=seed, max_length=max_length)
+    return tokenize(matrix, _ids(tokens, checkpoint), seed=seed, max_length=max_length, long_cells=long_cells)
+
+
+def _ids(tokens: Sequence[str], checkpoint: Checkpoint) -> NDArray[np.int32]:
+    return np.array([checkpoint.vocabulary[token] for token in tokens], dtype=np.int32)
 
 
 def readable(
@@ -180,12 +185,13 @@ def readable(
     """
     from scipy import sparse
 
-    return _readable(sparse.csr_matrix(matrix), match_genes(genes, load_checkpoint(checkpoint).vocabulary).ids)
+    known = match_genes(genes, load_checkpoint(checkpoint).vocabulary).ids >= 0
+    return _expressing(sparse.csr_matrix(matrix)[:, np.flatnonzero(known)])
 
 
-def _readable(matrix: sparse.csr_matrix, ids: NDArray[np.int32]) -> NDArray[np.bool_]:
-    expressed = np.asarray((matrix[:, np.flatnonzero(ids >= 0)] != 0).sum(axis=1)).ravel()
-    return np.asarray(expressed > 0)
+def _expressing(matrix: sparse.csr_matrix) -> NDArray[np.bool_]:
+    """(n_cells,) whether a cell has a value."""
+    return np.asarray((matrix != 0).sum(axis=1)).ravel() > 0
 
 
 def _without_known_genes(said: str, empty: NDArray[np.str_], n_cells: int, left: str) -> str:
@@ -205,87 +211,14 @@ def token_table(dataset: Dataset, cell: int, genes: Sequence[str], checkpoint: C
     """
     import pandas as pd
 
-    matrix, ids = dataset.expression(np.array([cell]), genes), match_genes(genes, checkpoint.vocabulary).ids
-    if not _readable(matrix, ids).any():
+    matrix, names = token_values(dataset, np.array([cell]), genes, checkpoint)
+    if not _expressing(matrix).any():
         return pd.DataFrame(columns=["gene", "log-normalised", "bin"])
-    tokens = tokenize(matrix, ids)
-    symbols = {token_id: symbol for symbol, token_id in checkpoint.vocabulary.items()}
-    names = [symbols[int(token_id)] for token_id in tokens.gene_ids]
-    values = dataset.expression(np.array([cell]), names).toarray().ravel()
-    table = pd.DataFrame({"gene": names, "log-normalised": values, "bin": tokens.bins})
+    tokens = tokenize(matrix, _ids(names, checkpoint))
+    read = dict(zip(_ids(names, checkpoint).tolist(), zip(names, matrix.toarray().ravel(), strict=True), strict=True))
+    rows = [read[token] for token in tokens.gene_ids.tolist()]
+    table = pd.DataFrame(rows, columns=["gene", "log-normalised"]).assign(bin=tokens.bins)
     return table.sort_values(["bin", "gene"], ascending=[False, True], ignore_index=True)
-
-
-@dataclass
-class _Shared:
-    """States that strategies share, filled as cells are asked for."""
-
-    states: NDArray[np.float32]
-    done: NDArray[np.bool_]
-    seconds: NDArray[np.float64]
-    """(n_cells,) share of each cell in the time that its batch took."""
-    peak: int | None = None
-    """Highest memory, in bytes, of all that was computed so far."""
-
-
-def frozen_states(
-    dataset: Dataset,
-    cells: NDArray[np.integer],
-    genes: Sequence[str],
-    checkpoint: Checkpoint,
-    *,
-    seed: int = 0,
-    max_length: int = MAX_LENGTH,
-    device: str = "auto",
-    precision: str = "fp32",
-    monitor: Monitor | None = None,
-) -> tuple[NDArray[np.float32], float]:
-    """Un-normalised frozen `<cls>` states, computed once per data set and shared.
-
-    Returns
-    -------
-    tuple
-        (n_cells, d) float32 states, and the seconds that computing them took, now or earlier.
-    """
-    place = device_of(device, precision)
-    shared = _shared(dataset, genes, checkpoint, seed, max_length, place.type, precision)
-    todo = np.unique(cells[~shared.done[cells]])
-    if len(todo):
-        started = time.perf_counter()
-        with peak_memory(collect=False) as peak:
-            tokens = tokenize_cells(dataset, todo, genes, checkpoint, seed=seed, max_length=max_length)
-            shared.states[todo] = encode(checkpoint.encoder().to(place), tokens, precision=precision, monitor=monitor)
-        shared.peak = max((found for found in (shared.peak, peak.bytes) if found is not None), default=None)
-        shared.seconds[todo] = (time.perf_counter() - started) / len(todo)
-        shared.done[todo] = True
-    return shared.states[cells], float(shared.seconds[cells].sum())
-
-
-def frozen_peak(
-    dataset: Dataset,
-    genes: Sequence[str],
-    checkpoint: Checkpoint,
-    *,
-    seed: int = 0,
-    max_length: int = MAX_LENGTH,
-    device: str = "auto",
-    precision: str = "fp32",
-) -> int | None:
-    """Peak memory, in bytes, of computing these `frozen_states`, now or earlier; None where it is not known."""
-    return _shared(dataset, genes, checkpoint, seed, max_length, device_of(device).type, precision).peak
-
-
-def _shared(dataset: Dataset, genes: Sequence[str], checkpoint: Checkpoint, *how: object) -> _Shared:
-    gene_list = hashlib.sha256("\n".join(genes).encode()).hexdigest()
-    key = ("frozen_states", checkpoint.weights_sha256, checkpoint.config, gene_list, *how)
-    if key not in dataset.cache:
-        dataset.cache[key] = _Shared(
-            np.empty((len(dataset), checkpoint.config.d_model), np.float32),
-            np.zeros(len(dataset), bool),
-            np.zeros(len(dataset)),
-        )
-    shared: _Shared = dataset.cache[key]
-    return shared
 
 
 def embed(
@@ -294,6 +227,7 @@ def embed(
     checkpoint: str | Path = "mini",
     seed: int = 0,
     max_length: int = MAX_LENGTH,
+    long_cells: str = "random",
     gene_column: str | None = None,
     key_added: str | None = None,
     device: str = "auto",
@@ -301,6 +235,9 @@ def embed(
     monitor: Monitor | None = None,
 ) -> NDArray[np.float32]:
     """Embed cells with a frozen encoder, as scGPT's `embed_data` does.
+
+    Genes that the vocabulary has by another name are mapped, which `embed_data` does not do; what becomes of each,
+    `frostline.genes.match_genes(adata.var_names, frostline.load_checkpoint(checkpoint).vocabulary)` says.
 
     Parameters
     ----------
@@ -312,6 +249,8 @@ def embed(
         Of the draws among tied bins and of the sample of genes in long cells.
     max_length
         Longest sequence, `<cls>` included.
+    long_cells
+        Genes that are kept of cells that express more: `random` ones, as in the official code, or the `highest`.
     gene_column
         Column of var with the gene symbols; `var_names` for the names themselves. When None, a column is taken if it
         holds clearly more of the vocabulary than the names do.
@@ -332,8 +271,8 @@ def embed(
     Raises
     ------
     DatasetError
-        No gene in the vocabulary, negative or missing values, a damaged matrix, a cell without an expressed known
-        gene.
+        No gene in the vocabulary, genes of another species, negative or missing values, a damaged matrix, a cell
+        without an expressed known gene.
     CheckpointError
         The checkpoint is unknown or does not match the encoder.
 
@@ -355,12 +294,20 @@ def embed(
     matrix = values_of(adata)
     symbols = symbols_of(adata, opened, gene_column)
     refuse_bad_values(matrix, adata.var_names, adata.obs_names)
-    match = _match_all(adata, matrix, symbols, opened)
-    tokens = tokenize(matrix, match.ids, seed=seed, max_length=max_length)
+    found = _match_all(adata, matrix, symbols, opened).map
+    ids = _ids(found.tokens, opened)
+    tokens = tokenize(
+        found.merged(matrix, logged=_are_logs(matrix)), ids, seed=seed, max_length=max_length, long_cells=long_cells
+    )
     embedding = normalise(encode(opened.encoder().to(place), tokens, precision=precision, monitor=monitor))
     if key_added is not None:
         adata.obsm[key_added] = embedding
     return embedding
+
+
+def _are_logs(matrix: sparse.csr_matrix) -> bool:
+    """Whether values look like logarithms, for the few that are summed; of what is binned, no more need be known."""
+    return bool(len(matrix.data) and matrix.data.max() <= LARGEST_LOG and (matrix.data != np.rint(matrix.data)).any())
 
 
 def symbols_of(adata: AnnData, checkpoint: Checkpoint, gene_column: str | None = None) -> Symbols:
@@ -384,8 +331,10 @@ def _match_all(adata: AnnData, matrix: sparse.csr_matrix, symbols: Symbols, open
     """Match the genes; refuse cells without a known one, and warn of too few."""
     totals = np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel()
     match = match_genes(symbols.names, opened.vocabulary, totals)
+    if match.severity:
+        refuse_other_species(match.names)
     said = described(match, adata, symbols.source, opened)
-    empty = np.asarray(adata.obs_names, dtype=str)[~_readable(matrix, match.ids)]
+    empty = np.asarray(adata.obs_names, dtype=str)[~_expressing(matrix[:, np.flatnonzero(match.ids >= 0)])]
     if len(empty):
         left = f"adata[frostline.embedding.readable(adata.X, {symbols.source}, {opened.name!r})]"
         raise DatasetError(_without_known_genes(said, empty, adata.n_obs, left))

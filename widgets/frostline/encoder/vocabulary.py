@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,12 +30,68 @@ def overlap(dataset: Dataset, checkpoint: Checkpoint) -> GeneMatch:
     >>> from frostline.cells.datasets import load_dataset
     >>> from frostline.encoder.checkpoints import load_checkpoint
     >>> print(overlap(load_dataset("pancreas"), load_checkpoint("mini")))
-    7,424 of 12,474 genes are in the vocabulary, with 71 % of the counts
-    not in it, for example: ...
+    7,483 of 12,474 genes are in the vocabulary, with 71 % of the counts
+    7,424 exact, 59 mapped, 1 shadowed, 4,990 lost
+    shadowed: RSC1A1
+    lost: A1CF, A4GALT, AADAC, AARD, AARS2, ...
     """
-    if "gene totals" not in dataset.cache:
-        dataset.cache["gene totals"] = gene_totals(dataset.matrix)
-    return match_genes(dataset.genes, checkpoint.vocabulary, dataset.cache["gene totals"])
+    key = ("genes", dataset.genes, tuple(checkpoint.vocabulary.items()))
+    if key not in dataset.cache:
+        dataset.cache[key] = match_genes(dataset.genes, checkpoint.vocabulary, gene_totals(dataset.matrix))
+    match: GeneMatch = dataset.cache[key]
+    return match
+
+
+def token_values(
+    dataset: Dataset, cells: NDArray[np.integer], genes: Sequence[str], checkpoint: Checkpoint
+) -> tuple[sparse.csr_matrix, tuple[str, ...]]:
+    """Values of some genes as a checkpoint sees them: those of one token summed, the others left out.
+
+    Parameters
+    ----------
+    dataset, cells
+        The cells.
+    genes
+        Names, of this data set or of another one, which are mapped to tokens; or tokens.
+    checkpoint
+        Whose tokens.
+
+    Returns
+    -------
+    csr_matrix, tuple
+        (n_cells, n_tokens) log-normalised values, and the tokens, in the order of `genes`. A token that the data set
+        lacks is left out: a gene that was not measured is no token, as one that is not expressed.
+
+    Examples
+    --------
+    >>> from frostline.cells.datasets import load_dataset
+    >>> from frostline.encoder.checkpoints import load_checkpoint
+    >>> pbmc, mini = load_dataset("pbmc68k-reduced"), load_checkpoint("mini")
+    >>> token_values(pbmc, np.arange(5), ["ENSG00000090382", "nonsense"], mini)[1]
+    ('LYZ',)
+    """
+    found = overlap(dataset, checkpoint).map
+    places = {token: place for place, token in enumerate(found.tokens)}
+    tokens = tuple(token for token in match_genes(genes, checkpoint.vocabulary).map.tokens if token in places)
+    columns = np.array([places[token] for token in tokens], dtype=np.intp)
+    return found.merged(dataset.matrix[cells], logged=True)[:, columns], tokens
+
+
+def mapping_note(dataset: Dataset, checkpoint: Checkpoint) -> str:
+    """Sentence for a record on genes that have another name in a vocabulary; empty where none has.
+
+    Examples
+    --------
+    >>> from frostline.cells.datasets import load_dataset
+    >>> from frostline.encoder.checkpoints import load_checkpoint
+    >>> mapping_note(load_dataset("pancreas"), load_checkpoint("mini"))
+    'Genes and the vocabulary of mini: 7,424 exact, 59 mapped, 1 shadowed, 4,990 lost (frostline.vocabulary.overlap).'
+    """
+    found = overlap(dataset, checkpoint).map
+    if not found.counts["mapped"] + found.counts["summed"]:
+        return ""
+    counts = found.told.partition("\n")[0]
+    return f"Genes and the vocabulary of {checkpoint.label}: {counts} (frostline.vocabulary.overlap)."
 
 
 def gene_totals(matrix: sparse.csr_matrix) -> NDArray[np.float64]:

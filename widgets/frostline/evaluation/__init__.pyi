@@ -1,5 +1,16 @@
 from . import checks
 from .checks import check
 from .evaluations import evaluate, evaluate_all, label_efficiency, leave_one_class_out
+from .inspecting import inspect
+from .inspection import Inspection
 
-__all__ = ["check", "checks", "evaluate", "evaluate_all", "label_efficiency", "leave_one_class_out"]
+__all__ = [
+    "Inspection",
+    "check",
+    "checks",
+    "evaluate",
+    "evaluate_all",
+    "inspect",
+    "label_efficiency",
+    "leave_one_class_out",
+]

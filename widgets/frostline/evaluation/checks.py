@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.cells.datasets import DATASETS, Dataset
+from frostline.cells.gene_mapping import map_genes
 from frostline.cells.splits import Split
 from frostline.encoder.checkpoints import CHECKPOINTS, CORPUS_GENES, find_folder, load_checkpoint
+from frostline.encoder.vocabulary import overlap
 from frostline.evaluation import clusterings, label_checks, leakage, vocabulary_checks
 from frostline.evaluation.cases import Case, Check
 from frostline.records import SEVERITIES, Finding
@@ -165,7 +167,7 @@ def _seen_in_pretraining(case: Case) -> Iterator[Finding]:
 def _unlike_pretraining(case: Case) -> Iterator[Finding]:
     table = None if case.checkpoint is None else _corpus_genes(case.checkpoint)
     genes = case.dataset.genes
-    if case.checkpoint is None or table is None or sum(gene in table.index for gene in genes) < MIN_COMMON:
+    if case.checkpoint is None or table is None or len(map_genes(genes, tuple(table.index)).kept) < MIN_COMMON:
         return
     sides = case.sides if case.split.kind == "cross" else (np.concatenate(case.sides),)
     rows, shares, typical, expected = max((_typical_share(case, side, table) for side in sides), key=lambda m: m[2])
@@ -173,8 +175,7 @@ def _unlike_pretraining(case: Case) -> Iterator[Finding]:
         return
     labels = case.dataset.labels[rows]
     by_class = ", ".join(f"{name} {np.median(shares[labels == name]):.0%}" for name in np.unique(labels))
-    vocabulary = load_checkpoint(case.checkpoint).vocabulary
-    unknown = sum(gene not in vocabulary for gene in genes)
+    unknown = len(overlap(case.dataset, load_checkpoint(case.checkpoint)).unmatched)
     name = case.dataset.name if case.split.kind != "cross" else case.dataset.origin[rows[0]]  # type: ignore[index]
     yield Finding(
         "unlike-pretraining",
@@ -239,12 +240,13 @@ def rare_shares(
     >>> bool(np.median(shares) > 0.9), expected
     (True, 0.01)
     """
-    common = corpus_genes.loc[[gene for gene in dataset.genes if gene in corpus_genes.index]]
+    found = map_genes(dataset.genes, tuple(corpus_genes.index))
+    common = corpus_genes.iloc[found.kept]
     if common.empty:
         return np.zeros(0), 0.0
     rare = common["percent_of_cells"].to_numpy() < RARELY
     mean = common["mean_cpm"].to_numpy()
-    values = dataset.expression(rows, tuple(common.index)).astype(np.float64)
+    values = found.merged(dataset.matrix[rows], logged=True).astype(np.float64)
     np.expm1(values.data, out=values.data)
     totals = np.asarray(values.sum(axis=1)).ravel()
     on_rare = values @ rare.astype(np.float64)

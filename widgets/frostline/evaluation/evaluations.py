@@ -126,9 +126,12 @@ def _record(
     opened: Checkpoint | None = getattr(fitted, "opened_", None)
     study = "validation" not in predicted
     known = [] if study else dataset.labels[split.validation].tolist()
+    known_groups = None if study else _groups(dataset, split.validation, 0)
     metrics = prediction_metrics(labels, predicted["test"], split.classes)
     if not study:
-        metrics |= chosen_metrics(labels, predicted["test"], known, predicted["validation"], split.classes)
+        metrics |= chosen_metrics(
+            labels, predicted["test"], known, predicted["validation"], split.classes, known_groups
+        )
         metrics |= {"silhouette": silhouette(embedding, labels), "knn_purity": knn_purity(embedding, labels)}
     return Record(
         strategy=fitted.name,
@@ -154,11 +157,12 @@ def _record(
         notes=(*dataset.notes, *split.notes, *fitted.notes(dataset)),
         split_kind=split.kind,
         group_key=split.group_key,
-        groups=_test_groups(dataset, split),
+        groups=_groups(dataset, split.test, 1),
         untrained=split.untrained,
         validation_cells=() if study else tuple(dataset.cells[split.validation].tolist()),
         validation_labels=tuple(known),
         validation_probabilities=predicted.get("validation"),
+        validation_groups=known_groups,
         findings=findings,
         budget=split.budget,
         unseen=split.unseen,
@@ -167,14 +171,14 @@ def _record(
         weights_sha256=opened.weights_sha256 if opened is not None else None,
         data_sha256=_data_sha256(dataset),
         n_train_groups=len(split.groups["train"]) if _has_groups(dataset, 0) else None,
+        genes_read=len(fitted.genes_) or None,
         left_out=split.left_out,
     )
 
 
-def _test_groups(dataset: Dataset, split: Split) -> tuple[str, ...] | None:
-    return (
-        tuple(dataset.groups[split.test].tolist()) if dataset.groups is not None and _has_groups(dataset, 1) else None
-    )
+def _groups(dataset: Dataset, cells: NDArray[np.int64], side: int) -> tuple[str, ...] | None:
+    """Group of each cell, on the side that trains (0) or tests (1); None where that has none."""
+    return tuple(dataset.groups[cells].tolist()) if dataset.groups is not None and _has_groups(dataset, side) else None
 
 
 def _has_groups(dataset: Dataset, side: int) -> bool:

@@ -68,8 +68,25 @@ def written(dataset: Dataset) -> list[Written]:
     return found
 
 
-def _missing_as_text(case: Case) -> Iterator[Finding]:
-    found = [(column, names) for column in written(case.dataset) if (names := missing_names(column.names.tolist()))]
+def doubtful_names(columns: Sequence[Written]) -> Iterator[Finding]:
+    """Find names that say that there is none, and names that are one in several spellings.
+
+    Examples
+    --------
+    >>> column = Written("label", "kind", np.array(["B cell", "nan", "B cells"]))
+    >>> [finding.code for finding in doubtful_names([column])]
+    ['missing-as-text', 'similar-names']
+    """
+    yield from _missing_as_text(columns)
+    yield from _similar_names(columns)
+
+
+def _as_written(case: Case) -> Iterator[Finding]:
+    yield from doubtful_names(written(case.dataset))
+
+
+def _missing_as_text(written: Sequence[Written]) -> Iterator[Finding]:
+    found = [(column, names) for column in written if (names := missing_names(column.names.tolist()))]
     if not found:
         return
     titles = [f"{column.title} has {listed([_counted(each) for each in names.items()])}" for column, names in found]
@@ -100,10 +117,10 @@ def _code(lines: Sequence[tuple[str, str]]) -> str:
     return "; ".join(f"`{'; '.join(code)}`{f' for {name}' if name else ''}" for name, code in by_set.items())
 
 
-def _similar_names(case: Case) -> Iterator[Finding]:
+def _similar_names(written: Sequence[Written]) -> Iterator[Finding]:
     titles, lines = [], []
     for kind in ("label", "group"):
-        columns = [column for column in written(case.dataset) if column.kind == kind]
+        columns = [column for column in written if column.kind == kind]
         counts: Counter[str] = Counter()
         for column in columns:
             counts.update(column.names.tolist())
@@ -222,4 +239,4 @@ def _no_groups(case: Case) -> Iterator[Finding]:
         )
 
 
-CHECKS: tuple[Check, ...] = (_missing_as_text, _similar_names, _labels_are_groups, _no_groups)
+CHECKS: tuple[Check, ...] = (_as_written, _labels_are_groups, _no_groups)

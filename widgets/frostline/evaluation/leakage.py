@@ -87,7 +87,7 @@ def _probability(n: int, expected: float) -> float:
 def _same_profile(case: Case) -> Iterator[Finding]:
     rest, test = case.sides
     rows = np.concatenate([rest, test])
-    profiles = {int(rows[row]): name for row, name in _profiles(case.dataset.matrix[rows]).items()}
+    profiles = {int(rows[row]): name for row, name in same_profiles(case.dataset.matrix[rows]).items()}
     pairs = _twins([profiles.get(row) for row in range(len(case.dataset))], rest, test)
     if not pairs:
         return
@@ -103,10 +103,21 @@ def _same_profile(case: Case) -> Iterator[Finding]:
     )
 
 
-def _profiles(matrix: sparse.csr_matrix) -> dict[int, int]:
+def same_profiles(matrix: sparse.csr_matrix) -> dict[int, int]:
     """Row -> a number that rows of the same proportions share, for rows that may have such a twin.
 
     Proportions, since two data sets may have been normalised on different genes.
+
+    Parameters
+    ----------
+    matrix
+        (n_cells, n_genes) log1p of values.
+
+    Examples
+    --------
+    >>> from scipy import sparse
+    >>> same_profiles(sparse.csr_matrix(np.log1p([[1.0, 2, 3, 4, 5], [5, 4, 3, 2, 1], [2, 4, 6, 8, 10]])))
+    {...0: 0...2: 0...}
     """
     lengths = np.diff(matrix.indptr)
     alike = _repeated(lengths, _pattern_sums(matrix)) & (lengths >= MIN_EXPRESSED)

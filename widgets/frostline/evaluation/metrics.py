@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.classes import class_numbers
-from frostline.evaluation import calibration
+from frostline.evaluation import calibration, prediction_sets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +41,10 @@ CHOSEN = (
     "threshold_99",
     "coverage_99",
     "accuracy_99",
+    "set_limit",
+    "set_coverage",
+    "set_size",
+    "set_singles",
 )
 """Those that also need the predictions of the validation cells."""
 REPRESENTED = ("silhouette", "knn_purity")
@@ -293,8 +297,9 @@ def chosen_metrics(
     validation_labels: Sequence[str],
     validation_probabilities: NDArray[np.float64] | None,
     classes: Sequence[str],
+    validation_groups: Sequence[str] | None = None,
 ) -> dict[str, float | None]:
-    """Metrics of `CHOSEN`: temperature and thresholds from the validation cells, applied to the test cells.
+    """Metrics of `CHOSEN`: temperature, thresholds and sets from the validation cells, applied to the test cells.
 
     All None without validation cells. Validation cells of a class that training lacks are passed over in the
     choice of the temperature, which cannot help them.
@@ -327,4 +332,9 @@ def chosen_metrics(
             f"coverage_{target}": limit.coverage,
             f"accuracy_{target}": limit.accuracy,
         }
+    limit_of_sets = prediction_sets.limit_of(*validation, validation_groups)
+    if limit_of_sets is not None and len(labels):
+        (sets,) = prediction_sets.coverage_by_group(*test, limit_of_sets)
+        found |= {"set_limit": limit_of_sets, "set_coverage": sets.coverage}
+        found |= {"set_size": sets.size, "set_singles": sets.singles}
     return found

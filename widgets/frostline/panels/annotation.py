@@ -18,6 +18,7 @@ from frostline.panels.data import DataPanel
 from frostline.panels.results import ResultPanel
 from frostline.panels.run import RunPanel
 from frostline.records import Record
+from frostline.strategies import checkpoint_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -92,6 +93,7 @@ class AnnotationPanel(Panel):
     def _show(self, change: Any) -> None:
         ran = self.runner.ran
         self.results.dataset = None if ran is None else ran.dataset
+        self.results.keeper.checkpoint = None if ran is None else checkpoint_of(ran.strategies)
         self.results.comparison = change.new
 
     def _lock(self, change: Any) -> None:

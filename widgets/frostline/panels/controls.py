@@ -157,6 +157,11 @@ def _names(annotation: Any) -> tuple[str, ...]:
 class RunButtons:
     """Run and Cancel, and how to get out of a run that a cell waits for.
 
+    Parameters
+    ----------
+    ready
+        What Run will do.
+
     Examples
     --------
     >>> buttons = RunButtons()
@@ -165,7 +170,8 @@ class RunButtons:
     'Choose data first.'
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ready: str = "Evaluate the ticked strategies") -> None:
+        self._ready = ready
         self.run = widgets.Button(description="Run", button_style="primary", icon="play")
         self.cancel = widgets.Button(description="Cancel", icon="stop")
         self.hint = widgets.HTML(layout=widgets.Layout(display="none"))
@@ -187,7 +193,7 @@ class RunButtons:
             Why no run is possible; empty when one is.
         """
         self.run.disabled = running or bool(problem)
-        ready = problem or "Evaluate the ticked strategies"
+        ready = problem or self._ready
         self.run.tooltip = "A run is under way; cancel it first" if running else ready
         self.cancel.disabled = not running or bool(held)
         self.cancel.tooltip = HELD.get(held, "Stop within the current batch; finished results stay")

@@ -17,7 +17,9 @@ from frostline.encoder.vocabulary import overlap
 from frostline.errors import FrostlineError
 from frostline.escaping import for_html
 from frostline.evaluation.checks import check
+from frostline.evaluation.inspecting import inspect
 from frostline.panels.base import Panel, alert, at_most, findings_html, replace_earlier, status, title
+from frostline.panels.choices import notebook_names
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -84,6 +86,7 @@ class DataPanel(Panel):
         self._quiet = False
         self._make_controls()
         self._facts, self._checks, self._status = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self._report, self._turn = widgets.HTML(), 0
         self._facts.layout.flex, self._checks.layout.flex = "0 1 auto", "1 1 420px"
         self._facts.layout.margin = "2px 24px 2px 2px"
         row = widgets.Layout(flex_flow="row wrap")
@@ -95,6 +98,7 @@ class DataPanel(Panel):
                 widgets.HBox([self._label, self._group, self._layer], layout=row),
                 self._status,
                 widgets.HBox([self._facts, self._checks], layout=widgets.Layout(flex_flow="row wrap")),
+                self._report,
             ],
             "frostline-data-panel",
         )
@@ -149,7 +153,7 @@ class DataPanel(Panel):
 
     def _refresh(self) -> None:
         """Offer what there is to choose from."""
-        names = self._names if self._names is not None else _notebook_names()
+        names = self._names if self._names is not None else notebook_names()
         given, before = self._given, self._source.value
         self._sources = {}
         options = [("Choose ...", NOTHING)]
@@ -212,6 +216,7 @@ class DataPanel(Panel):
         """Show a data set that is loaded already."""
         self._offer(preview(dataset), dataset.label_key, dataset.group_key)
         self._ready(dataset)
+        self._inspect(dataset)
 
     def _preview_and_load(self, source: Any) -> None:
         try:
@@ -270,8 +275,9 @@ class DataPanel(Panel):
                     dataset = dataset.relabelled(label)
         except Exception as error:  # whatever it is, it is shown, and the panel goes on
             self._failed(error)
-            return
-        self._ready(dataset)
+        else:
+            self._ready(dataset)
+        self._inspect(source)
 
     def _name(self) -> str | None:
         """Name of the notebook's variable, for tables; other sources have names of their own."""
@@ -279,7 +285,8 @@ class DataPanel(Panel):
         return name if kind == "notebook" else None
 
     def _reset(self, state: str, words: str) -> None:
-        self._alert.value, self._facts.value, self._checks.value = "", "", ""
+        self._alert.value, self._facts.value, self._checks.value, self._report.value = "", "", "", ""
+        self._turn += 1
         self.set_trait("error", None)
         self.set_trait("findings", ())
         self.set_trait("dataset", None)
@@ -312,6 +319,20 @@ class DataPanel(Panel):
             self.set_trait("findings", tuple(found))
             self._checks.value = findings_html(found)
 
+    def _inspect(self, source: Any) -> None:
+        """Say what the file holds and what is refused of it, whether it could be loaded or not."""
+        label, group, turn = self._label.value or None, self._group.value or None, self._turn
+
+        def work() -> None:
+            try:
+                found = inspect(source, label, group_key=group)._repr_html_()
+            except FrostlineError as error:
+                found = alert(error, "It cannot be inspected")
+            if turn == self._turn:
+                self._report.value = f"<details><summary>What is in this file</summary>{found}</details>"
+
+        self.background.do("inspect", work)
+
     def _readable_checkpoint(self) -> str | None:
         """The checkpoint; None where it cannot be opened, as the line on the genes says."""
         try:
@@ -331,13 +352,6 @@ class DataPanel(Panel):
         self._status.value = status(words)
 
 
-def _notebook_names() -> Mapping[str, Any]:
-    from IPython import get_ipython
-
-    shell = get_ipython()
-    return {} if shell is None else shell.user_ns
-
-
 def _facts_html(dataset: Dataset, checkpoint: str) -> str:
     """Cells per class as bars, the genes that the checkpoint knows, what was found about the values."""
     counts = dataset.summary()["cells"]
@@ -350,7 +364,7 @@ def _facts_html(dataset: Dataset, checkpoint: str) -> str:
     rest = f"<p>and {more} smaller classes</p>" if more > 0 else ""
     groups = "" if dataset.groups is None else f"; {len(set(dataset.groups.tolist()))} groups in {dataset.group_key}"
     facts = [
-        f"Values: {dataset.values} ({dataset.evidence}). {len(counts)} classes{groups}.",
+        f"Values: {dataset.values_name} ({dataset.evidence}). {len(counts)} classes{groups}.",
         _overlap(dataset, checkpoint),
     ]
     lines = "".join(f"<div>{for_html(fact)}</div>" for fact in facts)
@@ -364,4 +378,5 @@ def _overlap(dataset: Dataset, checkpoint: str) -> str:
     except FrostlineError as error:
         return f"Checkpoint {checkpoint}: {error}"
     unknown = f"; not, for example, {', '.join(match.unmatched[:3])}" if match.unmatched else ""
-    return f"{match.counted(f'checkpoint {checkpoint}')}{unknown}."
+    counts = match.map.told.partition("\n")[0]
+    return f"{match.counted(f'checkpoint {checkpoint}')} ({counts}){unknown}."

@@ -17,6 +17,7 @@ from frostline.comparison.comparisons import Comparison
 from frostline.errors import ArtifactError
 from frostline.escaping import for_html
 from frostline.panels.base import Panel, alert, at_most, findings_html, note, replace_earlier, status, table, title
+from frostline.panels.keep import KeepPanel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,19 +30,21 @@ NOTHING = "<p>No results yet: press Run.</p>"
 
 
 class ResultPanel(Panel):
-    """Show a comparison: verdict, maps, confusion, classes, probabilities, labels, costs, checks; export it.
+    """Show a comparison: verdict, maps, confusion, classes, probabilities, labels, costs, checks; keep a model; export.
 
     Parameters
     ----------
     comparison
         What `compare` returned, or a folder of artifacts; None until the trait `comparison` is set.
     dataset
-        What it was made on, if at hand: its fingerprint goes into what is exported.
+        What it was made on, if at hand: its fingerprint goes into what is exported, and a strategy can be kept.
 
     Attributes
     ----------
-    comparison
+    comparison, dataset
         May be set at any time.
+    keeper
+        The tab that makes a model of a strategy and keeps it.
     stale
         What has been changed since; shown above the results when not empty.
     growing
@@ -64,11 +67,11 @@ class ResultPanel(Panel):
     """
 
     comparison = traitlets.Instance(Comparison, allow_none=True)
+    dataset = traitlets.Instance(Dataset, allow_none=True)
     stale = traitlets.Unicode("")
     growing = traitlets.Bool(False)
 
     def __init__(self, comparison: Comparison | str | Path | None = None, *, dataset: Dataset | None = None) -> None:
-        self.dataset = dataset
         self._shown: dict[str, widgets.HTML] = {}
         self._offered: dict[widgets.Dropdown, str] = {}
         """What was shown because nothing was chosen: a run's first strategies give way to better ones."""
@@ -82,9 +85,14 @@ class ResultPanel(Panel):
         for name, (controls, _) in pages.items():
             self._shown[name] = widgets.HTML(NOTHING)
             boxes.append(widgets.VBox([*controls, self._shown[name]]))
-        self._tabs = widgets.Tab([*boxes, self._export_box()], titles=[*pages, "Export"], selected_index=0)
+        self.keeper = KeepPanel()
+        last = [self.keeper, self._export_box()]
+        self._tabs = widgets.Tab([*boxes, *last], titles=[*pages, "Keep", "Export"], selected_index=0)
         self._banner, self._status = widgets.HTML(), widgets.HTML()
         super().__init__([title("Results"), self._banner, self._status, self._tabs], "frostline-result-panel")
+        for name in ("comparison", "dataset"):
+            traitlets.dlink((self, name), (self.keeper, name))
+        self.dataset = dataset
         self.observe(lambda _: self._new(), "comparison")
         self.observe(lambda _: self._mark(), "stale")
         self.observe(lambda _: self._catch_up(), "growing")
@@ -271,7 +279,9 @@ def _confidence(comparison: Comparison) -> str:
         figures.reliability_figure(comparison), "Confidence against accuracy, before and after temperature scaling"
     )
     risk = _picture(figures.risk_coverage_figure(comparison), "Share of errors against the share of cells kept")
-    return reliability + risk + table(report.calibration_table(comparison), "Probabilities of the test cells")
+    probabilities = table(report.calibration_table(comparison), "Probabilities of the test cells")
+    sets = table(report.prediction_sets_table(comparison), "Prediction sets of the test cells")
+    return f"{reliability}{risk}{probabilities}{sets}<p>{for_html(report.sets_in_words(comparison))}</p>"
 
 
 def _labels(comparison: Comparison) -> str:

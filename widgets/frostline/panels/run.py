@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any, Unpack
 
 import ipywidgets as widgets
@@ -19,10 +17,8 @@ from frostline.evaluation.journal import Journal
 from frostline.panels.base import Panel, alert, in_a_lab, replace_earlier, status, title, wide
 from frostline.panels.controls import First, RunButtons
 from frostline.panels.planning import PlanPanel
+from frostline.panels.tasks import PAUSE, Task
 from frostline.records import Record
-
-PAUSE = 0.15
-"""Seconds between two messages to the browser: a batch may take a hundredth of one."""
 
 
 class RunPanel(Panel):
@@ -79,11 +75,10 @@ class RunPanel(Panel):
         strategies: Sequence[str] | None = None,
         **first: Unpack[First],
     ) -> None:
-        self._cancel = threading.Event()
+        self._task = Task(self._enable)
         self._job: Job | None = None
-        self._thread: threading.Thread | None = None
         self._ran: dict[str, Any] = {}
-        self._last_told, self._said_before, self._held = 0.0, "Ready.", ""
+        self._last_told, self._said_before = 0.0, "Ready."
         self.plan = PlanPanel(strategies=strategies, **first)
         self._buttons = RunButtons()
         self._bar = widgets.FloatProgress(
@@ -115,7 +110,7 @@ class RunPanel(Panel):
     def _enable(self) -> None:
         running, problem = self.state == "running", self.plan.problem
         self.plan.locked = running
-        self._buttons.enable(running=running, held=self._held, problem=problem)
+        self._buttons.enable(running=running, held=self._task.held, problem=problem)
         if running:
             return
         if problem:
@@ -154,31 +149,14 @@ class RunPanel(Panel):
             raise FrostlineError("a run is under way; cancel it or wait for it")
         if self.plan.problem:
             raise FrostlineError(self.plan.problem)
-        self._cancel.clear()
-        self._held = "run" if wait else ""
+        self._task.stop.clear()
         self._begin()
         take_over = in_a_lab() if resume is None else resume
-        self._thread = threading.Thread(target=self._work, args=(take_over,), name="frostline-run", daemon=True)
-        self._thread.start()
+        self._task.start(lambda: self._work(take_over), wait=wait)
         if not wait:
             return None
-        try:
-            self._join()
-        except KeyboardInterrupt:
-            self.cancel()
-            self._join()
-            raise
-        finally:
-            self._held = ""
-            self._enable()
         self.settle()
         return self.latest().comparison if keep_going and self.state == "failed" else self.wait()
-
-    def _join(self, timeout: float | None = None) -> None:
-        """Wait for the thread of the run; an interrupt is heard in between, on every system."""
-        thread, end = self._thread, None if timeout is None else time.monotonic() + timeout
-        while thread is not None and thread.is_alive() and (end is None or time.monotonic() < end):
-            thread.join(PAUSE)
 
     def _begin(self) -> None:
         self._ran, self._job = self.plan.inputs, None
@@ -203,7 +181,7 @@ class RunPanel(Panel):
 
     def cancel(self) -> None:
         """Stop within the current batch; finished records are kept."""
-        self._cancel.set()
+        self._task.stop.set()
         if self.state == "running":
             self._say("Stopping after the current batch ...")
 
@@ -217,8 +195,8 @@ class RunPanel(Panel):
         FrostlineError
             Nothing has been run.
         """
-        with self._waiting():
-            self._join(timeout)
+        with self._task.waiting(running=self.state == "running"):
+            self._task.join(timeout)
         if self.state == "running":
             raise TimeoutError(f"the run is not over after {timeout} s")
         if self.error is not None:
@@ -236,27 +214,13 @@ class RunPanel(Panel):
         FrostlineError
             Nothing has been run, or nothing of it can be compared.
         """
-        with self._waiting():
-            self._join()
+        with self._task.waiting(running=self.state == "running"):
+            self._task.join()
         if self.ran is not None:
             return self.ran
         if self.error is not None:
             raise FrostlineError(f"the last run left nothing to compare: {self.error}") from self.error
         raise FrostlineError("nothing has been run yet; press Run, or call panel.run(wait=True)")
-
-    @contextmanager
-    def _waiting(self) -> Iterator[None]:
-        """Say that a cell waits, while one does for a run that was started with the button."""
-        if self.state != "running" or self._held:
-            yield
-            return
-        self._held = "wait"
-        self._enable()
-        try:
-            yield
-        finally:
-            self._held = ""
-            self._enable()
 
     def add(self, records: Iterable[Record]) -> None:
         """Put records with fewer labels, or with a class withheld, into what was run last.
@@ -278,7 +242,7 @@ class RunPanel(Panel):
             journal = Journal.of(dataset, cuts)
             done = journal.finished(strategies) if resume else []
             self._job = Job(strategies, dataset, cuts, finished=done, journal=journal, changed=self._tell)
-            self._job.run(self._cancel.is_set)
+            self._job.run(self._task.stop.is_set)
         except BaseException as error:  # shown here, and raised again by wait()
             stop = error
         try:
@@ -297,7 +261,7 @@ class RunPanel(Panel):
         self._bar.value = job.fraction
         left = self.plan.follow(job)
         running = next((each for each in job.progress.values() if each.state == "running"), None)
-        if running is not None and not self._cancel.is_set():
+        if running is not None and not self._task.stop.is_set():
             self._say(f"{running.strategy}: {running.message}" + (f"; about {left} left in all" if left else ""))
         if new:
             self.set_trait("records", job.records)
@@ -349,4 +313,4 @@ class RunPanel(Panel):
         self._status.value = status(words)
 
     def _stop(self) -> None:
-        self._cancel.set()
+        self._task.stop.set()

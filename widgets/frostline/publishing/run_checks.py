@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from frostline.artifacts.manifests import is_system_file, problems_of
 from frostline.artifacts.runs import run_of
 from frostline.hashes import file_sha256
+from frostline.plain_files import is_system_file, problems_of
 from frostline.publishing.inputs import changed_inputs
 from frostline.publishing.page_checks import WIDGET_STATE, check_code, check_tables, read_notebook
 from frostline.publishing.run_manifests import RunManifest, seal

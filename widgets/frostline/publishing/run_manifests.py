@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from frostline.artifacts.manifests import Count, Digest
+from frostline.plain_files import Count, Digest
 
 Moment = Annotated[AwareDatetime, Field(strict=False)]
 """In JSON it is text."""

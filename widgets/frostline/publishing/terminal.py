@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import textwrap
 import time
@@ -15,6 +16,8 @@ from frostline.escaping import one_line
 if TYPE_CHECKING:
     import pandas as pd
     from rich.progress import Progress
+
+    from frostline.annotation.models import Model
 
 WIDTH = 100
 """Characters that results fit into, whatever the terminal."""
@@ -113,6 +116,31 @@ def result_lines(folder: Path) -> list[str]:
     sentences, table = kind.said(kind.read(folder))
     lines = [line for text in sentences for line in textwrap.wrap(one_line(text), WIDTH)]
     return lines if table is None else [*lines, "", *leaderboard_lines(table)]
+
+
+def model_lines(model: Model, folder: Path, typed: Path) -> list[str]:
+    """Say what was kept: the verdict, the model and what it states of itself, its folder, what to do next.
+
+    Parameters
+    ----------
+    model
+        What was saved.
+    folder
+        Where, links followed.
+    typed
+        The same, as whoever reads it has written it.
+    """
+    from frostline.annotation.models import LOST
+
+    card = model.card
+    size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+    kept = f"Kept: {model.strategy.name}, fitted on {card['dataset']['cells']:,} cells of {card['dataset']['name']}."
+    texts = [card["verdict"], kept, model.calibration.certificate.sentence, *card["notes"]]
+    if model.reference is None:
+        texts.append(LOST)
+    lines = [line for text in texts for line in textwrap.wrap(one_line(text), WIDTH)]
+    command = f"frostline annotate {shlex.quote(str(typed))} QUERY.h5ad -o OUT.h5ad"
+    return [*lines, "", f"model  {folder} ({size:.1f} MB)", f"next   {command}"]
 
 
 def leaderboard_lines(table: pd.DataFrame, width: int = WIDTH) -> list[str]:

@@ -5,10 +5,13 @@ One class, and a few lines for each configuration that is on the list of strateg
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Interval, MinLen, Unit
+from numpy.typing import NDArray
 from pydantic import AfterValidator, BeforeValidator
 
 from frostline.bounds import Dropped, Whole, bounded
@@ -16,6 +19,7 @@ from frostline.cells.datasets import Dataset
 from frostline.cells.splits import Split
 from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import FrostlineError
+from frostline.strategies.base import WEIGHTS, as_safetensors
 from frostline.strategies.tuning import EncoderTuning
 
 if TYPE_CHECKING:
@@ -25,6 +29,9 @@ Layer = Literal["linear1", "linear2", "q_proj", "k_proj", "v_proj", "out_proj"]
 FEED_FORWARD: tuple[Layer, ...] = ("linear1", "linear2")
 ATTENTION: tuple[Layer, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
 TARGETS = (*FEED_FORWARD, *ATTENTION)
+TRAINED, PEFT = "trained.", "base_model.model."
+"""What the names of trained tensors begin with, here and in PEFT's files."""
+LENGTHS = "lora_magnitude_vector"
 
 
 def _listed(value: object) -> object:
@@ -78,6 +85,36 @@ class Adapters(EncoderTuning):
 
         adapted: Encoder = inject_adapter_in_model(self._config(), encoder)  # type: ignore[assignment]
         return adapted
+
+    def weight_files(self) -> dict[str, bytes]:
+        """The adapter as PEFT saves it, so that it can be put on the same encoder without frostline; and the head."""
+        arrays = self._arrays()
+        adapter = {_peft_name(name): array for name, array in arrays.items() if name.startswith(TRAINED)}
+        rest = {name: array for name, array in arrays.items() if not name.startswith(TRAINED)}
+        config = json.dumps({**self._config().to_dict(), "inference_mode": True}, indent=2, sort_keys=True) + "\n"
+        return {
+            "adapter_config.json": config.encode(),
+            "adapter_model.safetensors": as_safetensors(adapter, {"format": "pt"}),
+            WEIGHTS: as_safetensors(rest),
+        }
+
+    @classmethod
+    def _arrays_of(cls, files: Mapping[str, bytes]) -> dict[str, NDArray[Any]]:
+        from safetensors.numpy import load
+
+        adapter = load(files["adapter_model.safetensors"])
+        return super()._arrays_of(files) | {_own_name(name): array for name, array in adapter.items()}
+
+
+def _peft_name(name: str) -> str:
+    """Name of a tensor in PEFT's files, where no adapter is named and DoRA's lengths are no module of their own."""
+    return PEFT + name.removeprefix(TRAINED).replace(f"{LENGTHS}.default.weight", LENGTHS).replace(".default", "")
+
+
+def _own_name(name: str) -> str:
+    stem, dot, last = name.removeprefix(PEFT).rpartition(".")
+    ending = {"weight": "default.weight", LENGTHS: f"{LENGTHS}.default.weight"}.get(last, f"{last}.default")
+    return f"{TRAINED}{stem}{dot}{ending}"
 
 
 def _layers(names: tuple[Layer, ...]) -> str:

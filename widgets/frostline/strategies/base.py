@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +25,8 @@ from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.records import Cost
 
+WEIGHTS = "weights.safetensors"
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -36,6 +38,18 @@ class Workload:
     """Cells that are encoded and whose gradients are computed, each once for every epoch."""
     genes: int | None = None
     """Genes that it reads; None for all that the encoder knows."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a fitted strategy makes of some cells."""
+
+    features: NDArray[np.floating]
+    """(n_cells, d) representation that it classifies from, as `embed` returns it."""
+    scores: NDArray[np.float64]
+    """(n_cells, n_classes) whose softmax is the probabilities: logits where it has any, else their logarithms."""
+    probabilities: NDArray[np.float64]
+    """(n_cells, n_classes) in the order of the strategy's classes; rows sum to 1."""
 
 
 @bounded
@@ -56,6 +70,8 @@ class Strategy(ABC):
     """The paper to cite, and the address of its DOI."""
     expensive: ClassVar[bool] = False
     """Trains so much that nobody should start it unasked."""
+    stops_early: ClassVar[bool] = False
+    """Chooses on validation cells when to stop; other strategies do not look at them."""
     on_embedding: ClassVar[bool] = False
     """Fits on an embedding or matrix that is computed once: cheap to fit again on fewer labels."""
     libraries: ClassVar[tuple[str, ...]] = ()
@@ -148,6 +164,23 @@ class Strategy(ABC):
         self._must_be_fitted()
         return self._mapped(self._features(dataset, cells))
 
+    def outcome(self, dataset: Dataset, cells: NDArray[np.integer]) -> Outcome:
+        """Representation, scores and probabilities of some cells; an encoder reads them once, if at all.
+
+        Examples
+        --------
+        >>> import frostline
+        >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+        >>> cut = frostline.split(pbmc)
+        >>> found = frostline.strategies.PcaLogistic().fit(pbmc, cut).outcome(pbmc, cut.test[:4])
+        >>> found.features.shape, found.scores.shape, found.probabilities.shape
+        ((4, 50), (4, 10), (4, 10))
+        """
+        self._must_be_fitted()
+        features = self._features(dataset, cells)
+        probabilities = self._classify(features)
+        return Outcome(self._mapped(features), self._scores(features, probabilities), probabilities)
+
     def cost(self) -> Cost:
         """What fitting and predicting took, as if this strategy had been run alone."""
         saved_bytes = sum(map(len, self._files().values()))
@@ -164,6 +197,11 @@ class Strategy(ABC):
     @abstractmethod
     def _classify(self, features: Any) -> NDArray[np.float64]:
         """(n_cells, n_classes) probabilities."""
+
+    def _scores(self, features: Any, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the softmax of is the probabilities: their logarithms, where the strategy has no logits."""
+        scores: NDArray[np.float64] = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))  # all are finite
+        return scores
 
     @abstractmethod
     def _sizes(self) -> tuple[int, int]:
@@ -225,8 +263,6 @@ class Strategy(ABC):
 
     def _files(self) -> dict[str, bytes]:
         """What `save` writes, by file name."""
-        from safetensors.numpy import save
-
         self._must_be_fitted()
         content = {
             "strategy": type(self).name,
@@ -234,12 +270,23 @@ class Strategy(ABC):
             "classes": self.classes_,
             "genes": self.genes_,
         }
-        arrays = {key: np.ascontiguousarray(array) for key, array in self._arrays().items()}
         text = json.dumps(content, indent=1) + "\n"
-        return {"strategy.json": text.encode(), "weights.safetensors": save(arrays)}
+        return {"strategy.json": text.encode(), **self.weight_files()}
+
+    def weight_files(self) -> dict[str, bytes]:
+        """All that was learned, as safetensors, by file name."""
+        self._must_be_fitted()
+        return {WEIGHTS: as_safetensors(self._arrays())}
+
+    @classmethod
+    def _arrays_of(cls, files: Mapping[str, bytes]) -> dict[str, NDArray[Any]]:
+        """What `_arrays` returned, from what `weight_files` made of it."""
+        from safetensors.numpy import load
+
+        return load(files[WEIGHTS])
 
     def save(self, folder: Path) -> None:
-        """Write a fitted strategy: strategy.json and weights.safetensors."""
+        """Write a fitted strategy: strategy.json and its weights as safetensors."""
         files = self._files()
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
@@ -248,23 +295,44 @@ class Strategy(ABC):
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote; predictions are the same."""
-        from safetensors.numpy import load_file
-
         content = json.loads((folder / "strategy.json").read_text(encoding="utf-8"))
         if content["strategy"] != cls.name:
             raise FrostlineError(f"{folder} holds a {content['strategy']!r}, not a {cls.name!r}")
-        parameters: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in content["parameters"].items()
+        files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+        return cls.restored(content["parameters"], content["classes"], content["genes"], files)
+
+    @classmethod
+    def restored(
+        cls, parameters: Mapping[str, Any], classes: Sequence[str], genes: Sequence[str], files: Mapping[str, bytes]
+    ) -> Self:
+        """Rebuild a fitted strategy; predictions are the same.
+
+        Parameters
+        ----------
+        parameters, classes, genes
+            Hyper-parameters, also as JSON has them; what was fitted.
+        files
+            What `weight_files` returned.
+        """
+        given: dict[str, Any] = {
+            k: tuple(value) if isinstance(value, list) else value for k, value in parameters.items()
         }
-        strategy = cls(**parameters)
+        strategy = cls(**given)
         strategy._start()
-        strategy._learn(classes=tuple(content["classes"]), genes=tuple(content["genes"]))
-        strategy._restore(load_file(folder / "weights.safetensors"))
+        strategy._learn(classes=tuple(classes), genes=tuple(genes))
+        strategy._restore(cls._arrays_of(files))
         return strategy
 
     def _must_be_fitted(self) -> None:
         if not self.classes_:
             raise FrostlineError(f"strategy {self.name!r} is not fitted; call fit(dataset, split) first")
+
+
+def as_safetensors(arrays: Mapping[str, NDArray[Any]], metadata: dict[str, str] | None = None) -> bytes:
+    """Content of a safetensors file."""
+    from safetensors.numpy import save
+
+    return save({key: np.ascontiguousarray(array) for key, array in arrays.items()}, metadata)
 
 
 def trained_classes(split: Split) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from annotated_types import Interval, Unit
@@ -16,6 +16,13 @@ from frostline.errors import DatasetError
 from frostline.monitor import Monitor
 from frostline.strategies.base import Strategy
 from frostline.strategies.selection import Features
+
+if TYPE_CHECKING:
+    from scipy import sparse
+
+
+BLOCK = 4_096
+"""Cells that are made dense at a time."""
 
 
 @bounded
@@ -58,21 +65,19 @@ class OnComponents(Strategy):
         """Choose genes, fit components; return what fits them again for the inner cross-validation."""
         monitor.step(0.0, "highly variable genes and PCA")
         self._learn(genes=_highly_variable(dataset, split, self.n_hvg))
-        values = dataset.expression(split.train, self.genes_).toarray()
+        values = dataset.expression(split.train, self.genes_)
         mean, loadings = _principal(values, self.n_components)
         self._learn(pca_mean=mean, components=loadings)
 
         def refit(rows: NDArray[np.intp], held_out: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[Any]]:
-            mean, loadings = _principal(values[rows], self.n_components)
-            return (values[rows] - mean) @ loadings.T, (values[held_out] - mean) @ loadings.T
+            fitted = _principal(values[rows], self.n_components)
+            return _projected(values[rows], *fitted), _projected(values[held_out], *fitted)
 
         return refit
 
     def _features(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float32]:
         """(n_cells, n_components) principal components."""
-        values = dataset.expression(cells, self.genes_).toarray()
-        projected: NDArray[np.float32] = (values - self.pca_mean_) @ self.components_.T
-        return projected
+        return _projected(dataset.expression(cells, self.genes_), self.pca_mean_, self.components_)
 
     @property
     def _unsupervised(self) -> int:
@@ -86,14 +91,38 @@ class OnComponents(Strategy):
         self._learn(pca_mean=arrays["pca_mean"], components=arrays["components"])
 
 
-def _principal(values: NDArray[np.float32], n_components: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Means and loadings, (n_components, n_genes); at most one component less than there are cells or genes."""
-    from sklearn.decomposition import PCA
+def _principal(values: sparse.csr_matrix, n_components: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Means and loadings, (n_components, n_genes); at most one component less than there are cells or genes.
 
-    # neither solver has randomness of its own; the second is the faster one for many cells
-    solver = "full" if len(values) <= values.shape[1] else "covariance_eigh"
-    pca = PCA(min(n_components, min(values.shape) - 1), svd_solver=solver).fit(values)
-    return pca.mean_, np.ascontiguousarray(pca.components_)
+    Neither way has randomness of its own. For more cells than genes the covariance of the genes is summed over blocks
+    of cells and decomposed, so that no dense matrix of all cells is made.
+    """
+    n_cells, n_genes = values.shape
+    n_components = min(n_components, n_cells - 1, n_genes - 1)
+    if n_cells <= n_genes:
+        from sklearn.decomposition import PCA
+
+        pca = PCA(n_components, svd_solver="full").fit(values.toarray())
+        return pca.mean_, np.ascontiguousarray(pca.components_)
+    from scipy.linalg import eigh
+    from sklearn.utils.extmath import svd_flip
+
+    mean = np.asarray(values.mean(axis=0, dtype=np.float64)).ravel().astype(np.float32)
+    scatter = np.zeros((n_genes, n_genes))
+    for start in range(0, n_cells, BLOCK):
+        block = values[start : start + BLOCK].toarray() - mean
+        scatter += block.T @ block
+    _, vectors = eigh(scatter, subset_by_index=(n_genes - n_components, n_genes - 1))
+    loadings = svd_flip(None, vectors.T[::-1], u_based_decision=False)[1]
+    return mean, np.ascontiguousarray(loadings, dtype=np.float32)
+
+
+def _projected(
+    values: sparse.csr_matrix, mean: NDArray[np.float32], loadings: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(n_cells, n_components), without a dense matrix of cells and genes."""
+    projected: NDArray[np.float32] = values @ loadings.T - mean @ loadings.T
+    return projected
 
 
 def _highly_variable(dataset: Dataset, split: Split, n_hvg: int) -> tuple[str, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from frostline.bounds import (
     Device,
     Dropped,
     Epochs,
+    LongCells,
     MaxLength,
     Precision,
     Rate,
@@ -26,7 +28,7 @@ from frostline.bounds import (
     learned,
 )
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.splits import Split, most_variable
 from frostline.encoder.checkpoints import CHECKPOINTS, Checkpoint, load_checkpoint
 from frostline.encoder.tokens import MAX_LENGTH
 from frostline.errors import CheckpointError, DatasetError, FrostlineError
@@ -49,14 +51,16 @@ class EncoderStrategy(Strategy):
     """A strategy that starts from a pretrained encoder."""
 
     reference: ClassVar[str] = "Cui et al. 2024, https://doi.org/10.1038/s41592-024-02201-0"
-    libraries: ClassVar[tuple[str, ...]] = ("torch", "frostline.encoder.embedding", "frostline.encoder.training")
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "frostline.encoder.frozen", "frostline.encoder.training")
 
     checkpoint: Annotated[TextOrPath, Unit("name or folder")] = "mini"
     """A name of `CHECKPOINTS`, or a folder in the official layout."""
     token_seed: Seed = 0
     """Of the draws among tied value bins."""
     max_length: MaxLength = MAX_LENGTH
-    """Longest sequence of genes, `<cls>` included."""
+    """Longest sequence of genes, `<cls>` included; of a cell that expresses more, some are dropped."""
+    long_cells: LongCells = "random"
+    """Genes that are kept of such a cell: random ones, as in the official code, or those of the highest values."""
     device: Device = "auto"
     """Where the encoder computes; auto takes CUDA where there is one, else the CPU."""
     precision: Precision = "fp32"
@@ -64,6 +68,8 @@ class EncoderStrategy(Strategy):
 
     opened_: Checkpoint = learned()
     encoder_parameters_: int = learned()
+    earlier_: int = learned(0)
+    """Cells whose frozen states an earlier run had computed."""
 
     @classmethod
     def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
@@ -80,22 +86,49 @@ class EncoderStrategy(Strategy):
         opened = load_checkpoint(self.checkpoint)
         cells = np.concatenate([split.train, split.validation, split.test])
         genes = known_genes(dataset, opened)
-        tokens = tokenize_cells(dataset, cells, genes, opened, seed=self.token_seed, max_length=self.max_length)
+        tokens = tokenize_cells(dataset, cells, genes, opened, **self._tokenised)
         # of two cells: weights that tell none apart are refused, and what torch sets up at its first use is not
         # charged to the strategy that happens to be first
         if (opened.weights_sha256, place.type) not in _tried:
             encode(opened.encoder().to(place), tokens.take(np.arange(min(2, len(tokens)))), precision=self.precision)
             _tried.add((opened.weights_sha256, place.type))
 
+    @property
+    def _tokenised(self) -> dict[str, Any]:
+        """How cells become tokens."""
+        return {"seed": self.token_seed, "max_length": self.max_length, "long_cells": self.long_cells}
+
     def workload(self, split: Split) -> Workload:
         """Every cell of the split is encoded once."""
         return Workload(encoded=len(split.train) + len(split.validation) + len(split.test))
 
     def notes(self, dataset: Dataset) -> tuple[str, ...]:
-        """What pre-training may have seen of the data set."""
+        """What pre-training may have seen, which genes have other names there, what an earlier run had computed."""
+        from frostline.encoder.vocabulary import mapping_note
+
         spec = CHECKPOINTS.get(self.checkpoint)
         names = dataset.sets or (dataset.name,)
-        return tuple(spec.overlaps[name] for name in names if spec and name in spec.overlaps)
+        notes = [spec.overlaps[name] for name in names if spec and name in spec.overlaps]
+        notes += [note] if (note := mapping_note(dataset, load_checkpoint(self.checkpoint))) else []
+        if self.earlier_:
+            notes.append(
+                f"Frozen states of {self.earlier_:,} cells were computed by an earlier run and read from disk; their "
+                "seconds are those of then."
+            )
+        return tuple(notes)
+
+    def on_genes(self, genes: Collection[str]) -> Self:
+        """Return the same fitted strategy, which reads no other genes; a gene that is left out is no token of a cell.
+
+        Parameters
+        ----------
+        genes
+            Names; those that it does not read are passed over.
+        """
+        self._must_be_fitted()
+        narrowed, kept = copy.copy(self), set(genes)
+        narrowed._learn(genes=tuple(gene for gene in self.genes_ if gene in kept))
+        return narrowed
 
     def _open(self) -> Checkpoint:
         """Open the checkpoint once, and count what it costs."""
@@ -126,17 +159,12 @@ class EncoderStrategy(Strategy):
     def _charged(
         self, dataset: Dataset, cells: NDArray[np.integer], monitor: Monitor | None = None
     ) -> tuple[NDArray[np.float32], float]:
-        from frostline.encoder.embedding import frozen_peak, frozen_states
+        from frostline.encoder.frozen import frozen_states
 
-        how: Mapping[str, Any] = {
-            "seed": self.token_seed,
-            "max_length": self.max_length,
-            "device": self.device,
-            "precision": self.precision,
-        }
-        states, seconds = frozen_states(dataset, cells, self.genes_, self.opened_, monitor=monitor, **how)
-        self._learn(embed_peak=frozen_peak(dataset, self.genes_, self.opened_, **how))
-        return states, seconds
+        how: Mapping[str, Any] = {**self._tokenised, "device": self.device, "precision": self.precision}
+        frozen = frozen_states(dataset, cells, self.genes_, self.opened_, monitor=monitor, **how)
+        self._learn(embed_peak=frozen.peak, earlier=frozen.earlier)
+        return frozen.states, frozen.seconds
 
     def _encoder_arrays(self) -> dict[str, NDArray[Any]]:
         """Which weights the learned part belongs to."""
@@ -156,6 +184,7 @@ class EncoderStrategy(Strategy):
 class InEpochs(EncoderStrategy):
     """A strategy that trains a head, and perhaps more, in epochs with early stopping."""
 
+    stops_early: ClassVar[bool] = True
     profile_key: ClassVar[str]
     """Prefix of its epochs and its learning rate in a profile: head, lora or full."""
 
@@ -228,12 +257,29 @@ class InEpochs(EncoderStrategy):
 
 
 def known_genes(dataset: Dataset, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Genes of a data set that a checkpoint's vocabulary holds; all of them when it holds none.
+    """Genes of a data set, by its own names, that a checkpoint's vocabulary holds by any.
 
     What the encoder reads depends on no other cell, and so not on the split: one embedding serves all repeats.
     """
-    found = tuple(gene for gene in dataset.genes if gene in checkpoint.vocabulary)
-    return found or dataset.genes
+    from frostline.encoder.vocabulary import overlap
+
+    return overlap(dataset, checkpoint).matched
+
+
+def variable_known_genes(
+    dataset: Dataset, train: NDArray[np.integer], n: int, checkpoint: Checkpoint
+) -> tuple[str, ...]:
+    """Of those genes the ones whose tokens, at most `n`, have the largest variance over the training cells."""
+    from frostline.encoder.vocabulary import overlap, token_values
+
+    values, tokens = token_values(dataset, train, known_genes(dataset, checkpoint), checkpoint)
+    chosen = {tokens[i] for i in most_variable(values, n)}
+    found = overlap(dataset, checkpoint).map
+    return tuple(
+        name
+        for name, place in zip(found.names, found.places, strict=True)
+        if place >= 0 and found.target[place] in chosen
+    )
 
 
 def rows_to_train_on(dataset: Dataset, split: Split) -> dict[str, NDArray[np.int64]]:

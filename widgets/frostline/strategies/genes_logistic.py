@@ -98,6 +98,9 @@ class GenesLogistic(Strategy):
     def _classify(self, features: Any) -> NDArray[np.float64]:
         return _probabilities(features, self.coefficients_, self.intercepts_)
 
+    def _scores(self, features: Any, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _log_shares(features, self.coefficients_, self.intercepts_)
+
     def _sizes(self) -> tuple[int, int]:
         """Coefficients and intercepts, zeros included."""
         trainable = int(self.coefficients_.size + self.intercepts_.size)
@@ -131,11 +134,17 @@ def _one_against_rest(
 def _probabilities(
     values: Any, coefficients: NDArray[np.float64], intercepts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    from scipy.special import log_expit, softmax
+    from scipy.special import softmax
+
+    # the softmax of logarithms divides by the sum without underflow
+    probabilities: NDArray[np.float64] = softmax(_log_shares(values, coefficients, intercepts), axis=1)
+    return probabilities
+
+
+def _log_shares(values: Any, coefficients: NDArray[np.float64], intercepts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithm of what each single regression gives its class, (n_cells, n_classes)."""
+    from scipy.special import log_expit
 
     scores = values @ coefficients.T + intercepts
-    if scores.shape[1] == 1:
-        scores = np.hstack([-scores, scores])
-    # the softmax of logarithms divides by the sum without underflow
-    probabilities: NDArray[np.float64] = softmax(log_expit(scores), axis=1)
-    return probabilities
+    logarithms: NDArray[np.float64] = log_expit(np.hstack([-scores, scores]) if scores.shape[1] == 1 else scores)
+    return logarithms

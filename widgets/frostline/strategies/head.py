@@ -71,6 +71,9 @@ class HeadTuning(InEpochs):
     def _classify(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         return head_probabilities(self.head_, features)
 
+    def _scores(self, features: NDArray[np.float32], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        return head_logits(self.head_, features)
+
     def _sizes(self) -> tuple[int, int]:
         """The head is trainable, the encoder is not."""
         trainable = sum(p.numel() for p in self.head_.parameters())
@@ -89,15 +92,21 @@ class HeadTuning(InEpochs):
 
 def head_probabilities(head: Head, states: NDArray[np.float32]) -> NDArray[np.float64]:
     """Softmax of the head's logits, in double precision so that rows sum to 1."""
-    import torch
     from scipy.special import softmax
+
+    probabilities: NDArray[np.float64] = softmax(head_logits(head, states), axis=1)
+    return probabilities
+
+
+def head_logits(head: Head, states: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(n_cells, n_classes) logits of a head."""
+    import torch
 
     from frostline.encoder.devices import place_of, to_host
 
     with torch.inference_mode():
         logits = to_host(head.eval()(torch.from_numpy(states).to(place_of(head))))
-    probabilities: NDArray[np.float64] = softmax(logits.astype(np.float64), axis=1)
-    return probabilities
+    return logits.astype(np.float64)
 
 
 def head_arrays(head: Head) -> dict[str, NDArray[Any]]:

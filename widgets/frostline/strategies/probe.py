@@ -83,14 +83,16 @@ class LinearProbe:
         return cls(scaler.mean_, scaler.scale_, np.ascontiguousarray(model.coef_), model.intercept_, c)
 
     def predict_proba(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Softmax of the decision function; for two classes its logistic form."""
+        """Softmax of the scores; for two classes that is their logistic form."""
         from scipy.special import softmax
 
-        scores = (features - self.mean) / self.scale @ self.coefficients.T + self.intercepts
-        if scores.shape[1] == 1:
-            scores = np.hstack([np.zeros_like(scores), scores])
-        probabilities: NDArray[np.float64] = softmax(scores, axis=1)
+        probabilities: NDArray[np.float64] = softmax(self.scores(features), axis=1)
         return probabilities
+
+    def scores(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(n, n_classes) decision function; of two classes that of the first is zero."""
+        scores: NDArray[np.float64] = (features - self.mean) / self.scale @ self.coefficients.T + self.intercepts
+        return np.hstack([np.zeros_like(scores), scores]) if scores.shape[1] == 1 else scores
 
     @property
     def n_parameters(self) -> int:
@@ -133,6 +135,9 @@ class OnProbe(Strategy):
 
     def _classify(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         return self.probe_.predict_proba(features)
+
+    def _scores(self, features: NDArray[np.floating], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self.probe_.scores(features)
 
     def _fit_probe(
         self,

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from frostline.bounds import Genes, bounded, learned
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split, variable_genes
+from frostline.cells.splits import Split
 from frostline.classes import class_numbers
 from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.strategies.base import Workload, trained_names
-from frostline.strategies.encoder import InEpochs, known_genes, rows_to_train_on
-from frostline.strategies.head import head_arrays, head_from_arrays, head_probabilities
+from frostline.strategies.encoder import InEpochs, rows_to_train_on, variable_known_genes
+from frostline.strategies.head import head_arrays, head_from_arrays, head_logits, head_probabilities
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,8 +77,7 @@ class EncoderTuning(InEpochs):
 
         place = device_of(self.device, self.precision)
         opened, classes = self._open(), trained_names(dataset, split)
-        known = known_genes(dataset, opened)
-        self._learn(genes=variable_genes(dataset, split.train, self.n_genes, known))
+        self._learn(genes=variable_known_genes(dataset, split.train, self.n_genes, opened))
         rows_of = rows_to_train_on(dataset, split)
         tokens = {part: self._tokens(dataset, rows) for part, rows in rows_of.items()}
         targets = {part: class_numbers(dataset.labels[rows], classes) for part, rows in rows_of.items()}
@@ -99,12 +98,11 @@ class EncoderTuning(InEpochs):
     def _tokens(self, dataset: Dataset, cells: NDArray[np.integer]) -> Tokens:
         from frostline.encoder.embedding import tokenize_cells
 
-        how = {"seed": self.token_seed, "max_length": self.max_length}
         try:
-            return tokenize_cells(dataset, cells, self.genes_, self.opened_, **how)
+            return tokenize_cells(dataset, cells, self.genes_, self.opened_, **self._tokenised)
         except DatasetError as error:
             few = f"; or let {self.name!r} read more genes than n_genes = {self.n_genes:,}"
-            raise DatasetError(f"{error}{few if len(self.genes_) == self.n_genes else ''}") from None
+            raise DatasetError(f"{error}{few if len(self.genes_) >= self.n_genes else ''}") from None
 
     def _logits(self, tokens: Tokens) -> Any:
         from frostline.encoder.devices import autocast, move, place_of
@@ -146,6 +144,9 @@ class EncoderTuning(InEpochs):
 
     def _classify(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         return head_probabilities(self._head, features)
+
+    def _scores(self, features: NDArray[np.float32], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        return head_logits(self._head, features)
 
     def _sizes(self) -> tuple[int, int]:
         """What requires a gradient is trainable; the rest of the encoder is not."""

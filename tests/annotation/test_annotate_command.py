@@ -1,0 +1,75 @@
+"""The command that labels a file: what it writes, what it says, and what it refuses before any work."""
+
+from __future__ import annotations
+
+import anndata
+import pytest
+from kept_models import islet_model, islets
+from typer.testing import CliRunner
+
+from frostline import cli
+from frostline.errors import FrostlineError
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return islet_model().save(tmp_path_factory.mktemp("models") / "islets")
+
+
+@pytest.fixture
+def query(tmp_path):
+    islets().adata[::5].write_h5ad(tmp_path / "in.h5ad")
+    return tmp_path / "in.h5ad"
+
+
+def run(*arguments):
+    """What is printed; errors come through."""
+    result = CliRunner().invoke(cli.app, ["annotate", *map(str, arguments)])
+    if isinstance(result.exception, FrostlineError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_labelled_copy_is_written_and_the_report_printed(model, query, tmp_path):
+    printed = run(model, query, "-o", tmp_path / "out.h5ad", "--key", "type", "--chunk", 10)
+    read = anndata.read_h5ad(tmp_path / "out.h5ad")
+    own = islets().adata[::5].copy()
+    islet_model().annotate(own, "type")
+    assert read.obs["type"].tolist() == own.obs["type"].tolist()
+    assert "35 of in" in printed
+    assert "stated error: At a confidence of" in printed
+    assert printed.rstrip().endswith("out.h5ad")
+
+
+def test_values_can_be_said(model, query, tmp_path):
+    with pytest.raises(FrostlineError, match="values='log1p' was said, but all are whole numbers"):
+        run(model, query, "-o", tmp_path / "out.h5ad", "--values", "log1p")
+    with pytest.raises(FrostlineError, match="layer 'counts' does not exist"):
+        run(model, query, "-o", tmp_path / "out.h5ad", "--layer", "counts")
+    assert not (tmp_path / "out.h5ad").exists()
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("in.h5ad", "is the file that is read"),
+        ("out.csv", "must end in .h5ad"),
+        ("none/out.h5ad", "there is no folder"),
+    ],
+)
+def test_bad_targets_are_refused_before_a_model_is_read(query, tmp_path, output, said):
+    with pytest.raises(FrostlineError, match=said):
+        run(tmp_path / "no model", query, "-o", tmp_path / output)
+
+
+def test_a_taken_key_is_refused_unless_it_may_be_replaced(model, query, tmp_path):
+    run(model, query, "-o", tmp_path / "once.h5ad")
+    with pytest.raises(FrostlineError, match="--key frostline_2"):
+        run(model, tmp_path / "once.h5ad", "-o", tmp_path / "twice.h5ad")
+    run(model, tmp_path / "once.h5ad", "-o", tmp_path / "twice.h5ad", "--overwrite")
+
+
+def test_a_folder_that_is_no_model_is_refused_by_name(query, tmp_path):
+    with pytest.raises(FrostlineError, match="no model"):
+        run(tmp_path / "no model", query, "-o", tmp_path / "out.h5ad")

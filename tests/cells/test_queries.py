@@ -1,0 +1,167 @@
+"""Cells without labels: the same values as with labels, from memory and from files, in runs of any size."""
+
+from __future__ import annotations
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from small_cells import counts, make, scanpy_log_normalised
+
+from frostline.cells.datasets import load_dataset
+from frostline.cells.queries import load_cells, open_cells
+from frostline.errors import DatasetError
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    return load_dataset(make(), "cell_type")
+
+
+def in_file(adata, tmp_path, layout=sparse.csr_matrix):
+    adata = adata.copy()
+    adata.X = layout(adata.X.toarray() if sparse.issparse(adata.X) else adata.X)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    return tmp_path / "cells.h5ad"
+
+
+def test_values_genes_and_cells_are_those_of_a_labelled_data_set(labelled):
+    cells = load_cells(make())
+    assert np.array_equal(cells.matrix.toarray(), labelled.matrix.toarray())
+    assert (cells.genes, cells.values_name, cells.evidence) == (labelled.genes, labelled.values_name, labelled.evidence)
+    assert cells.cells.tolist() == labelled.cells.tolist()
+    assert set(cells.labels.tolist()) == {""}
+
+
+def test_no_column_of_labels_is_needed():
+    adata = anndata.AnnData(counts())
+    assert len(load_cells(adata)) == 24
+
+
+def test_registered_names_and_data_sets_are_opened_too(pbmc):
+    for source in ("pbmc68k-reduced", pbmc):
+        with open_cells(source) as query:
+            assert (query.name, query.values.name, len(query)) == (pbmc.name, pbmc.values_name, 700)
+            found = next(query.chunks(5))[1]
+        assert np.array_equal(found.matrix.toarray(), pbmc.matrix[:5].toarray())
+        assert found.cells.tolist() == pbmc.cells[:5].tolist()
+
+
+@pytest.mark.parametrize("layout", [np.array, sparse.csr_matrix, sparse.csc_matrix])
+def test_a_file_gives_what_memory_gives_in_runs_of_any_size(labelled, tmp_path, layout):
+    with open_cells(in_file(make(), tmp_path, layout)) as query:
+        for size in (1, 7, 100):
+            parts = [dataset for _, dataset in query.chunks(size)]
+            assert np.array_equal(np.vstack([part.matrix.toarray() for part in parts]), labelled.matrix.toarray())
+            assert np.concatenate([part.cells for part in parts]).tolist() == labelled.cells.tolist()
+
+
+def test_layers_and_raw_of_a_file_bring_their_own_genes(tmp_path, labelled):
+    adata = make()
+    adata.raw = adata.copy()
+    adata = adata[:, :9].copy()
+    adata.layers["counts"] = adata.X.copy()
+    adata.X = np.full(adata.shape, -1.0, dtype=np.float32)
+    path = in_file(adata, tmp_path)
+    assert load_cells(path, layer="raw").genes == labelled.genes
+    assert np.array_equal(load_cells(path, layer="raw").matrix.toarray(), labelled.matrix.toarray())
+    assert load_cells(path, layer="counts").genes == labelled.genes[:9]
+    with pytest.raises(DatasetError, match=r"negative values .* name one of: raw, counts \(layer=...\)"):
+        load_cells(path)
+    with pytest.raises(DatasetError, match=r"layer 'log' does not exist; cells.h5ad has: X, raw, counts"):
+        load_cells(path, layer="log")
+
+
+def test_a_backed_anndata_is_read_from_its_file(tmp_path, labelled):
+    backed = anndata.read_h5ad(in_file(make(), tmp_path), backed="r")
+    assert np.array_equal(load_cells(backed).matrix.toarray(), labelled.matrix.toarray())
+    assert len(load_cells(backed[:5])) == 5
+    backed.file.close()
+
+
+def test_symbols_shared_by_genes_go_to_the_one_with_most_counts_in_a_file(tmp_path):
+    adata = make()
+    adata.var["gene_symbols"] = ["CD3D", "CD3D", *(f"S{i}" for i in range(13))]
+    expected = load_dataset(adata, "cell_type", gene_column="gene_symbols").genes
+    assert load_cells(in_file(adata, tmp_path), gene_column="gene_symbols").genes == expected
+
+
+def test_cells_without_a_count_one_cell_and_no_cell_are_let_in():
+    adata = make()
+    adata.X[3] = 0
+    adata.X.eliminate_zeros()
+    assert load_cells(adata).matrix[3].nnz == 0
+    assert np.array_equal(load_cells(adata[5].copy()).matrix.toarray(), load_cells(adata).matrix[5].toarray())
+    nothing = load_cells(adata[:0].copy())
+    assert (nothing.matrix.shape, nothing.values_name) == ((0, 15), "no value")
+    assert load_cells(adata[3].copy()).values_name == "no value"
+
+
+def few(matrix, **how):
+    adata = anndata.AnnData(np.array(matrix, dtype=np.float32))
+    return load_cells(adata, **how)
+
+
+def test_one_cell_of_the_usual_total_is_what_it_is_among_others():
+    expected = scanpy_log_normalised(counts())
+    for values in (expected, np.log2(np.expm1(expected) + 1), np.log1p(np.expm1(expected) * 100), np.expm1(expected)):
+        assert np.allclose(few(values[:1]).matrix.toarray(), expected[:1], rtol=1e-4)
+
+
+def test_one_cell_of_another_total_is_asked_about_and_believed():
+    values = scanpy_log_normalised(counts())[2:3, :9]  # 10,000 is no multiple of its 37 counts
+    with pytest.raises(DatasetError, match=r"is unclear.*for frostline annotate --values log1p"):
+        few(values)
+    assert np.array_equal(few(values, values="log1p").matrix.toarray(), values)
+
+
+def test_unclear_negative_and_missing_values_are_refused():
+    rng = np.random.default_rng(0)
+    with pytest.raises(DatasetError, match="what the values are is unclear"):
+        few(rng.random((30, 40)))
+    with pytest.raises(DatasetError, match="it looks scaled"):
+        few(rng.normal(size=(30, 40)))
+    with pytest.raises(DatasetError, match="values are missing, infinite"):
+        few(np.full((30, 40), np.nan))
+
+
+def test_a_cell_that_is_not_of_the_kind_of_the_others_is_refused(tmp_path, monkeypatch):
+    """Values are described on a sample; what lies outside it is held against that."""
+    monkeypatch.setattr("frostline.cells.queries.SAMPLE", 5)
+    adata = make()
+    adata.X[1, 0] = 0.5
+    with pytest.raises(DatasetError, match=r"the values are counts .* but cell 'c1' has 0.5"):
+        load_cells(in_file(adata, tmp_path))
+    adata.X = scanpy_log_normalised(counts())
+    adata.X[1, 0] = 30
+    with pytest.raises(DatasetError, match=r"the values are log-normalised .* but cell 'c1' has 30"):
+        load_cells(adata)
+    adata.X[1, 0] = -1
+    with pytest.raises(DatasetError, match=r"negative, the first is -1.0 in cell 'c1', gene 'G0'"):
+        load_cells(adata)
+
+
+def test_repeated_and_unwritable_names_are_refused():
+    adata = make()
+    adata.obs_names = ["c"] * 24
+    with pytest.raises(DatasetError, match="cell names are not unique"):
+        load_cells(adata)
+    adata.obs_names = ["a\0b", *(f"c{i}" for i in range(23))]
+    with pytest.raises(DatasetError, match="with a character that no file can hold"):
+        load_cells(adata)
+
+
+def test_what_holds_no_cells_is_refused():
+    with pytest.raises(DatasetError, match="a DataFrame holds no cells"):
+        load_cells(pd.DataFrame())
+    with pytest.raises(DatasetError, match="unknown data set 'nobody'"):
+        load_cells("nobody")
+
+
+def test_decimals_that_are_not_logged_are_asked_about_and_believed():
+    values = counts() * np.random.default_rng(0).uniform(20, 30, 15)
+    with pytest.raises(DatasetError, match="counts corrected for ambient RNA, or RPKM"):
+        few(values)
+    expected = np.log1p(values / values.sum(axis=1, keepdims=True) * 1e4)
+    assert np.allclose(few(values, values="linear").matrix.toarray(), expected, rtol=1e-5)

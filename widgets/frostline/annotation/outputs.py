@@ -1,0 +1,239 @@
+"""Where labels are written: into an AnnData, or into a copy of the file that was read; whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.cells.reading import opened
+from frostline.errors import DatasetError, FrostlineError
+from frostline.scratch import scratch_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+COLUMNS = ("", "_confidence", "_second", "_set", "_p_known", "_reason")
+"""Columns of obs, after the key."""
+BLOCK = 8_192
+"""Rows of an embedding that are copied at once."""
+
+
+@dataclass
+class Spool:
+    """Rows of a table as they come: in memory, or in a temporary file, so that memory does not grow with them."""
+
+    width: int
+    file: IO[bytes] | None = None
+    parts: list[NDArray[np.float32]] = field(default_factory=list)
+    n: int = 0
+
+    @classmethod
+    def on_disk(cls, width: int) -> Spool:
+        """Keep the rows in a file that is gone with the last one who reads it."""
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - it is to outlive this function
+        spool = cls(width, file)
+        weakref.finalize(spool, file.close)
+        return spool
+
+    def append(self, rows: NDArray[np.floating]) -> None:
+        """Add (n, width) rows."""
+        block = np.ascontiguousarray(rows, dtype=np.float32)
+        self.n += len(block)
+        if self.file is None:
+            self.parts.append(block)
+        else:
+            self.file.seek(0, 2)
+            self.file.write(block.tobytes())
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """All rows, in runs."""
+        if self.file is None:
+            yield from self.parts
+            return
+        size = 4 * self.width * BLOCK
+        for start in range(0, self.n, BLOCK):
+            self.file.seek(4 * self.width * start)
+            yield np.frombuffer(self.file.read(size), dtype=np.float32).reshape(-1, self.width)
+
+    def array(self) -> NDArray[np.float32]:
+        """All rows, (n, width).
+
+        Examples
+        --------
+        >>> spool = Spool.on_disk(2)
+        >>> spool.append(np.ones((3, 2)))
+        >>> spool.array().shape
+        (3, 2)
+        """
+        return np.concatenate([np.empty((0, self.width), dtype=np.float32), *self.blocks()])
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is written: columns of obs, two arrays of obsm, one entry of uns."""
+
+    key: str
+    table: pd.DataFrame = field(repr=False)
+    """(n_cells, 6) columns of obs."""
+    probabilities: NDArray[np.float32] = field(repr=False)
+    """(n_cells, n_classes)."""
+    spool: Spool = field(repr=False)
+    entry: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """Names that are written, by where."""
+        return names_of(self.key)
+
+    def write(self, adata: AnnData) -> None:
+        """Write into an AnnData of the same cells, in place."""
+        import warnings
+
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of a view, which is copied
+            for name, column in self.table.items():
+                adata.obs[name] = column.values
+            embedding, probabilities = self.names["obsm"]
+            adata.obsm[embedding], adata.obsm[probabilities] = self.spool.array(), self.probabilities
+            adata.uns[self.key] = dict(self.entry)
+
+    def save(self, source: Path, output: Path) -> None:
+        """Copy the file that was read and write into the copy; the output is whole, or is not there.
+
+        Parameters
+        ----------
+        source
+            The .h5ad file that was read.
+        output
+            Another .h5ad file; replaced where it exists.
+
+        Raises
+        ------
+        FrostlineError
+            It could not be written.
+        """
+        scratch = scratch_path(output.parent, ".h5ad")
+        try:
+            self._copy(source, scratch)
+            scratch.replace(output)
+        except OSError as error:
+            raise FrostlineError(f"{output} could not be written ({error}); name a file in another folder") from error
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    def _copy(self, source: Path, scratch: Path) -> None:
+        import anndata
+        import h5py
+
+        shutil.copyfile(source, scratch)
+        with h5py.File(scratch, "r+") as file:
+            if file["obs"].attrs.get("encoding-version") == "0.2.0":
+                self._write_into(file)
+                return
+        adata = anndata.read_h5ad(source)  # older layouts are written anew
+        self.write(adata)
+        adata.write_h5ad(scratch)
+
+    def _write_into(self, file: Any) -> None:
+        """Write into an open file, and nothing of it but the new names."""
+        from anndata.io import write_elem
+
+        for place, names in self.names.items():
+            if place not in file:
+                write_elem(file, place, {})
+            for name in names:
+                if name in file[place]:
+                    del file[place][name]
+        for name, column in self.table.items():
+            write_elem(file["obs"], str(name), column.values)
+        order = [str(name) for name in file["obs"].attrs["column-order"] if name not in self.names["obs"]]
+        file["obs"].attrs["column-order"] = np.array([*order, *self.names["obs"]], dtype=object)
+        embedding, probabilities = self.names["obsm"]
+        write_elem(file["obsm"], probabilities, self.probabilities)
+        write_elem(file["obsm"], embedding, np.empty((0, self.spool.width), dtype=np.float32))
+        _fill(file["obsm"], embedding, self.spool)
+        write_elem(file["uns"], self.key, dict(self.entry))
+
+
+def _fill(group: Any, name: str, spool: Spool) -> None:
+    """Put all rows into an array, in runs, under the attributes that anndata gave to an empty one."""
+    said = dict(group[name].attrs)
+    del group[name]
+    array = group.create_dataset(name, shape=(spool.n, spool.width), dtype=np.float32)
+    array.attrs.update(said)
+    start = 0
+    for block in spool.blocks():
+        array[start : start + len(block)] = block
+        start += len(block)
+
+
+def names_of(key: str) -> dict[str, tuple[str, ...]]:
+    """Names that are written under a key, by where.
+
+    Examples
+    --------
+    >>> names_of("type")["obsm"]
+    ('X_type', 'type_probabilities')
+    """
+    return {
+        "obs": tuple(f"{key}{ending}" for ending in COLUMNS),
+        "obsm": (f"X_{key}", f"{key}_probabilities"),
+        "uns": (key,),
+    }
+
+
+def refuse_taken(source: Any, key: str, *, overwrite: bool = False) -> None:
+    """Refuse a key that cannot be written, or under which something stands already.
+
+    Parameters
+    ----------
+    source
+        An AnnData, or the path of an .h5ad file; whatever else is not written to.
+    key
+        Under which labels are written.
+    overwrite
+        Whether what stands there may be replaced.
+
+    Raises
+    ------
+    DatasetError
+        Names what stands there, and another key.
+    """
+    if not key.strip() or key != key.strip() or "/" in key or "\0" in key or key.startswith("_"):
+        raise DatasetError(
+            f"key {key!r} cannot be the name of columns in obs: give one without '/', blanks at its ends or '_' in "
+            "front, such as 'frostline'"
+        )
+    if overwrite:
+        return
+    there = _there(source)
+    taken = [f"{place}[{name!r}]" for place, names in names_of(key).items() for name in names if name in there[place]]
+    if taken:
+        raise DatasetError(
+            f"{', '.join(taken)} stands there already; write under another key (key={f'{key}_2'!r}, --key {key}_2), or "
+            "replace it (overwrite=True, --overwrite)"
+        )
+
+
+def _there(source: Any) -> dict[str, set[str]]:
+    """Names in obs, obsm and uns."""
+    from anndata import AnnData
+
+    places: dict[str, set[str]] = {place: set() for place in ("obs", "obsm", "uns")}
+    if isinstance(source, AnnData):
+        found: dict[str, Any] = {"obs": source.obs.columns, "obsm": source.obsm, "uns": source.uns}
+        return {place: set(map(str, names)) for place, names in found.items()}
+    if isinstance(source, Path):
+        with opened(source) as file:
+            for place in places.keys() & set(file):
+                part = file[place]
+                places[place] = set(map(str, part if hasattr(part, "keys") else part.dtype.names or ()))
+    return places

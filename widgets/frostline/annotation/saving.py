@@ -1,0 +1,110 @@
+"""Labelled cells as an .h5ad file, wherever they came from; whole or not at all, and never onto what was read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from frostline.annotation.annotating import Annotation
+from frostline.cells.datasets import DATASETS, Dataset
+from frostline.cells.reading import expanded
+from frostline.errors import FrostlineError
+from frostline.scratch import scratch_path
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def save_labelled(
+    annotation: Annotation, query: str | Path | AnnData | Dataset, output: str | Path, *, overwrite: bool = False
+) -> Path:
+    """Write the cells of a query with the labels that they were given.
+
+    Parameters
+    ----------
+    annotation, query
+        What `annotate` returned, and what it was made of.
+    output
+        An .h5ad file that is not there yet.
+    overwrite
+        Whether one that is there may be replaced.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    FrostlineError
+        It is the file that was read, is there already, is no .h5ad file, or cannot be written; the AnnData does not
+        hold the labels any more.
+
+    Examples
+    --------
+    >>> import tempfile, anndata, frostline
+    >>> from frostline.annotation.annotating import annotate
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
+    >>> model = frostline.annotation.keep(frostline.compare([record]), pbmc)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     saved = save_labelled(annotate(model, pbmc), pbmc, f"{folder}/labelled.h5ad")
+    ...     "frostline_confidence" in anndata.read_h5ad(saved).obs
+    True
+    """
+    path, adata = expanded(output), _in_memory(annotation, query)
+    own = annotation.source if adata is None else _file_behind(adata)
+    _refuse(path, own, overwrite=overwrite)
+    if own is not None:  # its file is copied, and the labels are written into the copy
+        annotation.outputs.save(own, path)
+        return path
+    assert adata is not None
+    scratch = scratch_path(path.parent, ".h5ad")
+    try:
+        adata.write_h5ad(scratch)
+        scratch.replace(path)
+    except OSError as error:
+        raise FrostlineError(f"{path} could not be written ({error}); name a file in another folder") from error
+    finally:
+        scratch.unlink(missing_ok=True)
+    return path
+
+
+def _in_memory(annotation: Annotation, query: str | Path | AnnData | Dataset) -> AnnData | None:
+    """The cells with their labels; None where they are in a file."""
+    if annotation.source is not None:
+        return None
+    if isinstance(query, Dataset):
+        adata = query.adata.copy()
+        annotation.outputs.write(adata)
+        return adata
+    if isinstance(query, str | Path):
+        adata = DATASETS[str(query)].load()
+        annotation.outputs.write(adata)
+        return adata
+    obs, found = query.obs, annotation.obs
+    if not (obs.index.equals(found.index) and all(name in obs and found[name].equals(obs[name]) for name in found)):
+        raise FrostlineError(
+            f"the AnnData does not hold the labels any more that were written to its obs[{annotation.key!r}]: cells or "
+            "columns have been changed since. Annotate it again"
+        )
+    return query
+
+
+def _file_behind(adata: AnnData) -> Path | None:
+    return Path(str(adata.filename)) if adata.isbacked and not adata.is_view else None
+
+
+def _refuse(path: Path, own: Path | None, *, overwrite: bool) -> None:
+    if path.suffix != ".h5ad":
+        raise FrostlineError(f"{str(path)!r} does not end in .h5ad; name a file such as labelled.h5ad")
+    if not path.parent.is_dir():
+        raise FrostlineError(f"there is no folder {path.parent}; make it, or name a file in another folder")
+    if not path.exists():
+        return
+    if path.is_dir():
+        raise FrostlineError(f"{path} is a folder; name a file in it, such as {path.name}/labelled.h5ad")
+    if own is not None and path.samefile(own):
+        raise FrostlineError(f"{path} is the file that was read, which stays as it is; name another file")
+    if not overwrite:
+        raise FrostlineError(f"{path} is there already; name another file, or let it be replaced (overwrite=True)")

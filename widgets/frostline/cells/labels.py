@@ -1,0 +1,88 @@
+"""Columns of labels and groups: taken as they are, or refused with the line that mends them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.cells.columns import columns_of, repeated_names
+from frostline.cells.refusals import refuse_missing, refuse_unwritable
+from frostline.errors import DatasetError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read_labels(obs: pd.DataFrame, label_key: str | None) -> NDArray[np.str_]:
+    """Take the label of every cell from its column.
+
+    Parameters
+    ----------
+    obs
+        The table of the cells.
+    label_key
+        Its column of labels.
+
+    Returns
+    -------
+    ndarray
+        (n_cells,) labels of two classes or more.
+
+    Raises
+    ------
+    DatasetError
+        There is no such column, a label is missing or cannot be saved, or the values are no classes.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> read_labels(pd.DataFrame({"kind": ["B", "T", "B"]}), "kind").tolist()
+    ['B', 'T', 'B']
+    """
+    column = _column(obs, label_key, "label")
+    refuse_missing(column, str(label_key), "label")
+    refuse_unwritable(f"adata.obs[{label_key!r}]", column.unique())
+    labels: NDArray[np.str_] = column.astype(str).to_numpy(dtype=str)
+    classes = np.unique(labels)
+    if len(classes) < 2:
+        seen = f"only {str(classes[0])!r}" if len(classes) else "no cell at all"
+        remedy = "load with another label_key" if len(classes) else "load a data set with cells"
+        raise DatasetError(f"label column {label_key!r} has {seen}; a comparison needs two classes or more: {remedy}")
+    if len(classes) > max(50, len(labels) // 3):
+        raise DatasetError(
+            f"label column {label_key!r} has {len(classes):,} different values in {len(labels):,} cells: "
+            "these are no classes; load with another label_key"
+        )
+    return labels
+
+
+def refuse_bad_groups(obs: pd.DataFrame, group_key: str | None) -> None:
+    """Refuse a column of groups that does not exist, lacks a cell's group, or cannot be saved.
+
+    Raises
+    ------
+    DatasetError
+        Says which, and how to mend it; never without a column.
+    """
+    if group_key is None:
+        return
+    column = _column(obs, group_key, "group")
+    refuse_missing(column, group_key, "group")
+    refuse_unwritable(f"adata.obs[{group_key!r}]", column.unique())
+
+
+def _column(obs: pd.DataFrame, key: str | None, kind: str) -> Any:
+    columns = ", ".join(dict.fromkeys(map(str, obs.columns))) or "none"
+    if key is None:
+        raise DatasetError(f"name the {kind} column; obs has: {columns}")
+    if str(key) in repeated_names(obs):
+        line = "adata.obs = adata.obs.loc[:, ~adata.obs.columns.duplicated()]"
+        raise DatasetError(
+            f"{kind} column {key!r} stands more than once in obs; keep the first of each name: {line}", line=line
+        )
+    found = columns_of(obs)
+    if str(key) not in found:
+        raise DatasetError(f"{kind} column {key!r} is not in obs, which has: {columns}")
+    return found[str(key)]

@@ -1,0 +1,260 @@
+"""Cells without labels: opened, looked at once, and given out a run at a time as data sets.
+
+What the values are is found on cells that are evenly spread over all; each run is normalised by that, so that a cell
+gets the same values whatever stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.cells import streams
+from frostline.cells.datasets import DATASETS, Dataset, refuse_unknown_source
+from frostline.cells.matrices import in_memory, layer_names, refuse_bad_values, values_of
+from frostline.cells.reading import expanded, opened, read_h5ad
+from frostline.cells.refusals import refuse_repeated_cells, refuse_scaled, refuse_unwritable
+from frostline.cells.symbols import Symbols, read_symbols
+from frostline.cells.values import DECIMALS, LARGEST_LOG, SAMPLE, TRANSFORMS, Values, describe, log_normalise
+from frostline.errors import DatasetError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from scipy import sparse
+
+NOTHING = Values(TRANSFORMS["log1p"], "no value", "no cell has a value")
+"""Of cells that have none: there is nothing to normalise."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """Cells without labels, and what was found out about them."""
+
+    name: str
+    obs_names: pd.Index = field(repr=False)
+    symbols: Symbols = field(repr=False)
+    values: Values
+    rows: streams.Rows = field(repr=False)
+    layer: str | None = None
+
+    @property
+    def genes(self) -> tuple[str, ...]:
+        """Names of its genes."""
+        return self.symbols.names
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What must be said about it."""
+        return tuple(note for note in (self.symbols.note, self.rows.note) if note)
+
+    def __len__(self) -> int:
+        return self.rows.shape[0]
+
+    def take(self, rows: NDArray[np.integer]) -> Dataset:
+        """Some cells, in rising order."""
+        return self._dataset(self.rows.take(rows), self.obs_names[rows])
+
+    def chunks(self, size: int) -> Iterator[tuple[int, Dataset]]:
+        """(first row, cells) of all, `size` at a time."""
+        for start, matrix in self.rows.chunks(size):
+            yield start, self._dataset(matrix, self.obs_names[start : start + size])
+
+    def _dataset(self, matrix: sparse.csr_matrix, names: pd.Index) -> Dataset:
+        import pandas as pd
+        from anndata import AnnData
+
+        _refuse_others(matrix, self, names)
+        log_normalise(matrix, self.values)
+        return Dataset(
+            name=self.name,
+            adata=AnnData(obs=pd.DataFrame(index=names.astype(str))),
+            label_key="",
+            matrix=matrix,
+            genes=self.genes,
+            labels=np.full(len(names), "", dtype=str),
+            values_name=self.values.name,
+            notes=self.notes,
+            evidence=self.values.evidence,
+            gene_source=self.symbols.source,
+        )
+
+
+@contextmanager
+def open_cells(
+    source: str | Path | AnnData | Dataset,
+    *,
+    layer: str | None = None,
+    values: str | None = None,
+    gene_column: str | None = None,
+    name: str | None = None,
+) -> Iterator[Query]:
+    """Open cells, labelled or not, and check them; of a file no more is read than is asked for.
+
+    Parameters
+    ----------
+    source
+        A name of `DATASETS`, the path of an .h5ad file, an AnnData, or a data set.
+    layer, values, gene_column, name
+        As in `load_dataset`; a data set has its own.
+
+    Raises
+    ------
+    DatasetError
+        The file cannot be read; a layer or column does not exist; values are negative or infinite, or it is unclear
+        what they are; the matrix is damaged; cell or gene names are not unique.
+
+    Examples
+    --------
+    >>> with open_cells("pancreas") as query:
+    ...     query.values.name, [len(cells) for _, cells in query.chunks(100)]
+    ('counts', [100, 75])
+    """
+    with ExitStack() as stack:
+        if isinstance(source, Dataset):
+            yield _of_dataset(source)
+            return
+        if not isinstance(source, Path) and str(source) in DATASETS:
+            spec = DATASETS[str(source)]
+            source, name = spec.load(), name or spec.name
+            layer, values = layer or spec.layer, values or spec.values
+        yield _checked(_matrices(source, layer, stack), layer, values, gene_column, name)
+
+
+def load_cells(
+    source: str | Path | AnnData | Dataset,
+    *,
+    layer: str | None = None,
+    values: str | None = None,
+    gene_column: str | None = None,
+    name: str | None = None,
+) -> Dataset:
+    """Load cells that need no labels, all of them.
+
+    Cells without a single count are let in, and so are one cell and no cell.
+
+    Parameters
+    ----------
+    source, layer, values, gene_column, name
+        As in `open_cells`.
+
+    Raises
+    ------
+    DatasetError
+        As in `open_cells`.
+
+    Examples
+    --------
+    >>> cells = load_cells("pancreas")
+    >>> len(cells), set(cells.labels.tolist())
+    (175, {''})
+    """
+    with open_cells(source, layer=layer, values=values, gene_column=gene_column, name=name) as query:
+        return query.take(np.arange(len(query)))
+
+
+@dataclass(frozen=True)
+class _Matrices:
+    """The tables of an AnnData or a file, and the matrix that is read."""
+
+    name: str
+    obs_names: pd.Index
+    var: pd.DataFrame
+    rows: streams.Rows
+    layers: tuple[str, ...]
+
+
+def _matrices(source: str | Path | AnnData, layer: str | None, stack: ExitStack) -> _Matrices:
+    from anndata import AnnData
+
+    if isinstance(source, AnnData):
+        if source.isbacked and not source.is_view:
+            return _of_file(Path(str(source.filename)), layer, stack)
+        return _of_adata(in_memory(source), layer, "AnnData")
+    if not isinstance(source, str | Path):
+        kind = type(source).__name__
+        raise DatasetError(f"a {kind} holds no cells: give the path of an .h5ad file, an AnnData, or a data set")
+    refuse_unknown_source(source)
+    return _of_file(expanded(source), layer, stack)
+
+
+def _of_adata(adata: AnnData, layer: str | None, name: str) -> _Matrices:
+    rows = streams.in_memory(values_of(adata, layer))
+    return _Matrices(name, adata.obs_names, adata.raw.var if layer == "raw" else adata.var, rows, layer_names(adata))
+
+
+def _of_file(path: Path, layer: str | None, stack: ExitStack) -> _Matrices:
+    import h5py
+    from anndata.io import read_elem
+
+    file = stack.enter_context(opened(path))
+    if not isinstance(file["obs"], h5py.Group):  # the layout is older than anndata 0.7
+        return _of_adata(read_h5ad(path), layer, path.stem)
+    own = [name for name in file.get("layers", ()) if name not in ("X", "raw")]
+    layers = ("X", *(["raw"] if "raw" in file else []), *own)
+    place = {"X": "X", "raw": "raw/X"}.get(layer or "X", f"layers/{layer}")
+    if (layer or "X") not in layers or place not in file:
+        raise DatasetError(f"layer {layer or 'X'!r} does not exist; {path.name} has: {', '.join(layers)}")
+    var, names = read_elem(file["raw/var" if layer == "raw" else "var"]), read_elem(file["obs"]).index
+    what = "raw.X" if layer == "raw" else layer if layer in (None, "X") else f"layer {layer!r}"
+    rows = streams.in_file(file[place], (len(names), len(var)), what or "X", stack)
+    return _Matrices(path.stem, names, var, rows, layers)
+
+
+def _of_dataset(dataset: Dataset) -> Query:
+    """A data set's own values, which are log-normalised."""
+    values = Values(TRANSFORMS["log1p"], dataset.values_name, dataset.evidence)
+    symbols = Symbols(dataset.genes, dataset.gene_source)
+    return Query(dataset.name, dataset.adata.obs_names, symbols, values, streams.in_memory(dataset.matrix))
+
+
+def _checked(found: _Matrices, layer: str | None, said: str | None, gene_column: str | None, name: str | None) -> Query:
+    """Refuse what `load_dataset` refuses, as far as cells that are spread over all show it."""
+    refuse_repeated_cells(found.obs_names)
+    refuse_unwritable("adata.obs_names", found.obs_names)
+    rows = found.rows.spread(SAMPLE)
+    sample = found.rows.take(rows)
+    refuse_scaled(sample, layer, found.layers)
+    symbols = read_symbols(found.var, gene_column or None, raw=layer == "raw", summed=True)
+    refuse_unwritable(symbols.source, symbols.names)
+    refuse_bad_values(sample, symbols.names, found.obs_names[rows])
+    values = describe(sample, said) if sample.nnz else NOTHING
+    _ask_about_decimals(values, said)
+    return Query(name or found.name, found.obs_names, symbols, values, found.rows, layer)
+
+
+def _ask_about_decimals(values: Values, said: str | None) -> None:
+    """Counts that were corrected for ambient ones can be read; those of reads by the length of a gene cannot."""
+    if values.name == DECIMALS and said is None:
+        raise DatasetError(
+            f"the values are decimals, not logged, and no whole multiples ({values.evidence}): counts corrected for "
+            "ambient RNA, or RPKM, which cannot be told apart. Load the counts (layer=...); if they are corrected "
+            "counts, say so: values='linear', for frostline annotate --values linear",
+            values="unknown",
+        )
+
+
+def _refuse_others(matrix: sparse.csr_matrix, query: Query, names: pd.Index) -> None:
+    """Refuse cells whose values cannot be of the kind that was found on others."""
+    refuse_bad_values(matrix, query.genes, names)
+    values, data = query.values, matrix.data
+    logged = values.transform.name in ("log1p", "log2", "log10")
+    if values.transform.name == "linear" and values.whole and values.total is None:
+        bad = np.flatnonzero(data != np.rint(data))
+    elif logged:
+        bad = np.flatnonzero(data > LARGEST_LOG)
+    else:
+        return
+    if len(bad):
+        cell = names[np.searchsorted(matrix.indptr, bad[0], side="right") - 1]
+        raise DatasetError(
+            f"the cells hold different kinds of values: the values are {values.name} ({values.evidence}), but cell "
+            f"{str(cell)!r} has {data[bad[0]]:g}; were sets joined that had been normalised differently? Bring them to "
+            "one kind first, or name counts (layer=...)"
+        )

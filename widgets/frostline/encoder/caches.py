@@ -1,0 +1,184 @@
+"""Frozen states on disk: what an encoder gave for the same values, genes and weights is not computed again.
+
+One file holds the states of one data set under one encoder; its name is a hash of all that decides them. Files are
+written under another name and moved into place, so that several processes may write the same one: the later one keeps
+what the earlier one had found. The folder is bounded: the files that were not used for longest go first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import warnings
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.encoder.checkpoints import cache_folder
+from frostline.errors import FrostlineError
+from frostline.scratch import scratch_path
+
+if TYPE_CHECKING:
+    from scipy import sparse
+
+LIMIT = "FROSTLINE_EMBEDDINGS_MB"
+"""Variable of the environment: megabytes that the folder may take; 0 keeps nothing and reads nothing."""
+USUAL_LIMIT = 2_048
+VERSION = 1
+"""Of the encoder's code: raised when equal tokens give other states."""
+WORTH = 1.0
+"""Seconds of computing below which nothing is written."""
+
+
+@dataclass
+class Kept:
+    """States of the cells of one data set, as far as they are known."""
+
+    states: NDArray[np.float32]
+    """(n_cells, d)"""
+    seconds: NDArray[np.float64]
+    """(n_cells,) what computing each took; NaN where it was not computed."""
+    peak: int | None = None
+    """Highest memory, in bytes, of computing them; None where it is not known."""
+
+    @property
+    def done(self) -> NDArray[np.bool_]:
+        """(n_cells,) which are known."""
+        return ~np.isnan(self.seconds)
+
+
+def folder() -> Path:
+    """Return the folder of the files, which need not exist.
+
+    Examples
+    --------
+    >>> folder().name
+    'embeddings'
+    """
+    return cache_folder("embeddings")
+
+
+def limit() -> int:
+    """Return how many bytes the folder may take.
+
+    Raises
+    ------
+    FrostlineError
+        The variable of the environment holds no number.
+    """
+    text = os.environ.get(LIMIT, str(USUAL_LIMIT))
+    if not text.strip().isdecimal():
+        raise FrostlineError(f"{LIMIT} is {text!r}, and must be a number of megabytes, 0 to keep no embeddings")
+    return int(text) * 1_000_000
+
+
+def digest(matrix: sparse.csr_matrix, genes: Sequence[str]) -> str:
+    """Hash (sha256) of values and names of their columns.
+
+    Examples
+    --------
+    >>> from scipy import sparse
+    >>> digest(sparse.csr_matrix(np.eye(2, dtype="f4")), ["CD3D", "LYZ"])[:8]
+    '9cbea687'
+    """
+    found = hashlib.sha256("\n".join(genes).encode())
+    for array in (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data):
+        found.update(b"\0")
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
+
+
+def key_of(values: str, *how: object) -> str:
+    """Name of the file of values (by their `digest`) under an encoder and a way to make tokens."""
+    return hashlib.sha256("\n".join(map(repr, (VERSION, values, *how))).encode()).hexdigest()[:40]
+
+
+def read(key: str, shape: tuple[int, int]) -> Kept | None:
+    """Return what was kept under a key; None where nothing was, or the file is damaged.
+
+    Parameters
+    ----------
+    key
+        What `key_of` returned.
+    shape
+        (n_cells, d)
+    """
+    if not limit():
+        return None
+    path = _path(key)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            kept = Kept(file["states"], file["seconds"], int(file["peak"]) or None)
+        os.utime(path)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    fits = kept.states.shape == shape and kept.states.dtype == np.float32 and kept.seconds.shape == shape[:1]
+    return kept if fits and np.isfinite(kept.states[kept.done]).all() else None
+
+
+def write(key: str, kept: Kept) -> None:
+    """Keep states, with those that another process kept meanwhile; then shrink the folder to its limit.
+
+    Warns
+    -----
+    UserWarning
+        The folder cannot be written: nothing is lost but the time of computing again.
+    """
+    most = limit()
+    if kept.states.nbytes > most:
+        return
+    other = read(key, (kept.states.shape[0], kept.states.shape[1]))
+    states, seconds = kept.states, kept.seconds
+    if other is not None and (new := other.done & ~kept.done).any():
+        states, seconds = np.where(new[:, None], other.states, states), np.where(new, other.seconds, seconds)
+    place = folder()
+    path = scratch_path(place, ".npz")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        np.savez(path, states=np.where(np.isnan(seconds)[:, None], 0, states), seconds=seconds, peak=kept.peak or 0)
+        path.replace(_path(key))
+        _shrink(most)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        warnings.warn(
+            f"the embedding could not be kept in {place} ({error}); set FROSTLINE_CACHE to another folder, or "
+            f"{LIMIT}=0",
+            stacklevel=2,
+        )
+
+
+def entries() -> list[tuple[Path, int]]:
+    """Files of the folder and their bytes, last used first."""
+    found = []
+    for path in folder().glob("[0-9a-f]*.npz"):
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+            found.append((path, path.stat()))
+    return [(path, about.st_size) for path, about in sorted(found, key=lambda each: -each[1].st_mtime_ns)]
+
+
+def clear() -> int:
+    """Forget all embeddings that were kept; returns the bytes that this freed. Downloaded checkpoints stay."""
+    freed = 0
+    for path, size in entries():
+        path.unlink(missing_ok=True)
+        freed += size
+    return freed
+
+
+def _path(key: str) -> Path:
+    return folder() / f"{key}.npz"
+
+
+def _shrink(most: int) -> None:
+    total = 0
+    for path, size in entries():
+        total += size
+        if total > most:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,109 @@
+"""Frozen states of a data set, computed once: strategies share them, and so do runs on the same machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.cells.datasets import Dataset
+from frostline.encoder import caches
+from frostline.encoder.caches import Kept
+from frostline.encoder.checkpoints import Checkpoint
+from frostline.encoder.devices import device_of
+from frostline.encoder.embedding import encode, tokenize_cells
+from frostline.encoder.tokens import MAX_LENGTH
+from frostline.encoder.vocabulary import overlap
+from frostline.memory import peak_memory
+from frostline.monitor import Monitor
+
+
+@dataclass
+class Frozen:
+    """Un-normalised `<cls>` states of some cells, and what computing them took, now or earlier."""
+
+    states: NDArray[np.float32]
+    """(n_cells, d)"""
+    seconds: float
+    peak: int | None
+    """Highest memory, in bytes, of computing these and others of the data set; None where it is not known."""
+    earlier: int
+    """Cells of the data set whose states were on disk, from an earlier run."""
+
+
+@dataclass
+class _Shared(Kept):
+    """States of a data set, filled as cells are asked for."""
+
+    key: str = ""
+    earlier: int = 0
+
+
+def frozen_states(
+    dataset: Dataset,
+    cells: NDArray[np.integer],
+    genes: Sequence[str],
+    checkpoint: Checkpoint,
+    *,
+    seed: int = 0,
+    max_length: int = MAX_LENGTH,
+    long_cells: str = "random",
+    device: str = "auto",
+    precision: str = "fp32",
+    monitor: Monitor | None = None,
+) -> Frozen:
+    """Compute the states of cells that no strategy and no earlier run has computed, and return those of all.
+
+    Parameters
+    ----------
+    dataset, cells
+        The data set and rows of it.
+    genes
+        Which of its genes are read.
+    checkpoint, seed, max_length, long_cells, device, precision
+        As for `frostline.embed`.
+    monitor
+        Receives the progress, and is asked between batches whether to stop with `Cancelled`.
+    """
+    place = device_of(device, precision)
+    how: dict[str, Any] = {"seed": seed, "max_length": max_length, "long_cells": long_cells}
+    shared = _shared(dataset, genes, checkpoint, *how.values(), place.type, precision)
+    todo = np.unique(cells[~shared.done[cells]])
+    if len(todo):
+        started = time.perf_counter()
+        with peak_memory(collect=False) as peak:
+            tokens = tokenize_cells(dataset, todo, genes, checkpoint, **how)
+            shared.states[todo] = encode(checkpoint.encoder().to(place), tokens, precision=precision, monitor=monitor)
+        shared.peak = max((found for found in (shared.peak, peak.bytes) if found is not None), default=None)
+        seconds = time.perf_counter() - started
+        shared.seconds[todo] = seconds / len(todo)
+        if seconds >= caches.WORTH:
+            caches.write(shared.key, shared)
+    return Frozen(shared.states[cells], float(shared.seconds[cells].sum()), shared.peak, shared.earlier)
+
+
+def _shared(dataset: Dataset, genes: Sequence[str], checkpoint: Checkpoint, *how: object) -> _Shared:
+    """States of a data set that are in memory, or else on disk, or else none."""
+    encoder = (checkpoint.weights_sha256, checkpoint.config)
+    tokens = (tuple(genes), overlap(dataset, checkpoint).ids.tobytes())  # what is read, and as which tokens
+    name = ("frozen_states", *encoder, *tokens, *how)
+    if name not in dataset.cache:
+        shape = (len(dataset), checkpoint.config.d_model)
+        key = caches.key_of(_values(dataset), *encoder, *tokens, *how)
+        kept = caches.read(key, shape) or Kept(np.empty(shape, np.float32), np.full(len(dataset), np.nan))
+        dataset.cache[name] = _Shared(kept.states, kept.seconds, kept.peak, key, int(kept.done.sum()))
+    shared: _Shared = dataset.cache[name]
+    return shared
+
+
+def _values(dataset: Dataset) -> str:
+    """Hash of the values; relabelled copies share it."""
+    name = ("values", id(dataset.matrix))
+    if name not in dataset.cache:
+        dataset.cache[name] = caches.digest(dataset.matrix, dataset.genes)
+    found: str = dataset.cache[name]
+    return found

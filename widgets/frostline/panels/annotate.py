@@ -1,0 +1,434 @@
+"""AnnotatePanel: a kept model and new cells, from a look at them to labels that can be saved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+import traitlets
+
+from frostline.annotation.annotating import Annotation, annotate
+from frostline.annotation.facts import MODEL
+from frostline.annotation.folders import load_model
+from frostline.annotation.models import Model
+from frostline.cells.datasets import DATASETS, Dataset
+from frostline.cells.previews import anndatas, path_problem
+from frostline.cells.reading import expanded
+from frostline.cells.sources import open_source
+from frostline.cells.values import NAMES
+from frostline.errors import Cancelled, FrostlineError
+from frostline.evaluation.inspecting import inspect
+from frostline.monitor import Monitor
+from frostline.panels.base import Panel, alert, at_most, replace_earlier, status, title, wide
+from frostline.panels.choices import Choice, Offer
+from frostline.panels.controls import RunButtons
+from frostline.panels.labelled import LabelledPanel
+from frostline.panels.tasks import PAUSE, Task
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def _model_problem(text: str) -> str:
+    """Say what is wrong with a path of a model, as soon as it is typed."""
+    if not text.strip():
+        return "type the path of a folder that a model was saved in"
+    folder = expanded(text)
+    try:
+        if (folder / MODEL).is_file():
+            return ""
+        kind = "no folder of a model: it holds no" if folder.is_dir() else "no folder that holds a"
+    except (OSError, ValueError) as error:
+        return f"{text} cannot be a folder ({error})"
+    return f"{text} is {kind} {MODEL}; keep one with frostline.adapt(...).save({text!r})"
+
+
+def _models(names: dict[str, Any]) -> dict[str, str]:
+    return {name: f"{name} ({value.strategy.name})" for name, value in names.items() if _is_own(name, value, Model)}
+
+
+def _is_own(name: str, value: Any, kind: type) -> bool:
+    return not name.startswith("_") and isinstance(value, kind)
+
+
+def _cells(names: dict[str, Any]) -> dict[str, str]:
+    return {name: f"{name} ({adata.n_obs:,} x {adata.n_vars:,})" for name, adata in anndatas(names).items()}
+
+
+MODELS = Offer(
+    "Model",
+    "A kept model of this notebook, or the folder of one",
+    _models,
+    lambda model: f"{model.strategy.name} of {len(model.classes)} classes (given)",
+    ("A folder ...", "Folder", "models/pancreas", "Folder that a model was saved in"),
+    _model_problem,
+)
+CELLS = Offer(
+    "Cells",
+    "Cells to annotate: an AnnData of this notebook, a file, or a registered data set",
+    _cells,
+    lambda given: f"{given.name} (given)" if isinstance(given, Dataset) else "the AnnData that was given",
+    ("A file (.h5ad) ...", "File", "folder/cells.h5ad", "Path of an .h5ad file; labels are not needed"),
+    path_problem,
+    tuple(DATASETS),
+)
+
+
+class AnnotatePanel(Panel):
+    """Annotate new cells with a kept model.
+
+    Parameters
+    ----------
+    model
+        What `adapt` or `load_model` returned, or the folder of a model; None to choose in the panel.
+    query
+        Cells: the path of an .h5ad file, a registered name, an AnnData (which gets the labels in place) or a data set;
+        None to choose in the panel.
+    key
+        Name of the columns of labels.
+    layer, values, gene_column
+        As for `annotate`; None takes what the look at the cells recommends.
+    names
+        `globals()` of the notebook, to offer its models and AnnDatas; by default those of the running notebook.
+
+    Attributes
+    ----------
+    state
+        idle, running, done, failed or cancelled.
+    annotation
+        The Annotation that was made last; None before there is one. To be observed.
+    error
+        The exception of the last run if it failed, else None.
+    model
+        The Model that is chosen; None while none is loaded.
+
+    Examples
+    --------
+    >>> panel = AnnotatePanel(query="pancreas", names={})
+    >>> panel.settle()
+    >>> panel.problem, panel.state
+    ('Choose from the list Model.', 'idle')
+    """
+
+    state = traitlets.Enum(["idle", "running", "done", "failed", "cancelled"], default_value="idle")
+    annotation = traitlets.Instance(Annotation, allow_none=True)
+    error = traitlets.Instance(BaseException, allow_none=True)
+    model = traitlets.Instance(Model, allow_none=True)
+
+    def __init__(
+        self,
+        model: Model | str | Path | None = None,
+        query: str | Path | AnnData | Dataset | None = None,
+        *,
+        key: str = "frostline",
+        layer: str | None = None,
+        values: str | None = None,
+        gene_column: str | None = None,
+        names: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._task = Task(self._enable)
+        self._last_told = 0.0
+        self._ran: dict[str, Any] = {}
+        self._busy = {"model": "", "cells": ""}
+        self._said_before = "Ready."
+        self._wrote: tuple[Any, str] | None = None
+        """The AnnData and the key under which this panel has written labels, which it may replace."""
+        self._models = Choice(MODELS, model, names, self._take_model)
+        self._cells = Choice(CELLS, query, names, self._look_at_cells)
+        self._make_controls(key, layer, values, gene_column)
+        self._buttons = RunButtons("Annotate the cells")
+        self._buttons.run.description = "Annotate"
+        self._bar = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout=wide(), tooltip="Progress")
+        self._facts, self._found, self._status = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.results = LabelledPanel()
+        super().__init__(
+            [
+                title("Annotate"), self._models, self._facts, self._cells, self._found,
+                widgets.HBox(list(self._settings.values()), layout=widgets.Layout(flex_flow="row wrap")),
+                *self._buttons, self._bar, self._status, self.results,
+            ],
+            "frostline-annotate-panel",
+        )  # fmt: skip
+        self._buttons.run.on_click(lambda _: self._start())
+        self._buttons.cancel.on_click(lambda _: self.cancel())
+        self.observe(lambda _: self._enable(), ["state", "model"])
+        for control in self._settings.values():
+            control.observe(lambda _: self._changed(), "value")
+        self._take_model()
+        self._look_at_cells()
+        replace_earlier(self)
+
+    def _make_controls(self, key: str, layer: str | None, values: str | None, gene_column: str | None) -> None:
+        self._wanted_layer = layer
+        layers = [("recommended", "")] if layer is None else [("recommended", ""), (layer, layer)]
+        self._settings: dict[str, widgets.Widget] = {
+            "key": widgets.Text(
+                value=key, description="Key", layout=at_most(290), tooltip="Name of the columns of labels in obs"
+            ),
+            "layer": widgets.Dropdown(
+                options=layers, value=layer or "", description="Layer", layout=at_most(290),
+                tooltip="Where the counts or log-normalised values are",
+            ),
+            "values": widgets.Dropdown(
+                options=[("found by looking", ""), *((name, name) for name in NAMES)], value=values or "",
+                description="Values", layout=at_most(290), tooltip="What the values are, where they do not show it",
+            ),
+            "gene_column": widgets.Combobox(
+                value=gene_column or "", placeholder="found by looking", description="Gene names", layout=at_most(290),
+                continuous_update=False, tooltip="Column of var with the gene names; empty: found by looking",
+            ),
+            "overwrite": widgets.Checkbox(
+                value=False, description="Replace labels under this key", indent=False,
+                layout=widgets.Layout(width="auto"), tooltip="That somebody else has put there",
+            ),
+        }  # fmt: skip
+        for name in ("key", "layer", "values", "gene_column"):
+            self._settings[name].style.description_width = "90px"
+
+    # ------------------------------------------------------------------ what is chosen
+
+    def _take_model(self) -> None:
+        """Load the model that is chosen, beside the notebook's thread."""
+        chosen, self._busy["model"] = self._models.value, ""
+        self.background.drop("model")
+        self._facts.value, self._alert.value = "", ""
+        self.model = None
+        if isinstance(chosen, Path):
+            self._busy["model"] = "Loading the model ..."
+            self.background.do("model", lambda: self._load_model(chosen))
+        elif chosen is not None:
+            self._show_model(chosen)
+        self._changed()
+
+    def _load_model(self, folder: Path) -> None:
+        try:
+            found = load_model(folder)
+        except Exception as error:  # whatever it is, it is shown, and the panel goes on
+            self._busy["model"] = "The model could not be loaded; choose another one."
+            self._facts.value = alert(error)
+        else:
+            self._busy["model"] = ""
+            if self._models.value == folder:
+                self._show_model(found)
+        self._enable()
+
+    def _show_model(self, model: Model) -> None:
+        words = f"{model.strategy.name}, {len(model.classes)} classes. {model.calibration.certificate.sentence}"
+        self._facts.value = _folded(words, model._repr_html_())
+        self.model = model
+
+    def _look_at_cells(self) -> None:
+        """Look at the cells that are chosen, beside the notebook's thread."""
+        chosen, self._busy["cells"] = self._cells.value, ""
+        self.background.drop("cells")
+        self._found.value = ""
+        if chosen is not None:
+            self._busy["cells"] = "Looking at the cells ..."
+            self.background.do("cells", lambda: self._inspect(chosen))
+        self._changed()
+
+    def _inspect(self, chosen: Any) -> None:
+        try:
+            found = inspect(chosen).as_query()
+            columns = [str(name) for name in open_source(chosen).var.columns]
+        except Exception as error:
+            self._busy["cells"] = "These cells cannot be read; choose others."
+            self._found.value = alert(error)
+        else:
+            self._busy["cells"] = ""
+            if not self.background.waits("cells"):
+                self._offer(found, columns)
+        self._enable()
+
+    def _offer(self, found: Any, columns: list[str]) -> None:
+        """Offer layers and columns, the recommended ones first, and show the report."""
+        layer, taken = self._settings["layer"], self._wanted_layer or found.recommended or found.default
+        layer.options = [*((each.name, each.name) for each in found.matrices)]
+        layer.value = taken if taken in [each.name for each in found.matrices] else found.default
+        layer.disabled = isinstance(self._cells.value, Dataset)
+        self._wanted_layer = None
+        self._settings["gene_column"].options = columns
+        size = f"{found.outline.n_cells:,} cells x {found.outline.n_genes:,} genes"
+        words = f"{size}; {layer.value}: {found.matrix(layer.value).kind}"
+        self._found.value = _folded(words, found._repr_html_(), is_open=found.matrix(layer.value).values is None)
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be annotated; empty when it can."""
+        return (
+            self._models.problem or self._busy["model"] or self._cells.problem or self._busy["cells"]
+        )  # fmt: skip
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """How the cells are read, as `annotate` takes it: layer, values, gene_column."""
+        return {name: self._settings[name].value or None for name in ("layer", "values", "gene_column")}
+
+    @property
+    def _chosen(self) -> dict[str, Any]:
+        """What decides the labels, by the name that a reader knows it by."""
+        settings = {str(w.description).lower(): w.value for name, w in self._settings.items() if name != "overwrite"}
+        return {"model": self._models.said, "cells": self._cells.said, **settings}
+
+    def _changed(self) -> None:
+        """Say what the labels are not of any more."""
+        now = self._chosen
+        self.results.stale = ", ".join(name for name in self._ran if now[name] != self._ran[name])
+        self._enable()
+
+    def _enable(self) -> None:
+        running, problem = self.state == "running", self.problem
+        for choice in (self._models, self._cells):
+            choice.lock(locked=running)
+        for name, control in self._settings.items():
+            control.disabled = running or (name == "layer" and isinstance(self._cells.value, Dataset))
+        self._buttons.enable(running=running, held=self._task.held, problem=problem)
+        if not running:
+            self._say(problem or self._said_before)
+
+    # ------------------------------------------------------------------ the run
+
+    def run(self, *, wait: bool = False) -> Annotation | None:
+        """Annotate the chosen cells with the chosen model.
+
+        Parameters
+        ----------
+        wait
+            Whether to wait for the end. An interrupt of the cell is a cancel then.
+
+        Returns
+        -------
+        Annotation or None
+            What was found when waited for.
+
+        Raises
+        ------
+        FrostlineError
+            A run is under way, a model or cells are missing, or (when waited for) the cells are refused.
+        Cancelled
+            The run was cancelled, when waited for.
+        """
+        if self.state == "running":
+            raise FrostlineError("cells are being annotated; cancel it or wait for it")
+        self.background.settle()
+        if self.problem or self.model is None:
+            raise FrostlineError(self.problem or "no model is loaded")
+        self._task.stop.clear()
+        self._begin()
+        model, query, arguments = self.model, self._cells.value, self._arguments()
+        self._task.start(lambda: self._work(model, query, arguments), wait=wait)
+        if not wait:
+            return None
+        self.settle()
+        return self.wait()
+
+    def _arguments(self) -> dict[str, Any]:
+        key, own = self._settings["key"].value, self._wrote
+        mine = own is not None and own[0] is self._cells.value and own[1] == key
+        return {"key": key, "overwrite": self._settings["overwrite"].value or mine, **self.options}
+
+    def _begin(self) -> None:
+        self.set_trait("error", None)
+        self._alert.value = ""
+        self._bar.bar_style, self._bar.value = "info", 0.0
+        self.set_trait("state", "running")
+        self._say("Starting ...")
+
+    def _start(self) -> None:
+        """Annotate from the button: whatever goes wrong is shown, since nobody would see a traceback."""
+        if self.state == "running":  # a second click, sent before the browser had learnt of the first
+            return
+        try:
+            self.run()
+        except FrostlineError as error:
+            self._alert.value = alert(error)
+
+    def cancel(self) -> None:
+        """Stop within the current cells; nothing is written then, and earlier labels stay."""
+        self._task.stop.set()
+        if self.state == "running":
+            self._say("Stopping ...")
+
+    def wait(self, timeout: float | None = None) -> Annotation:
+        """Wait for the run and return what was found, or raise what went wrong.
+
+        Raises
+        ------
+        TimeoutError
+            The run is not over in time.
+        FrostlineError
+            Nothing has been annotated.
+        """
+        with self._task.waiting(running=self.state == "running"):
+            self._task.join(timeout)
+        if self.state == "running":
+            raise TimeoutError(f"the cells are not annotated after {timeout} s")
+        if self.error is not None:
+            raise self.error
+        if self.annotation is None:
+            raise FrostlineError("nothing has been annotated yet; press Annotate, or call panel.run(wait=True)")
+        return self.annotation
+
+    def _work(self, model: Model, query: Any, arguments: dict[str, Any]) -> None:
+        monitor = Monitor(self._tell, self._task.stop.is_set)
+        try:
+            found = annotate(model, query, arguments.pop("key"), **arguments, monitor=monitor)
+        except (Cancelled, KeyboardInterrupt):
+            self._bar.bar_style = "warning"
+            words = "Cancelled; nothing was written." + (" Earlier labels stay." if self.annotation else "")
+            self._finish("cancelled", Cancelled("the run was cancelled"), words)
+        except BaseException as error:  # shown here, and raised again by wait()
+            self._bar.bar_style = "danger"
+            self._alert.value = alert(error)
+            self._finish("failed", error, "The cells were not annotated.")
+        else:
+            self._end(found, query)
+
+    def _end(self, found: Annotation, query: Any) -> None:
+        self._ran, self._wrote = self._chosen, (query, found.key)
+        self.results.query, self.results.stale = query, ""
+        self.set_trait("annotation", found)
+        self.results.annotation = found
+        self._bar.value, self._bar.bar_style = 1.0, "success"
+        where = "the tab Save writes them into a file" if _is_elsewhere(query) else f"they are in obs[{found.key!r}]"
+        self._finish("done", None, f"Done: {len(found):,} cells have labels; {where}.")
+
+    def _tell(self, fraction: float, message: str) -> None:
+        """Show how far the work is; called from within its loops."""
+        now = time.monotonic()
+        if now - self._last_told < PAUSE:
+            return
+        self._last_told = now
+        self._bar.value = fraction
+        if not self._task.stop.is_set():
+            self._say(message)
+
+    def _finish(self, state: str, error: BaseException | None, words: str) -> None:
+        self._said_before = words
+        self.set_trait("error", error)
+        self.set_trait("state", state)
+        self._say(words)
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the labelled cells into an .h5ad file, as `LabelledPanel.save` does."""
+        return self.results.save(path, overwrite=overwrite)
+
+    def _say(self, words: str) -> None:
+        self._status.value = status(words)
+
+    def _stop(self) -> None:
+        self._task.stop.set()
+
+
+def _is_elsewhere(query: Any) -> bool:
+    """Whether the labels are not in the object that was annotated."""
+    return isinstance(query, str | Path | Dataset)
+
+
+def _folded(words: str, content: str, *, is_open: bool = False) -> str:
+    from frostline.escaping import for_html
+
+    return f"<details{' open' if is_open else ''}><summary>{for_html(words)}</summary>{content}</details>"

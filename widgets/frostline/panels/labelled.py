@@ -1,0 +1,225 @@
+"""LabelledPanel: what an Annotation says, as tables, a map and a report; saved as .h5ad."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+import traitlets
+
+from frostline.annotation.annotating import UNKNOWN, Annotation
+from frostline.annotation.saving import save_labelled
+from frostline.annotation.views import COLOURINGS, CellMap, map_cells, map_figure, unknown_cells
+from frostline.comparison import figures
+from frostline.errors import FrostlineError
+from frostline.escaping import for_html
+from frostline.panels.base import Panel, alert, at_most, note, replace_earlier, status, table, title
+
+DPI = 96
+LISTED = 20
+"""Unknown cells that are listed."""
+NOTHING = "<p>No labels yet: press Annotate.</p>"
+
+
+class LabelledPanel(Panel):
+    """Show the labels of cells, what is unknown and why, and where the cells lie among the labelled ones; save them.
+
+    Parameters
+    ----------
+    annotation
+        What `annotate` returned; None until the trait `annotation` is set.
+    query
+        What was annotated, if at hand: without it only what was read from a file can be saved.
+
+    Attributes
+    ----------
+    annotation
+        May be set at any time.
+    stale
+        What has been changed since; shown above the labels when not empty.
+
+    Examples
+    --------
+    >>> panel = LabelledPanel()
+    >>> panel.annotation is None
+    True
+    """
+
+    annotation = traitlets.Instance(Annotation, allow_none=True)
+    stale = traitlets.Unicode("")
+
+    def __init__(self, annotation: Annotation | None = None, query: Any = None) -> None:
+        self.query = query
+        self._map: CellMap | None = None
+        self._colour = widgets.Dropdown(
+            options=COLOURINGS, description="Colour by", layout=at_most(300),
+            tooltip="What the colours and markers of the cells mean",
+        )  # fmt: skip
+        self._draw_page: dict[str, Callable[[Annotation], str]] = {
+            "Labels": _labels,
+            "Map": self._mapped,
+            "Unknown": _unknown,
+            "Report": lambda annotation: annotation._repr_html_(),
+        }
+        self._shown = {name: widgets.HTML(NOTHING) for name in self._draw_page}
+        boxes = [widgets.VBox([self._colour, w] if name == "Map" else [w]) for name, w in self._shown.items()]
+        self._tabs = widgets.Tab([*boxes, self._save_box()], titles=[*self._shown, "Save"], selected_index=0)
+        self._banner = widgets.HTML()
+        super().__init__([title("Labels"), self._banner, self._tabs], "frostline-labelled-panel")
+        self.observe(lambda _: self._new(), "annotation")
+        self.observe(lambda _: self._mark(), ["stale", "annotation"])
+        self._colour.observe(lambda _: self._draw("Map"), "value")
+        self.annotation = annotation
+        replace_earlier(self)
+
+    def _save_box(self) -> widgets.VBox:
+        self._path = widgets.Text(
+            value="labelled.h5ad", description="File", tooltip="Where the labelled cells go: an .h5ad file",
+            layout=at_most(420),
+        )  # fmt: skip
+        self._replace = widgets.Checkbox(
+            value=False, description="Replace a file that is there", indent=False, layout=widgets.Layout(width="auto"),
+            tooltip="Never the file that was read, which stays as it is",
+        )  # fmt: skip
+        self._save = widgets.Button(
+            description="Save", icon="download", disabled=True, tooltip="There are no labels to save yet"
+        )
+        self._saved = widgets.HTML()
+        self._save.on_click(lambda _: self._save_clicked())
+        words = widgets.HTML(
+            "<p>All cells, with the labels in obs, representation and probabilities in obsm, the report in uns.</p>"
+        )
+        return widgets.VBox([words, self._path, self._replace, widgets.HBox([self._save]), self._saved])
+
+    def _new(self) -> None:
+        """Draw all tabs, the open one first, and the map, which takes longest, last."""
+        annotation = self.annotation
+        self._map, self._saved.value = None, ""
+        self._save.disabled = annotation is None
+        self._save.tooltip = "There are no labels to save yet" if annotation is None else "Write the file"
+        if annotation is None:
+            for name, shown in self._shown.items():
+                self.background.drop(name)
+                shown.value = NOTHING
+            return
+        order = sorted(self._shown, key=lambda name: name == "Map")
+        selected = self._tabs.selected_index or 0
+        if selected < len(order):
+            order.insert(0, order.pop(order.index(list(self._shown)[selected])))
+        for name in order:
+            self._shown[name].value = status("Drawing ...") if name == "Map" else ""
+            self._draw(name)
+
+    def _draw(self, name: str) -> None:
+        """Draw a tab beside the notebook's thread."""
+        annotation = self.annotation
+        if annotation is None:
+            return
+
+        def draw() -> None:
+            if self.annotation is not annotation:
+                return
+            try:
+                self._shown[name].value = self._draw_page[name](annotation)
+            except Exception as error:  # one tab must not take the others with it
+                self._shown[name].value = alert(error, f"{name} cannot be drawn")
+
+        self.background.do(name, draw)
+
+    def _mark(self) -> None:
+        text = f"These labels are of earlier choices. Changed since: {self.stale}. Press Annotate to label them again."
+        self._banner.value = note(text, "stale") if self.stale and self.annotation is not None else ""
+
+    def _mapped(self, annotation: Annotation) -> str:
+        if self._map is None:
+            self._map = map_cells(annotation)
+        colour = self._colour.value
+        alt = f"UMAP of the annotated cells among the reference cells of the model, coloured by {colour}"
+        picture = figures.image_html(map_figure(annotation, self._map, colour), alt, dpi=DPI)
+        none = "" if annotation.landmarks else " The model keeps no reference cells to show beside them."
+        return f"{picture}<p class='frostline-quiet'>Distances between clusters mean little.{none}</p>"
+
+    # ------------------------------------------------------------------ saving
+
+    def save(self, path: str | Path | None = None, *, overwrite: bool = False) -> Path:
+        """Write the labelled cells into an .h5ad file.
+
+        Parameters
+        ----------
+        path
+            By default what the panel's field says.
+        overwrite
+            Whether a file that is there may be replaced; never the one that was read.
+
+        Raises
+        ------
+        FrostlineError
+            There are no labels yet, or the file cannot be written; says why.
+        """
+        if self.annotation is None:
+            raise FrostlineError("there are no labels to save yet; annotate cells first")
+        return save_labelled(self.annotation, self.query, path or self._path.value, overwrite=overwrite)
+
+    def _save_clicked(self) -> None:
+        path, overwrite = self._path.value, bool(self._replace.value)
+        self._saved.value = status(f"Writing {path} ...")
+        self._save.disabled = True
+
+        def work() -> None:
+            try:
+                self._saved.value = status(f"Written: {self.save(path, overwrite=overwrite).resolve()}")
+            except Exception as error:  # shown where the reader looks
+                self._saved.value = alert(error)
+            finally:
+                self._save.disabled = self.annotation is None
+
+        self.background.do("save", work)
+
+
+def _labels(annotation: Annotation) -> str:
+    """Cells of each label and of each reason, with what may be said of them first."""
+    facts, counts = annotation.report.facts, annotation.report.labels
+    sentence = for_html(dict(annotation.report.lines)["stated error"])
+    like = for_html(facts["shift"]["sentence"])
+    kind = "note" if facts["certificate"]["holds"] == "yes" else "stale"
+    shown = counts.assign(share=[f"{100 * share:.1f} %" for share in counts["share"]])
+    obs = f"obs[{annotation.key!r}]"
+    box = f'<div class="frostline-{kind}" role="status"><div>{sentence}</div><div>{like}</div></div>'
+    return (
+        box
+        + table(shown, f"Cells of each label, in {obs}; {UNKNOWN}: no label was given")
+        + table(_reasons(annotation), "Cells whose label is in doubt, or that got none", "words")
+    )
+
+
+def _reasons(annotation: Annotation) -> Any:
+    import pandas as pd
+
+    reasons = annotation.report.facts["reasons"]
+    meaning = {
+        "low confidence": "labelled, but below the confidence of the stated error; the set has a coarser answer",
+        "far from training": f"{UNKNOWN}: unlike the labelled cells",
+        "too few genes": f"{UNKNOWN}: expresses too few of the genes that the model reads",
+    }
+    rows = [(reason, f"{n:,}", meaning[reason]) for reason, n in reasons.items()]
+    return pd.DataFrame(rows, columns=["reason", "cells", "what it means"])
+
+
+def _unknown(annotation: Annotation) -> str:
+    found = unknown_cells(annotation)
+    if not len(found):
+        return "<p>Every cell got a label.</p>"
+    shown = found.head(LISTED)
+    numbers = {
+        name: ["NA" if value != value else f"{value:.3g}" for value in shown[name]]
+        for name in ("p_known", "confidence")
+    }
+    shown = shown.assign(**numbers, most_like=shown["most_like"].fillna("NA"))
+    first = f"The {len(shown)} strangest of {len(found):,} unknown cells" if len(found) > LISTED else "Unknown cells"
+    words = (
+        f"{first}. p_known: how often a labelled cell is as strange; most_like: what would have been answered, with "
+        "that confidence. NA: too few genes"
+    )
+    return table(shown, words, "words")
