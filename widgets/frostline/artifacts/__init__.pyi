@@ -4,12 +4,12 @@ from .exports import Run, begin, check, declared, export, save, save_annotation,
 
 __all__ = [
     "Run",
-    "labelled",
     "begin",
     "check",
     "clusters",
     "declared",
     "export",
+    "labelled",
     "load_comparison",
     "save",
     "save_annotation",
