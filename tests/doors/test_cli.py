@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from typer.main import get_command
 
 import frostline
 from frostline import cli
@@ -116,6 +118,24 @@ def test_inspect_of_what_will_be_refused_exits_with_zero(call, counts_file, tmp_
     assert said.code == 0
     assert "X holds negative values" in " ".join(said.out.split())
     assert "'nothing' is not in obs" in " ".join(said.out.split())
+
+
+def test_command_that_inspect_prints_is_understood_as_it_is_meant(call, counts_file, tmp_path):
+    """`test_adapting` runs what it calls."""
+    adata = anndata.read_h5ad(counts_file)
+    adata.layers["my counts"] = adata.X.copy()
+    adata.X = adata.X.toarray() - 1
+    adata.var["names"] = adata.var_names
+    adata.obs["donor"] = [f"d{i % 4}" for i in range(adata.n_obs)]
+    path = tmp_path / "my cells.h5ad"
+    adata.write_h5ad(path)
+    said = call("inspect", path, "--label", "kind", "--gene-column", "names")
+    program, command, *arguments = shlex.split(said.out.splitlines()[-1])
+    assert (program, command) == ("frostline", "adapt")
+    understood = get_command(cli.app).commands["adapt"].make_context("adapt", arguments).params
+    meant = {"label": "kind", "group": "donor", "layer": "my counts", "gene_column": "names"}
+    assert {name: understood[name] for name in meant} == meant
+    assert (understood["source"], understood["output"]) == (str(path), Path("my cells-model"))
 
 
 def test_inspect_of_no_file_tells_it_in_one_line(call, tmp_path):

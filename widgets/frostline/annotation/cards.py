@@ -101,7 +101,7 @@ def _data(dataset: Dataset, found: CrossFitted, cut: Split) -> dict[str, Any]:
         "name": dataset.name,
         "label_key": dataset.label_key,
         "group_key": dataset.group_key,
-        "values": dataset.values,
+        "values": dataset.values_name,
         "scaled": is_scaled(dataset.matrix),
         "cells": len(found.rows),
         "genes": len(dataset.genes),

@@ -97,8 +97,8 @@ class AnnotationPanel(Panel):
         self.results.comparison = change.new
 
     def _lock(self, change: Any) -> None:
-        """Keep the data as they are while they are worked on."""
-        self.data.locked = change.new == "running"
+        """Keep the data as they are while they are worked on, and draw what is open until all results are there."""
+        self.data.locked = self.results.growing = change.new == "running"
 
     def run(self, *, wait: bool = False, resume: bool | None = None, keep_going: bool = False) -> Comparison | None:
         """Run the ticked strategies, as `RunPanel.run` does; when waited for, everything is drawn in the end."""

@@ -47,6 +47,8 @@ class ResultPanel(Panel):
         The tab that makes a model of a strategy and keeps it.
     stale
         What has been changed since; shown above the results when not empty.
+    growing
+        Whether more records are on their way: until they are there, a tab is drawn when it is open, or is opened.
 
     Raises
     ------
@@ -67,12 +69,15 @@ class ResultPanel(Panel):
     comparison = traitlets.Instance(Comparison, allow_none=True)
     dataset = traitlets.Instance(Dataset, allow_none=True)
     stale = traitlets.Unicode("")
+    growing = traitlets.Bool(False)
 
     def __init__(self, comparison: Comparison | str | Path | None = None, *, dataset: Dataset | None = None) -> None:
         self._shown: dict[str, widgets.HTML] = {}
         self._offered: dict[widgets.Dropdown, str] = {}
         """What was shown because nothing was chosen: a run's first strategies give way to better ones."""
         self._quiet = False
+        self._later: set[str] = set()
+        """Tabs that show an earlier comparison, and are drawn when they are opened or no more records come."""
         self._make_controls()
         pages = self._pages()
         self._draw_page: dict[str, Callable[[Comparison], str]] = {name: draw for name, (_, draw) in pages.items()}
@@ -90,6 +95,8 @@ class ResultPanel(Panel):
         self.dataset = dataset
         self.observe(lambda _: self._new(), "comparison")
         self.observe(lambda _: self._mark(), "stale")
+        self.observe(lambda _: self._catch_up(), "growing")
+        self._tabs.observe(lambda _: self._catch_up(), "selected_index")
         if comparison is not None:
             found = comparison if isinstance(comparison, Comparison) else load_comparison(comparison)
             self.comparison = found
@@ -140,13 +147,14 @@ class ResultPanel(Panel):
         return widgets.VBox([words, self._folder, widgets.HBox([self._export]), self._exported])
 
     def _new(self) -> None:
-        """Offer the strategies of a new comparison and draw all tabs, the open one first."""
+        """Offer the strategies of a new comparison and draw the tabs, the open one first."""
         comparison = self.comparison
         self._export.disabled = comparison is None
         self._export.tooltip = (
             "There are no results to export yet" if comparison is None else "Write and check the files"
         )
         self._exported.value = ""
+        self._later.clear()
         if comparison is None:
             for name, shown in self._shown.items():
                 self.background.drop(name)
@@ -162,12 +170,16 @@ class ResultPanel(Panel):
             control.value = chosen if chosen in names else value
             self._offered[control] = value
         self._quiet = False
-        order = list(self._shown)
-        selected = self._tabs.selected_index or 0
-        if selected < len(order):
-            order.insert(0, order.pop(selected))
-        for name in order:
-            self._draw(name)
+        self._later.update(self._shown)
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Draw the open tab if it shows an earlier comparison, and the others when no more records are to come."""
+        opened = dict(enumerate(self._shown)).get(self._tabs.selected_index)
+        for name in sorted(self._shown, key=lambda name: name != opened):
+            if name in self._later and (name == opened or not self.growing):
+                self._later.discard(name)
+                self._draw(name)
 
     def _redraw(self, name: str) -> None:
         if not self._quiet:
