@@ -56,9 +56,8 @@ def cells(n: int, shares: np.ndarray, rng: np.random.Generator) -> tuple[sparse.
 
 
 def write(path: Path, n: int, shares: np.ndarray, layout: str) -> None:
-    """A file of so many cells, block by block, so that this process stays small too."""
-    rng, start = np.random.default_rng(1), 0
-    first = cells(min(BLOCK, n), shares, rng)[0]
+    """A file of so many cells, the same 5,000 again and again, block by block."""
+    first = cells(min(BLOCK, n), shares, np.random.default_rng(1))[0]
     AnnData(first, var=pd.DataFrame(index=GENES)).write_h5ad(path)
     with h5py.File(path, "r+") as file:
         del file["obs"]
@@ -72,7 +71,7 @@ def write(path: Path, n: int, shares: np.ndarray, layout: str) -> None:
             group.create_dataset(name, data=kept[name], maxshape=(None,), chunks=(65_536,))
         pointers = [kept["indptr"].astype(np.int64)]
         for start in range(len(first.indptr) - 1, n, BLOCK):
-            block, _ = cells(min(BLOCK, n - start), shares, rng)
+            block = first[: n - start]
             for name in ("data", "indices"):
                 array = group[name]
                 array.resize((len(array) + block.nnz,))
@@ -111,7 +110,7 @@ def main() -> int:
             write(folder / "query.h5ad", n, shares, asked.layout)
             model = model_of(strategy, shares, folder)
             command = [sys.executable, "-c", LABELLING, model, folder / "query.h5ad", folder / "out.h5ad"]
-            done = subprocess.run([*map(str, command), str(asked.chunk)], check=True, capture_output=True, text=True)
+            done = subprocess.run([*map(str, command), str(asked.chunk)], check=True, stdout=subprocess.PIPE, text=True)
             peak, seconds, fit = done.stdout.split(maxsplit=2)
             highest = max(highest, float(peak))
             print(

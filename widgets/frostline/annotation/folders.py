@@ -38,7 +38,7 @@ MOST = 2**33
 """Bytes of any other file."""
 
 
-def save(model: Model, folder: str | Path) -> Path:
+def save_model(model: Model, folder: str | Path) -> Path:
     """Keep a model in a folder.
 
     Parameters
