@@ -95,7 +95,7 @@ class Model:
         query, key, options
             Its arguments: layer, values, gene_column, chunk, overwrite, monitor.
         """
-        from frostline.annotation import annotate  # by the door of the room: that module imports this one
+        from frostline.annotation import annotate  # by the door: what labels with a model knows of models
 
         return annotate(self, query, key, **options)
 
