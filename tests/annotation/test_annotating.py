@@ -132,6 +132,20 @@ def test_repeated_genes_are_summed_and_lost_ones_listed(model, counts, expected)
     assert (found.probabilities.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.98
 
 
+def test_a_gene_that_stands_twice_is_summed(model, counts, expected):
+    """Part of the counts of a gene in a column of the same name, as files of joined references have them."""
+    place = int(np.flatnonzero(np.isin(counts.var_names, model.strategy.genes_))[0])
+    column = counts.X[:, [place]].toarray() // 2
+    rest = counts.X - sparse.csr_matrix(np.eye(1, counts.n_vars, place) * column)
+    table = pd.DataFrame(index=[*counts.var_names, counts.var_names[place]])
+    with pytest.warns(UserWarning, match="Variable names are not unique"):
+        query = anndata.AnnData(sparse.hstack([rest, column], format="csr").astype("f4"), obs=counts.obs, var=table)
+    found = annotate(model, query)
+    assert found.report.facts["genes"]["summed"] == 2
+    assert found.report.facts["fit"]["done"] == "as kept"
+    assert np.allclose(found.probabilities, expected, atol=1e-5)
+
+
 def test_mouse_genes_are_refused_with_the_species(model, counts):
     with pytest.raises(DatasetError, match="the genes are those of mouse or rat"):
         annotate(model, renamed(counts, [name.capitalize() for name in counts.var_names]))

@@ -8,6 +8,7 @@ import pytest
 from small_cells import N_CELLS, N_GENES, counts, make, scanpy_log_normalised
 
 from frostline.cells.datasets import Dataset, load_dataset
+from frostline.cells.gene_table import ensembl_of
 from frostline.cells.joining import join_datasets
 from frostline.errors import DatasetError
 
@@ -38,8 +39,22 @@ class TestJoined:
         np.testing.assert_array_equal(joined.matrix.toarray(), want)
         assert joined.matrix.has_sorted_indices
         assert (joined.matrix.format, joined.matrix.dtype) == ("csr", np.float32)
-        assert joined.values == "counts / log-normalised"
+        assert joined.values_name == "counts / log-normalised"
         assert any("12 genes that both sets have (15 and 15)" in note for note in joined.notes)
+
+    def test_genes_with_another_name_in_the_second_set_are_mapped(self):
+        symbols = [*("CD3D", "LYZ", "MS4A1", "NKG7", "SEPT9", "G5"), *(f"H{i}" for i in range(6, N_GENES))]
+        ids = [*ensembl_of(symbols[:5]), *symbols[5:]]
+        one, other = make(), make(counts()[:, ::-1])
+        one.var_names, other.var_names = symbols, ids[::-1]
+        joined = join_datasets(
+            *(load_dataset(adata, "cell_type", name=name) for adata, name in ((one, "a"), (other, "b")))
+        )
+        assert joined.genes == tuple(symbols)
+        matrix = joined.matrix.toarray()
+        np.testing.assert_array_equal(matrix[:N_CELLS], matrix[N_CELLS:])
+        assert joined.matrix.has_sorted_indices
+        assert any(note.endswith("(15 and 15); 5 of them have another name in b.") for note in joined.notes)
 
     def test_cells_carry_their_set_and_their_old_id(self, pair):
         joined = join_datasets(*pair)

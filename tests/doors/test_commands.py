@@ -165,6 +165,8 @@ def project(tmp_path_factory, quick, counts_file, small_checkpoint) -> Path:
     mine.obs = mine.obs.rename(columns={"kind": "cell_type"})
     mine.obs["donor"] = [f"donor {i % 4}" for i in range(mine.n_obs)]
     mine.write_h5ad(folder / "mine.h5ad")
+    mine.obs = mine.obs[[]]
+    mine.write_h5ad(folder / "new.h5ad")
     quick.chdir(folder)
     run("frostline init our-studies")
     run("frostline run cell_type_annotation -p STRATEGIES=pca_logistic")

@@ -13,7 +13,7 @@ import frostline
 from frostline.cells.datasets import load_dataset
 from frostline.encoder.vocabulary import overlap
 from frostline.errors import DatasetError
-from frostline.evaluation import inspecting
+from frostline.evaluation import looks
 from frostline.evaluation.inspecting import inspect
 
 N = 60
@@ -107,7 +107,7 @@ class TestValues:
                 assert str(caught.value) == matrix.evidence
             else:
                 loaded = load_dataset(kinds, "cell_type", layer=matrix.name)
-                assert (loaded.values, loaded.evidence) == (matrix.kind, matrix.evidence)
+                assert (loaded.values_name, loaded.evidence) == (matrix.kind, matrix.evidence)
 
     def test_size_and_storage(self, kinds, of_kinds, counts):
         found = of_kinds.matrix("counts")
@@ -125,6 +125,7 @@ class TestValues:
         assert order[:2] == ["counts", "log"]
         assert set(order[2:6]) == {"log of CPM", "log2", "log10", "CPM"}
         assert order[6:] == ["decimals"]
+        assert len(set(order)) == len(order)
         assert "each is refused" in inspect(left, "cell_type").why
 
     def test_of_two_alike_the_one_with_more_genes_and_a_larger_one_is_mentioned(self, counts):
@@ -303,6 +304,34 @@ class TestRefusals:
         (refusal,) = inspect(adata, "cell_type").refusals
         assert refusal.by == ("load_dataset", "adapt")
 
+    @pytest.mark.parametrize("place", ["memory", "file"])
+    def test_without_x_another_matrix_is_taken(self, counts, place, tmp_path):
+        adata = anndata.AnnData(obs=counts.obs, var=counts.var)
+        adata.layers["umi"] = counts.X
+        source = adata
+        if place == "file":
+            source = tmp_path / "cells.h5ad"
+            adata.write_h5ad(source)
+        with pytest.raises(DatasetError) as caught:
+            load_dataset(source, "cell_type")
+        found = inspect(source, "cell_type")
+        assert found.refusals[0].message == str(caught.value)
+        names = {"adata": adata}
+        exec(found.refusals[0].line, {**names, "frostline": frostline})
+        exec(found.code, names)
+        assert (found.recommended, names["cells"].values_name) == ("umi", "counts")
+
+    def test_what_cannot_be_split_is_said_and_loads_all_the_same(self, counts):
+        adata = counts.copy()
+        adata.obs["donor"] = "one"
+        found = inspect(adata, "cell_type", group_key="donor")
+        (refusal,) = found.refusals
+        dataset = load_dataset(adata, "cell_type", group_key="donor")
+        with pytest.raises(DatasetError) as caught:
+            frostline.split(dataset)
+        assert (refusal.message, refusal.by) == (str(caught.value), ("split", "adapt"))
+        assert "load_dataset(adata" in found.code
+
     def test_a_damaged_matrix_leaves_the_others(self, counts):
         adata = counts.copy()
         adata.layers["broken"] = adata.X.copy()
@@ -323,8 +352,8 @@ class TestSamples:
 
     @pytest.fixture
     def large(self, monkeypatch):
-        monkeypatch.setattr(inspecting, "LARGE", 0)
-        monkeypatch.setattr(inspecting, "CELLS", 40)
+        monkeypatch.setattr(looks, "LARGE", 0)
+        monkeypatch.setattr(looks, "CELLS", 40)
 
     @pytest.mark.usefixtures("large")
     @pytest.mark.parametrize("place", ["memory", "file", "packed file"])

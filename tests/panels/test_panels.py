@@ -23,6 +23,7 @@ from frostline import report
 from frostline.comparison.comparisons import Comparison
 from frostline.errors import Cancelled, FrostlineError
 from frostline.panels import AnnotationPanel, DataPanel, ResultPanel, RunPanel
+from frostline.panels.results import NOTHING
 from frostline.panels.rows import StrategyRow
 from frostline.profiles import PROFILES
 from frostline.strategies import DEFAULT, STRATEGIES, FrozenProbe, Majority, PcaLogistic
@@ -923,6 +924,20 @@ class TestResultPanel:
         with pytest.raises(FrostlineError, match="no results to export"):
             panel.export()
 
+    def test_while_records_are_on_their_way_a_tab_is_drawn_when_it_is_open_or_opened(self, comparison):
+        panel = ResultPanel()
+        panel.growing, panel.comparison = True, comparison
+        panel.settle(60)
+        drawn = [name for name, shown in panel._shown.items() if shown.value != NOTHING]
+        assert drawn == ["Verdict"]
+        panel._tabs.selected_index = panel._tabs.titles.index("Costs")
+        panel.settle(60)
+        assert "Peak memory" in panel._shown["Costs"].value
+        assert panel._shown["Maps"].value == NOTHING
+        panel.growing = False
+        panel.settle(60)
+        assert all(shown.value != NOTHING for shown in panel._shown.values())
+
     def test_one_tab_that_fails_leaves_the_others(self, comparison, monkeypatch):
         monkeypatch.setattr(report, "costs_table", lambda _: 1 / 0)
         panel = self.show(comparison)
@@ -1147,3 +1162,13 @@ def test_a_tick_times_no_strategy_anew_and_another_seed_times_all(make_panel, mo
     control(panel, "Seed").value += 1
     panel.settle(60)
     assert sorted(timed) == sorted(names * 2)
+
+
+def test_in_a_notebook_that_is_executed_only_what_is_ticked_is_timed(make_panel, three_kinds, fresh, monkeypatch):
+    from frostline.artifacts import runs
+
+    monkeypatch.setenv(runs.SOURCE, "0" * 64)
+    panel = make_panel(["majority"], dataset=fresh(three_kinds))
+    panel.settle(60)
+    assert "about 1 s" in row_of(panel, "majority").lower()
+    assert "about" not in row_of(panel, "pca_knn").lower()

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from frostline.bounds import Device, Precision, hold
@@ -15,7 +17,7 @@ from frostline.cells.datasets import DATASETS, Dataset, load_dataset, refuse_unk
 from frostline.cells.joining import join_datasets
 from frostline.cells.splits import KINDS, Split, repeats_of, split
 from frostline.cells.values import NAMES
-from frostline.errors import FrostlineError, unknown
+from frostline.errors import DatasetError, FrostlineError, unknown
 from frostline.lists import list_of
 from frostline.profiles import get_profile
 from frostline.strategies import Strategy, build, checkpoint_of, refuse_unusable_checkpoint
@@ -79,6 +81,10 @@ class RunSettings(BaseModel):
     """Withhold one class after the other from fitting, to see whether its cells stand out."""
     resume: bool = False
     """Take over what an interrupted run with the same settings had finished, with its seconds. In JupyterLab always."""
+    held_out: str = ""
+    """Group whose cells are annotated as new ones; empty: the test cells of the first split."""
+    target: float = Field(default=0.95, ge=0.5, lt=1.0)
+    """Accuracy that a kept model is to promise for what it answers."""
     output_dir: str = "artifacts/scgpt_cell_type_annotation"
     """Folder for the artifacts."""
 
@@ -203,6 +209,28 @@ class RunSettings(BaseModel):
             split(dataset, kind=self.split or None, seed=self.seed, profile=profile, repeat=repeat)
             for repeat in range(self.repeats or repeats_of(dataset, kind=self.split or None, profile=profile))
         ]
+
+    def held_out_cells(self, dataset: Dataset) -> NDArray[np.int64]:
+        """Row numbers of the cells that are annotated as new ones.
+
+        Raises
+        ------
+        DatasetError
+            There is no such group.
+
+        Examples
+        --------
+        >>> settings = RunSettings(dataset="pancreas", held_out="human4")
+        >>> len(settings.held_out_cells(settings.load()))
+        23
+        """
+        if not self.held_out:
+            return self.splits(dataset)[0].test
+        groups = [] if dataset.groups is None else sorted(set(dataset.groups.tolist()))
+        if self.held_out not in groups:
+            known = f"{dataset.group_key} has: {', '.join(groups)}" if groups else "there are no groups"
+            raise DatasetError(f"HELD_OUT is {self.held_out!r}, and {known}; name one of them, or leave it empty")
+        return np.flatnonzero(dataset.groups == self.held_out)
 
     def build(self) -> list[Strategy]:
         """Build the strategies with the profile's training lengths and the checkpoint.

@@ -13,7 +13,7 @@ from frostline.comparison.figures import DPI, scatter_kinds, style
 from frostline.comparison.lettering import Legend, title
 from frostline.errors import unknown
 from frostline.escaping import for_figure
-from frostline.evaluation.evaluations import umap_of
+from frostline.evaluation import evaluations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +80,7 @@ def map_cells(annotation: Annotation, *, seed: int = 0) -> CellMap | None:
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, MOST).astype(np.int64))]
     landmarks = annotation.landmarks
     known = np.empty((0, features.shape[1])) if landmarks is None else landmarks.features
-    placed = umap_of(np.concatenate([known, features[rows]]), seed=seed)
+    placed = evaluations.umap_of(np.concatenate([known, features[rows]]), seed=seed)
     return None if placed is None else CellMap(rows, placed[len(known) :], placed[: len(known)])
 
 
@@ -126,7 +126,7 @@ def map_figure(annotation: Annotation, found: CellMap | None, colour: str = "lab
 
 
 def _column(annotation: Annotation, ending: str, found: CellMap) -> NDArray[Any]:
-    return annotation.obs[f"{annotation.key}{ending}"].to_numpy()[found.rows]
+    return np.asarray(annotation.obs[f"{annotation.key}{ending}"])[found.rows]
 
 
 def _size(found: CellMap) -> float:
@@ -195,7 +195,7 @@ def unknown_cells(annotation: Annotation, n: int | None = None) -> pd.DataFrame:
     p_known = obs[f"{key}_p_known"].to_numpy(dtype=float)[rows]
     order = rows[np.argsort(np.where(np.isnan(p_known), np.inf, p_known), kind="stable")][:n]
     probabilities = annotation.probabilities[order]
-    told = np.isfinite(probabilities).all(axis=1)
+    told = np.asarray(np.isfinite(probabilities).all(axis=1))
     best = np.where(told[:, None], probabilities, 0).argmax(axis=1)
     return pd.DataFrame(
         {

@@ -1,5 +1,17 @@
-from . import clusters
+from . import clusters, labelled
 from .archive import load_comparison
-from .exports import Run, begin, check, declared, export, save, save_clusters
+from .exports import Run, begin, check, declared, export, save, save_annotation, save_clusters
 
-__all__ = ["Run", "begin", "check", "clusters", "declared", "export", "load_comparison", "save", "save_clusters"]
+__all__ = [
+    "Run",
+    "begin",
+    "check",
+    "clusters",
+    "declared",
+    "export",
+    "labelled",
+    "load_comparison",
+    "save",
+    "save_annotation",
+    "save_clusters",
+]

@@ -21,6 +21,7 @@ from frostline import plain_files
 from frostline.artifacts import folders, kinds, manifests, pictures, runs
 from frostline.artifacts.clusters import Clusters
 from frostline.artifacts.kinds import Kind, T
+from frostline.artifacts.labelled import Labelled
 from frostline.artifacts.manifests import MANIFEST, Manifest
 from frostline.cells.datasets import Dataset
 from frostline.comparison.comparisons import Comparison
@@ -29,7 +30,18 @@ from frostline.hashes import file_sha256
 from frostline.scratch import scratch_folder
 from frostline.settings import RunSettings
 
-__all__ = ["MANIFEST", "CheckResult", "Run", "begin", "check", "declared", "export", "save", "save_clusters"]
+__all__ = [
+    "MANIFEST",
+    "CheckResult",
+    "Run",
+    "begin",
+    "check",
+    "declared",
+    "export",
+    "save",
+    "save_annotation",
+    "save_clusters",
+]
 
 EXPORT = "panel"
 """What stands for the tutorial where a comparison was exported by itself."""
@@ -54,7 +66,7 @@ def declared(strategies: Sequence[str], studies: Sequence[str] = ()) -> tuple[st
     strategies
         Names.
     studies
-        What else was measured: `label_efficiency`, `unknown_cells`; `clusters` stands alone, without strategies.
+        What else was measured: `label_efficiency`, `unknown_cells`; `clusters` and `annotation` stand alone.
 
     Examples
     --------
@@ -180,6 +192,25 @@ def save_clusters(run: Run, found: Clusters, dataset: Dataset) -> Path:
     return _save(run, dataset, kinds.CLUSTERS, found)
 
 
+def save_annotation(run: Run, found: Labelled, dataset: Dataset) -> Path:
+    """Write a model and the cells that it labelled and move them into place, as `save` does.
+
+    Parameters
+    ----------
+    run, found
+        What `begin` and `annotations.collect` returned.
+    dataset
+        Labelled cells that the model was made of.
+
+    Raises
+    ------
+    ArtifactError
+        As of `save`.
+    """
+    run = replace(run, settings=run.settings.of_dataset(dataset))
+    return _save(run, dataset, kinds.ANNOTATION, found)
+
+
 def _save(run: Run, dataset: Dataset | None, kind: Kind[T], found: T) -> Path:
     """Write, check and move into place; what was computed is kept whenever that fails."""
     try:
@@ -253,7 +284,7 @@ def _write_manifest(folder: Path, run: Run, dataset: Dataset | None, facts: dict
         about = {
             "name": dataset.name,
             "label_key": dataset.label_key,
-            "values": dataset.values,
+            "values": dataset.values_name,
             "cells": len(dataset),
             "genes": len(dataset.genes),
             "sha256": dataset.fingerprint(),

@@ -1,4 +1,4 @@
-"""The kinds of artifacts, a comparison and a study of clusters: how each is written, read, checked and said.
+"""The kinds of artifacts (a comparison, clusters, labelled cells): how each is written, read, checked and said.
 
 Whoever saves, checks or shows a folder asks its kind; one more is one more `Kind` here, with a line in `of`.
 """
@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from frostline.artifacts import archive, audits, clusters, pictures, plans, texts
+from frostline.artifacts import archive, audits, clusters, labelled, pictures, plans, texts
 from frostline.artifacts.clusters import Clusters
+from frostline.artifacts.labelled import Labelled
 from frostline.artifacts.manifests import Manifest
 from frostline.comparison.comparisons import Comparison
 from frostline.hashes import file_sha256
@@ -54,10 +55,10 @@ def of(studies: Sequence[str]) -> Kind[Any]:
 
     Examples
     --------
-    >>> of(["label_efficiency"]).name, of(["clusters"]).name
-    ('comparison', 'clusters')
+    >>> of(["label_efficiency"]).name, of(["clusters"]).name, of(["annotation"]).name
+    ('comparison', 'clusters', 'annotation')
     """
-    return CLUSTERS if CLUSTERS.name in studies else COMPARISON
+    return next((kind for kind in (CLUSTERS, ANNOTATION) if kind.name in studies), COMPARISON)
 
 
 def _files(strategies: Sequence[str], studies: Sequence[str]) -> list[str]:
@@ -109,4 +110,16 @@ CLUSTERS: Kind[Clusters] = Kind(
     said=lambda found: ([clusters.described(found)], None),
     rescue=clusters.write_data,
     remedy="numpy.load and pandas.read_csv",
+)
+ANNOTATION: Kind[Labelled] = Kind(
+    name=labelled.STUDY,
+    source=labelled.CELLS,
+    files=lambda _strategies, _studies: labelled.FILES,
+    write=labelled.write,
+    read=labelled.read,
+    facts=labelled.facts,
+    problems=labelled.problems,
+    said=lambda found: (labelled.described(found), None),
+    rescue=labelled.write_data,
+    remedy="anndata.read_h5ad, and frostline.load_model when the ZIP is unpacked",
 )

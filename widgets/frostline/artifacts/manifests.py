@@ -43,7 +43,7 @@ class Manifest(BaseModel):
     seed: int
     strategies: list[str]
     repeats: list[int]
-    studies: list[Literal["label_efficiency", "unknown_cells", "clusters"]]
+    studies: list[Literal["label_efficiency", "unknown_cells", "clusters", "annotation"]]
     splits: dict[str, str] = Field(default_factory=dict)
     dataset: DatasetFacts
     checkpoints: dict[str, Digest] | None = None

@@ -139,7 +139,7 @@ class Dataset:
     genes: tuple[str, ...] = field(repr=False)
     labels: NDArray[np.str_] = field(repr=False)
     """(n_cells,) label of every cell."""
-    values: str
+    values_name: str
     """What the values were found to be, in a few words: counts, log-normalised, counts per million, not logged ..."""
     group_key: str | None = None
     notes: tuple[str, ...] = ()
@@ -213,6 +213,23 @@ class Dataset:
         labels = read_labels(self.adata.obs, label_key)
         return replace(self, label_key=label_key, labels=labels, group_key=group_key, cache=cache)
 
+    def part(self, cells: NDArray[np.integer]) -> Dataset:
+        """Some of the cells, as a data set of its own.
+
+        Parameters
+        ----------
+        cells
+            (n_cells,) row numbers.
+
+        Examples
+        --------
+        >>> len(load_dataset("pancreas").part(np.arange(20)))
+        20
+        """
+        origin = None if self.origin is None else self.origin[cells]
+        chosen = {"adata": self.adata[cells].copy(), "matrix": self.matrix[cells], "labels": self.labels[cells]}
+        return replace(self, **chosen, origin=origin, cache={})
+
     def fingerprint(self) -> str:
         """Return the sha256 of cells, genes, labels and values."""
         digest = hashlib.sha256()
@@ -283,7 +300,7 @@ def load_dataset(
     Examples
     --------
     >>> load_dataset("pbmc68k-reduced")
-    Dataset(name='pbmc68k-reduced', label_key='bulk_labels', values='log1p, row sums differ', group_key=None, ...)
+    Dataset(name='pbmc68k-reduced', label_key='bulk_labels', values_name='log1p, row sums differ', group_key=None, ...)
     """
     adata, spec, found_name = _open(source)
     if spec is not None:
@@ -316,7 +333,7 @@ def _checked(
         matrix=matrix,
         genes=symbols.names,
         labels=labels,
-        values=found.name,
+        values_name=found.name,
         group_key=group_key,
         notes=(symbols.note,) if symbols.note else (),
         evidence=found.evidence,

@@ -78,6 +78,11 @@ class GeneMatch:
         return int((self.ids >= 0).sum())
 
     @property
+    def matched(self) -> tuple[str, ...]:
+        """Names of those."""
+        return tuple(name for name, gene_id in zip(self.names, self.ids, strict=True) if gene_id >= 0)
+
+    @property
     def unmatched(self) -> tuple[str, ...]:
         """Names that the vocabulary lacks."""
         return tuple(name for name, gene_id in zip(self.names, self.ids, strict=True) if gene_id < 0)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from frostline.cells.columns import columns_of
 from frostline.cells.datasets import Dataset, cell_prefix
+from frostline.cells.gene_mapping import GeneMap, map_genes
 from frostline.cells.genes import looks_like_ensembl
 from frostline.cells.words import renaming, spellings, usual
 from frostline.errors import DatasetError
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 def join_datasets(train: Dataset, test: Dataset, *, name: str | None = None) -> Dataset:
     """Put two data sets into one, to train on the first and test on the second.
 
-    Genes are matched by name and the common ones kept; values stay as they were normalised, on all genes of
-    each set. Cell ids get the name of their set in front. Labels are matched by name when the result is split.
+    The common genes are kept, with their names of the first set; those that the second one calls otherwise are mapped.
+    Values stay as they were normalised, on all genes of each set. Cell ids get the name of their set in front. Labels
+    are matched by name when the result is split.
 
     Parameters
     ----------
@@ -50,14 +52,20 @@ def join_datasets(train: Dataset, test: Dataset, *, name: str | None = None) -> 
     from scipy import sparse
 
     sets = (train.name, test.name) if train.name != test.name else (f"{train.name} (train)", f"{test.name} (test)")
-    genes = _common_genes(train, test, sets)
+    found = _common_genes(train, test, sets)
+    order = np.argsort(found.kept)  # that of the training set
+    genes = tuple(found.tokens[i] for i in order)
     _refuse_foreign_labels(train, test, sets)
     pair = list(zip(sets, (train, test), strict=True))
-    matrix = sparse.vstack([data.expression(np.arange(len(data)), genes) for data in (train, test)], format="csr")
+    parts = train.expression(np.arange(len(train)), genes), found.merged(test.matrix, logged=True)[:, order]
+    matrix = sparse.vstack(parts, format="csr")
     matrix.sort_indices()
     adata = AnnData(matrix, obs=_joined_obs(train, test, sets), obsm=_joined_obsm(train, test))
     adata.var_names = list(genes)
     kept = f"{len(genes):,} genes that both sets have ({len(train.genes):,} and {len(test.genes):,})"
+    renamed = found.counts["mapped"] + found.counts["summed"]
+    if renamed:
+        kept += f"; {renamed:,} of them have another name in {sets[1]}"
     return Dataset(
         name or " to ".join(sets),
         adata=adata,
@@ -65,7 +73,7 @@ def join_datasets(train: Dataset, test: Dataset, *, name: str | None = None) -> 
         matrix=matrix,
         genes=genes,
         labels=np.concatenate([train.labels, test.labels]),
-        values=train.values if train.values == test.values else f"{train.values} / {test.values}",
+        values_name=" / ".join(dict.fromkeys([train.values_name, test.values_name])),
         group_key=train.group_key or test.group_key,
         notes=tuple(
             dict.fromkeys((*train.notes, *test.notes, f"{sets[0]} trains and {sets[1]} tests, on the {kept}."))
@@ -79,10 +87,10 @@ def join_datasets(train: Dataset, test: Dataset, *, name: str | None = None) -> 
     )
 
 
-def _common_genes(train: Dataset, test: Dataset, sets: tuple[str, str]) -> tuple[str, ...]:
-    there = set(test.genes)
-    genes = tuple(gene for gene in train.genes if gene in there)
-    if not genes:
+def _common_genes(train: Dataset, test: Dataset, sets: tuple[str, str]) -> GeneMap:
+    """Genes of the test set brought to those of the training set."""
+    found = map_genes(test.genes, train.genes)
+    if not len(found.kept):
         seen = " and ".join(
             f"{', '.join(data.genes[:3])} in {s!r}" for s, data in zip(sets, (train, test), strict=True)
         )
@@ -94,7 +102,7 @@ def _common_genes(train: Dataset, test: Dataset, sets: tuple[str, str]) -> tuple
             f"the two data sets share no gene (seen: {seen}); {remedy} into {names} of both, or name columns "
             "of var that hold them (gene_column=...; GENE_COLUMN and TEST_GENE_COLUMN of a notebook)"
         )
-    return genes
+    return found
 
 
 def _refuse_foreign_labels(train: Dataset, test: Dataset, sets: tuple[str, str]) -> None:

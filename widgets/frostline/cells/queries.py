@@ -74,12 +74,12 @@ class Query:
         log_normalise(matrix, self.values)
         return Dataset(
             name=self.name,
-            adata=AnnData(obs=pd.DataFrame(index=names.astype(str)), var=pd.DataFrame(index=list(self.genes))),
+            adata=AnnData(obs=pd.DataFrame(index=names.astype(str))),
             label_key="",
             matrix=matrix,
             genes=self.genes,
             labels=np.full(len(names), "", dtype=str),
-            values=self.values.name,
+            values_name=self.values.name,
             notes=self.notes,
             evidence=self.values.evidence,
             gene_source=self.symbols.source,
@@ -209,7 +209,7 @@ def _of_file(path: Path, layer: str | None, stack: ExitStack) -> _Matrices:
 
 def _of_dataset(dataset: Dataset) -> Query:
     """A data set's own values, which are log-normalised."""
-    values = Values(TRANSFORMS["log1p"], dataset.values, dataset.evidence)
+    values = Values(TRANSFORMS["log1p"], dataset.values_name, dataset.evidence)
     symbols = Symbols(dataset.genes, dataset.gene_source)
     return Query(dataset.name, dataset.adata.obs_names, symbols, values, streams.in_memory(dataset.matrix))
 
@@ -221,7 +221,7 @@ def _checked(found: _Matrices, layer: str | None, said: str | None, gene_column:
     rows = found.rows.spread(SAMPLE)
     sample = found.rows.take(rows)
     refuse_scaled(sample, layer, found.layers)
-    symbols = read_symbols(found.var, gene_column or None, raw=layer == "raw", totals=lambda: _totals(found.rows))
+    symbols = read_symbols(found.var, gene_column or None, raw=layer == "raw", summed=True)
     refuse_unwritable(symbols.source, symbols.names)
     refuse_bad_values(sample, symbols.names, found.obs_names[rows])
     values = describe(sample, said) if sample.nnz else NOTHING
@@ -238,14 +238,6 @@ def _ask_about_decimals(values: Values, said: str | None) -> None:
             "counts, say so: values='linear', for frostline annotate --values linear",
             values="unknown",
         )
-
-
-def _totals(rows: streams.Rows) -> NDArray[np.float64]:
-    """(n_genes,) sums over all cells."""
-    totals = np.zeros(rows.shape[1])
-    for _, matrix in rows.chunks(4_096):
-        totals += np.asarray(matrix.sum(axis=0, dtype=np.float64)).ravel()
-    return totals
 
 
 def _refuse_others(matrix: sparse.csr_matrix, query: Query, names: pd.Index) -> None:

@@ -61,6 +61,7 @@ def read_symbols(
     raw: bool = False,
     totals: Callable[[], NDArray[np.floating]] | None = None,
     known: Collection[str] | None = None,
+    summed: bool = False,
 ) -> Symbols:
     """Take gene names from var, or from the column of it that holds the symbols.
 
@@ -79,11 +80,13 @@ def read_symbols(
         Gives the counts of each gene, should symbols be shared.
     known
         Symbols that tell a column of symbols; by default `known_symbols`.
+    summed
+        Whether genes of one name will be summed, so that names may repeat.
 
     Raises
     ------
     DatasetError
-        There is no such column, or it holds no symbol; the names are not unique.
+        There is no such column, or it holds no symbol; the names are not unique, and will not be summed.
 
     Examples
     --------
@@ -96,13 +99,16 @@ def read_symbols(
     own = tuple(map(str, var.index))
     chosen = best_column(var, known) if gene_column is None else _asked_for(var, gene_column, place)
     if chosen is None:
-        _refuse_repeated(own, raw)
+        if not summed:
+            _refuse_repeated(own, raw)
         return Symbols(own, f"{place}_names")
     symbols = _texts(var[chosen])
     if not any(symbols):
         raise DatasetError(f"{place}[{chosen!r}] holds no gene symbol; {_columns(var, place)}")
-    names, n_shared = _without_repeats(own, symbols, totals)
-    _refuse_repeated(names, raw)
+    names, n_shared = tuple(symbol or name for symbol, name in zip(symbols, own, strict=True)), 0
+    if not summed:
+        names, n_shared = _without_repeats(own, symbols, totals)
+        _refuse_repeated(names, raw)
     source = f"{place}[{chosen!r}]"
     return Symbols(names, source, _note(source, f"{place}_names", own, symbols, n_shared))
 

@@ -127,23 +127,24 @@ def recommended(evidence: Evidence) -> str | None:
     return None if any(evidence.is_cheaper(name, take) for name in able if name in far) else take
 
 
-def taken(evidence: Evidence) -> str | None:
+def to_keep(evidence: Evidence) -> str | None:
     """Name the strategy to keep: the recommended one; where none is, that of the highest score, of equals the cheapest.
 
-    None where nothing was learned beyond the most common class.
+    None where none scores higher than the most common class.
 
     Examples
     --------
-    >>> taken(Evidence({"head": 0.9}, {"head": 2.0}, {"head": 10}, []))
+    >>> to_keep(Evidence({"head": 0.9}, {"head": 2.0}, {"head": 10}, []))
     'head'
     """
     found = recommended(evidence)
     if found is not None:
         return found
-    learned = {name: score for name, score in evidence.macro_f1.items() if not _is_majority(name)}
     highest = max(evidence.macro_f1.values())
-    equal = [name for name, score in learned.items() if score >= highest - 1e-9]
-    return min(equal, key=lambda name: (evidence.trained[name], evidence.seconds[name]), default=None)
+    equal = [name for name, score in evidence.macro_f1.items() if score >= highest - 1e-9]
+    if any(map(_is_majority, equal)):
+        return None
+    return min(equal, key=lambda name: (evidence.trained[name], evidence.seconds[name]))
 
 
 def _has_learned(evidence: Evidence, name: str) -> bool:

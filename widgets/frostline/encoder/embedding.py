@@ -136,7 +136,7 @@ def tokenize_cells(
     max_length: int = MAX_LENGTH,
     long_cells: str = "random",
 ) -> Tokens:
-    """Tokens of some cells of a data set, on one list of tokens, or of names that are mapped to tokens.
+    """Tokens of some cells of a data set, on one list of genes, which are mapped to tokens.
 
     Raises
     ------
@@ -235,6 +235,9 @@ def embed(
     monitor: Monitor | None = None,
 ) -> NDArray[np.float32]:
     """Embed cells with a frozen encoder, as scGPT's `embed_data` does.
+
+    Genes that the vocabulary has by another name are mapped, which `embed_data` does not do; what becomes of each,
+    `frostline.genes.match_genes(adata.var_names, frostline.load_checkpoint(checkpoint).vocabulary)` says.
 
     Parameters
     ----------

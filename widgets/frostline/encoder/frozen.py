@@ -17,6 +17,7 @@ from frostline.encoder.checkpoints import Checkpoint
 from frostline.encoder.devices import device_of
 from frostline.encoder.embedding import encode, tokenize_cells
 from frostline.encoder.tokens import MAX_LENGTH
+from frostline.encoder.vocabulary import overlap
 from frostline.memory import peak_memory
 from frostline.monitor import Monitor
 
@@ -88,10 +89,11 @@ def frozen_states(
 def _shared(dataset: Dataset, genes: Sequence[str], checkpoint: Checkpoint, *how: object) -> _Shared:
     """States of a data set that are in memory, or else on disk, or else none."""
     encoder = (checkpoint.weights_sha256, checkpoint.config)
-    name = ("frozen_states", *encoder, tuple(genes), *how)
+    tokens = (tuple(genes), overlap(dataset, checkpoint).ids.tobytes())  # what is read, and as which tokens
+    name = ("frozen_states", *encoder, *tokens, *how)
     if name not in dataset.cache:
         shape = (len(dataset), checkpoint.config.d_model)
-        key = caches.key_of(_values(dataset), *encoder, tuple(genes), *how)
+        key = caches.key_of(_values(dataset), *encoder, *tokens, *how)
         kept = caches.read(key, shape) or Kept(np.empty(shape, np.float32), np.full(len(dataset), np.nan))
         dataset.cache[name] = _Shared(kept.states, kept.seconds, kept.peak, key, int(kept.done.sum()))
     shared: _Shared = dataset.cache[name]

@@ -35,7 +35,7 @@ def overlap(dataset: Dataset, checkpoint: Checkpoint) -> GeneMatch:
     shadowed: RSC1A1
     lost: A1CF, A4GALT, AADAC, AARD, AARS2, ...
     """
-    key = ("genes", tuple(checkpoint.vocabulary.items()))
+    key = ("genes", dataset.genes, tuple(checkpoint.vocabulary.items()))
     if key not in dataset.cache:
         dataset.cache[key] = match_genes(dataset.genes, checkpoint.vocabulary, gene_totals(dataset.matrix))
     match: GeneMatch = dataset.cache[key]
@@ -52,7 +52,7 @@ def token_values(
     dataset, cells
         The cells.
     genes
-        Tokens, or names that are mapped to tokens as those of the data set are.
+        Names, of this data set or of another one, which are mapped to tokens; or tokens.
     checkpoint
         Whose tokens.
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from frostline.cells.datasets import Dataset
 from frostline.cells.splits import Split
 from frostline.strategies import Strategy
-from frostline.strategies.encoder import EncoderStrategy, known_genes, variable_tokens
+from frostline.strategies.encoder import EncoderStrategy, known_genes, variable_known_genes
 
 TIMED_CELLS = 16
 TIMED_PER_CLASS = 10
@@ -103,7 +103,7 @@ def _encoder_seconds(
     if key not in dataset.cache:
         genes = known_genes(dataset, opened)
         if n_genes is not None:
-            genes = variable_tokens(dataset, split.train, n_genes, opened)
+            genes = variable_known_genes(dataset, split.train, n_genes, opened)
         tokens = tokenize_cells(dataset, _some(split.train), genes, opened, max_length=longest)
         encoder = opened.encoder().to(place)
         encode(encoder, tokens, precision=strategy.precision)  # what the first call sets up is not counted

@@ -1,9 +1,11 @@
 """Panels for JupyterLab: thin widgets over the functions of the package."""
 
+from frostline.panels.annotate import AnnotatePanel
 from frostline.panels.annotation import AnnotationPanel
 from frostline.panels.data import DataPanel
+from frostline.panels.labelled import LabelledPanel
 from frostline.panels.progress import ProgressBar
 from frostline.panels.results import ResultPanel
 from frostline.panels.run import RunPanel
 
-__all__ = ["AnnotationPanel", "DataPanel", "ProgressBar", "ResultPanel", "RunPanel"]
+__all__ = ["AnnotatePanel", "AnnotationPanel", "DataPanel", "LabelledPanel", "ProgressBar", "ResultPanel", "RunPanel"]

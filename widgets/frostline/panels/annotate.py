@@ -130,7 +130,9 @@ class AnnotatePanel(Panel):
         names: Mapping[str, Any] | None = None,
     ) -> None:
         self._task = Task(self._enable)
-        self._last_told, self._ran, self._busy = 0.0, {}, {"model": "", "cells": ""}
+        self._last_told = 0.0
+        self._ran: dict[str, Any] = {}
+        self._busy = {"model": "", "cells": ""}
         self._said_before = "Ready."
         self._wrote: tuple[Any, str] | None = None
         """The AnnData and the key under which this panel has written labels, which it may replace."""
@@ -150,6 +152,8 @@ class AnnotatePanel(Panel):
             ],
             "frostline-annotate-panel",
         )  # fmt: skip
+        self._buttons.run.on_click(lambda _: self._start())
+        self._buttons.cancel.on_click(lambda _: self.cancel())
         self.observe(lambda _: self._enable(), ["state", "model"])
         for control in self._settings.values():
             control.observe(lambda _: self._changed(), "value")
@@ -247,10 +251,9 @@ class AnnotatePanel(Panel):
         layer.disabled = isinstance(self._cells.value, Dataset)
         self._wanted_layer = None
         self._settings["gene_column"].options = columns
-        refused = f" {len(found.refusals)} thing(s) will be refused." if found.refusals else ""
-        self._found.value = _folded(
-            f"{found.title}. {found.names}.{refused}", found._repr_html_(), is_open=bool(found.refusals)
-        )
+        size = f"{found.outline.n_cells:,} cells x {found.outline.n_genes:,} genes"
+        words = f"{size}; {layer.value}: {found.matrix(layer.value).kind}"
+        self._found.value = _folded(words, found._repr_html_(), is_open=found.matrix(layer.value).values is None)
 
     @property
     def problem(self) -> str:
@@ -260,6 +263,11 @@ class AnnotatePanel(Panel):
         )  # fmt: skip
 
     @property
+    def options(self) -> dict[str, Any]:
+        """How the cells are read, as `annotate` takes it: layer, values, gene_column."""
+        return {name: self._settings[name].value or None for name in ("layer", "values", "gene_column")}
+
+    @property
     def _chosen(self) -> dict[str, Any]:
         """What decides the labels, by the name that a reader knows it by."""
         settings = {str(w.description).lower(): w.value for name, w in self._settings.items() if name != "overwrite"}
@@ -267,15 +275,11 @@ class AnnotatePanel(Panel):
 
     def _changed(self) -> None:
         """Say what the labels are not of any more."""
-        if not hasattr(self, "results"):
-            return
         now = self._chosen
         self.results.stale = ", ".join(name for name in self._ran if now[name] != self._ran[name])
         self._enable()
 
     def _enable(self) -> None:
-        if not hasattr(self, "results"):
-            return
         running, problem = self.state == "running", self.problem
         for choice in (self._models, self._cells):
             choice.lock(locked=running)
@@ -311,7 +315,7 @@ class AnnotatePanel(Panel):
             raise FrostlineError("cells are being annotated; cancel it or wait for it")
         self.background.settle()
         if self.problem or self.model is None:
-            raise FrostlineError(self._why_not())
+            raise FrostlineError(self.problem or "no model is loaded")
         self._task.stop.clear()
         self._begin()
         model, query, arguments = self.model, self._cells.value, self._arguments()
@@ -321,14 +325,10 @@ class AnnotatePanel(Panel):
         self.settle()
         return self.wait()
 
-    def _why_not(self) -> str:
-        return self.problem or "no model is chosen"
-
     def _arguments(self) -> dict[str, Any]:
-        values = {name: control.value or None for name, control in self._settings.items()}
-        query, own = self._cells.value, self._wrote
-        mine = own is not None and own[0] is query and own[1] == values["key"]
-        return {**values, "key": values["key"] or "", "overwrite": bool(values["overwrite"]) or mine}
+        key, own = self._settings["key"].value, self._wrote
+        mine = own is not None and own[0] is self._cells.value and own[1] == key
+        return {"key": key, "overwrite": self._settings["overwrite"].value or mine, **self.options}
 
     def _begin(self) -> None:
         self.set_trait("error", None)

@@ -87,7 +87,9 @@ class Choice(widgets.VBox):  # type: ignore[misc]
     def said(self) -> str:
         """What is chosen, in a few words."""
         kind, _, name = str(self._list.value).partition(" ")
-        return name or (self._path.value if kind == PATH else self._offer.given(self._given))
+        if kind == PATH:
+            return str(self._path.value)
+        return self._offer.given(self._given) if kind == GIVEN else name
 
     def lock(self, *, locked: bool) -> None:
         """Let nothing else be chosen, or anything again."""

@@ -94,7 +94,7 @@ class LabelledPanel(Panel):
         return widgets.VBox([words, self._path, self._replace, widgets.HBox([self._save]), self._saved])
 
     def _new(self) -> None:
-        """Draw all tabs, the open one first."""
+        """Draw all tabs, the open one first, and the map, which takes longest, last."""
         annotation = self.annotation
         self._map, self._saved.value = None, ""
         self._save.disabled = annotation is None
@@ -104,10 +104,10 @@ class LabelledPanel(Panel):
                 self.background.drop(name)
                 shown.value = NOTHING
             return
-        order = list(self._shown)
+        order = sorted(self._shown, key=lambda name: name == "Map")
         selected = self._tabs.selected_index or 0
         if selected < len(order):
-            order.insert(0, order.pop(selected))
+            order.insert(0, order.pop(order.index(list(self._shown)[selected])))
         for name in order:
             self._shown[name].value = status("Drawing ...") if name == "Map" else ""
             self._draw(name)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Unpack
 
 import ipywidgets as widgets
 import traitlets
 
+from frostline.artifacts import runs
 from frostline.cells.datasets import Dataset
 from frostline.cells.splits import Split
 from frostline.comparison.jobs import Job
@@ -182,8 +184,9 @@ class PlanPanel(Panel):
         self.controls.offer_to_take_over(len(found), len(wanted) * len(cuts))
         for strategy in strategies:
             self._describe(strategy, dataset, cuts)
-        others = [each for each in strategies if each not in wanted]
-        for strategy in (*wanted, *others):
+        # where a notebook is executed from top to bottom nobody can tick another
+        others = [] if runs.SOURCE in os.environ else [each for each in strategies if each not in wanted]
+        for strategy in [*wanted, *others]:
             if self.background.waits("plan") or self.locked:
                 return
             self._costs.work_out(strategy, dataset, cuts)

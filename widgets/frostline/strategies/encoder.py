@@ -257,21 +257,29 @@ class InEpochs(EncoderStrategy):
 
 
 def known_genes(dataset: Dataset, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Tokens of a checkpoint that genes of a data set join.
+    """Genes of a data set, by its own names, that a checkpoint's vocabulary holds by any.
 
     What the encoder reads depends on no other cell, and so not on the split: one embedding serves all repeats.
     """
     from frostline.encoder.vocabulary import overlap
 
-    return overlap(dataset, checkpoint).map.tokens
+    return overlap(dataset, checkpoint).matched
 
 
-def variable_tokens(dataset: Dataset, train: NDArray[np.integer], n: int, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Of those tokens the ones of the largest variance over the training cells, at most `n`."""
-    from frostline.encoder.vocabulary import token_values
+def variable_known_genes(
+    dataset: Dataset, train: NDArray[np.integer], n: int, checkpoint: Checkpoint
+) -> tuple[str, ...]:
+    """Of those genes the ones whose tokens, at most `n`, have the largest variance over the training cells."""
+    from frostline.encoder.vocabulary import overlap, token_values
 
     values, tokens = token_values(dataset, train, known_genes(dataset, checkpoint), checkpoint)
-    return tuple(tokens[i] for i in most_variable(values, n))
+    chosen = {tokens[i] for i in most_variable(values, n)}
+    found = overlap(dataset, checkpoint).map
+    return tuple(
+        name
+        for name, place in zip(found.names, found.places, strict=True)
+        if place >= 0 and found.target[place] in chosen
+    )
 
 
 def rows_to_train_on(dataset: Dataset, split: Split) -> dict[str, NDArray[np.int64]]:

@@ -16,7 +16,7 @@ from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import FrostlineError
 from frostline.monitor import Monitor
 from frostline.strategies.base import Workload, trained_classes
-from frostline.strategies.encoder import EncoderStrategy, known_genes, variable_tokens
+from frostline.strategies.encoder import EncoderStrategy, known_genes, variable_known_genes
 from frostline.strategies.probe import OnProbe, probe_parameters
 
 ALL = 1_000_000
@@ -66,7 +66,7 @@ class FrozenProbe(EncoderStrategy, OnProbe):
         opened = self._open()
         known = known_genes(dataset, opened)
         few = len(known) > self.most_genes
-        self._learn(genes=variable_tokens(dataset, split.train, self.most_genes, opened) if few else known)
+        self._learn(genes=variable_known_genes(dataset, split.train, self.most_genes, opened) if few else known)
         states = self._frozen(dataset, split.train, monitor.part(0.0, 0.8))
         self._fit_probe(self._mapped(states), dataset, split, monitor.part(0.8, 1.0))
 

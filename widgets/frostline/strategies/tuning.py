@@ -20,7 +20,7 @@ from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.strategies.base import Workload, trained_names
-from frostline.strategies.encoder import InEpochs, rows_to_train_on, variable_tokens
+from frostline.strategies.encoder import InEpochs, rows_to_train_on, variable_known_genes
 from frostline.strategies.head import head_arrays, head_from_arrays, head_logits, head_probabilities
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class EncoderTuning(InEpochs):
 
         place = device_of(self.device, self.precision)
         opened, classes = self._open(), trained_names(dataset, split)
-        self._learn(genes=variable_tokens(dataset, split.train, self.n_genes, opened))
+        self._learn(genes=variable_known_genes(dataset, split.train, self.n_genes, opened))
         rows_of = rows_to_train_on(dataset, split)
         tokens = {part: self._tokens(dataset, rows) for part, rows in rows_of.items()}
         targets = {part: class_numbers(dataset.labels[rows], classes) for part, rows in rows_of.items()}
@@ -102,7 +102,7 @@ class EncoderTuning(InEpochs):
             return tokenize_cells(dataset, cells, self.genes_, self.opened_, **self._tokenised)
         except DatasetError as error:
             few = f"; or let {self.name!r} read more genes than n_genes = {self.n_genes:,}"
-            raise DatasetError(f"{error}{few if len(self.genes_) == self.n_genes else ''}") from None
+            raise DatasetError(f"{error}{few if len(self.genes_) >= self.n_genes else ''}") from None
 
     def _logits(self, tokens: Tokens) -> Any:
         from frostline.encoder.devices import autocast, move, place_of
