@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frostline.comparison.significance import RELEVANT, Ground, Interval, PairedTest, Repeat, paired_tests
-from frostline.comparison.verdicts import LONG, Evidence, pair_verdict, recommended, spanned, taken, verdict
+from frostline.comparison.verdicts import LONG, Evidence, pair_verdict, recommended, spanned, to_keep, verdict
 
 NAMES = ("majority", "pca_logistic", "frozen_probe", "head", "lora", "full")
 
@@ -303,7 +303,7 @@ class TestNoContradiction:
 
     @given(tables())
     def test_what_is_kept_is_the_recommended_one_or_has_the_highest_score_and_never_the_most_common_class(self, found):
-        name, take = taken(found), recommended(found)
+        name, take = to_keep(found), recommended(found)
         highest = max(found.macro_f1.values())
         equal = [other for other, score in found.macro_f1.items() if score >= highest - 1e-9]
         if take is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 
 import anndata
@@ -11,6 +12,7 @@ from scipy import sparse
 
 import frostline
 from frostline.cells.datasets import load_dataset
+from frostline.cells.queries import open_cells
 from frostline.encoder.vocabulary import overlap
 from frostline.errors import DatasetError
 from frostline.evaluation import looks
@@ -271,6 +273,19 @@ class TestRefusals:
             )
             layer = None if found.recommended == "X" else found.recommended
             assert len(load_dataset(tmp_path / "my cells.mended.h5ad", "cell_type", layer=layer)) == len(names["cells"])
+
+    @pytest.mark.parametrize("spoil", [spoil_labels, spoil_groups, spoil_cells, spoil_genes, spoil_raw, spoil_values])
+    def test_what_annotate_refuses_is_what_cells_without_labels_are_refused_for(self, counts, spoil):
+        adata = counts.copy()
+        with warnings.catch_warnings(action="ignore"):
+            spoil(adata)
+            said = [refusal.message for refusal in inspect(adata).refusals if "annotate" in refusal.by]
+            with (
+                pytest.raises(DatasetError) if said else contextlib.nullcontext() as caught,
+                open_cells(adata) as cells,
+            ):
+                assert len(cells) == N
+        assert said[:1] == ([str(caught.value)] if said else [])
 
     def test_each_remedy_alone_moves_the_refusal_on(self, counts):
         adata = counts.copy()

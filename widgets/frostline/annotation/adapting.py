@@ -22,7 +22,7 @@ from frostline.cells.gene_table import ensembl_of
 from frostline.cells.splits import Split, repeats_of, split
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.jobs import Job, alone
-from frostline.comparison.verdicts import taken
+from frostline.comparison.verdicts import to_keep
 from frostline.encoder.checkpoints import CHECKPOINTS, load_checkpoint
 from frostline.errors import CheckpointError, DatasetError, FrostlineError
 from frostline.evaluation.calibration import fit_temperature, scale
@@ -224,7 +224,7 @@ def winner(comparison: Comparison) -> str:
     FrostlineError
         None was learned beyond the most common class.
     """
-    name = taken(comparison.evidence)
+    name = to_keep(comparison.evidence)
     if name is None:
         raise FrostlineError(
             f"no strategy scores higher than the most common class, so there is nothing to keep: {comparison.verdict}"

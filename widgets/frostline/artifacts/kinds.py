@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from frostline.artifacts import annotations, archive, audits, clusters, pictures, plans, texts
-from frostline.artifacts.annotations import Labelled
+from frostline.artifacts import archive, audits, clusters, labelled, pictures, plans, texts
 from frostline.artifacts.clusters import Clusters
+from frostline.artifacts.labelled import Labelled
 from frostline.artifacts.manifests import Manifest
 from frostline.comparison.comparisons import Comparison
 from frostline.hashes import file_sha256
@@ -112,14 +112,14 @@ CLUSTERS: Kind[Clusters] = Kind(
     remedy="numpy.load and pandas.read_csv",
 )
 ANNOTATION: Kind[Labelled] = Kind(
-    name=annotations.STUDY,
-    source=annotations.CELLS,
-    files=lambda _strategies, _studies: annotations.FILES,
-    write=annotations.write,
-    read=annotations.read,
-    facts=annotations.facts,
-    problems=annotations.problems,
-    said=lambda found: (annotations.described(found), None),
-    rescue=annotations.write_data,
+    name=labelled.STUDY,
+    source=labelled.CELLS,
+    files=lambda _strategies, _studies: labelled.FILES,
+    write=labelled.write,
+    read=labelled.read,
+    facts=labelled.facts,
+    problems=labelled.problems,
+    said=lambda found: (labelled.described(found), None),
+    rescue=labelled.write_data,
     remedy="anndata.read_h5ad, and frostline.load_model when the ZIP is unpacked",
 )

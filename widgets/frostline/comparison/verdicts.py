@@ -127,14 +127,14 @@ def recommended(evidence: Evidence) -> str | None:
     return None if any(evidence.is_cheaper(name, take) for name in able if name in far) else take
 
 
-def taken(evidence: Evidence) -> str | None:
+def to_keep(evidence: Evidence) -> str | None:
     """Name the strategy to keep: the recommended one; where none is, that of the highest score, of equals the cheapest.
 
     None where none scores higher than the most common class.
 
     Examples
     --------
-    >>> taken(Evidence({"head": 0.9}, {"head": 2.0}, {"head": 10}, []))
+    >>> to_keep(Evidence({"head": 0.9}, {"head": 2.0}, {"head": 10}, []))
     'head'
     """
     found = recommended(evidence)

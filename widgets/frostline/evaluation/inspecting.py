@@ -24,7 +24,19 @@ from frostline.errors import DatasetError
 from frostline.evaluation.inspection import Coverage, Inspection, Refusal
 from frostline.evaluation.label_checks import Written, doubtful_names
 from frostline.evaluation.leakage import same_profiles
-from frostline.evaluation.looks import CELL_NAMES, READ, SAVED, WHY, Asked, Look, asked_of, look_at, tried, worth
+from frostline.evaluation.looks import (
+    CELL_NAMES,
+    GENE_NAMES,
+    READ,
+    SAVED,
+    WHY,
+    Asked,
+    Look,
+    asked_of,
+    look_at,
+    tried,
+    worth,
+)
 from frostline.monitor import Monitor
 
 if TYPE_CHECKING:
@@ -177,9 +189,9 @@ def _refusals(asked: Asked, default: Look, best: Look | None, label_error: Datas
     ):
         _, error = tried(work, None)
         found += [(place, error, LABELLED if place < READ else ALL)] if error else []
-    found += [(place, error, _refused_by(error)) for place, error in default.errors]
+    found += [(place, error, _refused_by(place, error)) for place, error in default.errors]
     if best is not None and best is not default:
-        found += [(place, error, _refused_by(error)) for place, error in best.errors]
+        found += [(place, error, _refused_by(place, error)) for place, error in best.errors]
     if label_error:
         yield Refusal(str(label_error), LABELLED, label_error.line)
     for _, error, by in sorted(found, key=lambda each: each[0]):
@@ -216,8 +228,10 @@ def _split(asked: Asked, look: Look) -> Split:
     )
 
 
-def _refused_by(error: DatasetError) -> tuple[str, ...]:
-    return LABELLED if error.values in ("zero", "the same in all cells") else ALL
+def _refused_by(place: int, error: DatasetError) -> tuple[str, ...]:
+    repeated = place == GENE_NAMES and error.line  # of cells that are annotated, genes of one name are summed
+    alike = error.values in ("zero", "the same in all cells")
+    return LABELLED if repeated or alike else ALL
 
 
 def _loading(asked: Asked, best: Look | None, source: str = "") -> str:

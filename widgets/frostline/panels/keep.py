@@ -13,7 +13,7 @@ from frostline.annotation import adapting, places
 from frostline.annotation.models import Model
 from frostline.cells.datasets import Dataset
 from frostline.comparison.comparisons import Comparison
-from frostline.comparison.verdicts import recommended, taken
+from frostline.comparison.verdicts import recommended, to_keep
 from frostline.errors import Cancelled, FrostlineError
 from frostline.escaping import for_html
 from frostline.monitor import Monitor
@@ -92,7 +92,7 @@ class KeepPanel(Panel):
         """Offer the strategies of a new comparison, the recommended one first chosen."""
         comparison = self.comparison
         if comparison is not None and tuple(name for _, name in self._strategy.options) != comparison.strategies:
-            take, first = recommended(comparison.evidence), taken(comparison.evidence)
+            take, first = recommended(comparison.evidence), to_keep(comparison.evidence)
             self._strategy.options = [
                 (f"{name} (recommended)" if name == take else name, name) for name in comparison.strategies
             ]

@@ -281,7 +281,7 @@ def _label_problems(model: Model, found: Labelled, parameters: Mapping[str, Any]
     for name in names["obsm"]:
         cells.obsm.pop(name, None)
     cells.uns.pop(KEY)
-    given = {name: parameters.get(name) or None for name in ("layer", "values", "gene_column")}
+    given: dict[str, Any] = {name: parameters.get(name) or None for name in ("layer", "values", "gene_column")}
     again, wrong = annotate(model, cells, KEY, **given).obs, []
     for name in names["obs"]:
         seen, wanted = found.cells.obs[name], again[name]
