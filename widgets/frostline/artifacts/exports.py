@@ -19,9 +19,9 @@ from typing import Any
 
 from frostline import plain_files
 from frostline.artifacts import folders, kinds, manifests, pictures, runs
-from frostline.artifacts.annotations import Labelled
 from frostline.artifacts.clusters import Clusters
 from frostline.artifacts.kinds import Kind, T
+from frostline.artifacts.labelled import Labelled
 from frostline.artifacts.manifests import MANIFEST, Manifest
 from frostline.cells.datasets import Dataset
 from frostline.comparison.comparisons import Comparison
@@ -198,7 +198,7 @@ def save_annotation(run: Run, comparison: Comparison, labelled: Labelled, datase
     Parameters
     ----------
     run, comparison, labelled
-        What `begin`, `compare` and `annotations.collect` returned.
+        What `begin`, `compare` and `labelled.collect` returned.
     dataset
         What was compared on, and what the model was made of.
 

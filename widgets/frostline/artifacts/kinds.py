@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from frostline.artifacts import annotations, archive, audits, clusters, pictures, plans, texts
-from frostline.artifacts.annotations import Labelled
+from frostline.artifacts import archive, audits, clusters, labelled, pictures, plans, texts
 from frostline.artifacts.clusters import Clusters
+from frostline.artifacts.labelled import Labelled
 from frostline.artifacts.manifests import Manifest
 from frostline.comparison.comparisons import Comparison
 from frostline.hashes import file_sha256
@@ -118,42 +118,42 @@ Kept = tuple[Comparison, Labelled]
 
 
 def _others(studies: Sequence[str]) -> list[str]:
-    return [name for name in studies if name != annotations.STUDY]
+    return [name for name in studies if name != labelled.STUDY]
 
 
 def _write_kept(folder: Path, found: Kept, dataset: str) -> None:
     _write(folder, found[0], dataset)
-    annotations.write(folder, found[1], dataset)
+    labelled.write(folder, found[1], dataset)
 
 
 def _rescue_kept(folder: Path, found: Kept) -> None:
     _rescue(folder, found[0])
-    annotations.write_data(folder, found[1])
+    labelled.write_data(folder, found[1])
 
 
 def _facts_of_kept(found: Kept, settings: RunSettings) -> dict[str, Any]:
     facts = plans.facts(found[0], settings)
-    return {**facts, "studies": [*facts["studies"], annotations.STUDY]}
+    return {**facts, "studies": [*facts["studies"], labelled.STUDY]}
 
 
 def _problems_of_kept(folder: Path, manifest: Manifest, draws: bool) -> tuple[int, list[str]]:
     compared = manifest.model_copy(update={"studies": _others(manifest.studies)})
     numbers, wrong = audits.problems(folder, compared, draws)
-    more, others = annotations.problems(folder, manifest)
+    more, others = labelled.problems(folder, manifest)
     return numbers + more, wrong + others
 
 
 def _said_of_kept(found: Kept) -> tuple[list[str], pd.DataFrame]:
     sentences, table = _said(found[0])
-    return [*annotations.described(found[1]), *sentences], table
+    return [*labelled.described(found[1]), *sentences], table
 
 
 ANNOTATION: Kind[Kept] = Kind(
-    name=annotations.STUDY,
+    name=labelled.STUDY,
     source=archive.PREDICTIONS,
-    files=lambda strategies, studies: [*_files(strategies, _others(studies)), *annotations.FILES],
+    files=lambda strategies, studies: [*_files(strategies, _others(studies)), *labelled.FILES],
     write=_write_kept,
-    read=lambda folder: (archive.read(folder), annotations.read(folder)),
+    read=lambda folder: (archive.read(folder), labelled.read(folder)),
     facts=_facts_of_kept,
     problems=_problems_of_kept,
     said=_said_of_kept,

@@ -266,8 +266,8 @@ def _label_problems(model: Model, found: Labelled, parameters: Mapping[str, Any]
     for name in names["obsm"]:
         cells.obsm.pop(name, None)
     cells.uns.pop(KEY)
-    given = {name: parameters.get(name) or None for name in ("layer", "values", "gene_column")}
-    again, wrong = annotate(model, cells, KEY, **given).obs, []
+    layer, values, gene_column = (parameters.get(name) or None for name in ("layer", "values", "gene_column"))
+    again, wrong = annotate(model, cells, KEY, layer=layer, values=values, gene_column=gene_column).obs, []
     for name in names["obs"]:
         seen, wanted = found.cells.obs[name], again[name]
         if name.endswith(("_confidence", "_p_known")):
