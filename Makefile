@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PROFILE ?= quickstart
 
-.PHONY: help quickstart publish book release test test-fast test-gpu lint lab browser bench statistics mini-report screenshots house mutants clean
+.PHONY: help quickstart publish book release test test-fast test-gpu lint lab browser bench bench-memory statistics annotation tuning mini-report screenshots house mutants clean
 
 help:
 	@echo "make quickstart  run the tutorial on real cells, check it, build the book"
@@ -18,7 +18,10 @@ help:
 	@echo "make release     build the book, refused unless every tutorial is passed"
 	@echo "make browser     install the Chromium that the browser tests drive"
 	@echo "make bench       speed, measured side by side"
+	@echo "make bench-memory  peak memory of labelling 200,000 cells in a file, by two strategies"
 	@echo "make statistics  what a verdict is worth, counted in simulated worlds"
+	@echo "make annotation SETS='a.h5ad,label,donor ...'  what a kept model's promises are worth, counted on labelled cells"
+	@echo "make tuning      what LoRA is best trained with: genes, rate, steps, patience (KANG=file)"
 	@echo "make mini-report LABELLED=folder CORPUS='a.h5ad b.h5ad'  mini's model card"
 	@echo "make screenshots  pictures of the panels for README and book, from a live JupyterLab"
 	@echo "make house       draw the rooms of the package from its imports"
@@ -87,9 +90,21 @@ bench: $(VENV)/installed-test
 	$(BIN)/python tests/benchmarks/tokens.py
 	$(BIN)/python tests/benchmarks/panels.py
 
+# Half an hour, most of it the encoder's; MINI=20000 labels fewer cells with it.
+bench-memory: $(VENV)/installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/annotation_memory.py $(if $(MINI),--mini-cells $(MINI))
+
 # False claims, coverage and power by design, in worlds whose truth is known: the table of book/protocol.md.
 statistics: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/worlds.py --runs 100 --write
+
+# Stated error, unknown cells and other donors on labelled sets, those of SETS too: the tables of book/annotation.md.
+annotation: $(VENV)/installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/annotation.py $(SETS) --write
+
+# The numbers of book/decisions/0010-tuning-settings.md; hours on one core, and what is in the file is not done again.
+tuning: $(VENV)/installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/tuning_settings.py $(if $(KANG),--kang $(KANG))
 
 # The numbers of mini's model card, from data that is not shipped: see the card for its sources.
 mini-report: $(VENV)/installed-test

@@ -33,6 +33,8 @@ FIRST = (
     "test_notebooks.py",
     "test_protocol_tutorial.py",
     "test_panels.py",
+    "test_exports.py",
+    "test_starting.py",
 )
 """Files that take minutes: begun last, one of them would run alone in the end."""
 

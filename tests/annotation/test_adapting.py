@@ -17,7 +17,7 @@ from frostline.annotation.crossfitting import CrossFitted
 from frostline.annotation.novelty import Centroids
 from frostline.comparison import jobs
 from frostline.comparison.comparisons import compare
-from frostline.errors import Cancelled, DatasetError, FrostlineError
+from frostline.errors import Cancelled, CheckpointError, DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.profiles import get_profile
 from frostline.strategies import HeadTuning, PcaKnn
@@ -41,6 +41,8 @@ class TestAdapt:
         assert model.card["fit"]["folds"] == 5
         assert model.card["verdict"].startswith("Of these fitted models")
         assert len(model.reference.labels) == 30
+        assert any(text.startswith("comparing: majority") for _, text in said)
+        assert any(text.startswith("comparing: pca_logistic") for _, text in said)
         fractions = [fraction for fraction, _ in said]
         assert fractions == sorted(fractions)
         assert fractions[-1] == 1.0
@@ -128,8 +130,12 @@ class TestKeep:
 
     def test_a_strategy_that_stops_early_says_what_it_kept_aside(self, three_kinds, small_checkpoint, fresh):
         dataset, strategy = fresh(three_kinds), HeadTuning(checkpoint=str(small_checkpoint), epochs=2, min_steps=0)
-        record = frostline.evaluate(strategy, dataset, frostline.split(dataset))
-        model = keep(compare([record]), dataset, checkpoint=small_checkpoint, reference_cells=0)
+        comparison = compare([frostline.evaluate(strategy, dataset, frostline.split(dataset))])
+        with pytest.raises(CheckpointError, match=r"'small-\w+', a folder; say where it is: keep\(\.\.\., checkpoint="):
+            keep(comparison, dataset)
+        with pytest.raises(CheckpointError, match=r"'mini' holds other weights"):
+            keep(comparison, dataset, checkpoint="mini")
+        model = keep(comparison, dataset, checkpoint=small_checkpoint, reference_cells=0)
         assert model.strategy.epochs == 2
         assert (model.card["fit"]["trained"], model.card["fit"]["aside"]) == (126, 24)
         assert any("24 of 150 labelled cells (15 % of each class) were kept aside" in n for n in model.card["notes"])

@@ -24,6 +24,7 @@ def test_it_tells_the_data_the_folds_and_what_the_verdict_says(kept, three_kinds
     )
     assert card["verdict"] == compared.verdict
     assert card["checkpoint"] is None
+    assert card["notes"] == [note for note in compared.of("pca_logistic")[0].notes if note]
     assert card["chosen"] == kept.strategy.chosen
 
 

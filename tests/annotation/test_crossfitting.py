@@ -11,6 +11,7 @@ from anndata import AnnData
 from scipy.spatial.distance import mahalanobis
 from sklearn.linear_model import LogisticRegression
 
+from frostline.annotation import novelty
 from frostline.annotation.crossfitting import (
     all_labelled,
     centroids_of,
@@ -131,6 +132,17 @@ class TestCrossFit:
         assert represented(narrow) is narrow.features
         wide = Outcome(np.zeros((2, 1_025)), np.zeros((2, 3)), np.zeros((2, 3)))
         assert represented(wide) is wide.scores
+
+    def test_distances_are_those_of_the_leading_components(self, three_kinds):
+        """Of the cells that components were fitted on, later ones show noise that others lack."""
+        strategy = PcaLogistic(n_components=30)
+        cut = all_labelled(three_kinds, strategy, profile=PROFILE, seed=1)
+        fitted = strategy.fit(three_kinds, cut)
+        x, labels = np.asarray(fitted.embed(three_kinds, cut.train), float), three_kinds.labels[cut.train]
+        found = centroids_of(fitted, three_kinds, cut.train)
+        expected = novelty.Centroids.fit(x[:, :10], labels, shrinkage=0.1).distances(x[:, :10])
+        np.testing.assert_allclose(found.distances(x), expected, rtol=1e-9)
+        assert found.means.shape == (3, 30)
 
     def test_states_of_an_encoder_are_drawn_further_to_a_round_covariance(self, three_kinds, small_checkpoint, fresh):
         from frostline.strategies import FrozenProbe

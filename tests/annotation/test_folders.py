@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from frostline.annotation.adapting import keep
+from frostline.annotation.adapting import adapt, keep
 from frostline.annotation.facts import content_sha256
 from frostline.annotation.folders import CALIBRATION, REFERENCE, load_model
 from frostline.cells.splits import split
@@ -113,12 +113,12 @@ class TestRoundTrip:
     @pytest.mark.usefixtures("without_maps")
     @pytest.mark.parametrize("name", ["pbmc68k-reduced", "pancreas"])
     def test_a_folder_takes_less_than_three_megabytes(self, name, tmp_path):
-        from frostline.annotation.adapting import adapt
-
+        """Of the small data sets, on `mini`: with its cells, of which one has counts of 12,474 genes."""
         model = adapt(name, strategies=["frozen_probe"])
         folder = model.save(tmp_path / "model")
         assert sum(path.stat().st_size for path in folder.iterdir()) < 3e6
         assert len(model.reference.labels) == (660 if name == "pbmc68k-reduced" else 175)
+        assert load_model(folder).strategy.genes_ == model.strategy.genes_
 
 
 class TestRefusals:
@@ -212,8 +212,16 @@ class TestRefusals:
             load_model(folder)
 
     def test_files_that_do_not_fit_together_are_refused(self, folder):
-        resealed(folder, lambda content: content["strategy"]["reads"].append(10**6))
-        with pytest.raises(ModelError, match=r"do not fit together"):
+        arrays = load_file(folder / "weights.safetensors")
+        del arrays["intercepts"]
+        save_file(arrays, folder / "weights.safetensors")
+        resealed(folder)
+        with pytest.raises(ModelError, match=r"the files of .*copy do not fit together \(KeyError: 'intercepts'\)"):
+            load_model(folder)
+
+    def test_a_hyper_parameter_out_of_bounds_is_refused(self, folder):
+        resealed(folder, lambda content: content["strategy"]["parameters"].update(n_hvg=0))
+        with pytest.raises(ModelError, match=r"do not fit together .*n_hvg is 0, and must be"):
             load_model(folder)
 
 

@@ -107,6 +107,13 @@ def test_shallow_cells_thin_the_reference_cells_to_their_depth(model, instead):
     assert (counts > 0).sum() < 0.7 * (islets().matrix.toarray() > 0).sum()
 
 
+def test_a_few_shallow_cells_change_nothing(model):
+    """A shallow cell alone is read as it is among others."""
+    shallow = islets().adata[:19].copy()
+    shallow.X = sparse.csr_matrix(np.rint(shallow.X.toarray() * 0.2).astype(np.float32))
+    assert reading(model, shallow).done == "as kept"
+
+
 def test_shallow_cells_are_seen_behind_logarithms(model, instead):
     shallow = islets().adata.copy()
     counts = np.random.default_rng(1).binomial(shallow.X.toarray().astype(int), 0.2)

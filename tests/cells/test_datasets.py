@@ -26,7 +26,7 @@ class TestValues:
     @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
     def test_counts_become_log_values_as_scanpy_makes_them(self, container, dtype):
         dataset = load_dataset(make(container(counts().astype(dtype))), "cell_type")
-        assert dataset.values == "counts"
+        assert dataset.values_name == "counts"
         assert (dataset.matrix.format, dataset.matrix.dtype) == ("csr", np.float32)
         np.testing.assert_allclose(dataset.matrix.toarray(), scanpy_log_normalised(counts()), rtol=1e-5)
 
@@ -34,13 +34,13 @@ class TestValues:
         values = counts()
         values = values / values.sum(axis=1, keepdims=True) * 5e3
         dataset = load_dataset(make(values), "cell_type")
-        assert dataset.values == "normalised, not logged"
+        assert dataset.values_name == "normalised, not logged"
         np.testing.assert_allclose(dataset.matrix.toarray(), scanpy_log_normalised(counts()), rtol=1e-5)
 
     def test_log_normalised_values_are_left_as_they_are(self):
         logged = scanpy_log_normalised(counts())
         dataset = load_dataset(make(logged), "cell_type")
-        assert dataset.values == "log-normalised"
+        assert dataset.values_name == "log-normalised"
         np.testing.assert_array_equal(dataset.matrix.toarray(), logged)
 
     def test_values_may_be_in_a_layer_or_in_raw(self):
@@ -253,14 +253,14 @@ class TestRegistered:
     def test_pbmc68k_reduced_is_read_from_its_log_values(self, pbmc):
         adata = sc.datasets.pbmc68k_reduced()
         assert (len(pbmc), len(pbmc.genes), len(set(pbmc.labels))) == (700, 765, 10)
-        assert (pbmc.label_key, pbmc.values) == ("bulk_labels", "log1p, row sums differ")
+        assert (pbmc.label_key, pbmc.values_name) == ("bulk_labels", "log1p, row sums differ")
         np.testing.assert_array_equal(pbmc.matrix.toarray(), adata.raw.X.toarray())
         np.testing.assert_array_equal(pbmc.labels, adata.obs["bulk_labels"].astype(str))
         assert pbmc.notes
 
     def test_pancreas_is_installed_with_its_donors(self):
         pancreas = load_dataset("pancreas")
-        assert (len(pancreas), len(pancreas.genes), pancreas.values) == (175, 12_474, "counts")
+        assert (len(pancreas), len(pancreas.genes), pancreas.values_name) == (175, 12_474, "counts")
         assert pancreas.summary()["cells"].to_dict() == dict.fromkeys(
             ("activated_stellate", "alpha", "beta", "delta", "macrophage"), 35
         )
@@ -307,7 +307,7 @@ class TestRegistered:
         adata.write_h5ad(scanpy_folder / "pbmc3k_processed.h5ad")
         monkeypatch.setattr(urllib.request, "urlopen", None)
         dataset = load_dataset("pbmc3k")
-        assert (dataset.name, dataset.label_key, dataset.values) == ("pbmc3k", "louvain", "log-normalised")
+        assert (dataset.name, dataset.label_key, dataset.values_name) == ("pbmc3k", "louvain", "log-normalised")
 
 
 class TestDataset:

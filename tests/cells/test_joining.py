@@ -39,7 +39,7 @@ class TestJoined:
         np.testing.assert_array_equal(joined.matrix.toarray(), want)
         assert joined.matrix.has_sorted_indices
         assert (joined.matrix.format, joined.matrix.dtype) == ("csr", np.float32)
-        assert joined.values == "counts / log-normalised"
+        assert joined.values_name == "counts / log-normalised"
         assert any("12 genes that both sets have (15 and 15)" in note for note in joined.notes)
 
     def test_genes_with_another_name_in_the_second_set_are_mapped(self):

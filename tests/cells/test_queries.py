@@ -29,7 +29,7 @@ def in_file(adata, tmp_path, layout=sparse.csr_matrix):
 def test_values_genes_and_cells_are_those_of_a_labelled_data_set(labelled):
     cells = load_cells(make())
     assert np.array_equal(cells.matrix.toarray(), labelled.matrix.toarray())
-    assert (cells.genes, cells.values, cells.evidence) == (labelled.genes, labelled.values, labelled.evidence)
+    assert (cells.genes, cells.values_name, cells.evidence) == (labelled.genes, labelled.values_name, labelled.evidence)
     assert cells.cells.tolist() == labelled.cells.tolist()
     assert set(cells.labels.tolist()) == {""}
 
@@ -42,7 +42,7 @@ def test_no_column_of_labels_is_needed():
 def test_registered_names_and_data_sets_are_opened_too(pbmc):
     for source in ("pbmc68k-reduced", pbmc):
         with open_cells(source) as query:
-            assert (query.name, query.values.name, len(query)) == (pbmc.name, pbmc.values, 700)
+            assert (query.name, query.values.name, len(query)) == (pbmc.name, pbmc.values_name, 700)
             found = next(query.chunks(5))[1]
         assert np.array_equal(found.matrix.toarray(), pbmc.matrix[:5].toarray())
         assert found.cells.tolist() == pbmc.cells[:5].tolist()
@@ -94,8 +94,8 @@ def test_cells_without_a_count_one_cell_and_no_cell_are_let_in():
     assert load_cells(adata).matrix[3].nnz == 0
     assert np.array_equal(load_cells(adata[5].copy()).matrix.toarray(), load_cells(adata).matrix[5].toarray())
     nothing = load_cells(adata[:0].copy())
-    assert (nothing.matrix.shape, nothing.values) == ((0, 15), "no value")
-    assert load_cells(adata[3].copy()).values == "no value"
+    assert (nothing.matrix.shape, nothing.values_name) == ((0, 15), "no value")
+    assert load_cells(adata[3].copy()).values_name == "no value"
 
 
 def few(matrix, **how):

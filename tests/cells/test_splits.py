@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small_cells import dataset_of, even, grouped, groups_of, ids, sized
 
 from frostline.cells.datasets import load_dataset
-from frostline.cells.splits import split
+from frostline.cells.splits import split, split_nothing_off
 from frostline.errors import DatasetError, FrostlineError
 from frostline.profiles import PROFILES
 
@@ -205,3 +205,30 @@ class TestWithoutClass:
         dataset = dataset_of({"B": 9, "T": 9})
         with pytest.raises(DatasetError, match="without class 'B' only T of column 'kind' would train; two are needed"):
             split(dataset).without_class(dataset, "B")
+
+
+class TestSplitNothingOff:
+    """For a model that is kept: every labelled cell takes part."""
+
+    def test_all_cells_train_or_validate_and_none_tests(self):
+        dataset = dataset_of({"B": 40, "T": 7, "NK": 2})
+        cut = split_nothing_off(dataset, seed=1, profile=sized(max_cells=5))
+        assert len(cut.test) == 0
+        counts = {part: [int((dataset.labels[getattr(cut, part)] == k).sum()) for k in ("B", "T", "NK")]
+                  for part in ("train", "validation")}  # fmt: skip
+        assert counts == {"train": [34, 6, 0], "validation": [6, 1, 0]}  # 15 % of 40 and of 7
+        assert cut.left_out == {"NK": 2}
+        assert cut.classes == ("B", "T")
+        assert cut.notes == ("Left out for having fewer than 3 cells: NK (2).",)
+        assert split_nothing_off(dataset, seed=2).fingerprint != cut.fingerprint
+
+    def test_validation_cells_train_too_where_nothing_is_chosen_on_them(self, pbmc):
+        cut = split(pbmc, profile=sized(max_genes=50))
+        more = cut.with_validation_trained(pbmc)
+        assert set(more.train) == {*cut.train, *cut.validation}
+        assert len(more.train) == len(cut.train) + len(cut.validation)
+        np.testing.assert_array_equal(more.test, cut.test)
+        variance = pbmc.matrix[more.train].toarray().astype(np.float64).var(axis=0)
+        assert more.genes == tuple(pbmc.genes[i] for i in sorted(np.argsort(-variance, kind="stable")[:50]))
+        with pytest.raises(DatasetError, match="drawn from another data set"):
+            cut.with_validation_trained(dataset_of({"B": 9, "T": 9}))

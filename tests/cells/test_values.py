@@ -118,7 +118,7 @@ class TestTold:
         np.testing.assert_allclose(matrix.toarray(), by_scanpy(corrected), rtol=1e-4)
 
     def test_the_cells_of_pbmc68k_were_cut_to_some_genes(self, pbmc):
-        assert pbmc.values == "log1p, row sums differ"
+        assert pbmc.values_name == "log1p, row sums differ"
         assert pbmc.evidence.startswith("row sums of expm1 differ: 1,3")
 
     def test_order_and_number_of_cells_change_nothing(self, counts):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -397,3 +399,33 @@ class TestFindings:
     def test_an_unknown_severity_is_refused(self):
         with pytest.raises(ValueError, match="severity 'fatal' is none of error, warning, note"):
             finding("x", "fatal")
+
+
+class TestLikeWithLike:
+    """Of two hand-made records the verdict takes the probe that reads the genes of what was tuned."""
+
+    def records(self, make_record, **genes):
+        return [make_record(name, genes_read=n, weights_sha256="a" * 64) for name, n in genes.items()]
+
+    def test_the_probe_on_the_same_genes_is_found(self, make_record):
+        made = self.records(make_record, frozen_probe=7424, **{"frozen_probe:500": 500}, head=7424, lora=500, full=2000)
+        found = compare(made).evidence
+        assert found.probes == {"lora": "frozen_probe:500", "full": None}
+        assert found.genes_read["lora"] == 500
+        assert "500 genes" in compare(made).verdict
+        assert "full reads 2,000 genes, and no frozen probe the same; frozen_probe:2000 does." in compare(made).verdict
+
+    def test_all_known_genes_are_the_same_for_both(self, make_record):
+        made = self.records(make_record, frozen_probe=752, lora=752)
+        assert compare(made).evidence.probes == {"lora": "frozen_probe"}
+
+    def test_another_checkpoint_is_not_alike(self, make_record):
+        probe, lora = self.records(make_record, frozen_probe=500, lora=500)
+        made = [probe, dataclasses.replace(lora, weights_sha256="b" * 64)]
+        assert list(compare(made).evidence.probes.values()) == [None]
+
+    def test_nothing_is_said_without_a_probe_or_of_records_that_do_not_say_what_they_read(self, make_record):
+        assert compare(self.records(make_record, pca_logistic=500, lora=500)).evidence.probes == {}
+        old = compare([make_record("frozen_probe"), make_record("lora")])
+        assert old.evidence.probes == {}
+        assert "genes" not in old.verdict

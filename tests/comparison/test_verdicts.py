@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import combinations
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frostline.comparison.significance import RELEVANT, Ground, Interval, PairedTest, Repeat, paired_tests
-from frostline.comparison.verdicts import LONG, Evidence, pair_verdict, recommended, spanned, verdict
+from frostline.comparison.verdicts import LONG, Evidence, pair_verdict, recommended, spanned, to_keep, verdict
 
 NAMES = ("majority", "pca_logistic", "frozen_probe", "head", "lora", "full")
 
@@ -87,8 +88,8 @@ class TestCheaper:
             paired("knn", "lora", -0.03, "open"),
             paired("pca", "knn", 0.01, "open"),
         )
-        for trained, taken in (({"pca": 510, "knn": 420}, "pca"), ({"pca": 510, "knn": 200}, "knn")):
-            assert recommended(Evidence(**{**vars(found), "trained": {**trained, "lora": 9_000}})) == taken
+        for trained, chosen in (({"pca": 510, "knn": 420}, "pca"), ({"pca": 510, "knn": 200}, "knn")):
+            assert recommended(Evidence(**{**vars(found), "trained": {**trained, "lora": 9_000}})) == chosen
 
     def test_a_best_that_is_also_the_cheapest_is_taken_for_now(self):
         test = paired("pca", "lora", 0.2, "open")
@@ -101,10 +102,10 @@ class TestCheaper:
         assert recommended(evidence({"lora": 0.9, "pca": 0.89}, {"pca": 0.5, "lora": 50.0}, test)) == "lora"
 
     def test_undecided_by_little_takes_the_cheaper_and_by_much_nobody(self):
-        for difference, taken in ((-0.04, "pca"), (-0.06, None)):
+        for difference, chosen in ((-0.04, "pca"), (-0.06, None)):
             test = paired("pca", "lora", difference, "open")
             found = evidence({"pca": 0.9 + difference, "lora": 0.9}, {"pca": 0.5, "lora": 50.0}, test)
-            assert recommended(found) == taken
+            assert recommended(found) == chosen
             assert "Undecided: lora leads pca by 0.0" in verdict(found)
             assert "0.060 or more would have shown. More groups would decide it." in verdict(found)
 
@@ -299,3 +300,61 @@ class TestNoContradiction:
         """Of these seconds none is near a margin."""
         again = Evidence(**{**vars(found), "seconds": {k: min(v * factor, v + 0.9) for k, v in found.seconds.items()}})
         assert recommended(again) == recommended(found)
+
+    @given(tables())
+    def test_what_is_kept_is_the_recommended_one_or_has_the_highest_score_and_never_the_most_common_class(self, found):
+        name, take = to_keep(found), recommended(found)
+        highest = max(found.macro_f1.values())
+        equal = [other for other, score in found.macro_f1.items() if score >= highest - 1e-9]
+        if take is not None:
+            assert name == take
+        elif "majority" in equal:
+            assert name is None
+        else:
+            assert name in equal
+            assert found.trained[name] == min(found.trained[other] for other in equal)
+
+
+class TestTuning:
+    """Whether training inside the encoder helps is said of a frozen probe on the same genes, and of no other."""
+
+    SCORES: ClassVar = {"frozen_probe": 0.74, "frozen_probe:500": 0.52, "lora": 0.70}
+    SECONDS: ClassVar = {"frozen_probe": 2.0, "frozen_probe:500": 1.0, "lora": 9.0}
+
+    def said(self, *tests, probe="frozen_probe:500"):
+        read = {"frozen_probe": 7424, "frozen_probe:500": 500, "lora": 500}
+        return verdict(evidence(self.SCORES, self.SECONDS, *tests, genes_read=read, probes={"lora": probe}))
+
+    def pairs(self, like):
+        return (
+            paired("lora", "frozen_probe", -0.04, "open"),
+            paired("frozen_probe", "frozen_probe:500", 0.22, "clear"),
+            like,
+        )
+
+    def test_it_helps_where_it_is_better_than_the_probe_on_its_genes(self):
+        text = self.said(*self.pairs(paired("lora", "frozen_probe:500", 0.18, "clear")))
+        assert (
+            "On the same 500 genes training helps: lora is better than frozen_probe:500 by 0.180 (0.140 to 0.220)."
+            in (text)
+        )
+
+    def test_it_harms_where_that_probe_is_better(self):
+        text = self.said(*self.pairs(paired("frozen_probe:500", "lora", 0.18, "clear")))
+        assert "On the same 500 genes training harms: frozen_probe:500 is better than lora by 0.180" in text
+
+    def test_it_changes_little_where_they_are_equivalent(self):
+        text = self.said(*self.pairs(paired("lora", "frozen_probe:500", -0.01, "equal")))
+        assert "training changes little: lora and frozen_probe:500 differ by less than 0.05." in text
+
+    @pytest.mark.parametrize("kind", ["open", "none"])
+    def test_it_is_open_where_that_is_undecided_whoever_leads(self, kind):
+        text = self.said(*self.pairs(paired("lora", "frozen_probe:500", -0.02, kind)))
+        assert "on the same 500 genes is open: frozen_probe:500 leads lora by 0.020" in text
+        assert "helps:" not in text
+
+    def test_a_probe_on_other_genes_shows_nothing_about_training(self):
+        test = paired("lora", "frozen_probe:500", 0.18, "clear")
+        text = self.said(*self.pairs(test), probe=None)
+        assert "is not shown: lora reads 500 genes, and no frozen probe the same; frozen_probe:500 does." in text
+        assert "training helps" not in text

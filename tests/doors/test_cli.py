@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from typer.main import get_command
 
 import frostline
 from frostline import cli
@@ -116,6 +118,24 @@ def test_inspect_of_what_will_be_refused_exits_with_zero(call, counts_file, tmp_
     assert said.code == 0
     assert "X holds negative values" in " ".join(said.out.split())
     assert "'nothing' is not in obs" in " ".join(said.out.split())
+
+
+def test_command_that_inspect_prints_is_understood_as_it_is_meant(call, counts_file, tmp_path):
+    """`test_adapting` runs what it calls."""
+    adata = anndata.read_h5ad(counts_file)
+    adata.layers["my counts"] = adata.X.copy()
+    adata.X = adata.X.toarray() - 1
+    adata.var["names"] = adata.var_names
+    adata.obs["donor"] = [f"d{i % 4}" for i in range(adata.n_obs)]
+    path = tmp_path / "my cells.h5ad"
+    adata.write_h5ad(path)
+    said = call("inspect", path, "--label", "kind", "--gene-column", "names")
+    program, command, *arguments = shlex.split(said.out.splitlines()[-1])
+    assert (program, command) == ("frostline", "adapt")
+    understood = get_command(cli.app).commands["adapt"].make_context("adapt", arguments).params
+    meant = {"label": "kind", "group": "donor", "layer": "my counts", "gene_column": "names"}
+    assert {name: understood[name] for name in meant} == meant
+    assert (understood["source"], understood["output"]) == (str(path), Path("my cells-model"))
 
 
 def test_inspect_of_no_file_tells_it_in_one_line(call, tmp_path):
@@ -534,3 +554,43 @@ def test_program_checks_without_the_packages_that_train(save_artifacts, tmp_path
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("report.csv: altered")
     assert all("report.csv" in line for line in done.stderr.splitlines())
+
+
+class TestAdapt:
+    def test_labelled_cells_become_a_folder_that_is_loaded_and_the_next_command_is_said(
+        self, call, three_kinds, tmp_path, monkeypatch
+    ):
+        monkeypatch.chdir(tmp_path)
+        three_kinds.adata.write_h5ad(tmp_path / "mine.h5ad")
+        said = call(
+            "adapt", "mine.h5ad", "--label", "bulk_labels", "--strategies", "majority,pca_logistic", "-o", "kept"
+        )
+        assert said.code == 0, said.err
+        model = frostline.load_model(tmp_path / "kept")
+        assert model.strategy.name == "pca_logistic"
+        out = " ".join(said.out.split())
+        assert model.card["verdict"] in out
+        assert "Kept: pca_logistic, fitted on 150 cells of mine." in out
+        assert model.calibration.certificate.sentence in out
+        assert re.search(rf"model {re.escape(str(tmp_path / 'kept'))} \(0\.\d MB\)", out)
+        assert out.endswith("next frostline annotate kept QUERY.h5ad -o OUT.h5ad")
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (("-o", "thesis"), r"holds thesis.txt and is not overwritten"),
+            (("-o", "kept", "--target", "1.5"), r"target is 1.5, and must be a number from 0.5 to below 1"),
+            (("-o", "kept", "--strategies", "pca"), r"unknown strategy 'pca'"),
+            (("-o", "kept", "--group", "donor"), r"group column 'donor' is not in obs"),
+            (("-o", "."), r"is the current folder"),
+        ],
+    )
+    def test_bad_input_costs_one_line_and_leaves_nothing(self, call, tmp_path, monkeypatch, arguments, said):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "thesis").mkdir()
+        (tmp_path / "thesis" / "thesis.txt").touch()
+        done = call("adapt", "pbmc68k-reduced", *arguments)
+        assert done.code == 1
+        assert re.search(said, done.err)
+        assert len(done.err.splitlines()) == 1
+        assert [path.name for path in tmp_path.iterdir()] == ["thesis"]

@@ -305,7 +305,7 @@ class TestData:
         adata.X = np.asarray(adata.X.todense()) - 4.0
         (names,) = re.findall(r"name one of: (.*) \(layer=", refusal(lambda: frostline.load_dataset(adata, "kind")))
         for layer in names.split(", "):
-            assert frostline.load_dataset(adata, "kind", layer=layer).values == "counts"
+            assert frostline.load_dataset(adata, "kind", layer=layer).values_name == "counts"
 
 
 class TestFindings:
@@ -640,10 +640,10 @@ class TestBook:
 
     def test_a_folder_of_this_machine(self, lab):
         there = str(lab / "artifacts" / "x")
-        message = refusal(lambda: tutorials.plan(self.source(lab), {"OUTPUT_DIR": there}))
+        message = refusal(lambda: tutorials.prepare(self.source(lab), {"OUTPUT_DIR": there}))
         assert message.endswith("give it relative to the current folder")
         assert (
-            tutorials.plan(self.source(lab), {"OUTPUT_DIR": os.path.relpath(there)}).values["OUTPUT_DIR"]
+            tutorials.prepare(self.source(lab), {"OUTPUT_DIR": os.path.relpath(there)}).values["OUTPUT_DIR"]
             == "artifacts/x"
         )
 
@@ -949,7 +949,7 @@ class TestValues:
         message = refusal(lambda: frostline.load_dataset(adata, "kind", values="log1p"))
         known = message.rpartition("what else they can be: ")[2].split(", ")
         assert "counts" in known
-        assert frostline.load_dataset(adata, "kind", values="counts").values == "counts"
+        assert frostline.load_dataset(adata, "kind", values="counts").values_name == "counts"
 
     @pytest.mark.parametrize(
         ("harm", "wrong"),
@@ -970,7 +970,7 @@ class TestValues:
         known = re.search(r"; name one of: (.*) \(layer=\.\.\.\)$", message)[1].split(", ")
         assert set(known) == {"X", "raw", "mine"} - {wrong or "X"}
         for name in known:
-            assert frostline.load_dataset(adata, "kind", layer=name).values == "counts"
+            assert frostline.load_dataset(adata, "kind", layer=name).values_name == "counts"
 
     def test_values_that_tell_nothing_and_no_others(self):
         adata = cells("ab" * 12)
@@ -985,7 +985,7 @@ class TestValues:
         known = refusal(lambda: frostline.load_dataset(adata, "kind", layer="raw")).partition("it has: ")[2].split(", ")
         assert known == ["X", "mine"]
         for name in known:
-            assert frostline.load_dataset(adata, "kind", layer=name).values == "counts"
+            assert frostline.load_dataset(adata, "kind", layer=name).values_name == "counts"
 
     @pytest.mark.parametrize("key", ["same", "cell"])
     def test_labels_that_are_no_classes(self, key):
@@ -1010,7 +1010,7 @@ class TestValues:
         message = refusal(lambda: frostline.load_dataset(adata, "kind", layer="yours"))
         for name in message.partition("has: ")[2].split(", "):
             assert len(frostline.load_dataset(adata, "kind", layer=name)) == 24
-        assert frostline.load_dataset(adata, "kind", layer="mine").values == "counts"
+        assert frostline.load_dataset(adata, "kind", layer="mine").values_name == "counts"
 
     @pytest.mark.parametrize("harm", ["two totals", "two kinds"])
     def test_sets_that_were_normalised_differently(self, harm):
@@ -1024,6 +1024,6 @@ class TestValues:
         adata.X = mixed
         message = refusal(lambda: frostline.load_dataset(adata, "kind"))
         assert "oad counts (layer=...)" in message
-        assert frostline.load_dataset(adata, "kind", layer="counts").values == "counts"
+        assert frostline.load_dataset(adata, "kind", layer="counts").values_name == "counts"
         adata.X = np.log1p(scaled)
-        assert frostline.load_dataset(adata, "kind").values.startswith("log")
+        assert frostline.load_dataset(adata, "kind").values_name.startswith("log")

@@ -46,6 +46,15 @@ class TestFrozenStates:
         assert sum(encoded_cells) == 20
         assert np.abs(one - other).max() > 1e-4
 
+    def test_other_genes_of_long_cells_are_another_computation(self, pbmc, fresh, opened, encoded_cells):
+        dataset, cells, genes = fresh(pbmc), np.arange(10), pbmc.genes[:200]
+        one, other = (
+            frozen_states(dataset, cells, genes, opened, max_length=20, long_cells=which).states
+            for which in ("random", "highest")
+        )
+        assert sum(encoded_cells) == 20
+        assert np.abs(one - other).max() > 1e-4
+
     def test_seconds_are_charged_to_everyone_who_uses_a_cell(self, pbmc, fresh, opened):
         dataset, genes = fresh(pbmc), pbmc.genes[:200]
         all_of_them = frozen_states(dataset, np.arange(30), genes, opened).seconds

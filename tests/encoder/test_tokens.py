@@ -285,6 +285,29 @@ class TestMaxLength:
             assert by_gene(short, cell).items() <= by_gene(full, cell).items()
             assert len(by_gene(short, cell)) == short.lengths[cell]
 
+    def test_the_highest_bins_are_kept_where_that_is_asked_for(self, matrix):
+        full = tokenize(matrix, ids_of(matrix))
+        short = tokenize(matrix, ids_of(matrix), max_length=20, long_cells="highest")
+        random = tokenize(matrix, ids_of(matrix), max_length=20)
+        np.testing.assert_array_equal(short.lengths, np.minimum(full.lengths, 19))
+        for cell in range(len(full)):
+            kept, whole = by_gene(short, cell), by_gene(full, cell)
+            assert kept.items() <= whole.items()
+            assert sorted(kept.values()) == sorted(whole.values())[-19:]
+        assert sum(map(int, random.bins)) < sum(map(int, short.bins))
+
+    def test_equal_bins_are_drawn_among_and_no_place_is_preferred(self):
+        matrix = matrix_of([np.full(40, 2.0, dtype=np.float32)])
+        kept = np.zeros(40)
+        for seed in range(400):
+            tokens = tokenize(matrix, ids_of(matrix), seed=seed, max_length=21, long_cells="highest")
+            kept[tokens.gene_ids - 10] += 1
+        assert (np.abs(kept - 200) < 50).all()  # of a share of a half, five standard deviations
+
+    def test_another_word_for_long_cells_is_refused(self, matrix):
+        with pytest.raises(ValueError, match="long_cells is 'longest', and must be one of random, highest"):
+            tokenize(matrix, ids_of(matrix), long_cells="longest")
+
     def test_cells_that_fit_exactly_are_left_whole(self, matrix):
         full = tokenize(matrix, ids_of(matrix))
         longest = int(full.lengths.max())

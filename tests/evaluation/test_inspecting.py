@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 
 import anndata
@@ -11,9 +12,10 @@ from scipy import sparse
 
 import frostline
 from frostline.cells.datasets import load_dataset
+from frostline.cells.queries import open_cells
 from frostline.encoder.vocabulary import overlap
 from frostline.errors import DatasetError
-from frostline.evaluation import inspecting
+from frostline.evaluation import looks
 from frostline.evaluation.inspecting import inspect
 
 N = 60
@@ -107,7 +109,7 @@ class TestValues:
                 assert str(caught.value) == matrix.evidence
             else:
                 loaded = load_dataset(kinds, "cell_type", layer=matrix.name)
-                assert (loaded.values, loaded.evidence) == (matrix.kind, matrix.evidence)
+                assert (loaded.values_name, loaded.evidence) == (matrix.kind, matrix.evidence)
 
     def test_size_and_storage(self, kinds, of_kinds, counts):
         found = of_kinds.matrix("counts")
@@ -125,6 +127,7 @@ class TestValues:
         assert order[:2] == ["counts", "log"]
         assert set(order[2:6]) == {"log of CPM", "log2", "log10", "CPM"}
         assert order[6:] == ["decimals"]
+        assert len(set(order)) == len(order)
         assert "each is refused" in inspect(left, "cell_type").why
 
     def test_of_two_alike_the_one_with_more_genes_and_a_larger_one_is_mentioned(self, counts):
@@ -271,6 +274,19 @@ class TestRefusals:
             layer = None if found.recommended == "X" else found.recommended
             assert len(load_dataset(tmp_path / "my cells.mended.h5ad", "cell_type", layer=layer)) == len(names["cells"])
 
+    @pytest.mark.parametrize("spoil", [spoil_labels, spoil_groups, spoil_cells, spoil_genes, spoil_raw, spoil_values])
+    def test_what_annotate_refuses_is_what_cells_without_labels_are_refused_for(self, counts, spoil):
+        adata = counts.copy()
+        with warnings.catch_warnings(action="ignore"):
+            spoil(adata)
+            said = [refusal.message for refusal in inspect(adata).refusals if "annotate" in refusal.by]
+            with (
+                pytest.raises(DatasetError) if said else contextlib.nullcontext() as caught,
+                open_cells(adata) as cells,
+            ):
+                assert len(cells) == N
+        assert said[:1] == ([str(caught.value)] if said else [])
+
     def test_each_remedy_alone_moves_the_refusal_on(self, counts):
         adata = counts.copy()
         with warnings.catch_warnings(action="ignore"):
@@ -303,6 +319,34 @@ class TestRefusals:
         (refusal,) = inspect(adata, "cell_type").refusals
         assert refusal.by == ("load_dataset", "adapt")
 
+    @pytest.mark.parametrize("place", ["memory", "file"])
+    def test_without_x_another_matrix_is_taken(self, counts, place, tmp_path):
+        adata = anndata.AnnData(obs=counts.obs, var=counts.var)
+        adata.layers["umi"] = counts.X
+        source = adata
+        if place == "file":
+            source = tmp_path / "cells.h5ad"
+            adata.write_h5ad(source)
+        with pytest.raises(DatasetError) as caught:
+            load_dataset(source, "cell_type")
+        found = inspect(source, "cell_type")
+        assert found.refusals[0].message == str(caught.value)
+        names = {"adata": adata}
+        exec(found.refusals[0].line, {**names, "frostline": frostline})
+        exec(found.code, names)
+        assert (found.recommended, names["cells"].values_name) == ("umi", "counts")
+
+    def test_what_cannot_be_split_is_said_and_loads_all_the_same(self, counts):
+        adata = counts.copy()
+        adata.obs["donor"] = "one"
+        found = inspect(adata, "cell_type", group_key="donor")
+        (refusal,) = found.refusals
+        dataset = load_dataset(adata, "cell_type", group_key="donor")
+        with pytest.raises(DatasetError) as caught:
+            frostline.split(dataset)
+        assert (refusal.message, refusal.by) == (str(caught.value), ("split", "adapt"))
+        assert "load_dataset(adata" in found.code
+
     def test_a_damaged_matrix_leaves_the_others(self, counts):
         adata = counts.copy()
         adata.layers["broken"] = adata.X.copy()
@@ -323,8 +367,8 @@ class TestSamples:
 
     @pytest.fixture
     def large(self, monkeypatch):
-        monkeypatch.setattr(inspecting, "LARGE", 0)
-        monkeypatch.setattr(inspecting, "CELLS", 40)
+        monkeypatch.setattr(looks, "LARGE", 0)
+        monkeypatch.setattr(looks, "CELLS", 40)
 
     @pytest.mark.usefixtures("large")
     @pytest.mark.parametrize("place", ["memory", "file", "packed file"])

@@ -109,7 +109,7 @@ def test_parts_without_content_say_none_or_are_left_out(report):
     assert "Groups\n  none" in str(plain)
     assert "Refused" not in str(plain)
     assert "Next" not in str(plain)
-    assert "<p>Groups</p><div>none</div>" in plain._repr_html_()
+    assert "<strong>Groups</strong></div><p>none</p>" in plain._repr_html_()
     assert not dataclasses.replace(report, n_seen=200_000).is_sample
 
 

@@ -417,13 +417,22 @@ def test_texts_stand_out_in_the_light_theme(small):
     run_cell(small, PANEL)  # as it was before
 
 
-@pytest.mark.usefixtures("own_jupyter_folders", "quick_umap_in_kernels")
-def test_texts_stand_out_in_the_dark_theme(browser, notebook_folder, tmp_path):
-    with live_lab(notebook_folder, tmp_path, "dark") as dark, opened(browser, dark, "small.ipynb") as session:
-        wait_until_ready(session)
-        assert session.page.evaluate("document.body.dataset.jpThemeLight") == "false"
-        check_contrast(session)
-        session.check_quiet()
+def test_texts_stand_out_in_the_dark_theme(small):
+    choose_theme(small.page, "JupyterLab Dark", light="false")
+    try:
+        check_contrast(small)
+    finally:
+        choose_theme(small.page, "JupyterLab Light", light="true")
+    small.check_quiet()
+    run_cell(small, PANEL)  # as it was before
+
+
+def choose_theme(page: Page, name: str, *, light: str) -> None:
+    """Choose a theme from the menu and wait for it."""
+    page.get_by_role("menuitem", name="Settings", exact=True).click()
+    for item in ("Theme", name):
+        page.locator(".lm-Menu-itemLabel", has_text=re.compile(f"^{item}$")).click()
+    page.wait_for_function("light => document.body.dataset.jpThemeLight === light", arg=light)
 
 
 def check_contrast(session: Session) -> None:

@@ -23,6 +23,7 @@ from frostline import report
 from frostline.comparison.comparisons import Comparison
 from frostline.errors import Cancelled, FrostlineError
 from frostline.panels import AnnotationPanel, DataPanel, ResultPanel, RunPanel
+from frostline.panels.results import NOTHING
 from frostline.panels.rows import StrategyRow
 from frostline.profiles import PROFILES
 from frostline.strategies import DEFAULT, STRATEGIES, FrozenProbe, Majority, PcaLogistic
@@ -247,9 +248,26 @@ def test_parameter_counts_promised_are_those_of_the_records(make_panel):
     panel = make_panel(OFFERED)
     promised = {name: row_of(panel, name) for name in OFFERED}
     panel.run(wait=True)
-    assert len(panel.records) == len(OFFERED)
+    unasked = [record for record in panel.records if record.strategy == "frozen_probe:40"]
+    assert len(unasked) == 1
+    assert len(panel.records) == len(OFFERED) + 1
     for record in panel.records:
+        if record in unasked:
+            continue
         assert f". {record.cost.trainable_parameters:,} trained parameters." in promised[record.strategy]
+
+
+def test_a_probe_on_the_genes_of_what_is_tuned_runs_beside_it_and_is_announced(make_panel):
+    panel = make_panel(["frozen_probe", "lora"])
+    panel.settle(60)
+    assert "Runs too: frozen_probe:40, the frozen probe on as many genes" in html_of(panel)
+    ran = panel.run(wait=True)
+    assert ran.strategies == ("frozen_probe", "frozen_probe:40", "lora")
+    assert [record.genes_read for record in panel.records if record.strategy != "frozen_probe"] == [40, 40]
+    assert "the same 40 genes" in ran.verdict
+    box(panel, "lora").value = False
+    panel.settle(60)
+    assert "Runs too" not in html_of(panel)
 
 
 def test_panel_splits_as_the_function_does(make_panel):
@@ -906,6 +924,20 @@ class TestResultPanel:
         with pytest.raises(FrostlineError, match="no results to export"):
             panel.export()
 
+    def test_while_records_are_on_their_way_a_tab_is_drawn_when_it_is_open_or_opened(self, comparison):
+        panel = ResultPanel()
+        panel.growing, panel.comparison = True, comparison
+        panel.settle(60)
+        drawn = [name for name, shown in panel._shown.items() if shown.value != NOTHING]
+        assert drawn == ["Verdict"]
+        panel._tabs.selected_index = panel._tabs.titles.index("Costs")
+        panel.settle(60)
+        assert "Peak memory" in panel._shown["Costs"].value
+        assert panel._shown["Maps"].value == NOTHING
+        panel.growing = False
+        panel.settle(60)
+        assert all(shown.value != NOTHING for shown in panel._shown.values())
+
     def test_one_tab_that_fails_leaves_the_others(self, comparison, monkeypatch):
         monkeypatch.setattr(report, "costs_table", lambda _: 1 / 0)
         panel = self.show(comparison)
@@ -1130,3 +1162,13 @@ def test_a_tick_times_no_strategy_anew_and_another_seed_times_all(make_panel, mo
     control(panel, "Seed").value += 1
     panel.settle(60)
     assert sorted(timed) == sorted(names * 2)
+
+
+def test_in_a_notebook_that_is_executed_only_what_is_ticked_is_timed(make_panel, three_kinds, fresh, monkeypatch):
+    from frostline.artifacts import runs
+
+    monkeypatch.setenv(runs.SOURCE, "0" * 64)
+    panel = make_panel(["majority"], dataset=fresh(three_kinds))
+    panel.settle(60)
+    assert "about 1 s" in row_of(panel, "majority").lower()
+    assert "about" not in row_of(panel, "pca_knn").lower()

@@ -15,6 +15,8 @@ import pandas as pd
 import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 from traitlets.config import Config
 
 import frostline
@@ -274,13 +276,13 @@ def test_defaults_leave_all_declared_artifacts(published):
     assert manifest_of(folder)["notebook"]["sha256"] == file_sha256(published / "notebooks" / f"{NAME}.ipynb")
 
 
-def test_leaderboard_holds_four_strategies_in_order(published):
+def test_leaderboard_holds_the_strategies_and_a_probe_like_lora_in_order(published):
     board = pd.read_csv(published / "artifacts" / "scgpt_cell_type_annotation" / "report.csv")
     assert list(board.columns[:4]) == ["strategy", "macro_f1", "macro_f1_low", "macro_f1_high"]
     assert {"accuracy", "auroc", "ece", "silhouette", "seconds", "trainable_parameters"} <= set(board.columns)
     assert (board["macro_f1_low"] <= board["macro_f1"]).all()
     assert (board["macro_f1"] <= board["macro_f1_high"]).all()
-    assert sorted(board["strategy"]) == sorted(ALL)
+    assert sorted(board["strategy"]) == sorted([*ALL, "frozen_probe:500"])  # like LoRA
     order = list(zip(-board["macro_f1"], -board["accuracy"], strict=True))
     assert order == sorted(order)
     assert board["macro_f1"].between(0.3, 1).all()  # chance on ten classes is far below
@@ -340,20 +342,24 @@ def earlier(tmp_path, monkeypatch, save_artifacts, bytes_of):
     assert bytes_of(tmp_path / "artifacts") == before
 
 
-@pytest.mark.parametrize(
-    ("bad", "said"),
-    [
-        ({"TYPO": 1}, "FrostlineError: TYPO: unknown parameter. The parameters are: PROFILE, DATASET"),
-        ({"seed": 1}, "FrostlineError: (?i:seed): unknown parameter"),
-        ({"LABEL_KEY": "cell_type"}, "DatasetError: label column 'cell_type' is not in obs, which has: bulk_labels"),
-    ],
-    ids=["unknown parameter", "lower-case parameter", "missing label column"],
-)
-def test_executed_notebook_refuses_bad_input_before_training(tutorial, small_settings, earlier, bad, said):
+def test_executed_notebook_refuses_bad_input_before_training(tutorial, small_settings, earlier):
+    said = "DatasetError: label column 'cell_type' is not in obs, which has: bulk_labels"
     with pytest.raises(PapermillExecutionError, match=said):
-        run_papermill(tutorial, {**small_settings, "OUTPUT_DIR": earlier, **bad})
+        run_papermill(tutorial, {**small_settings, "OUTPUT_DIR": earlier, "LABEL_KEY": "cell_type"})
     text = Path("out.ipynb").read_text(encoding="utf-8")
     assert "frostline-annotation-panel" not in text
+
+
+@pytest.mark.parametrize("name", ["TYPO", "seed"])
+def test_first_cell_refuses_an_unknown_parameter(tutorial, small_settings, earlier, name):
+    """The cells as papermill parameterises them, executed here."""
+    given = parameterize_notebook(load_notebook_node(str(tutorial)), {**small_settings, "OUTPUT_DIR": earlier, name: 1})
+    declared, injected, first = [cell.source for cell in given.cells if cell.cell_type == "code"][:3]
+    names: dict[str, object] = {"In": ["", declared, injected, first]}  # what a kernel was given to run
+    for cell in (declared, injected):
+        exec(cell, names)
+    with pytest.raises(FrostlineError, match=f"^(?i:{name}): unknown parameter.* The parameters are: PROFILE, DATASET"):
+        exec(first, names)
 
 
 def test_truncated_file_is_refused_by_the_executed_notebook(tutorial, small_settings, earlier, counts_file):

@@ -409,7 +409,7 @@ def publish_of(notebook: Path, **options) -> str:
 
 
 def plan_of(**parameters):
-    return tutorials.plan(Path("notebooks/tiny.ipynb"), {"PROFILE": "quickstart", **parameters})
+    return tutorials.prepare(Path("notebooks/tiny.ipynb"), {"PROFILE": "quickstart", **parameters})
 
 
 def test_two_run_at_once_and_each_has_its_time(here, tiny, write_notebook):

@@ -17,8 +17,6 @@ from typing import NamedTuple
 
 from playwright.sync_api import Page
 
-THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
-
 
 class Lab(NamedTuple):
     """Where it answers, and its folder of settings."""
@@ -40,7 +38,7 @@ def run_all_cells(page: Page) -> None:
 
 
 @contextlib.contextmanager
-def live_lab(notebooks: Path, folder: Path, theme: str = "light") -> Iterator[Lab]:
+def live_lab(notebooks: Path, folder: Path) -> Iterator[Lab]:
     """Serve a folder of notebooks.
 
     Parameters
@@ -49,12 +47,10 @@ def live_lab(notebooks: Path, folder: Path, theme: str = "light") -> Iterator[La
         Where the file browser starts.
     folder
         For settings, workspaces and the log.
-    theme
-        light or dark.
     """
     settings = {
         "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-        "apputils-extension/themes": {"theme": THEMES[theme], "adaptive-theme": False},
+        "apputils-extension/themes": {"theme": "JupyterLab Light", "adaptive-theme": False},
         "docmanager-extension/plugin": {"autosave": False},  # what one test leaves, the next one would open
         "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight stay in the page
     }

@@ -146,6 +146,8 @@ class Record:
     """Of the data set: cells, labels, genes, values; None in records of earlier versions."""
     n_train_groups: int | None = None
     """Groups that trained; None without groups, and in records of earlier versions."""
+    genes_read: int | None = None
+    """Genes that the strategy reads; None where it reads none, and in records of earlier versions."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Classes that no part of the split holds, and their cells; empty in records of earlier versions."""
 

@@ -22,8 +22,9 @@ from frostline.cells.gene_table import ensembl_of
 from frostline.cells.splits import Split, repeats_of, split
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.jobs import Job, alone
-from frostline.comparison.verdicts import taken
-from frostline.errors import DatasetError, FrostlineError
+from frostline.comparison.verdicts import to_keep
+from frostline.encoder.checkpoints import CHECKPOINTS, load_checkpoint
+from frostline.errors import CheckpointError, DatasetError, FrostlineError
 from frostline.evaluation.calibration import fit_temperature, scale
 from frostline.monitor import Monitor
 from frostline.profiles import Profile, get_profile
@@ -121,9 +122,9 @@ def adapt(
     Examples
     --------
     >>> import frostline
-    >>> model = frostline.adapt("pbmc68k-reduced", strategies=["pca_logistic", "majority"])
+    >>> model = frostline.adapt("pbmc68k-reduced", strategies=["pca_knn", "majority"])
     >>> model.strategy.name, len(model.classes)
-    ('pca_logistic', 10)
+    ('pca_knn', 10)
     """
     promise, monitor = Promise(target, alpha, reference_cells), monitor or Monitor()
     seed = hold(Seed, "seed", seed)
@@ -135,7 +136,7 @@ def adapt(
     comparison = _compared(dataset, built, profile, seed, monitor.part(0.0, COMPARED, "comparing: "))
     name = winner(comparison)
     strategy = next(each for each in built if each.name == name)
-    return _kept(strategy, comparison, dataset, promise, monitor.part(COMPARED, 1.0))
+    return _kept(strategy, name, comparison, dataset, promise, monitor.part(COMPARED, 1.0))
 
 
 def _loaded(source: str | Path | AnnData | Dataset, label_key: str | None, columns: dict[str, str | None]) -> Dataset:
@@ -156,7 +157,8 @@ def _compared(
     cuts = [split(dataset, seed=seed, profile=profile, repeat=i) for i in range(repeats_of(dataset, profile=profile))]
 
     def tell(job: Job) -> None:
-        running = next((each for each in job.progress.values() if each.state == "running"), None)
+        began = [each for each in job.progress.values() if each.state == "running"]
+        running = next((each for each in began if not each.message.endswith("done")), None)  # others wait for a repeat
         monitor.progress(job.fraction, "" if running is None else f"{running.strategy}: {running.message}")
 
     job = Job(strategies, dataset, cuts, changed=tell)
@@ -194,6 +196,8 @@ def keep(
     ------
     DatasetError
         The data set is not the one of the comparison, or groups cannot be left out one after the other.
+    CheckpointError
+        The checkpoint is not there, or holds other weights.
     FrostlineError
         The strategy was not compared, or learns nothing but the most common class; a number is out of bounds.
 
@@ -201,14 +205,15 @@ def keep(
     --------
     >>> import frostline
     >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
-    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
+    >>> record = frostline.evaluate(frostline.strategies.PcaKnn(), pbmc, frostline.split(pbmc))
     >>> keep(frostline.compare([record]), pbmc).calibration.temperature >= 1
     True
     """
     promise = Promise(target, alpha, reference_cells)
     record = comparison.of(strategy or winner(comparison))[0]
     _refuse_other_data(record, dataset)
-    return _kept(_strategy_of(record, checkpoint), comparison, dataset, promise, monitor or Monitor())
+    strategy_to_keep = _strategy_of(record, checkpoint)
+    return _kept(strategy_to_keep, record.strategy, comparison, dataset, promise, monitor or Monitor())
 
 
 def winner(comparison: Comparison) -> str:
@@ -219,7 +224,7 @@ def winner(comparison: Comparison) -> str:
     FrostlineError
         None was learned beyond the most common class.
     """
-    name = taken(comparison.evidence)
+    name = to_keep(comparison.evidence)
     if name is None:
         raise FrostlineError(
             f"no strategy scores higher than the most common class, so there is nothing to keep: {comparison.verdict}"
@@ -241,12 +246,24 @@ def _strategy_of(record: Record, checkpoint: str | Path | None) -> Strategy:
     parameters: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in record.parameters.items()
     }
-    if "checkpoint" in parameters and checkpoint is not None:
+    label = parameters.get("checkpoint")
+    if label is not None and label not in CHECKPOINTS:  # a folder, which records name and do not place
+        if checkpoint is None:
+            raise CheckpointError(
+                f"{record.strategy} began from checkpoint {label!r}, a folder; say where it is: "
+                "keep(..., checkpoint=FOLDER)"
+            )
         parameters["checkpoint"] = str(checkpoint)
+        if load_checkpoint(checkpoint).weights_sha256 != record.weights_sha256:
+            raise CheckpointError(
+                f"{record.strategy} began from {label!r}, and {str(checkpoint)!r} holds other weights"
+            )
     return STRATEGIES[kind_of(record.strategy)](**parameters)
 
 
-def _kept(strategy: Strategy, comparison: Comparison, dataset: Dataset, promise: Promise, monitor: Monitor) -> Model:
+def _kept(
+    strategy: Strategy, name: str, comparison: Comparison, dataset: Dataset, promise: Promise, monitor: Monitor
+) -> Model:
     if strategy.name == "majority":
         raise FrostlineError("majority learns nothing but the most common class; keep another strategy")
     first, ensembl = comparison.records[0], ensembl_of(dataset.genes)
@@ -256,7 +273,7 @@ def _kept(strategy: Strategy, comparison: Comparison, dataset: Dataset, promise:
             alpha=promise.alpha, monitor=monitor,
         )  # fmt: skip
     reference = reference_of(dataset, made.found.rows, promise.reference_cells, seed=first.seed)
-    card = card_of(Origin(made.strategy, dataset, made.split, made.found, comparison))
+    card = card_of(Origin(made.strategy, dataset, made.split, made.found, comparison, name))
     monitor.step(1.0, "done")
     return Model(made.strategy, dataset.genes, ensembl, made.calibration, reference, card, made.found)
 
@@ -285,9 +302,9 @@ def fit_all(
     Examples
     --------
     >>> from frostline.cells.datasets import load_dataset
-    >>> from frostline.strategies import PcaLogistic
+    >>> from frostline.strategies import PcaKnn
     >>> pbmc = load_dataset("pbmc68k-reduced")
-    >>> fit_all(PcaLogistic(), pbmc, profile=get_profile("quickstart"), seed=42).split.sizes["train"]
+    >>> fit_all(PcaKnn(), pbmc, profile=get_profile("quickstart"), seed=42).split.sizes["train"]
     700
     """
     monitor = monitor or Monitor()

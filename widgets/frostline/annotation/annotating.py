@@ -53,6 +53,8 @@ class Landmarks:
     """(n_cells, d)."""
     labels: NDArray[np.str_] = field(repr=False)
     """(n_cells,) as they were given."""
+    groups: NDArray[np.str_] | None = field(default=None, repr=False)
+    """(n_cells,) donors, batches, studies; None without them."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,10 @@ class Annotation:
         """
         path = expanded(output)
         if self.source is None:
-            raise FrostlineError("these cells were in memory, and the labels are in the AnnData: adata.write_h5ad(...)")
+            raise FrostlineError(
+                "these cells were in memory: an AnnData has the labels now, write that (adata.write_h5ad(...)); for a "
+                "labelled copy of a file annotate its path"
+            )
         if path.exists() and path.samefile(self.source):
             raise FrostlineError(f"{path} is the file that was read: choose another name")
         self.outputs.save(self.source, path)
@@ -197,7 +202,8 @@ def _landmarks(reading: Reading) -> Landmarks | None:
     if known is None:
         return None
     some = np.unique(np.linspace(0, len(known) - 1, min(len(known), MOST)).astype(np.int64))
-    return Landmarks(represented(reading.strategy.outcome(known, some)), known.labels[some])
+    groups = None if known.groups is None else known.groups[some]
+    return Landmarks(represented(reading.strategy.outcome(known, some)), known.labels[some], groups)
 
 
 def _file_of(query: str | Path | AnnData | Dataset) -> Path | None:
@@ -280,7 +286,8 @@ class _Found:
             return None
         annotated = self.reasons[self.watched] != FEW
         said = np.array(self.classes)[self.best[self.watched[annotated], 0]]
-        return compare(known.features, np.concatenate(self.seen)[annotated], kinds=(known.labels, said))
+        query = np.concatenate(self.seen)[annotated]
+        return compare(known.features, query, kinds=(known.labels, said), groups=known.groups)
 
     def labels(self) -> pd.Categorical:
         """(n_cells,) label, or Unknown."""

@@ -45,6 +45,8 @@ class Origin:
     """That it was fitted on."""
     found: CrossFitted
     comparison: Comparison
+    name: str
+    """Of the strategy, in the comparison."""
 
 
 def versions() -> dict[str, str]:
@@ -53,7 +55,7 @@ def versions() -> dict[str, str]:
     Examples
     --------
     >>> sorted(versions())[:3]
-    ['frostline', 'numpy', 'pandas']
+    ['anndata', 'frostline', 'numpy']
     """
     return {name: version(name) for name in PACKAGES}
 
@@ -99,7 +101,7 @@ def _data(dataset: Dataset, found: CrossFitted, cut: Split) -> dict[str, Any]:
         "name": dataset.name,
         "label_key": dataset.label_key,
         "group_key": dataset.group_key,
-        "values": dataset.values,
+        "values": dataset.values_name,
         "scaled": is_scaled(dataset.matrix),
         "cells": len(found.rows),
         "genes": len(dataset.genes),
@@ -112,8 +114,8 @@ def _data(dataset: Dataset, found: CrossFitted, cut: Split) -> dict[str, Any]:
 
 def _notes(origin: Origin) -> Sequence[str]:
     """What must be said of the model."""
-    name, cut = origin.strategy.name, origin.split
-    notes = [*cut.notes, *origin.comparison.notes]
+    name, cut = origin.name, origin.split
+    notes = [*cut.notes, *(note for record in origin.comparison.of(name) for note in record.notes)]
     take = recommended(origin.comparison.evidence)
     if take is None:
         notes.insert(0, f"The verdict supports no choice yet; {name} was kept.")

@@ -77,25 +77,25 @@ class Certificate:
         if self.threshold is None:
             return f"The error cannot be certified: {self._reason}."
         claim = "other cells of the same groups" if self.groups is None else "other groups like these"
+        wrong = f"{self.errors:,} {'was' if self.errors == 1 else 'were'} wrong (at most {_percent(self.bound)})"
         return (
-            f"At a confidence of {_floor(self.threshold)} or more, {self.target:.3g} of the labels are right, with a "
-            f"certainty of {1 - self.delta:.2g}, for {claim}: of {self.answered:,} such cells among {self.n:,} that "
-            f"the model had not seen {self.errors:,} {'was' if self.errors == 1 else 'were'} wrong "
-            f"(at most {_percent(self.bound)})."
+            f"At a confidence of {_floor(self.threshold)} or more, {100 * self.target:g} % of the answers are right, "
+            f"with a certainty of {100 - 100 * self.delta:g} %, for {claim}: of {self.answered:,} such cells among "
+            f"{self.n:,} that the model had not seen {wrong}."
         )
 
     @property
     def _reason(self) -> str:
-        least = needed(self.target, self.delta)
+        least, promise = needed(self.target, self.delta), f"{100 * self.target:g} %"
         if self.n < least:
             return (
-                f"{self.n:,} labelled cells could be predicted by a model that had not seen them, and "
-                f"{self.target:.3g} cannot be shown with fewer than {least:,}, even without one error"
+                f"{self.n:,} labelled cells could be predicted by a model that had not seen them, and {promise} "
+                f"cannot be shown with fewer than {least:,}, even without one error"
             )
         over = "" if self.groups is None else f" in {self.groups} groups"
         return (
-            f"at no confidence do the {self.n:,} labelled cells{over} show that {self.target:.3g} of the labels are "
-            f"right with a certainty of {1 - self.delta:.2g}"
+            f"at no confidence do the {self.n:,} labelled cells{over} show that {promise} of the answers are right, "
+            f"with a certainty of {100 - 100 * self.delta:g} %"
         )
 
     def facts(self) -> dict[str, Any]:
@@ -134,9 +134,9 @@ def upper_bound(errors: float, n: float, delta: float = DELTA) -> float:
     >>> round(upper_bound(0, 45), 4), round(upper_bound(3, 100), 4)
     (0.0499, 0.0656)
     """
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
-    return 1.0 if errors >= n else float(beta.ppf(1 - delta, errors + 1, n - errors))
+    return 1.0 if errors >= n else float(betaincinv(errors + 1, n - errors, 1 - delta))
 
 
 def group_bound(wrong: NDArray[np.bool_], groups: NDArray[np.str_], delta: float = DELTA) -> float:
@@ -161,8 +161,6 @@ def group_bound(wrong: NDArray[np.bool_], groups: NDArray[np.str_], delta: float
     >>> round(group_bound(wrong, spread), 3), round(group_bound(wrong, one), 3)
     (0.062, 0.206)
     """
-    from scipy.stats import t
-
     names, place = np.unique(groups, return_inverse=True)
     n, g = len(wrong), len(names)
     if g < 2:
@@ -171,8 +169,15 @@ def group_bound(wrong: NDArray[np.bool_], groups: NDArray[np.str_], delta: float
     apart = np.bincount(place, wrong - share)  # a group's errors beyond its part
     variance = g / (g - 1) * float((apart**2).sum()) / n**2
     effective = min(n, share * (1 - share) / variance) if variance > 0 else n
-    effective *= min(1.0, float(t.ppf(1 - delta, n - 1) / t.ppf(1 - delta, g - 1)) ** 2)
+    effective *= _kept(n, g, delta)
     return upper_bound(share * effective, effective, delta)
+
+
+def _kept(n: float, groups: int, delta: float) -> float:
+    """Share of the cells that few groups leave, by the degrees of freedom of Student's t."""
+    from scipy.stats import t
+
+    return min(1.0, float(t.ppf(1 - delta, n - 1) / t.ppf(1 - delta, groups - 1)) ** 2)
 
 
 def certify(
@@ -204,7 +209,7 @@ def certify(
     >>> round(found.threshold, 2), found.errors, found.answered
     (0.49, 4, 361)
     >>> print(certify(confidence[:30], np.full(30, True)).sentence)
-    The error cannot be certified: 30 labelled cells could be predicted by a model that had not seen them, and 0.95 \
+    The error cannot be certified: 30 labelled cells could be predicted by a model that had not seen them, and 95 % \
 cannot be shown with fewer than 45, even without one error.
     """
     order = np.argsort(-confidence, kind="stable")
@@ -240,7 +245,10 @@ def certify_steps(
         if len(step)
     )
     found = None
-    for place in range(_begin(steps, target, delta), len(steps)):
+    sizes = np.array([len(step) for step in steps])
+    if n_groups is not None:
+        sizes = np.floor(sizes * _kept(n, n_groups, delta)).astype(int)
+    for place in range(_begin(steps, sizes, target, delta), len(steps)):
         if bounds[place] > 1 - target:
             break
         found = place
@@ -256,25 +264,20 @@ def _bound(step: Answers, delta: float, over_groups: bool) -> float:
     return upper_bound(step.errors, len(step), delta)
 
 
-def _begin(steps: Sequence[Answers], target: float, delta: float) -> int:
-    """Place of the threshold that is likeliest to pass if the confidences are true; what is right is not looked at."""
+def _begin(steps: Sequence[Answers], n: NDArray[np.int64], target: float, delta: float) -> int:
+    """Place of the threshold that is likeliest to pass if the confidences are true; what is right is not looked at.
+
+    `n` has the independent answers at each threshold.
+    """
     from scipy.stats import binom
 
-    chances = [0.0] * len(steps)
-    for i, step in enumerate(steps):
-        if len(step):
-            error = min(1.0, float((1 - step.stated).mean()) + WRONG_LABELS)
-            chances[i] = float(binom.cdf(_allowed(len(step), target, delta), len(step), error))
-    return int(np.argmax(chances)) if chances else 0
-
-
-def _allowed(n: int, target: float, delta: float) -> int:
-    """Errors among `n` answers with which they still pass; -1 where none would do."""
-    from scipy.stats import binom
-
-    # k errors pass where as few of them have a probability of at most delta at the error that is just not allowed
-    k = int(binom.ppf(delta, n, 1 - target))
-    return k if binom.cdf(k, n, 1 - target) <= delta else k - 1
+    if not steps:
+        return 0
+    # so many errors pass as have, together with fewer, at most the probability delta at the error that is too large
+    allowed = binom.ppf(delta, n, 1 - target)
+    allowed -= binom.cdf(allowed, n, 1 - target) > delta
+    error = np.array([1 - step.stated.mean() if len(step) else 1.0 for step in steps]) + WRONG_LABELS
+    return int(np.argmax(binom.cdf(allowed, n, np.clip(error, 0, 1))))
 
 
 def _floor(value: float) -> str:

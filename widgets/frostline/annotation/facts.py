@@ -32,8 +32,8 @@ class StrategyFacts(BaseModel):
     name: str
     parameters: dict[str, Any]
     classes: Annotated[list[str], Field(min_length=2)]
-    reads: list[Annotated[int, Field(ge=0)]]
-    """Places of its genes among those of the model."""
+    genes: list[str]
+    """That it reads; of an encoder by the names of its vocabulary."""
 
 
 class CheckpointFacts(BaseModel):

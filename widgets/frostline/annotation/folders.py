@@ -25,7 +25,7 @@ from frostline.annotation.novelty import Centroids
 from frostline.annotation.places import put_in_place, recover, refuse_bad_target
 from frostline.annotation.references import packed, unpacked
 from frostline.encoder.checkpoints import CHECKPOINTS, load_checkpoint
-from frostline.errors import CheckpointError, FrostlineError, ModelError
+from frostline.errors import CheckpointError, ModelError
 from frostline.hashes import file_sha256
 from frostline.plain_files import is_plain_file
 from frostline.scratch import scratch_folder
@@ -38,7 +38,7 @@ MOST = 2**33
 """Bytes of any other file."""
 
 
-def save(model: Model, folder: str | Path) -> Path:
+def save_model(model: Model, folder: str | Path) -> Path:
     """Keep a model in a folder.
 
     Parameters
@@ -94,7 +94,7 @@ def _digest(files: Mapping[str, bytes]) -> str:
 
 def _facts(model: Model, files: Mapping[str, bytes]) -> bytes:
     """Content of model.json."""
-    strategy, place = model.strategy, {name: i for i, name in enumerate(model.genes)}
+    strategy = model.strategy
     content: dict[str, Any] = {
         "format": FORMAT,
         "schema_version": SCHEMA,
@@ -102,7 +102,7 @@ def _facts(model: Model, files: Mapping[str, bytes]) -> bytes:
             "name": type(strategy).name,
             "parameters": strategy.parameters,
             "classes": strategy.classes_,
-            "reads": [place[gene] for gene in strategy.genes_],
+            "genes": strategy.genes_,
         },
         "checkpoint": model.card["checkpoint"],
         "genes": model.genes,
@@ -157,7 +157,7 @@ def load_model(folder: str | Path, *, checkpoint: str | Path | None = None) -> M
         facts.strategy.parameters["checkpoint"] = _checkpoint(place, facts, checkpoint)
     try:
         return _rebuilt(place, facts, files)
-    except FrostlineError:
+    except (ModelError, CheckpointError):
         raise
     except Exception as error:  # whatever files give that fit neither each other nor the strategy
         raise ModelError(
@@ -228,8 +228,7 @@ def _strategy(place: Path, facts: ModelFacts, files: Mapping[str, bytes]) -> Str
     for name, content in weights.items():
         if name.endswith(".safetensors"):
             _finite(place / name, content)
-    genes = [facts.genes[i] for i in about.reads]
-    return STRATEGIES[about.name].restored(about.parameters, about.classes, genes, weights)
+    return STRATEGIES[about.name].restored(about.parameters, about.classes, about.genes, weights)
 
 
 def _weights(files: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -96,9 +96,9 @@ class Hierarchy:
         return np.array(rows)
 
     @cached_property
-    def _sensible(self) -> NDArray[np.bool_]:
+    def offered(self) -> NDArray[np.bool_]:
         """(n_nodes,) whether a node may answer a cell: its parts are confused, and it is not most of the classes."""
-        few = self._members.sum(axis=1) <= max(2, len(self.classes) // 2)
+        few: NDArray[np.bool_] = self._members.sum(axis=1) <= max(2, len(self.classes) // 2)
         few[len(self.classes) :] &= self.merges[:, 2] <= 1 - CONFUSED
         return few
 
@@ -144,7 +144,7 @@ class Hierarchy:
         along = np.take_along_axis(sums, ways, axis=1)
         enough = along >= coarse
         enough[:, 0] = along[:, 0] >= (coarse if exact is None else exact)
-        enough &= self._sensible[ways]
+        enough &= self.offered[ways]
         enough[:, -1] = True
         found = np.take_along_axis(ways, enough.argmax(axis=1)[:, None], axis=1)[:, 0]
         return found, sums[np.arange(len(p)), found]

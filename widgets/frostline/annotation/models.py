@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scipy import sparse
 
-    from frostline.annotation.annotating import Annotation
+    from frostline.annotation import Annotation
     from frostline.annotation.certificates import Certificate
     from frostline.annotation.crossfitting import CrossFitted
     from frostline.annotation.hierarchies import Hierarchy
@@ -95,7 +95,7 @@ class Model:
         query, key, options
             Its arguments: layer, values, gene_column, chunk, overwrite, monitor.
         """
-        from frostline.annotation.annotating import annotate
+        from frostline.annotation import annotate  # by the door: what labels with a model knows of models
 
         return annotate(self, query, key, **options)
 
@@ -112,9 +112,9 @@ class Model:
         ModelError
             The folder holds anything else, or cannot be written.
         """
-        from frostline.annotation.folders import save
+        from frostline.annotation import save_model  # by the door of the room: that module imports this one
 
-        return save(self, folder)
+        return save_model(self, folder)
 
     def __repr__(self) -> str:
         rows = [f"  {name}: {one_line(text)}" for name, text in self._facts()]

@@ -24,10 +24,16 @@ class Centroids:
     means: NDArray[np.float64] = field(repr=False)
     """(n_classes, d)."""
     whitening: NDArray[np.float64] = field(repr=False)
-    """(d, d): in features times this, the classes are round and of variance 1."""
+    """(d, at most d): in features times this, the classes are round and of variance 1."""
 
     @classmethod
-    def fit(cls, features: NDArray[np.floating], labels: NDArray[np.str_], shrinkage: float = 0.1) -> Self:
+    def fit(
+        cls,
+        features: NDArray[np.floating],
+        labels: NDArray[np.str_],
+        shrinkage: float = 0.1,
+        leading: int | None = None,
+    ) -> Self:
         """Learn them from labelled cells.
 
         Parameters
@@ -38,6 +44,8 @@ class Centroids:
             (n,)
         shrinkage
             From 0 to 1: how far the covariance is drawn to a round one of the same variance.
+        leading
+            Features that are looked at, from the first one on; None for all.
 
         Examples
         --------
@@ -49,14 +57,17 @@ class Centroids:
         x = np.asarray(features, dtype=np.float64)
         names, place = np.unique(labels, return_inverse=True)
         means = np.stack([x[place == i].mean(axis=0) for i in range(len(names))])
-        within = x - means[place]
+        within = (x - means[place])[:, :leading]
         covariance = within.T @ within / len(x)
-        variance = float(np.trace(covariance)) / len(covariance) or 1.0  # cells that are all alike: plain distances
-        covariance = (1 - shrinkage) * covariance + shrinkage * variance * np.eye(len(covariance))
+        variance = float(np.trace(covariance)) / len(covariance)
+        round_one = (variance or 1.0) * np.eye(len(covariance))
+        covariance = (1 - shrinkage) * covariance + shrinkage * round_one if variance > 0 else round_one
         values, vectors = np.linalg.eigh(covariance)
         kept = values > 1e-10 * values.max()
         # row-major, as a saved copy is: the memory order decides the last bit of a matrix product
-        return cls(means, np.ascontiguousarray(vectors[:, kept] / np.sqrt(values[kept])))
+        whitening = np.zeros((x.shape[1], int(kept.sum())))
+        whitening[: len(values)] = vectors[:, kept] / np.sqrt(values[kept])
+        return cls(means, whitening)
 
     def distances(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         """(n,) Mahalanobis distance of each cell to the nearest class."""

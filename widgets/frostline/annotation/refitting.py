@@ -4,8 +4,8 @@ The rules. Fewer than 50 shared genes are refused. Values are log-normalised ove
 query lacks is never taken for zero. A strategy without an encoder is fitted again, on the reference cells cut to the
 shared genes, where any gene that it reads is missing, or genes with more than 5 % of the reference cells' counts are;
 one on a frozen encoder, where genes with more than 1 % of the counts that it reads are; one that trained its encoder
-reads what is there, and is calibrated again. Where the query's cells have less than half of the counts, reference cells
-are thinned to them, and the model fitted again on those.
+reads what is there, and is calibrated again. Where the query's cells, 20 or more, have less than half of the counts,
+reference cells are thinned to them, and the model fitted again on those.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from frostline.annotation import novelty
 from frostline.annotation.adapting import calibrate, fit_all
 from frostline.annotation.crossfitting import CrossFitted, centroids_of, represented
 from frostline.annotation.models import Calibration, Model, Reference
+from frostline.annotation.shifts import FEWEST
 from frostline.cells.datasets import Dataset
 from frostline.cells.gene_mapping import GeneMap, map_genes, refuse_other_species
 from frostline.cells.queries import Query
@@ -57,7 +58,8 @@ class Needs:
     genes: bool
     """Whether they matter."""
     depths: tuple[float, float] | None
-    """Median counts of a cell of the query and of a reference cell, on shared genes; None where one is not known."""
+    """Median counts of a cell of the query and of a reference cell, on shared genes; None where one is not known, and
+    with fewer than 20 cells: a shallow cell alone is to get the label that it gets among others."""
 
     @property
     def thinned(self) -> float | None:
@@ -216,7 +218,7 @@ def _depths(model: Model, mapping: GeneMap, places: NDArray[np.int64], sample: D
     for part in (mapping.apply(counts, logged=False), model.reference.values):
         shared = part[:, places]
         totals = np.asarray(shared.sum(axis=1), dtype=np.float64).ravel()[expressed(shared)]
-        if not len(totals):
+        if len(totals) < FEWEST:
             return None
         found.append(float(np.median(totals)))
     return found[0], found[1]
@@ -321,7 +323,7 @@ def _cut(model: Model, reference: Reference, places: NDArray[np.int64], scaled: 
         matrix=matrix[np.flatnonzero(enough)],
         genes=genes,
         labels=reference.labels[enough],
-        values="counts" if reference.counted else "normalised values",
+        values_name="counts" if reference.counted else "normalised values",
         group_key=data["group_key"],
     )
 

@@ -139,9 +139,11 @@ def _scores(x: NDArray[np.float64], side: NDArray[np.int64], seed: int) -> NDArr
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    if not np.ptp(x, axis=0).any():  # all cells are the same
+        return np.zeros(len(x))
     n_components = min(DIMENSIONS, x.shape[1], len(x) * (FOLDS - 1) // FOLDS - 1)
     model = make_pipeline(
-        PCA(n_components, svd_solver="full"), StandardScaler(), LogisticRegression(C=C, max_iter=1000)
+        PCA(n_components, random_state=seed), StandardScaler(), LogisticRegression(C=C, max_iter=1000)
     )
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     found: NDArray[np.float64] = cross_val_predict(model, x, side, cv=folds, method="decision_function")

@@ -112,6 +112,7 @@ class _Line(BaseModel):
     weights_sha256: Digest | None = None
     data_sha256: Digest | None = None
     n_train_groups: Count | None = None
+    genes_read: Count | None = None
     left_out: dict[str, Count] = Field(default_factory=dict)
 
 

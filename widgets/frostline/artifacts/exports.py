@@ -284,7 +284,7 @@ def _write_manifest(folder: Path, run: Run, dataset: Dataset | None, facts: dict
         about = {
             "name": dataset.name,
             "label_key": dataset.label_key,
-            "values": dataset.values,
+            "values": dataset.values_name,
             "cells": len(dataset),
             "genes": len(dataset.genes),
             "sha256": dataset.fingerprint(),

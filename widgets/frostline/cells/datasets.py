@@ -139,7 +139,7 @@ class Dataset:
     genes: tuple[str, ...] = field(repr=False)
     labels: NDArray[np.str_] = field(repr=False)
     """(n_cells,) label of every cell."""
-    values: str
+    values_name: str
     """What the values were found to be, in a few words: counts, log-normalised, counts per million, not logged ..."""
     group_key: str | None = None
     notes: tuple[str, ...] = ()
@@ -300,7 +300,7 @@ def load_dataset(
     Examples
     --------
     >>> load_dataset("pbmc68k-reduced")
-    Dataset(name='pbmc68k-reduced', label_key='bulk_labels', values='log1p, row sums differ', group_key=None, ...)
+    Dataset(name='pbmc68k-reduced', label_key='bulk_labels', values_name='log1p, row sums differ', group_key=None, ...)
     """
     adata, spec, found_name = _open(source)
     if spec is not None:
@@ -333,7 +333,7 @@ def _checked(
         matrix=matrix,
         genes=symbols.names,
         labels=labels,
-        values=found.name,
+        values_name=found.name,
         group_key=group_key,
         notes=(symbols.note,) if symbols.note else (),
         evidence=found.evidence,

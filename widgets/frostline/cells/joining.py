@@ -73,7 +73,7 @@ def join_datasets(train: Dataset, test: Dataset, *, name: str | None = None) -> 
         matrix=matrix,
         genes=genes,
         labels=np.concatenate([train.labels, test.labels]),
-        values=train.values if train.values == test.values else f"{train.values} / {test.values}",
+        values_name=" / ".join(dict.fromkeys([train.values_name, test.values_name])),
         group_key=train.group_key or test.group_key,
         notes=tuple(
             dict.fromkeys((*train.notes, *test.notes, f"{sets[0]} trains and {sets[1]} tests, on the {kept}."))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scipy import sparse
 
+NO_X = "this AnnData has no X; name a layer (layer=...), or set adata.X = adata.layers[...]"
 BLOCK = 2**24
 """Values of a dense matrix that are looked at at once; bounds the memory, not the result."""
 
@@ -73,7 +74,7 @@ def values_of(adata: AnnData, layer: str | None = None) -> sparse.csr_matrix:
         if whose is whole is not None:
             refuse_broken(matrix, name)
     if matrix is None:
-        raise DatasetError("this AnnData has no X; name a layer (layer=...), or set adata.X = adata.layers[...]")
+        raise DatasetError(NO_X)
     return canonical(matrix, adata.shape, name if name == "X" else f"layer {name!r}")
 
 

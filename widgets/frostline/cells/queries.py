@@ -79,7 +79,7 @@ class Query:
             matrix=matrix,
             genes=self.genes,
             labels=np.full(len(names), "", dtype=str),
-            values=self.values.name,
+            values_name=self.values.name,
             notes=self.notes,
             evidence=self.values.evidence,
             gene_source=self.symbols.source,
@@ -209,7 +209,7 @@ def _of_file(path: Path, layer: str | None, stack: ExitStack) -> _Matrices:
 
 def _of_dataset(dataset: Dataset) -> Query:
     """A data set's own values, which are log-normalised."""
-    values = Values(TRANSFORMS["log1p"], dataset.values, dataset.evidence)
+    values = Values(TRANSFORMS["log1p"], dataset.values_name, dataset.evidence)
     symbols = Symbols(dataset.genes, dataset.gene_source)
     return Query(dataset.name, dataset.adata.obs_names, symbols, values, streams.in_memory(dataset.matrix))
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from frostline.cells import streams
 from frostline.cells.datasets import DATASETS, Dataset, DatasetSpec, refuse_unknown_source
-from frostline.cells.matrices import canonical, in_memory, refuse_broken, values_of
+from frostline.cells.matrices import NO_X, canonical, in_memory, refuse_broken, values_of
 from frostline.cells.reading import expanded, opened, read_h5ad
 from frostline.errors import DatasetError
 
@@ -145,7 +145,7 @@ def _of_file(file: Any, path: Path) -> Source:
 
     def read(layer: str, rows: Rows) -> sparse.csr_matrix:
         if layer not in stored:
-            raise DatasetError(f"{path.name} has no {layer}; name one of: {', '.join(stored) or 'none'} (layer=...)")
+            raise DatasetError(NO_X if layer == "X" else f"{path.name} has no values of layer {layer!r}")
         shape = (len(tables["obs"]), len(tables["raw/var" if layer == "raw" else "var"]))
         return _read(path, places[layer], layer, shape, rows)
 

@@ -24,7 +24,9 @@ from frostline.comparison.verdicts import Evidence, pair_verdict, verdict
 from frostline.errors import FrostlineError, unknown
 from frostline.evaluation.metrics import METRICS, class_auroc, class_table, false_positive_rate, separation
 from frostline.evaluation.prediction_sets import coverage_table
-from frostline.records import SEVERITIES, Finding, Record
+from frostline.records import SEVERITIES, Finding, Record, kind_of
+from frostline.strategies import STRATEGIES
+from frostline.strategies.tuning import EncoderTuning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +38,8 @@ TILTS = {
     ("labels-from-clusters", "note"): "which may favour strategies on principal components",
 }
 """Which way such a finding tilts the comparison."""
+TUNED = {name for name, kind in STRATEGIES.items() if issubclass(kind, EncoderTuning)}
+"""Strategies that train inside the encoder."""
 
 
 def _tilt(finding: Finding) -> str:
@@ -141,7 +145,21 @@ class Comparison:
             train_groups=self.ground.train_groups,
             left_out={name: n for found in left_out for name, n in found.items()},
             small_groups=self.ground.small,
+            genes_read={name: self.of(name)[0].genes_read or 0 for name in self.strategies},
+            probes=self._like_probes(),
         )
+
+    def _like_probes(self) -> dict[str, str | None]:
+        """What trains inside the encoder -> the frozen probe on the same genes; None where there are only others."""
+        probes = [name for name in self.strategies if kind_of(name) == "frozen_probe"]
+        tuned = [name for name in self.strategies if kind_of(name) in TUNED and self.of(name)[0].genes_read]
+        return {
+            name: next((probe for probe in probes if self._read_alike(name, probe)), None) for name in tuned if probes
+        }
+
+    def _read_alike(self, first: str, second: str) -> bool:
+        pairs = zip(self.of(first), self.of(second), strict=True)
+        return all((a.genes_read, a.weights_sha256) == (b.genes_read, b.weights_sha256) for a, b in pairs)
 
     @property
     def verdict(self) -> str:

@@ -45,6 +45,10 @@ class Evidence:
     """Classes that no split holds, and their cells."""
     small_groups: Sequence[str] = ()
     """Groups that do not count, for want of test cells."""
+    genes_read: Mapping[str, int] = field(default_factory=dict)
+    """Genes that each strategy reads."""
+    probes: Mapping[str, str | None] = field(default_factory=dict)
+    """What trains inside the encoder -> the frozen probe on the same genes; None where there are only others."""
 
     @property
     def best(self) -> str:
@@ -123,23 +127,24 @@ def recommended(evidence: Evidence) -> str | None:
     return None if any(evidence.is_cheaper(name, take) for name in able if name in far) else take
 
 
-def taken(evidence: Evidence) -> str | None:
+def to_keep(evidence: Evidence) -> str | None:
     """Name the strategy to keep: the recommended one; where none is, that of the highest score, of equals the cheapest.
 
-    None where nothing was learned beyond the most common class.
+    None where none scores higher than the most common class.
 
     Examples
     --------
-    >>> taken(Evidence({"head": 0.9}, {"head": 2.0}, {"head": 10}, []))
+    >>> to_keep(Evidence({"head": 0.9}, {"head": 2.0}, {"head": 10}, []))
     'head'
     """
     found = recommended(evidence)
     if found is not None:
         return found
-    learned = {name: score for name, score in evidence.macro_f1.items() if not _is_majority(name)}
     highest = max(evidence.macro_f1.values())
-    equal = [name for name, score in learned.items() if score >= highest - 1e-9]
-    return min(equal, key=lambda name: (evidence.trained[name], evidence.seconds[name]), default=None)
+    equal = [name for name, score in evidence.macro_f1.items() if score >= highest - 1e-9]
+    if any(map(_is_majority, equal)):
+        return None
+    return min(equal, key=lambda name: (evidence.trained[name], evidence.seconds[name]))
 
 
 def _has_learned(evidence: Evidence, name: str) -> bool:
@@ -246,6 +251,7 @@ def _choice(evidence: Evidence) -> list[str]:
     if equal:
         sentences.append(f"{best} and {_listed(equal, 'and')} differ by less than {RELEVANT:g}, which was tested.")
     sentences += _undecided(evidence, unsettled)
+    sentences += [_tuning(evidence, tuned, probe) for tuned, probe in evidence.probes.items()]
     if not _has_learned(evidence, best):
         sentences.append("That anything was learned beyond the most common class is not shown.")
     tested = [evidence.lead(best, name).detectable for name in evidence.macro_f1 if name != best]
@@ -293,6 +299,25 @@ def _undecided(evidence: Evidence, unsettled: Sequence[str]) -> list[str]:
         leads = _listed([f"{name} (ahead by {tests[name].difference:.3f})" for name in untestable], "and")
         sentences.append(f"{best} cannot be tested against {leads}: {_why_untestable(evidence)}.")
     return sentences
+
+
+def _tuning(evidence: Evidence, tuned: str, probe: str | None) -> str:
+    """Say whether training inside the encoder helps, of a frozen probe that reads the same genes."""
+    genes = f"{evidence.genes_read[tuned]:,} genes"
+    if probe is None:
+        return (
+            f"Whether training inside the encoder helps is not shown: {tuned} reads {genes}, and no frozen probe the "
+            f"same; frozen_probe:{evidence.genes_read[tuned]} does."
+        )
+    test = evidence.lead(tuned, probe)
+    if test.claim == "better":
+        return f"On the same {genes} training helps: {tuned} is better than {probe} by {_by(test)}."
+    if test.claim == "worse":
+        return f"On the same {genes} training harms: {probe} is better than {tuned} by {_by(test.turned())}."
+    if test.claim == "equivalent":
+        return f"On the same {genes} training changes little: {tuned} and {probe} differ by less than {RELEVANT:g}."
+    ahead = test if test.difference >= 0 else test.turned()
+    return f"Whether training helps on the same {genes} is open: {ahead.first} leads {ahead.second} by {_by(ahead)}."
 
 
 def _numbers_alone(evidence: Evidence) -> list[str]:

@@ -134,6 +134,7 @@ def tokenize_cells(
     *,
     seed: int = 0,
     max_length: int = MAX_LENGTH,
+    long_cells: str = "random",
 ) -> Tokens:
     """Tokens of some cells of a data set, on one list of genes, which are mapped to tokens.
 
@@ -151,7 +152,7 @@ def tokenize_cells(
         said = described(match, dataset.adata, dataset.gene_source, checkpoint)
         left = f"dataset.adata[frostline.embedding.readable(dataset.matrix, dataset.genes, {checkpoint.name!r})]"
         raise DatasetError(_without_known_genes(said, empty, len(cells), left))
-    return tokenize(matrix, _ids(tokens, checkpoint), seed=seed, max_length=max_length)
+    return tokenize(matrix, _ids(tokens, checkpoint), seed=seed, max_length=max_length, long_cells=long_cells)
 
 
 def _ids(tokens: Sequence[str], checkpoint: Checkpoint) -> NDArray[np.int32]:
@@ -226,6 +227,7 @@ def embed(
     checkpoint: str | Path = "mini",
     seed: int = 0,
     max_length: int = MAX_LENGTH,
+    long_cells: str = "random",
     gene_column: str | None = None,
     key_added: str | None = None,
     device: str = "auto",
@@ -233,6 +235,9 @@ def embed(
     monitor: Monitor | None = None,
 ) -> NDArray[np.float32]:
     """Embed cells with a frozen encoder, as scGPT's `embed_data` does.
+
+    Genes that the vocabulary has by another name are mapped, which `embed_data` does not do; what becomes of each,
+    `frostline.genes.match_genes(adata.var_names, frostline.load_checkpoint(checkpoint).vocabulary)` says.
 
     Parameters
     ----------
@@ -244,6 +249,8 @@ def embed(
         Of the draws among tied bins and of the sample of genes in long cells.
     max_length
         Longest sequence, `<cls>` included.
+    long_cells
+        Genes that are kept of cells that express more: `random` ones, as in the official code, or the `highest`.
     gene_column
         Column of var with the gene symbols; `var_names` for the names themselves. When None, a column is taken if it
         holds clearly more of the vocabulary than the names do.
@@ -289,7 +296,9 @@ def embed(
     refuse_bad_values(matrix, adata.var_names, adata.obs_names)
     found = _match_all(adata, matrix, symbols, opened).map
     ids = _ids(found.tokens, opened)
-    tokens = tokenize(found.merged(matrix, logged=_are_logs(matrix)), ids, seed=seed, max_length=max_length)
+    tokens = tokenize(
+        found.merged(matrix, logged=_are_logs(matrix)), ids, seed=seed, max_length=max_length, long_cells=long_cells
+    )
     embedding = normalise(encode(opened.encoder().to(place), tokens, precision=precision, monitor=monitor))
     if key_added is not None:
         adata.obsm[key_added] = embedding

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,7 @@ def frozen_states(
     *,
     seed: int = 0,
     max_length: int = MAX_LENGTH,
+    long_cells: str = "random",
     device: str = "auto",
     precision: str = "fp32",
     monitor: Monitor | None = None,
@@ -62,18 +64,19 @@ def frozen_states(
         The data set and rows of it.
     genes
         Which of its genes are read.
-    checkpoint, seed, max_length, device, precision
+    checkpoint, seed, max_length, long_cells, device, precision
         As for `frostline.embed`.
     monitor
         Receives the progress, and is asked between batches whether to stop with `Cancelled`.
     """
     place = device_of(device, precision)
-    shared = _shared(dataset, genes, checkpoint, seed, max_length, place.type, precision)
+    how: dict[str, Any] = {"seed": seed, "max_length": max_length, "long_cells": long_cells}
+    shared = _shared(dataset, genes, checkpoint, *how.values(), place.type, precision)
     todo = np.unique(cells[~shared.done[cells]])
     if len(todo):
         started = time.perf_counter()
         with peak_memory(collect=False) as peak:
-            tokens = tokenize_cells(dataset, todo, genes, checkpoint, seed=seed, max_length=max_length)
+            tokens = tokenize_cells(dataset, todo, genes, checkpoint, **how)
             shared.states[todo] = encode(checkpoint.encoder().to(place), tokens, precision=precision, monitor=monitor)
         shared.peak = max((found for found in (shared.peak, peak.bytes) if found is not None), default=None)
         seconds = time.perf_counter() - started

@@ -62,7 +62,7 @@ class GeneEncoder(nn.Module):
         super().__init__()
         table = torch.empty(config.n_tokens, config.d_model)
         if table.is_meta:  # a normal draw without storage loads torch's compiler, for more than a second
-            self.embedding = nn.Embedding.from_pretrained(table, freeze=False, padding_idx=config.pad_id)
+            self.embedding = nn.Embedding(config.n_tokens, config.d_model, config.pad_id, _weight=table)
         else:
             self.embedding = nn.Embedding(config.n_tokens, config.d_model, padding_idx=config.pad_id)
         self.enc_norm = nn.LayerNorm(config.d_model)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from frostline.bounds import MaxLength, hold
+from frostline.bounds import LongCells, MaxLength, hold
 from frostline.errors import DatasetError
 
 N_BINS = 51
@@ -65,6 +65,7 @@ def tokenize(
     *,
     seed: int = 0,
     max_length: int = MAX_LENGTH,
+    long_cells: str = "random",
 ) -> Tokens:
     """Turn expression values into tokens, without densifying.
 
@@ -77,8 +78,10 @@ def tokenize(
     seed
         Of the draws among admissible bins, and of the sample of genes in cells that are too long.
     max_length
-        Longest sequence with `<cls>`. Of longer cells max_length - 1 genes are drawn without
-        replacement, after binning, as in the official code.
+        Longest sequence with `<cls>`. Of longer cells max_length - 1 genes are kept, after binning.
+    long_cells
+        Which: `random` ones, drawn without replacement, as in the official code, or those of the `highest` bins, the
+        same draw deciding among equals.
 
     Raises
     ------
@@ -92,9 +95,9 @@ def tokenize(
     >>> tokens.gene_ids.tolist(), tokens.bins.tolist()
     ([6, 7], [1, 50])
     """
-    max_length = hold(MaxLength, "max_length", max_length)
+    max_length, long_cells = hold(MaxLength, "max_length", max_length), hold(LongCells, "long_cells", long_cells)
     parts = [
-        _tokenize_chunk(matrix[start : start + _CHUNK], gene_ids, seed, max_length, start)
+        _tokenize_chunk(matrix[start : start + _CHUNK], gene_ids, seed, max_length, long_cells, start)
         for start in range(0, matrix.shape[0], _CHUNK)
     ]
     if not parts:
@@ -108,7 +111,7 @@ def tokenize(
 
 
 def _tokenize_chunk(
-    matrix: sparse.csr_matrix, gene_ids: NDArray[np.int32], seed: int, max_length: int, first: int
+    matrix: sparse.csr_matrix, gene_ids: NDArray[np.int32], seed: int, max_length: int, long_cells: str, first: int
 ) -> Tokens:
     ids, values, offsets = _matched_values(matrix, gene_ids, first)
     lo, hi = admissible_bins(values, offsets)
@@ -117,7 +120,7 @@ def _tokenize_chunk(
     width = (hi - lo).astype(np.uint64)
     bins = (hi - (((hashes >> np.uint64(32)) * width) >> np.uint64(32)).astype(np.int64)).astype(np.uint8)
     tokens = Tokens(ids, bins, offsets)
-    return _shorten(tokens, hashes, max_length - 1)
+    return _shorten(tokens, hashes, max_length - 1, long_cells)
 
 
 def _matched_values(
@@ -226,14 +229,17 @@ def _draws(ids: NDArray[np.int32], offsets: NDArray[np.int64], seed: int) -> NDA
     return _mix(genes ^ np.repeat(_mix(cells ^ salt), np.diff(offsets)))
 
 
-def _shorten(tokens: Tokens, hashes: NDArray[np.uint64], longest: int) -> Tokens:
-    """Keep, in cells that are too long, the genes with the smallest second hash."""
+def _shorten(tokens: Tokens, hashes: NDArray[np.uint64], longest: int, which: str) -> Tokens:
+    """Keep, in cells that are too long, the genes with the smallest second hash, or with the highest bins before."""
     if not (tokens.lengths > longest).any():
         return tokens
     keep = np.ones(len(tokens.gene_ids), dtype=bool)
     for cell in np.flatnonzero(tokens.lengths > longest):
         span = slice(tokens.offsets[cell], tokens.offsets[cell + 1])
-        dropped = np.argpartition(_mix(hashes[span] ^ _GOLDEN), longest)[longest:]
+        drawn: NDArray[np.integer] = _mix(hashes[span] ^ _GOLDEN)
+        if which == "highest":
+            drawn = np.argsort(np.lexsort((drawn, -tokens.bins[span].astype(np.int64))))  # rank of each
+        dropped = np.argpartition(drawn, longest)[longest:]
         keep[tokens.offsets[cell] + dropped] = False
     lengths = np.minimum(tokens.lengths, longest)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -171,6 +171,7 @@ def _record(
         weights_sha256=opened.weights_sha256 if opened is not None else None,
         data_sha256=_data_sha256(dataset),
         n_train_groups=len(split.groups["train"]) if _has_groups(dataset, 0) else None,
+        genes_read=len(fitted.genes_) or None,
         left_out=split.left_out,
     )
 

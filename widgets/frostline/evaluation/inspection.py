@@ -224,14 +224,20 @@ def _row(key: str, text: str, width: int) -> list[str]:
     ) or [f"  {key}"]
 
 
+LEFT = 'style="text-align: left; vertical-align: top; min-width: 9em"'
+"""JupyterLab sets cells of tables to the right."""
+
+
 def _section_html(section: Section) -> str:
     rows = "".join(
-        f'<tr><th scope="row">{for_html(one_line(key))}</th><td>{for_html(one_line(text))}</td></tr>'
+        f'<tr><th scope="row" {LEFT}>{for_html(one_line(key))}</th><td {LEFT}>{for_html(one_line(text))}</td></tr>'
         for key, text in section.rows
     )
     table = f'<table class="frostline-words"><tbody>{rows}</tbody></table>' if rows else ""
     code = f"<pre><code>{for_html(section.code)}</code></pre>" if section.code else ""
-    return f"<p>{for_html(section.title)}</p>{table or code or '<div>none</div>'}{code if table else ''}"
+    return f"<div><strong>{for_html(section.title)}</strong></div>{table}{code}" + (
+        "" if rows or code else "<p>none</p>"
+    )
 
 
 def _of_columns(columns: Sequence[Column], chosen: str | None) -> Iterator[tuple[str, str]]:

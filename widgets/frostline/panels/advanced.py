@@ -14,7 +14,7 @@ from frostline.lists import list_of
 from frostline.panels.base import status, wide
 from frostline.strategies import Strategy
 
-ELSEWHERE = ("checkpoint", "obsm_key")
+ELSEWHERE = ("checkpoint", "obsm_key", "most_genes")
 """Fields that have controls of their own, or are in the strategy's name."""
 
 

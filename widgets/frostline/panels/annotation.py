@@ -18,6 +18,7 @@ from frostline.panels.data import DataPanel
 from frostline.panels.results import ResultPanel
 from frostline.panels.run import RunPanel
 from frostline.records import Record
+from frostline.strategies import checkpoint_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -92,11 +93,12 @@ class AnnotationPanel(Panel):
     def _show(self, change: Any) -> None:
         ran = self.runner.ran
         self.results.dataset = None if ran is None else ran.dataset
+        self.results.keeper.checkpoint = None if ran is None else checkpoint_of(ran.strategies)
         self.results.comparison = change.new
 
     def _lock(self, change: Any) -> None:
-        """Keep the data as they are while they are worked on."""
-        self.data.locked = change.new == "running"
+        """Keep the data as they are while they are worked on, and draw what is open until all results are there."""
+        self.data.locked = self.results.growing = change.new == "running"
 
     def run(self, *, wait: bool = False, resume: bool | None = None, keep_going: bool = False) -> Comparison | None:
         """Run the ticked strategies, as `RunPanel.run` does; when waited for, everything is drawn in the end."""

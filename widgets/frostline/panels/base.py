@@ -20,7 +20,7 @@ STYLE = """<style>
   color: var(--frostline-text); padding: 4px 2px; overflow: hidden}
 .frostline-panel .widget-html-content, .frostline-panel .jupyter-widgets-html-content {color: var(--frostline-text);
   line-height: 1.45; overflow-x: auto}
-.frostline-panel.frostline-plan-panel {padding: 0}
+.frostline-panel:is(.frostline-plan-panel, .frostline-keep-panel) {padding: 0}
 .frostline-panel .frostline-title {font-size: 1.15em; font-weight: 600; border-bottom: 1px solid var(--frostline-line);
   padding: 6px 0 2px}
 .frostline-panel .frostline-quiet {color: var(--frostline-quiet); font-size: 0.92em}

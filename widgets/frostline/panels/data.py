@@ -364,7 +364,7 @@ def _facts_html(dataset: Dataset, checkpoint: str) -> str:
     rest = f"<p>and {more} smaller classes</p>" if more > 0 else ""
     groups = "" if dataset.groups is None else f"; {len(set(dataset.groups.tolist()))} groups in {dataset.group_key}"
     facts = [
-        f"Values: {dataset.values} ({dataset.evidence}). {len(counts)} classes{groups}.",
+        f"Values: {dataset.values_name} ({dataset.evidence}). {len(counts)} classes{groups}.",
         _overlap(dataset, checkpoint),
     ]
     lines = "".join(f"<div>{for_html(fact)}</div>" for fact in facts)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Unpack
 
 import ipywidgets as widgets
 import traitlets
 
+from frostline.artifacts import runs
 from frostline.cells.datasets import Dataset
 from frostline.cells.splits import Split
 from frostline.comparison.jobs import Job
 from frostline.errors import FrostlineError
 from frostline.evaluation.journal import Journal
 from frostline.panels.advanced import HyperParameters
-from frostline.panels.base import Panel, alert
+from frostline.panels.base import Panel, alert, status
 from frostline.panels.controls import First, RunControls
 from frostline.panels.costs import TIMES, Costs
 from frostline.panels.rows import StrategyRow
-from frostline.strategies import STRATEGIES, ProbeObsm, Strategy, refuse_unusable_checkpoint
+from frostline.strategies import STRATEGIES, ProbeObsm, Strategy, refuse_unusable_checkpoint, with_like_probes
 
 MAP = 2
 """Columns of what is a picture of an embedding, such as X_umap, and no embedding to classify from."""
@@ -68,9 +70,10 @@ class PlanPanel(Panel):
         self._costs = Costs()
         self._rows: dict[str, StrategyRow] = {}
         self._strategies, self.advanced = widgets.VBox([]), HyperParameters(self._changed)
+        self._beside = widgets.HTML()
         settings = widgets.HBox(self.controls.settings, layout=widgets.Layout(flex_flow="row wrap"))
         super().__init__(
-            [settings, widgets.HTML(TIMES), self._strategies, self.advanced, self.controls.resume],
+            [settings, widgets.HTML(TIMES), self._strategies, self._beside, self.advanced, self.controls.resume],
             "frostline-plan-panel",
         )
         for control in self.controls.settings:
@@ -94,7 +97,7 @@ class PlanPanel(Panel):
         return f"This cannot be run: {self.refused}" if self.refused else ""
 
     def prepared(self) -> tuple[list[Strategy], Dataset, list[Split]]:
-        """Ticked strategies with their hyper-parameters, the data set, and its splits.
+        """Ticked strategies with their hyper-parameters and probes like them, the data set, and its splits.
 
         Raises
         ------
@@ -106,7 +109,7 @@ class PlanPanel(Panel):
             raise FrostlineError(self.problem)
         strategies = self.advanced.applied(self.controls.build(self.chosen))
         refuse_unusable_checkpoint(self.controls.checkpoint.value, strategies)
-        return strategies, dataset, self.controls.draw(dataset)
+        return with_like_probes(strategies, dataset), dataset, self.controls.draw(dataset)
 
     def follow(self, job: Job | None) -> str:
         """Show in the rows how far a job is, and say what time is left, as far as that is known; None: before one."""
@@ -175,16 +178,27 @@ class PlanPanel(Panel):
         if self.locked:
             return
         self._alert.value = ""
-        wanted = self._ticked(strategies)
+        wanted = with_like_probes(self._ticked(strategies), dataset)
+        self._say_beside([each.name for each in wanted if each.name not in self._rows])
         found = Journal.of(dataset, cuts).finished(wanted)
         self.controls.offer_to_take_over(len(found), len(wanted) * len(cuts))
         for strategy in strategies:
             self._describe(strategy, dataset, cuts)
-        for strategy in sorted(strategies, key=lambda each: each not in wanted):
+        # where a notebook is executed from top to bottom nobody can tick another
+        others = [] if runs.SOURCE in os.environ else [each for each in strategies if each not in wanted]
+        for strategy in [*wanted, *others]:
             if self.background.waits("plan") or self.locked:
                 return
             self._costs.work_out(strategy, dataset, cuts)
             self._describe(strategy, dataset, cuts)
+
+    def _say_beside(self, names: Sequence[str]) -> None:
+        """Name the probes that run unasked, and why."""
+        text = (
+            f"Runs too: {', '.join(names)}, the frozen probe on as many genes as what trains inside the encoder reads, "
+            "so that like is compared with like."
+        )
+        self._beside.value = status(text) if names else ""
 
     def _ticked(self, strategies: Sequence[Strategy]) -> list[Strategy]:
         return [each for each in strategies if self._rows[each.name].box.value]

@@ -17,6 +17,7 @@ from frostline.comparison.comparisons import Comparison
 from frostline.errors import ArtifactError
 from frostline.escaping import for_html
 from frostline.panels.base import Panel, alert, at_most, findings_html, note, replace_earlier, status, table, title
+from frostline.panels.keep import KeepPanel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,21 +30,25 @@ NOTHING = "<p>No results yet: press Run.</p>"
 
 
 class ResultPanel(Panel):
-    """Show a comparison: verdict, maps, confusion, classes, probabilities, labels, costs, checks; export it.
+    """Show a comparison: verdict, maps, confusion, classes, probabilities, labels, costs, checks; keep a model; export.
 
     Parameters
     ----------
     comparison
         What `compare` returned, or a folder of artifacts; None until the trait `comparison` is set.
     dataset
-        What it was made on, if at hand: its fingerprint goes into what is exported.
+        What it was made on, if at hand: its fingerprint goes into what is exported, and a strategy can be kept.
 
     Attributes
     ----------
-    comparison
+    comparison, dataset
         May be set at any time.
+    keeper
+        The tab that makes a model of a strategy and keeps it.
     stale
         What has been changed since; shown above the results when not empty.
+    growing
+        Whether more records are on their way: until they are there, a tab is drawn when it is open, or is opened.
 
     Raises
     ------
@@ -62,14 +67,17 @@ class ResultPanel(Panel):
     """
 
     comparison = traitlets.Instance(Comparison, allow_none=True)
+    dataset = traitlets.Instance(Dataset, allow_none=True)
     stale = traitlets.Unicode("")
+    growing = traitlets.Bool(False)
 
     def __init__(self, comparison: Comparison | str | Path | None = None, *, dataset: Dataset | None = None) -> None:
-        self.dataset = dataset
         self._shown: dict[str, widgets.HTML] = {}
         self._offered: dict[widgets.Dropdown, str] = {}
         """What was shown because nothing was chosen: a run's first strategies give way to better ones."""
         self._quiet = False
+        self._later: set[str] = set()
+        """Tabs that show an earlier comparison, and are drawn when they are opened or no more records come."""
         self._make_controls()
         pages = self._pages()
         self._draw_page: dict[str, Callable[[Comparison], str]] = {name: draw for name, (_, draw) in pages.items()}
@@ -77,11 +85,18 @@ class ResultPanel(Panel):
         for name, (controls, _) in pages.items():
             self._shown[name] = widgets.HTML(NOTHING)
             boxes.append(widgets.VBox([*controls, self._shown[name]]))
-        self._tabs = widgets.Tab([*boxes, self._export_box()], titles=[*pages, "Export"], selected_index=0)
+        self.keeper = KeepPanel()
+        last = [self.keeper, self._export_box()]
+        self._tabs = widgets.Tab([*boxes, *last], titles=[*pages, "Keep", "Export"], selected_index=0)
         self._banner, self._status = widgets.HTML(), widgets.HTML()
         super().__init__([title("Results"), self._banner, self._status, self._tabs], "frostline-result-panel")
+        for name in ("comparison", "dataset"):
+            traitlets.dlink((self, name), (self.keeper, name))
+        self.dataset = dataset
         self.observe(lambda _: self._new(), "comparison")
         self.observe(lambda _: self._mark(), "stale")
+        self.observe(lambda _: self._catch_up(), "growing")
+        self._tabs.observe(lambda _: self._catch_up(), "selected_index")
         if comparison is not None:
             found = comparison if isinstance(comparison, Comparison) else load_comparison(comparison)
             self.comparison = found
@@ -132,13 +147,14 @@ class ResultPanel(Panel):
         return widgets.VBox([words, self._folder, widgets.HBox([self._export]), self._exported])
 
     def _new(self) -> None:
-        """Offer the strategies of a new comparison and draw all tabs, the open one first."""
+        """Offer the strategies of a new comparison and draw the tabs, the open one first."""
         comparison = self.comparison
         self._export.disabled = comparison is None
         self._export.tooltip = (
             "There are no results to export yet" if comparison is None else "Write and check the files"
         )
         self._exported.value = ""
+        self._later.clear()
         if comparison is None:
             for name, shown in self._shown.items():
                 self.background.drop(name)
@@ -154,12 +170,16 @@ class ResultPanel(Panel):
             control.value = chosen if chosen in names else value
             self._offered[control] = value
         self._quiet = False
-        order = list(self._shown)
-        selected = self._tabs.selected_index or 0
-        if selected < len(order):
-            order.insert(0, order.pop(selected))
-        for name in order:
-            self._draw(name)
+        self._later.update(self._shown)
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Draw the open tab if it shows an earlier comparison, and the others when no more records are to come."""
+        opened = dict(enumerate(self._shown)).get(self._tabs.selected_index)
+        for name in sorted(self._shown, key=lambda name: name != opened):
+            if name in self._later and (name == opened or not self.growing):
+                self._later.discard(name)
+                self._draw(name)
 
     def _redraw(self, name: str) -> None:
         if not self._quiet:

@@ -32,7 +32,7 @@ from frostline.publishing.run_checks import check_cells
 from frostline.publishing.run_manifests import seal
 from frostline.publishing.states import ALTERED, RELEASE, State, refusal, states_of, write_failure
 from frostline.publishing.terminal import OnProgress, progress
-from frostline.publishing.tutorials import PUBLISHED, Plan, declared_tutorials, plan, unfit
+from frostline.publishing.tutorials import PUBLISHED, Publication, declared_tutorials, prepare, unfit
 
 SITE = Path("build") / "site"
 MODE = "static executed tutorial"
@@ -91,16 +91,16 @@ def publish_all(
         A parameter is wrong, or two tutorials would write the same folder; nothing has run.
     """
     prepared = [_prepare(notebook, parameters) for notebook in notebooks]
-    plans = [item for item in prepared if isinstance(item, Plan)]
-    for first, second in itertools.combinations(plans, 2):
+    fit = [item for item in prepared if isinstance(item, Publication)]
+    for first, second in itertools.combinations(fit, 2):
         folders = {Path(item.values["OUTPUT_DIR"]).resolve() for item in (first, second)}
         if first.name == second.name or len(folders) == 1:
             raise FrostlineError(
                 f"{first.notebook} and {second.notebook} would both write {first.values['OUTPUT_DIR']}; "
                 "give them names and an OUTPUT_DIR of their own"
             )
-    workers = max(1, min(jobs, MOST_JOBS, len(plans)))
-    names = [item.name for item in plans] if show_progress else []
+    workers = max(1, min(jobs, MOST_JOBS, len(fit)))
+    names = [item.name for item in fit] if show_progress else []
     stopped = threading.Event()
     with _shared_cores(workers), progress(names) as lines, ThreadPoolExecutor(workers) as pool:
         running = [
@@ -146,14 +146,14 @@ def _shared_cores(workers: int) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _prepare(notebook: Path, parameters: Mapping[str, Any]) -> Plan | Outcome:
-    """Plan one of several; a notebook that is broken fails alone, a wrong parameter stops them all."""
+def _prepare(notebook: Path, parameters: Mapping[str, Any]) -> Publication | Outcome:
+    """Prepare one of several; a notebook that is broken fails alone, a wrong parameter stops them all."""
     problem = unfit(notebook)
-    return plan(notebook, parameters) if problem is None else _failed(notebook.stem, problem, 0.0)
+    return prepare(notebook, parameters) if problem is None else _failed(notebook.stem, problem, 0.0)
 
 
 def _publish_one(
-    item: Plan, force: bool, timeout: float | None, on_progress: OnProgress, stopped: threading.Event
+    item: Publication, force: bool, timeout: float | None, on_progress: OnProgress, stopped: threading.Event
 ) -> Outcome:
     output, folder = default_output(item.notebook, item.parameters), Path(item.values["OUTPUT_DIR"])
     if not force and item.is_unchanged:
@@ -199,7 +199,7 @@ def publish(
     ArtifactError
         The artifacts fail their check; whatever was published before stays.
     """
-    item = plan(notebook, parameters or {})
+    item = prepare(notebook, parameters or {})
     execution = execute(item.notebook, output, item.parameters, show_progress=show_progress, timeout=timeout)
     place(execution)
     return execution

@@ -86,8 +86,8 @@ def _documents(value: Any) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One tutorial to be published."""
+class Publication:
+    """One tutorial to be published, with its parameters."""
 
     notebook: Path
     """Relative to the project's folder."""
@@ -113,7 +113,7 @@ class Plan:
         )
 
 
-def plan(notebook: Path, parameters: Mapping[str, Any]) -> Plan:
+def prepare(notebook: Path, parameters: Mapping[str, Any]) -> Publication:
     """Hold the parameters to the notebook's own, before anything runs.
 
     Raises
@@ -133,7 +133,7 @@ def plan(notebook: Path, parameters: Mapping[str, Any]) -> Plan:
                 f"parameter {name} names a folder of this machine, {value}, which the page would show; "
                 "give it relative to the current folder"
             )
-    return Plan(notebook.resolve().relative_to(Path.cwd().resolve()), typed, values)
+    return Publication(notebook.resolve().relative_to(Path.cwd().resolve()), typed, values)
 
 
 def unfit(notebook: Path) -> FrostlineError | None:

@@ -11,11 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from frostline.cells.datasets import Dataset
 from frostline.encoder.checkpoints import load_checkpoint, refuse_unknown_checkpoint
 from frostline.errors import FrostlineError, unknown
 from frostline.profiles import Profile, get_profile
 from frostline.strategies.adapters import Dora, Ia3, Lora, LoraAttention
 from frostline.strategies.base import Strategy
+from frostline.strategies.encoder import known_genes
 from frostline.strategies.frozen_probe import FrozenProbe
 from frostline.strategies.full import FullTuning
 from frostline.strategies.genes_logistic import GenesLogistic
@@ -24,6 +26,7 @@ from frostline.strategies.majority import Majority
 from frostline.strategies.pca_knn import PcaKnn
 from frostline.strategies.pca_logistic import PcaLogistic
 from frostline.strategies.probe_obsm import ProbeObsm
+from frostline.strategies.tuning import EncoderTuning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,8 +62,8 @@ def build(
 ) -> list[Strategy]:
     """Build strategies by name, those of `DEFAULT` when no names are given.
 
-    Some take an option after a colon: `probe_obsm:X_scVI` reads that key of obsm. Those on an encoder take the
-    checkpoint, the device and the precision.
+    Some take an option after a colon: `probe_obsm:X_scVI` reads that key of obsm, `frozen_probe:500` so many genes.
+    Those on an encoder take the checkpoint, the device and the precision.
 
     Raises
     ------
@@ -102,6 +105,29 @@ def checkpoint_of(strategies: Sequence[Strategy]) -> str | None:
     (None, 'mini')
     """
     return next((str(each.parameters["checkpoint"]) for each in strategies if "checkpoint" in each.parameters), None)
+
+
+def with_like_probes(strategies: Sequence[Strategy], dataset: Dataset) -> list[Strategy]:
+    """Put beside a frozen probe one on as many genes as each strategy that trains inside the encoder reads.
+
+    A frozen probe reads all genes that the encoder knows. Where a strategy that trains inside it reads fewer, the two
+    differ in genes and in training, and only with one more probe can it be said what training alone does.
+
+    Examples
+    --------
+    >>> from frostline.cells.datasets import load_dataset
+    >>> [each.name for each in with_like_probes(build(), load_dataset("pancreas"))]
+    ['pca_logistic', 'frozen_probe', 'frozen_probe:500', 'head', 'lora']
+    """
+    found: list[Strategy] = []
+    read = {each.most_genes for each in strategies if isinstance(each, FrozenProbe)}
+    for strategy in strategies:
+        found.append(strategy)
+        if isinstance(strategy, FrozenProbe) and strategy.name == FrozenProbe.name:
+            known = len(known_genes(dataset, load_checkpoint(strategy.checkpoint)))
+            tuned = {each.n_genes for each in strategies if isinstance(each, EncoderTuning) and each.n_genes < known}
+            found += [replace(strategy, most_genes=n) for n in sorted(tuned - read)]
+    return found
 
 
 def refuse_unusable_checkpoint(checkpoint: str, strategies: Sequence[Strategy]) -> None:
@@ -201,4 +227,5 @@ __all__ = [
     "parameter_table",
     "refuse_unusable_checkpoint",
     "show",
+    "with_like_probes",
 ]

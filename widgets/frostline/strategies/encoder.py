@@ -16,6 +16,7 @@ from frostline.bounds import (
     Device,
     Dropped,
     Epochs,
+    LongCells,
     MaxLength,
     Precision,
     Rate,
@@ -57,7 +58,9 @@ class EncoderStrategy(Strategy):
     token_seed: Seed = 0
     """Of the draws among tied value bins."""
     max_length: MaxLength = MAX_LENGTH
-    """Longest sequence of genes, `<cls>` included."""
+    """Longest sequence of genes, `<cls>` included; of a cell that expresses more, some are dropped."""
+    long_cells: LongCells = "random"
+    """Genes that are kept of such a cell: random ones, as in the official code, or those of the highest values."""
     device: Device = "auto"
     """Where the encoder computes; auto takes CUDA where there is one, else the CPU."""
     precision: Precision = "fp32"
@@ -83,12 +86,17 @@ class EncoderStrategy(Strategy):
         opened = load_checkpoint(self.checkpoint)
         cells = np.concatenate([split.train, split.validation, split.test])
         genes = known_genes(dataset, opened)
-        tokens = tokenize_cells(dataset, cells, genes, opened, seed=self.token_seed, max_length=self.max_length)
+        tokens = tokenize_cells(dataset, cells, genes, opened, **self._tokenised)
         # of two cells: weights that tell none apart are refused, and what torch sets up at its first use is not
         # charged to the strategy that happens to be first
         if (opened.weights_sha256, place.type) not in _tried:
             encode(opened.encoder().to(place), tokens.take(np.arange(min(2, len(tokens)))), precision=self.precision)
             _tried.add((opened.weights_sha256, place.type))
+
+    @property
+    def _tokenised(self) -> dict[str, Any]:
+        """How cells become tokens."""
+        return {"seed": self.token_seed, "max_length": self.max_length, "long_cells": self.long_cells}
 
     def workload(self, split: Split) -> Workload:
         """Every cell of the split is encoded once."""
@@ -153,12 +161,7 @@ class EncoderStrategy(Strategy):
     ) -> tuple[NDArray[np.float32], float]:
         from frostline.encoder.frozen import frozen_states
 
-        how: Mapping[str, Any] = {
-            "seed": self.token_seed,
-            "max_length": self.max_length,
-            "device": self.device,
-            "precision": self.precision,
-        }
+        how: Mapping[str, Any] = {**self._tokenised, "device": self.device, "precision": self.precision}
         frozen = frozen_states(dataset, cells, self.genes_, self.opened_, monitor=monitor, **how)
         self._learn(embed_peak=frozen.peak, earlier=frozen.earlier)
         return frozen.states, frozen.seconds

@@ -98,9 +98,8 @@ class EncoderTuning(InEpochs):
     def _tokens(self, dataset: Dataset, cells: NDArray[np.integer]) -> Tokens:
         from frostline.encoder.embedding import tokenize_cells
 
-        how = {"seed": self.token_seed, "max_length": self.max_length}
         try:
-            return tokenize_cells(dataset, cells, self.genes_, self.opened_, **how)
+            return tokenize_cells(dataset, cells, self.genes_, self.opened_, **self._tokenised)
         except DatasetError as error:
             few = f"; or let {self.name!r} read more genes than n_genes = {self.n_genes:,}"
             raise DatasetError(f"{error}{few if len(self.genes_) >= self.n_genes else ''}") from None

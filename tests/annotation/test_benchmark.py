@@ -1,0 +1,58 @@
+"""The benchmark behind `make annotation`: it runs on a small set, and the page holds its tables."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from frostline.strategies import PcaLogistic
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    path = Path(__file__).parents[1] / "benchmarks" / "annotation.py"
+    spec = importlib.util.spec_from_file_location("annotation_benchmark", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["annotation_benchmark"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["annotation_benchmark"]
+
+
+def test_the_page_holds_every_table_and_both_sets_that_ship(benchmark):
+    page = benchmark.PAGE.read_text("utf-8")
+    before, after = (page.index(mark) for mark in benchmark.MARKS)
+    shown = page[before:after]
+    for key, head in benchmark.HEADS.items():
+        assert f"{benchmark.TITLES[key]}\n\n| {' | '.join(head)} |" in shown
+    for name in ("pbmc68k-reduced", "pancreas"):
+        assert shown.count(f"| {name} | pca_logistic |") == shown.count(f"| {name} | frozen_probe |") == 2
+
+
+def test_tables_are_written_between_the_marks_and_nowhere_else(benchmark):
+    first, last = benchmark.MARKS
+    lines = {key: [["x"] * len(head)] for key, head in benchmark.HEADS.items()}
+    page = benchmark.written(f"Above\n\n{first}\nstale numbers\n{last}\nbelow", {**lines, "across": []}, "As said.")
+    assert page.startswith("Above")
+    assert page.endswith("below")
+    assert "stale" not in page
+    assert page.count("\n| ---") == 3
+    assert benchmark.written(page, {**lines, "across": []}, "As said.") == page
+
+
+@pytest.mark.slow
+def test_a_small_set_is_counted(benchmark, three_kinds, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "STRATEGIES", (PcaLogistic,))
+    donors = np.array([f"d{i % 2}" for i in range(len(three_kinds))])
+    data = benchmark.Set("small", three_kinds, donors, None, None)
+    found = benchmark.tables([data], 1)
+    assert [line[:2] for line in found["stated"]] == [["small", "pca_logistic"]]
+    assert float(found["stated"][0][2]) > 0.6
+    assert found["others"][0][:3] == ["small", "another group", "pca_logistic"]
+    assert float(found["others"][0][8].split(" to ")[1]) < 0.7  # the donors are alike
+    assert len(found["withheld"]) == 1
+    assert "stated | small" in capsys.readouterr().out

@@ -1,0 +1,189 @@
+"""KeepPanel: make a model of a strategy that was compared, and keep it in a folder."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import ipywidgets as widgets
+import traitlets
+
+from frostline.annotation import adapting, places
+from frostline.annotation.models import Model
+from frostline.cells.datasets import Dataset
+from frostline.comparison.comparisons import Comparison
+from frostline.comparison.verdicts import recommended, to_keep
+from frostline.errors import Cancelled, FrostlineError
+from frostline.escaping import for_html
+from frostline.monitor import Monitor
+from frostline.panels.base import Panel, alert, at_most, replace_earlier, status, wide
+
+PAUSE = 0.15
+"""Seconds between two messages to the browser."""
+NO_RESULTS = "There is nothing to keep yet: run the strategies first"
+NO_DATA = "The data set of these results is not in this session: load it, and run or compare again"
+
+
+class KeepPanel(Panel):
+    """Fit the strategy to keep on all labelled cells, calibrate it, and save it, beside the notebook's thread.
+
+    Attributes
+    ----------
+    comparison, dataset, checkpoint
+        What can be kept, what it was made on, and where its checkpoint is if that is a folder; may be set at any time.
+    model
+        What was kept last.
+    folder
+        Where it is.
+
+    Examples
+    --------
+    >>> panel = KeepPanel()
+    >>> panel.button.tooltip
+    'There is nothing to keep yet: run the strategies first'
+    """
+
+    comparison = traitlets.Instance(Comparison, allow_none=True)
+    dataset = traitlets.Instance(Dataset, allow_none=True)
+    checkpoint = traitlets.Unicode(None, allow_none=True)
+    model = traitlets.Instance(Model, allow_none=True)
+    folder = traitlets.Instance(Path, allow_none=True)
+
+    def __init__(self) -> None:
+        self._cancel, self._running, self._last_told, self._said = threading.Event(), False, 0.0, ""
+        self._strategy = widgets.Dropdown(
+            description="Keep", tooltip="What is fitted on all labelled cells", layout=at_most(420)
+        )
+        self._folder = widgets.Text(
+            value="frostline-model", description="Keep in", layout=at_most(420),
+            tooltip="Where the model goes: a new folder, or one that holds a model, which is replaced",
+        )  # fmt: skip
+        self._reference = widgets.BoundedIntText(
+            value=200, min=0, max=100_000, description="Cells kept", layout=at_most(290),
+            tooltip="Labelled cells of each class that the model keeps, to fit it again on other genes; 0: none",
+        )  # fmt: skip
+        self.button = widgets.Button(description="Keep this one", button_style="primary", icon="archive")
+        self.cancel_button = widgets.Button(description="Cancel", icon="stop", disabled=True)
+        self._bar = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout=wide(), tooltip="Progress")
+        self._status, self._shown = widgets.HTML(), widgets.HTML()
+        words = widgets.HTML(
+            "<p>The strategy is fitted on all labelled cells, and what its confidence means is found on cells that "
+            "were left out of a fit. The folder labels other cells: "
+            "<code>frostline.load_model(FOLDER).annotate(...)</code>.</p>"
+        )
+        buttons = widgets.HBox([self.button, self.cancel_button], layout=widgets.Layout(flex_flow="row wrap"))
+        controls = [self._strategy, self._folder, self._reference, buttons, self._bar, self._status, self._shown]
+        super().__init__([words, *controls], "frostline-keep-panel")
+        self.button.on_click(lambda _: self._clicked())
+        self.cancel_button.on_click(lambda _: self.cancel())
+        self.observe(lambda _: self._new(), ["comparison", "dataset"])
+        self._new()
+        replace_earlier(self)
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be kept; empty when something can."""
+        if self.comparison is None:
+            return NO_RESULTS
+        return NO_DATA if self.dataset is None else ""
+
+    def _new(self) -> None:
+        """Offer the strategies of a new comparison, the recommended one first chosen."""
+        comparison = self.comparison
+        if comparison is not None and tuple(name for _, name in self._strategy.options) != comparison.strategies:
+            take, first = recommended(comparison.evidence), to_keep(comparison.evidence)
+            self._strategy.options = [
+                (f"{name} (recommended)" if name == take else name, name) for name in comparison.strategies
+            ]
+            self._strategy.value = first or comparison.best
+        self._enable()
+
+    def _enable(self) -> None:
+        self.button.disabled = self._running or bool(self.problem)
+        under_way = "A model is being made; cancel it first"
+        self.button.tooltip = under_way if self._running else self.problem or "Fit, calibrate and save this strategy"
+        self.cancel_button.disabled = not self._running
+        stop = "Stop within the current batch; nothing is written"
+        self.cancel_button.tooltip = stop if self._running else "Nothing is being made"
+        for control in (self._strategy, self._folder, self._reference):
+            control.disabled = self._running
+        if not self._running:
+            self._status.value = status(f"{self.problem}." if self.problem else self._said)
+
+    def keep(self, folder: str | Path | None = None, strategy: str | None = None) -> Model:
+        """Make the model and save it; returns when that is done.
+
+        Parameters
+        ----------
+        folder, strategy
+            By default what the panel's controls say.
+
+        Raises
+        ------
+        FrostlineError
+            There is nothing to keep, or the data set is not at hand; the folder holds something else; as of
+            `frostline.annotation.keep`.
+        Cancelled
+            It was cancelled.
+        """
+        comparison, dataset = self.comparison, self.dataset
+        if comparison is None or dataset is None:
+            raise FrostlineError(self.problem)
+        place = places.refuse_bad_target(folder or self._folder.value)
+        model = adapting.keep(
+            comparison,
+            dataset,
+            strategy or self._strategy.value,
+            checkpoint=self.checkpoint,
+            reference_cells=self._reference.value,
+            monitor=Monitor(self._tell, self._cancel.is_set),
+        )
+        model.save(place)
+        self.set_trait("folder", place)
+        self.set_trait("model", model)
+        return model
+
+    def cancel(self) -> None:
+        """Stop within the current batch; nothing is written."""
+        self._cancel.set()
+        if self._running:
+            self._status.value = status("Stopping after the current batch ...")
+
+    def _clicked(self) -> None:
+        if self._running or self.problem:
+            return
+        self._running = True
+        self._cancel.clear()
+        self._bar.value, self._bar.bar_style, self._shown.value = 0.0, "info", ""
+        self._status.value = status("Starting ...")
+        self._enable()
+        self.background.do("keep", self._work)
+
+    def _work(self) -> None:
+        try:
+            self._show(self.keep())
+        except Cancelled:
+            self._bar.bar_style, self._said = "warning", "Cancelled; nothing was written."
+        except Exception as error:  # shown where the reader looks
+            self._bar.bar_style, self._said = "danger", "Nothing was kept."
+            self._shown.value = alert(error)
+        finally:
+            self._running = False
+            self._enable()
+
+    def _show(self, model: Model) -> None:
+        self._bar.value, self._bar.bar_style = 1.0, "success"
+        self._said = f"Kept: {model.strategy.name}, in {self.folder}."
+        certificate = for_html(model.calibration.certificate.sentence)
+        self._shown.value = f"<p>{certificate}</p>{model._repr_html_()}"
+
+    def _tell(self, fraction: float, message: str) -> None:
+        now = time.monotonic()
+        if now - self._last_told > PAUSE and not self._cancel.is_set():
+            self._last_told = now
+            self._bar.value = fraction
+            self._status.value = status(message)
+
+    def _stop(self) -> None:
+        self._cancel.set()
