@@ -1,4 +1,7 @@
-"""Pictures of the panels for README and book, from a live JupyterLab on the data set that needs no network."""
+"""Pictures of the panels for README and book, from a live JupyterLab on data sets that need no network.
+
+All of them, or those of the notebooks that are named: `python tests/screenshots.py annotate`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import io
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nbformat
@@ -32,12 +36,26 @@ CELLS = (
 panel""",
     "panel.settle()\nprint('estimates' + ' made')",
 )
+ANNOTATE = (
+    """import numpy as np
+
+import frostline
+
+pancreas = frostline.load_dataset("pancreas")
+is_new = pancreas.groups == "human4"
+labelled = pancreas.part(np.flatnonzero(~is_new))
+model = frostline.adapt(labelled, strategies=["majority", "pca_logistic"], target=0.9)
+donor = pancreas.part(np.flatnonzero(is_new)).adata
+del donor.obs["cell_type"]""",
+    "panel = frostline.panels.AnnotatePanel(model, donor)\npanel",
+    "panel.settle()\nprint('panel' + ' ready')",
+)
 
 
-def write_notebook(path: Path) -> None:
-    """A notebook with the panel in it."""
+def write_notebook(path: Path, cells: Sequence[str]) -> None:
+    """A notebook with a panel in it."""
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": KERNELSPEC})
-    notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in CELLS]
+    notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
     nbformat.write(notebook, path)
 
 
@@ -72,26 +90,49 @@ def take(page: Page) -> None:
     save(panel.locator(".frostline-result-panel"), "panel_maps")
 
 
-def main() -> None:
-    """Write book/images."""
+def take_annotate(page: Page) -> None:
+    """Label the cells of a donor and take a picture of their map."""
+    run_all_cells(page)
+    page.locator(".jp-OutputArea-output", has_text="panel ready").wait_for()
+    panel = page.locator(".frostline-annotate-panel")
+    panel.get_by_role("button", name="Annotate").click()
+    panel.get_by_text("Done: 23 cells").wait_for()
+    panel.get_by_role("tab", name="Map").click()
+    panel.locator("img[alt^='UMAP of the annotated cells']").wait_for()
+    page.evaluate("() => document.activeElement.blur()")
+    page.mouse.move(2, 2)
+    save(panel, "panel_annotate")
+
+
+NOTEBOOKS: dict[str, tuple[Sequence[str], Callable[[Page], None]]] = {
+    "panels": (CELLS, take),
+    "annotate": (ANNOTATE, take_annotate),
+}
+
+
+def main(names: Sequence[str]) -> None:
+    """Write book/images, those of some notebooks or of all."""
     IMAGES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
         for kind in ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR"):
             os.environ[f"JUPYTER_{kind}"] = str(folder / kind.lower())
         os.environ["IPYTHONDIR"] = str(folder / "ipython")
         os.environ["FROSTLINE_CACHE"] = str(folder / "cache")  # where no earlier run could be taken over from
         (folder / "notebooks").mkdir()
-        write_notebook(folder / "notebooks" / "panels.ipynb")
+        for name in names or NOTEBOOKS:
+            write_notebook(folder / "notebooks" / f"{name}.ipynb", NOTEBOOKS[name][0])
         with live_lab(folder / "notebooks", folder / "lab") as lab, sync_playwright() as playwright:
             browser = launch(playwright)
-            page = browser.new_page(viewport={"width": WIDTH, "height": 2400}, reduced_motion="reduce")
-            page.set_default_timeout(PATIENCE)
-            lab.open(page, "panels.ipynb")
-            page.keyboard.press("Control+b")  # without the file browser
-            take(page)
+            for name in names or NOTEBOOKS:
+                page = browser.new_page(viewport={"width": WIDTH, "height": 2400}, reduced_motion="reduce")
+                page.set_default_timeout(PATIENCE)
+                lab.open(page, f"{name}.ipynb")
+                page.keyboard.press("Control+b")  # without the file browser
+                NOTEBOOKS[name][1](page)
+                page.close()
             browser.close()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

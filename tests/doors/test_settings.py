@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from frostline.cells.datasets import load_dataset
 from frostline.cells.splits import split
-from frostline.errors import FrostlineError
+from frostline.errors import DatasetError, FrostlineError
 from frostline.panels.annotation import AnnotationPanel
 from frostline.panels.controls import RunControls
 from frostline.settings import RunSettings
@@ -38,6 +38,8 @@ CORRECT = {
     "BUDGETS": [5, 10],
     "WITHHOLD": True,
     "RESUME": True,
+    "HELD_OUT": "donor7",
+    "TARGET": 0.9,
     "OUTPUT_DIR": "somewhere",
 }
 
@@ -277,3 +279,26 @@ class TestWhatWasLoaded:
         ran = RunSettings(dataset="pancreas").of_dataset(joined)
         assert (ran.dataset, ran.test_dataset, ran.test_layer) == ("pbmc68k-reduced", "pbmc68k-reduced", "raw")
         assert ran.load().fingerprint() == joined.fingerprint()
+
+
+def test_the_cells_held_out_are_those_of_the_group():
+    settings = RunSettings(dataset="pancreas", held_out="human4")
+    dataset = settings.load()
+    cells = settings.held_out_cells(dataset)
+    assert set(dataset.groups[cells]) == {"human4"}
+    assert len(cells) == (dataset.groups == "human4").sum()
+
+
+def test_without_a_group_the_test_cells_are_held_out():
+    settings = RunSettings(dataset="pancreas")
+    dataset = settings.load()
+    assert settings.held_out_cells(dataset).tolist() == settings.splits(dataset)[0].test.tolist()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "said"), [("pancreas", "donor has: human1, human2"), ("pbmc68k-reduced", "there are no groups")]
+)
+def test_a_group_that_is_not_there_is_refused(dataset, said):
+    settings = RunSettings(dataset=dataset, held_out="donor7")
+    with pytest.raises(DatasetError, match=f"HELD_OUT is 'donor7', and {said}"):
+        settings.held_out_cells(settings.load())

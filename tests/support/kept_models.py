@@ -29,7 +29,10 @@ def model_of(dataset: Dataset, strategy: Strategy, *, reference_cells: int = 200
             "sha256": dataset.fingerprint(),
             "cells": len(dataset),
         },
-        "fit": {"profile": asdict(profile), "seed": 42, "kind": made.split.kind},
+        "fit": {"profile": asdict(profile), "seed": 42, "kind": made.split.kind, "folds": 4},
+        "metrics": {"macro_f1": None, "accuracy": None},
+        "verdict": "Made without a comparison.",
+        "notes": [],
         "checkpoint": None,
         "kept": "2026-01-01T00:00:00+00:00",
     }

@@ -66,7 +66,7 @@ def declared(strategies: Sequence[str], studies: Sequence[str] = ()) -> tuple[st
     strategies
         Names.
     studies
-        What else was measured: `label_efficiency`, `unknown_cells`; `clusters` and `annotation` stand alone.
+        What else was done: `label_efficiency`, `unknown_cells`, `annotation`; `clusters` stands alone.
 
     Examples
     --------
@@ -192,15 +192,15 @@ def save_clusters(run: Run, found: Clusters, dataset: Dataset) -> Path:
     return _save(run, dataset, kinds.CLUSTERS, found)
 
 
-def save_annotation(run: Run, found: Labelled, dataset: Dataset) -> Path:
-    """Write a model and the cells that it labelled and move them into place, as `save` does.
+def save_annotation(run: Run, comparison: Comparison, labelled: Labelled, dataset: Dataset) -> Path:
+    """Write a comparison, a model of it and the cells that this labelled, and move them into place, as `save` does.
 
     Parameters
     ----------
-    run, found
-        What `begin` and `annotations.collect` returned.
+    run, comparison, labelled
+        What `begin`, `compare` and `labelled.collect` returned.
     dataset
-        Labelled cells that the model was made of.
+        What was compared on, and what the model was made of.
 
     Raises
     ------
@@ -208,7 +208,7 @@ def save_annotation(run: Run, found: Labelled, dataset: Dataset) -> Path:
         As of `save`.
     """
     run = replace(run, settings=run.settings.of_dataset(dataset))
-    return _save(run, dataset, kinds.ANNOTATION, found)
+    return _save(run, dataset, kinds.ANNOTATION, (comparison, labelled))
 
 
 def _save(run: Run, dataset: Dataset | None, kind: Kind[T], found: T) -> Path:

@@ -111,15 +111,52 @@ CLUSTERS: Kind[Clusters] = Kind(
     rescue=clusters.write_data,
     remedy="numpy.load and pandas.read_csv",
 )
-ANNOTATION: Kind[Labelled] = Kind(
+
+
+Kept = tuple[Comparison, Labelled]
+"""A comparison, its winner as a model, and cells that this has labelled."""
+
+
+def _others(studies: Sequence[str]) -> list[str]:
+    return [name for name in studies if name != labelled.STUDY]
+
+
+def _write_kept(folder: Path, found: Kept, dataset: str) -> None:
+    _write(folder, found[0], dataset)
+    labelled.write(folder, found[1], dataset)
+
+
+def _rescue_kept(folder: Path, found: Kept) -> None:
+    _rescue(folder, found[0])
+    labelled.write_data(folder, found[1])
+
+
+def _facts_of_kept(found: Kept, settings: RunSettings) -> dict[str, Any]:
+    facts = plans.facts(found[0], settings)
+    return {**facts, "studies": [*facts["studies"], labelled.STUDY]}
+
+
+def _problems_of_kept(folder: Path, manifest: Manifest, draws: bool) -> tuple[int, list[str]]:
+    compared = manifest.model_copy(update={"studies": _others(manifest.studies)})
+    numbers, wrong = audits.problems(folder, compared, draws)
+    more, others = labelled.problems(folder, manifest)
+    return numbers + more, wrong + others
+
+
+def _said_of_kept(found: Kept) -> tuple[list[str], pd.DataFrame]:
+    sentences, table = _said(found[0])
+    return [*labelled.described(found[1]), *sentences], table
+
+
+ANNOTATION: Kind[Kept] = Kind(
     name=labelled.STUDY,
-    source=labelled.CELLS,
-    files=lambda _strategies, _studies: labelled.FILES,
-    write=labelled.write,
-    read=labelled.read,
-    facts=labelled.facts,
-    problems=labelled.problems,
-    said=lambda found: (labelled.described(found), None),
-    rescue=labelled.write_data,
-    remedy="anndata.read_h5ad, and frostline.load_model when the ZIP is unpacked",
+    source=archive.PREDICTIONS,
+    files=lambda strategies, studies: [*_files(strategies, _others(studies)), *labelled.FILES],
+    write=_write_kept,
+    read=lambda folder: (archive.read(folder), labelled.read(folder)),
+    facts=_facts_of_kept,
+    problems=_problems_of_kept,
+    said=_said_of_kept,
+    rescue=_rescue_kept,
+    remedy=f"{COMPARISON.remedy}, anndata.read_h5ad, and frostline.load_model when the ZIP is unpacked",
 )

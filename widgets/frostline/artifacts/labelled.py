@@ -1,4 +1,4 @@
-"""A kept model and cells that it labelled: what such a run leaves, and the check that the one gives the other.
+"""A kept model and cells that it labelled: what a run leaves of them, and the check that the one gives the other.
 
 The model is a ZIP of its folder: unpacked, `frostline.load_model` reads it. The cells carry their labels, and the table
 repeats these beside the labels that were known. The check loads the model, annotates the cells once more and compares.
@@ -25,16 +25,15 @@ from frostline.annotation.reports import Report
 from frostline.artifacts.manifests import Manifest
 from frostline.errors import ArtifactError, FrostlineError
 from frostline.escaping import for_markdown
-from frostline.settings import RunSettings
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
 STUDY = "annotation"
-MODEL, CELLS, TABLE, REPORT = "model.zip", "labelled.h5ad", "labels.csv", "report.md"
+MODEL, CELLS, TABLE, REPORT = "model.zip", "labelled.h5ad", "labels.csv", "labels.md"
 FILES = (MODEL, CELLS, TABLE, REPORT)
-"""What is left, the manifest aside."""
+"""What is left, beside the files of the comparison that the model is the winner of."""
 KEY = "frostline"
 TRUE = "true_label"
 COLUMNS = ("cell", TRUE, "label", "confidence", "second", "set", "p_known", "reason")
@@ -195,7 +194,7 @@ def _table_text(found: Labelled) -> str:
 
 
 def report_markdown(found: Labelled, name: str) -> str:
-    """report.md: what was measured, then what the report of the cells says."""
+    """labels.md: what was measured, then what the report of the cells says."""
     lines = [f"- **{what}**: {for_markdown(text)}" for what, text in found.report.lines]
     counts = [f"- {for_markdown(row.label)}: {row.cells:,}" for row in found.report.labels.itertuples()]
     said = "\n\n".join(map(for_markdown, described(found)))
@@ -227,22 +226,7 @@ def _percent(share: float) -> str:
     return "NA" if np.isnan(share) else f"{100 * share:.1f} %"
 
 
-def facts(found: Labelled, settings: RunSettings) -> dict[str, Any]:
-    """What the manifest says beside the data set: which strategy the model is of, and from which checkpoint."""
-    model = loaded(found.model)
-    used = model.card["checkpoint"]
-    return {
-        "parameters": settings.model_copy(update={"checkpoint": used["name"] if used else ""}).model_dump(),
-        "seed": settings.seed,
-        "strategies": [model.strategy.name],
-        "repeats": [],
-        "studies": [STUDY],
-        "splits": {},
-        "checkpoints": {used["name"]: used["weights_sha256"]} if used else {},
-    }
-
-
-def problems(folder: Path, manifest: Manifest, _draws: bool = False) -> tuple[int, list[str]]:
+def problems(folder: Path, manifest: Manifest) -> tuple[int, list[str]]:
     """Load the model, label the cells again, and hold the files to that and to each other.
 
     Returns
@@ -265,13 +249,14 @@ def problems(folder: Path, manifest: Manifest, _draws: bool = False) -> tuple[in
 def _model_problems(model: Model, manifest: Manifest) -> list[str]:
     said = model.card["dataset"]
     pairs = (
-        ("strategy", [model.strategy.name], manifest.strategies),
         ("data set", said["name"], manifest.dataset.name),
         ("label column", said["label_key"], manifest.dataset.label_key),
         ("data", said["sha256"], manifest.dataset.sha256),
     )
-    wrong = [(what, seen, wanted) for what, seen, wanted in pairs if seen != wanted]
-    return [f"{MODEL}: its {what} is {seen}, the manifest says {wanted}" for what, seen, wanted in wrong]
+    wrong = [f"{MODEL}: its {what} is {a}, the manifest says {b}" for what, a, b in pairs if a != b]
+    if model.strategy.name not in manifest.strategies:
+        wrong.append(f"{MODEL}: its strategy {model.strategy.name} is none that was compared")
+    return wrong
 
 
 def _label_problems(model: Model, found: Labelled, parameters: Mapping[str, Any]) -> list[str]:
@@ -281,8 +266,8 @@ def _label_problems(model: Model, found: Labelled, parameters: Mapping[str, Any]
     for name in names["obsm"]:
         cells.obsm.pop(name, None)
     cells.uns.pop(KEY)
-    given: dict[str, Any] = {name: parameters.get(name) or None for name in ("layer", "values", "gene_column")}
-    again, wrong = annotate(model, cells, KEY, **given).obs, []
+    layer, values, gene_column = (parameters.get(name) or None for name in ("layer", "values", "gene_column"))
+    again, wrong = annotate(model, cells, KEY, layer=layer, values=values, gene_column=gene_column).obs, []
     for name in names["obs"]:
         seen, wanted = found.cells.obs[name], again[name]
         if name.endswith(("_confidence", "_p_known")):

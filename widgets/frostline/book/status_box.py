@@ -98,6 +98,13 @@ def states_of_book(app: Sphinx) -> list[State]:
     return states_of(Path(app.srcdir) / FOLDER, tutorials_among(app.config.external_site_map), project_root(app))
 
 
+def link_stubs(notebook_text: str, folder: Path) -> str:
+    """Let links to tutorials that were not run lead to their stand-ins."""
+    for stub in filter(is_stub, sorted(folder.glob("*.md"))):
+        notebook_text = notebook_text.replace(f"]({stub.stem}.ipynb)", f"]({stub.name})")
+    return notebook_text
+
+
 def remove_stubs(app: Sphinx, _config: Config) -> None:
     """Remove the stand-ins of an earlier build, before anything looks for the files of the book."""
     for path in (Path(app.srcdir) / FOLDER).glob("*.md"):
@@ -130,6 +137,7 @@ def on_source_read(app: Sphinx, docname: str, source: list[str]) -> None:
         app.env.note_reread()  # whether a page is stale depends on files that Sphinx does not watch
         name = docname.removeprefix(f"{FOLDER}/")
         source[0] = inject_box(source[0], state_of(Path(app.srcdir) / FOLDER, name, project_root(app)))
+        source[0] = link_stubs(source[0], Path(app.srcdir) / FOLDER)
 
 
 def on_build_finished(app: Sphinx, exception: Exception | None) -> None:

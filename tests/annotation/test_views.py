@@ -1,0 +1,88 @@
+"""Map of a query and table of its unknown cells, on the donors' cells that are installed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import anndata
+import numpy as np
+import pytest
+from kept_models import islet_model, islets
+from scipy import sparse
+
+from frostline.annotation import views
+from frostline.annotation.annotating import annotate
+from frostline.errors import FrostlineError
+
+pytestmark = pytest.mark.usefixtures("instant_umap_throughout")
+
+
+@pytest.fixture(scope="module")
+def found():
+    """23 cells of a donor: the first two without a count, the next three with their genes shuffled."""
+    adata = islets().adata
+    adata = adata[adata.obs["donor"] == "human4"]
+    counts = adata.X.toarray()
+    counts[:2] = 0
+    counts[2:5] = np.random.default_rng(0).permutation(counts[2:5], axis=1)
+    return annotate(islet_model(), anndata.AnnData(sparse.csr_matrix(counts), obs=adata.obs[[]], var=adata.var))
+
+
+def test_cells_with_too_few_genes_are_on_no_map(found):
+    placed = views.map_cells(found)
+    assert placed.rows.tolist() == list(range(2, 23))
+    assert placed.query.shape == (21, 2)
+    assert placed.reference.shape == (175, 2)
+    assert np.isfinite(placed.query).all()
+
+
+def test_reference_cells_bear_the_labels_that_they_were_given(found):
+    given = dict(zip(*np.unique(islets().labels, return_counts=True), strict=True))
+    assert dict(zip(*np.unique(found.landmarks.labels, return_counts=True), strict=True)) == given
+
+
+def test_of_many_cells_some_that_lie_evenly_are_mapped(found, monkeypatch):
+    monkeypatch.setattr(views, "MOST", 4)
+    assert views.map_cells(found).rows.tolist() == [2, 8, 15, 22]
+
+
+@pytest.mark.parametrize(("colour", "n_axes"), [("label", 2), ("reason", 1), ("confidence", 2)])
+def test_each_colouring_has_its_axes_and_legend(found, colour, n_axes):
+    figure = views.map_figure(found, views.map_cells(found), colour)
+    assert len(figure.axes) == n_axes  # of confidence the second is the bar
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    wanted = {"label": "Unknown", "reason": "far from training (3)", "confidence": "reference cells"}
+    assert wanted[colour] in legend
+
+
+def test_without_reference_cells_the_query_stands_alone(found):
+    alone = dataclasses.replace(found, landmarks=None)
+    placed = views.map_cells(alone)
+    assert placed.reference.shape == (0, 2)
+    assert len(views.map_figure(alone, placed).axes) == 1
+
+
+def test_too_few_cells_are_said_to_be(found):
+    figure = views.map_figure(found, None)
+    assert "too few" in figure.texts[0].get_text()
+    assert figure.axes == []
+
+
+def test_unknown_colouring_is_refused(found):
+    with pytest.raises(FrostlineError, match=r"unknown colouring 'age'; known: label, confidence, reason"):
+        views.map_figure(found, views.map_cells(found), "age")
+
+
+def test_unknown_cells_begin_with_the_strangest_and_end_with_those_of_too_few_genes(found):
+    table = views.unknown_cells(found)
+    names = found.obs.index
+    assert set(names[:5]) <= set(table["cell"])
+    p_known = table["p_known"].dropna()
+    assert p_known.is_monotonic_increasing
+    assert table["cell"].tolist()[-2:] == names[:2].tolist()
+    assert table["reason"].tolist()[-2:] == ["too few genes"] * 2
+    assert table["most_like"].isna().tolist()[-2:] == [True, True]
+    known = table["most_like"].dropna()
+    best = found.probabilities[[names.get_loc(cell) for cell in table["cell"][: len(known)]]].argmax(axis=1)
+    assert known.tolist() == [found.classes[i] for i in best]
+    assert len(views.unknown_cells(found, 2)) == 2

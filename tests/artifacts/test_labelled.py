@@ -1,0 +1,162 @@
+"""A model and cells that it labelled, as files: what is measured, and that no altered file passes."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from kept_models import islet_model, islets, model_of
+
+from frostline.annotation.annotating import annotate
+from frostline.artifacts import kinds, labelled
+from frostline.artifacts.manifests import DatasetFacts, Manifest
+from frostline.errors import ArtifactError, FrostlineError
+from frostline.strategies import PcaLogistic
+
+
+@pytest.fixture(scope="module")
+def found():
+    """23 cells of a donor, the label of the first given wrongly."""
+    adata = islets().adata
+    adata = adata[adata.obs["donor"] == "human4"].copy()
+    true = adata.obs["cell_type"].astype(str).to_numpy()
+    adata.obs = adata.obs[[]]
+    annotate(islet_model(), adata)
+    true[0] = "delta" if true[0] != "delta" else "alpha"
+    return labelled.collect(islet_model(), adata, true)
+
+
+@pytest.fixture(scope="module")
+def manifest():
+    facts = DatasetFacts(name="islets", label_key="cell_type", sha256=islets().fingerprint())
+    return Manifest.model_construct(dataset=facts, strategies=["pca_logistic"], parameters={}, studies=["annotation"])
+
+
+@pytest.fixture
+def folder(found, tmp_path):
+    labelled.write(tmp_path, found, "islets")
+    return tmp_path
+
+
+def test_files_that_are_written_are_those_that_are_declared(folder):
+    assert {path.name for path in folder.iterdir()} == set(labelled.FILES)
+    declared = set(kinds.of(["annotation"]).files(["pca_logistic"], ["annotation"]))
+    assert declared == {*labelled.FILES, *kinds.COMPARISON.files(["pca_logistic"], [])}
+
+
+def test_what_was_written_passes(folder, manifest):
+    numbers, problems = labelled.problems(folder, manifest)
+    assert problems == []
+    assert numbers >= 2 * 23
+
+
+def test_measured_is_what_counting_gives(found):
+    table = found.table
+    assert list(table.columns) == list(labelled.COLUMNS)
+    n = wrong = 0
+    for row in table.itertuples():
+        if row.label != "Unknown":
+            n, wrong = n + 1, wrong + (row.label != row.true_label)
+    measured = found.measured
+    assert (measured["cells"], measured["labelled"]) == (23, n)
+    assert wrong >= 1
+    assert measured["right of labelled"] == pytest.approx((n - wrong) / n)
+    sure = table[(table["label"] != "Unknown") & (table["reason"] == "")]
+    assert measured["right of sure"] == pytest.approx(np.mean(sure["label"] == sure["true_label"]))
+
+
+def test_without_known_labels_nothing_is_said_to_be_right(found):
+    cells = found.cells.copy()
+    del cells.obs["true_label"]
+    bare = labelled.Labelled(found.model, cells)
+    assert "right of labelled" not in bare.measured
+    assert set(bare.table["true_label"]) == {""}
+    assert "right are" not in labelled.described(bare)[0]
+
+
+def test_the_same_model_gives_the_same_bytes(found):
+    again = labelled.collect(islet_model(), found.cells)
+    assert again.model == found.model
+
+
+def test_model_loads_from_the_zip(found):
+    assert labelled.loaded(found.model).classes == islet_model().classes
+
+
+def test_cells_without_labels_are_refused():
+    with pytest.raises(FrostlineError, match=r"no obs\['frostline'\]; label them first"):
+        labelled.collect(islet_model(), islets().adata)
+
+
+def altered(folder, name, change):
+    cells = anndata.read_h5ad(folder / "labelled.h5ad")
+    column = cells.obs[name]
+    cells.obs[name] = pd.Categorical(change(column.astype(str))) if column.dtype == "category" else change(column)
+    cells.write_h5ad(folder / "labelled.h5ad")
+    rewritten = labelled.read(folder)
+    (folder / "labels.csv").write_text(labelled._table_text(rewritten))
+    (folder / "labels.md").write_text(labelled.report_markdown(rewritten, "islets"))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("frostline", lambda column: column[::-1].to_numpy()),
+        ("frostline_confidence", lambda column: column.to_numpy() * 0.99),
+        ("frostline_reason", lambda column: np.where(np.arange(len(column)) == 3, "low confidence", column)),
+    ],
+)
+def test_labels_that_the_model_does_not_give_are_found_though_all_texts_fit_them(folder, manifest, name, change):
+    altered(folder, name, change)
+    _, problems = labelled.problems(folder, manifest)
+    assert problems == [f"labelled.h5ad: obs[{name!r}] is not what model.zip gives these cells"]
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.md"])
+def test_edited_text_is_found(folder, manifest, name):
+    (folder / name).write_text((folder / name).read_text().replace("alpha", "beta"))
+    assert labelled.problems(folder, manifest)[1] == [f"{name}: is not what labelled.h5ad gives"]
+
+
+def test_another_model_is_found(folder, manifest):
+    other = model_of(islets().relabelled("donor"), PcaLogistic(n_hvg=300, n_components=10))
+    (folder / "model.zip").write_bytes(labelled._packed(other))
+    said = " ".join(labelled.problems(folder, manifest)[1])
+    assert "model.zip: its label column is donor, the manifest says cell_type" in said
+    assert "is not what model.zip gives these cells" in said
+
+
+def packed(**files: bytes) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name.replace("__", "/").replace("UP", ".."), data)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"no zip", "cannot be unpacked"),
+        (packed(UP__out=b"x"), "something else than the files of a model"),
+        (packed(folder__x=b"x"), "something else than the files of a model"),
+        (packed(x=b"x"), "no folder of a model"),
+    ],
+)
+def test_zip_that_is_none_of_a_model_is_refused_and_writes_nothing_elsewhere(folder, manifest, content, said):
+    (folder / "model.zip").write_bytes(content)
+    before = {path.name for path in folder.parent.iterdir()}
+    _, (problem,) = labelled.problems(folder, manifest)
+    assert problem.startswith("model.zip: ")
+    assert said in problem
+    assert {path.name for path in folder.parent.iterdir()} == before
+
+
+def test_damaged_cells_are_an_error_that_names_them(folder):
+    (folder / "labelled.h5ad").write_bytes(b"x")
+    with pytest.raises(ArtifactError, match="labelled cells that can be read"):
+        labelled.read(folder)
