@@ -108,10 +108,10 @@ def test_bf16_states_point_where_fp32_states_do(tokens):
 
 
 def test_precisions_do_not_share_states(fresh, pbmc, tokens):
-    from frostline.encoder.embedding import frozen_states
+    from frostline.encoder.frozen import frozen_states
 
     dataset, (_, opened) = fresh(pbmc), tokens
-    both = [frozen_states(dataset, np.arange(4), pbmc.genes, opened, precision=p)[0] for p in ("fp32", "bf16")]
+    both = [frozen_states(dataset, np.arange(4), pbmc.genes, opened, precision=p).states for p in ("fp32", "bf16")]
     assert 0 < np.abs(both[0] - both[1]).max() < 0.1 * np.abs(both[0]).max()
 
 
