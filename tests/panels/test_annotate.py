@@ -287,10 +287,10 @@ def test_save_says_why_it_does_not_write(make_panel, model, cells, tmp_path):
     with pytest.raises(FrostlineError, match="no labels to save"):
         panel.save(tmp_path / "out.h5ad")
     panel.run(wait=True)
-    control(panel, "File").value = str(tmp_path / "out.h5ad")
+    control(panel, "Save as").value = str(tmp_path / "out.h5ad")
     control(panel, "Save").click()
     panel.settle(60)
-    assert "Written: " in shown(panel)
+    assert f"Written: {tmp_path / 'out.h5ad'}" in shown(panel)
     control(panel, "Save").click()
     panel.settle(60)
     assert "is there already" in shown(panel)

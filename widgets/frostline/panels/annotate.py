@@ -316,10 +316,10 @@ class AnnotatePanel(Panel):
         self.background.settle()
         if self.problem or self.model is None:
             raise FrostlineError(self.problem or "no model is loaded")
-        self._task.stop.clear()
+        self._task.prepare(wait=wait)
         self._begin()
         model, query, arguments = self.model, self._cells.value, self._arguments()
-        self._task.start(lambda: self._work(model, query, arguments), wait=wait)
+        self._task.start(lambda: self._work(model, query, arguments))
         if not wait:
             return None
         self.settle()

@@ -76,7 +76,7 @@ class LabelledPanel(Panel):
 
     def _save_box(self) -> widgets.VBox:
         self._path = widgets.Text(
-            value="labelled.h5ad", description="File", tooltip="Where the labelled cells go: an .h5ad file",
+            value="labelled.h5ad", description="Save as", tooltip="Where the labelled cells go: an .h5ad file",
             layout=at_most(420),
         )  # fmt: skip
         self._replace = widgets.Checkbox(
