@@ -77,6 +77,16 @@ CELLS = Offer(
 )
 
 
+WORDS = {
+    "gene_column": "gene_column is the field Gene names",
+    "layer": "the layer is chosen in the list Layer",
+    "values=": "values is the list Values",
+    "key=": "key is the field Key",
+    "overwrite=True": "overwrite is the box Replace labels under this key",
+}
+"""What messages call what this panel has a control for."""
+
+
 class AnnotatePanel(Panel):
     """Annotate new cells with a kept model.
 
@@ -208,7 +218,7 @@ class AnnotatePanel(Panel):
             found = load_model(folder)
         except Exception as error:  # whatever it is, it is shown, and the panel goes on
             self._busy["model"] = "The model could not be loaded; choose another one."
-            self._facts.value = alert(error)
+            self._facts.value = alert(error, words=WORDS)
         else:
             self._busy["model"] = ""
             if self._models.value == folder:
@@ -236,7 +246,7 @@ class AnnotatePanel(Panel):
             columns = [str(name) for name in open_source(chosen).var.columns]
         except Exception as error:
             self._busy["cells"] = "These cells cannot be read; choose others."
-            self._found.value = alert(error)
+            self._found.value = alert(error, words=WORDS)
         else:
             self._busy["cells"] = ""
             if not self.background.waits("cells"):
@@ -344,7 +354,7 @@ class AnnotatePanel(Panel):
         try:
             self.run()
         except FrostlineError as error:
-            self._alert.value = alert(error)
+            self._alert.value = alert(error, words=WORDS)
 
     def cancel(self) -> None:
         """Stop within the current cells; nothing is written then, and earlier labels stay."""
@@ -382,7 +392,7 @@ class AnnotatePanel(Panel):
             self._finish("cancelled", Cancelled("the run was cancelled"), words)
         except BaseException as error:  # shown here, and raised again by wait()
             self._bar.bar_style = "danger"
-            self._alert.value = alert(error)
+            self._alert.value = alert(error, words=WORDS)
             self._finish("failed", error, "The cells were not annotated.")
         else:
             self._end(found, query)
