@@ -18,7 +18,7 @@ help:
 	@echo "make release     build the book, refused unless every tutorial is passed"
 	@echo "make browser     install the Chromium that the browser tests drive"
 	@echo "make bench       speed, measured side by side"
-	@echo "make bench-memory  peak memory of labelling 200,000 cells in a file, by two strategies"
+	@echo "make bench-memory  peak memory of labelling a file: 200,000 cells by PCA, 2,000 by the encoder (MINI=)"
 	@echo "make statistics  what a verdict is worth, counted in simulated worlds"
 	@echo "make annotation SETS='a.h5ad,label,donor ...'  what a kept model's promises are worth, counted on labelled cells"
 	@echo "make tuning      what LoRA is best trained with: genes, rate, steps, patience (KANG=file)"
@@ -90,7 +90,7 @@ bench: $(VENV)/installed-test
 	$(BIN)/python tests/benchmarks/tokens.py
 	$(BIN)/python tests/benchmarks/panels.py
 
-# Half an hour, most of it the encoder's; MINI=20000 labels fewer cells with it.
+# MINI=200000 labels as many cells with the encoder, which takes an hour.
 bench-memory: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/annotation_memory.py $(if $(MINI),--mini-cells $(MINI))
 

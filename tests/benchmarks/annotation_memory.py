@@ -1,9 +1,11 @@
 """Peak memory of labelling a file of made-up cells, larger than memory where that is small.
 
-    python tests/benchmarks/annotation_memory.py [--cells 200000] [--mini-cells 200000] [--layout csr] [--chunk 4096]
+    python tests/benchmarks/annotation_memory.py [--cells 200000] [--mini-cells 2000] [--layout csr] [--chunk 1024]
 
 writes 3,000 genes of cells of four kinds into a file, makes a model of 600 others by each strategy, and labels the file
-in a process of its own, whose highest resident memory and seconds are printed (on Linux). Exits with 1 above 400 MB.
+in a process of its own, whose highest resident memory and seconds are printed (on Linux). Exits with 1 above 400 MB, or
+600 MB with the encoder, for which 270 MB are taken by torch before a cell is read; fewer cells go through it, since it
+takes minutes for thousands and holds as many at a time whatever their number.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from scipy import sparse
 import frostline
 from frostline.cells.symbols import known_symbols
 
-N_GENES, N_KINDS, BLOCK, LIMIT = 3_000, 4, 5_000, 400
+N_GENES, N_KINDS, BLOCK = 3_000, 4, 5_000
+LIMITS = {"pca_logistic": 400, "frozen_probe": 600}
 GENES = sorted(known_symbols())[:N_GENES]
 LABELLING = """
 import re, sys, time
@@ -97,11 +100,11 @@ def model_of(strategy: str, shares: np.ndarray, folder: Path) -> Path:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=200_000)
-    parser.add_argument("--mini-cells", type=int, default=200_000)
+    parser.add_argument("--mini-cells", type=int, default=2_000)
     parser.add_argument("--layout", choices=("csr", "csc"), default="csr")
-    parser.add_argument("--chunk", type=int, default=4_096)
+    parser.add_argument("--chunk", type=int, default=1_024)
     asked = parser.parse_args()
-    shares, highest = profiles(np.random.default_rng(0)), 0.0
+    shares, above = profiles(np.random.default_rng(0)), False
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for strategy, n in (("pca_logistic", asked.cells), ("frozen_probe", asked.mini_cells)):
@@ -112,12 +115,12 @@ def main() -> int:
             command = [sys.executable, "-c", LABELLING, model, folder / "query.h5ad", folder / "out.h5ad"]
             done = subprocess.run([*map(str, command), str(asked.chunk)], check=True, stdout=subprocess.PIPE, text=True)
             peak, seconds, fit = done.stdout.split(maxsplit=2)
-            highest = max(highest, float(peak))
+            above |= float(peak) > LIMITS[strategy]
             print(
                 f"{strategy:14} {n:8,} cells x {N_GENES:,} genes ({asked.layout}), chunks of {asked.chunk:,}: "
                 f"peak {float(peak):5.0f} MB, {float(seconds):6.1f} s, {fit.strip()}"
             )
-    return int(highest > LIMIT)
+    return int(above)
 
 
 if __name__ == "__main__":

@@ -371,7 +371,7 @@ def annotate(
     gene_column: Annotated[
         str | None, typer.Option(help="Column of var with the gene symbols; found, where it is needed, if not given.")
     ] = None,
-    chunk: Annotated[int, typer.Option(min=1, help="Cells that are read at once.")] = 4096,
+    chunk: Annotated[int, typer.Option(min=1, help="Cells that are read at once.")] = 1024,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands under the key.")] = False,
 ) -> None:
     """Label cells with a kept model; says which are unknown, of which the label is unsure, and why."""

@@ -132,7 +132,7 @@ def annotate(
     layer: str | None = None,
     values: str | None = None,
     gene_column: str | None = None,
-    chunk: int = 4096,
+    chunk: int = 1024,
     overwrite: bool = False,
     monitor: Monitor | None = None,
 ) -> Annotation:

@@ -32,7 +32,7 @@ class Matrix:
     storage: str
     """Such as CSR float32."""
     kind: str
-    """What the values are, in a few words; `unknown: ask` where somebody has to say it."""
+    """What the values are, in a few words, or that somebody has to say it."""
     evidence: str
     """What was seen, or why it is refused."""
     n_values: int | None = None
