@@ -224,6 +224,7 @@ def test_labels_of_others_are_replaced_only_when_asked(make_panel, model, cells)
     control(panel, "Replace labels under this key").value = False
     panel.run(wait=True)  # its own
     assert "mine" not in set(cells.obs["frostline"])
+    assert len(make_panel(model, cells, overwrite=True).run(wait=True)) == 23
 
 
 def test_changed_choice_marks_the_labels_until_it_is_set_back(make_panel, model, cells):

@@ -101,6 +101,8 @@ class AnnotatePanel(Panel):
         Name of the columns of labels.
     layer, values, gene_column
         As for `annotate`; None takes what the look at the cells recommends.
+    overwrite
+        Whether labels that stand under the key already may be replaced; those of this panel may always be.
     names
         `globals()` of the notebook, to offer its models and AnnDatas; by default those of the running notebook.
 
@@ -137,6 +139,7 @@ class AnnotatePanel(Panel):
         layer: str | None = None,
         values: str | None = None,
         gene_column: str | None = None,
+        overwrite: bool = False,
         names: Mapping[str, Any] | None = None,
     ) -> None:
         self._task = Task(self._enable)
@@ -149,6 +152,7 @@ class AnnotatePanel(Panel):
         self._models = Choice(MODELS, model, names, self._take_model)
         self._cells = Choice(CELLS, query, names, self._look_at_cells)
         self._make_controls(key, layer, values, gene_column)
+        self._settings["overwrite"].value = overwrite
         self._buttons = RunButtons("Annotate the cells")
         self._buttons.run.description = "Annotate"
         self._bar = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout=wide(), tooltip="Progress")
