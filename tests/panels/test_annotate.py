@@ -218,11 +218,13 @@ def test_labels_of_others_are_replaced_only_when_asked(make_panel, model, cells)
     with pytest.raises(DatasetError, match="stands there already"):
         panel.run(wait=True)
     assert set(cells.obs["frostline"]) == {"mine"}
+    assert "key is the field Key; overwrite is the box Replace labels under this key" in shown(panel)
     control(panel, "Replace labels under this key").value = True
     panel.run(wait=True)
     control(panel, "Replace labels under this key").value = False
     panel.run(wait=True)  # its own
     assert "mine" not in set(cells.obs["frostline"])
+    assert len(make_panel(model, cells, overwrite=True).run(wait=True)) == 23
 
 
 def test_changed_choice_marks_the_labels_until_it_is_set_back(make_panel, model, cells):
@@ -287,10 +289,10 @@ def test_save_says_why_it_does_not_write(make_panel, model, cells, tmp_path):
     with pytest.raises(FrostlineError, match="no labels to save"):
         panel.save(tmp_path / "out.h5ad")
     panel.run(wait=True)
-    control(panel, "File").value = str(tmp_path / "out.h5ad")
+    control(panel, "Save as").value = str(tmp_path / "out.h5ad")
     control(panel, "Save").click()
     panel.settle(60)
-    assert "Written: " in shown(panel)
+    assert f"Written: {tmp_path / 'out.h5ad'}" in shown(panel)
     control(panel, "Save").click()
     panel.settle(60)
     assert "is there already" in shown(panel)

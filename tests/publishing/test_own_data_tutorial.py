@@ -91,7 +91,7 @@ def test_new_donor_gets_the_labels_that_its_cells_have(artifacts):
     assert (labelled["label"] == labelled["true_label"]).mean() >= 0.95
     report = (artifacts / "labels.md").read_text()
     assert f"{len(labelled)} of 23 cells got a label" in report
-    assert "with a certainty of 0.9" in report
+    assert "with a certainty of 90 %" in report
 
 
 @pytest.mark.slow

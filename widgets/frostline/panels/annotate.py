@@ -77,6 +77,16 @@ CELLS = Offer(
 )
 
 
+WORDS = {
+    "gene_column": "gene_column is the field Gene names",
+    "layer": "the layer is chosen in the list Layer",
+    "values=": "values is the list Values",
+    "key=": "key is the field Key",
+    "overwrite=True": "overwrite is the box Replace labels under this key",
+}
+"""What messages call what this panel has a control for."""
+
+
 class AnnotatePanel(Panel):
     """Annotate new cells with a kept model.
 
@@ -91,6 +101,8 @@ class AnnotatePanel(Panel):
         Name of the columns of labels.
     layer, values, gene_column
         As for `annotate`; None takes what the look at the cells recommends.
+    overwrite
+        Whether labels that stand under the key already may be replaced; those of this panel may always be.
     names
         `globals()` of the notebook, to offer its models and AnnDatas; by default those of the running notebook.
 
@@ -127,6 +139,7 @@ class AnnotatePanel(Panel):
         layer: str | None = None,
         values: str | None = None,
         gene_column: str | None = None,
+        overwrite: bool = False,
         names: Mapping[str, Any] | None = None,
     ) -> None:
         self._task = Task(self._enable)
@@ -139,6 +152,7 @@ class AnnotatePanel(Panel):
         self._models = Choice(MODELS, model, names, self._take_model)
         self._cells = Choice(CELLS, query, names, self._look_at_cells)
         self._make_controls(key, layer, values, gene_column)
+        self._settings["overwrite"].value = overwrite
         self._buttons = RunButtons("Annotate the cells")
         self._buttons.run.description = "Annotate"
         self._bar = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout=wide(), tooltip="Progress")
@@ -208,7 +222,7 @@ class AnnotatePanel(Panel):
             found = load_model(folder)
         except Exception as error:  # whatever it is, it is shown, and the panel goes on
             self._busy["model"] = "The model could not be loaded; choose another one."
-            self._facts.value = alert(error)
+            self._facts.value = alert(error, words=WORDS)
         else:
             self._busy["model"] = ""
             if self._models.value == folder:
@@ -236,7 +250,7 @@ class AnnotatePanel(Panel):
             columns = [str(name) for name in open_source(chosen).var.columns]
         except Exception as error:
             self._busy["cells"] = "These cells cannot be read; choose others."
-            self._found.value = alert(error)
+            self._found.value = alert(error, words=WORDS)
         else:
             self._busy["cells"] = ""
             if not self.background.waits("cells"):
@@ -316,10 +330,10 @@ class AnnotatePanel(Panel):
         self.background.settle()
         if self.problem or self.model is None:
             raise FrostlineError(self.problem or "no model is loaded")
-        self._task.stop.clear()
+        self._task.prepare(wait=wait)
         self._begin()
         model, query, arguments = self.model, self._cells.value, self._arguments()
-        self._task.start(lambda: self._work(model, query, arguments), wait=wait)
+        self._task.start(lambda: self._work(model, query, arguments))
         if not wait:
             return None
         self.settle()
@@ -344,7 +358,7 @@ class AnnotatePanel(Panel):
         try:
             self.run()
         except FrostlineError as error:
-            self._alert.value = alert(error)
+            self._alert.value = alert(error, words=WORDS)
 
     def cancel(self) -> None:
         """Stop within the current cells; nothing is written then, and earlier labels stay."""
@@ -382,7 +396,7 @@ class AnnotatePanel(Panel):
             self._finish("cancelled", Cancelled("the run was cancelled"), words)
         except BaseException as error:  # shown here, and raised again by wait()
             self._bar.bar_style = "danger"
-            self._alert.value = alert(error)
+            self._alert.value = alert(error, words=WORDS)
             self._finish("failed", error, "The cells were not annotated.")
         else:
             self._end(found, query)

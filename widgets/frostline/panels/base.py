@@ -6,7 +6,7 @@ import atexit
 import threading
 import traceback
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -86,25 +86,32 @@ PANEL_WORDS = {
 """What messages call what a panel has a control for."""
 
 
-def in_this_panel(message: str) -> str:
+def in_this_panel(message: str, words: Mapping[str, str] = PANEL_WORDS) -> str:
     """Where in a panel to do what a message asks for; empty where no control does it.
+
+    Parameters
+    ----------
+    message
+        Of an error.
+    words
+        What messages call what the panel has a control for -> where that is.
 
     Examples
     --------
     >>> in_this_panel("choose kind='stratified', or load with another group_key")
     'In this panel: group_key is the list Groups; kind is the list Split.'
     """
-    found = [where for word, where in PANEL_WORDS.items() if word in message]
+    found = [where for word, where in words.items() if word in message]
     return f"In this panel: {'; '.join(found)}." if found else ""
 
 
-def alert(error: BaseException, heading: str = "") -> str:
+def alert(error: BaseException, heading: str = "", words: Mapping[str, str] = PANEL_WORDS) -> str:
     """Say what went wrong in plain words, with the traceback to unfold."""
     details = for_html("".join(traceback.format_exception(error)))
     kind = heading or type(error).__name__
     return (
         f'<div role="alert" class="frostline-alert"><strong>{for_html(kind)}</strong>: {for_html(str(error))}'
-        f'<div class="frostline-quiet">{for_html(in_this_panel(str(error)))}</div>'
+        f'<div class="frostline-quiet">{for_html(in_this_panel(str(error), words))}</div>'
         f"<details><summary>Details</summary><pre>{details}</pre></details></div>"
     )
 

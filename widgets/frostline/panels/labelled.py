@@ -20,6 +20,8 @@ from frostline.panels.base import Panel, alert, at_most, note, replace_earlier, 
 DPI = 96
 LISTED = 20
 """Unknown cells that are listed."""
+WORDS = {"overwrite=True": "overwrite is the box Replace a file that is there"}
+"""What messages call what this panel has a control for."""
 NOTHING = "<p>No labels yet: press Annotate.</p>"
 
 
@@ -76,7 +78,7 @@ class LabelledPanel(Panel):
 
     def _save_box(self) -> widgets.VBox:
         self._path = widgets.Text(
-            value="labelled.h5ad", description="File", tooltip="Where the labelled cells go: an .h5ad file",
+            value="labelled.h5ad", description="Save as", tooltip="Where the labelled cells go: an .h5ad file",
             layout=at_most(420),
         )  # fmt: skip
         self._replace = widgets.Checkbox(
@@ -171,7 +173,7 @@ class LabelledPanel(Panel):
             try:
                 self._saved.value = status(f"Written: {self.save(path, overwrite=overwrite).resolve()}")
             except Exception as error:  # shown where the reader looks
-                self._saved.value = alert(error)
+                self._saved.value = alert(error, words=WORDS)
             finally:
                 self._save.disabled = self.annotation is None
 

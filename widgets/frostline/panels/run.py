@@ -149,10 +149,10 @@ class RunPanel(Panel):
             raise FrostlineError("a run is under way; cancel it or wait for it")
         if self.plan.problem:
             raise FrostlineError(self.plan.problem)
-        self._task.stop.clear()
+        self._task.prepare(wait=wait)
         self._begin()
         take_over = in_a_lab() if resume is None else resume
-        self._task.start(lambda: self._work(take_over), wait=wait)
+        self._task.start(lambda: self._work(take_over))
         if not wait:
             return None
         self.settle()

@@ -22,7 +22,8 @@ class Task:
     Examples
     --------
     >>> task = Task(lambda: None)
-    >>> task.start(lambda: print("done"), wait=True)
+    >>> task.prepare(wait=True)
+    >>> task.start(lambda: print("done"))
     done
     """
 
@@ -34,13 +35,16 @@ class Task:
         self.thread: threading.Thread | None = None
         self._changed = changed
 
-    def start(self, work: Callable[[], None], *, wait: bool) -> None:
-        """Begin, and wait until it is over if asked to; an interrupt stops the work and is raised when it has ended."""
+    def prepare(self, *, wait: bool) -> None:
+        """Say whether a cell will wait, before anything is shown of the work that begins."""
+        self.stop.clear()
         self.held = "run" if wait else ""
-        self._changed()
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Begin, and wait if a cell does; an interrupt then stops the work, and is raised when that has ended."""
         self.thread = threading.Thread(target=work, name="frostline-run", daemon=True)
         self.thread.start()
-        if not wait:
+        if not self.held:
             return
         try:
             self.join()
