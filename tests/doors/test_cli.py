@@ -158,7 +158,7 @@ def test_wrong_usage_is_told_without_a_traceback(call, arguments):
 def test_check_of_good_artifacts(call, save_artifacts, tmp_path):
     folder = save_artifacts(tmp_path / "good")
     result = exports.check(folder)
-    assert (result.passed, result.files, result.numbers) == (True, 15, 2 * 21)
+    assert (result.passed, result.files, result.numbers) == (True, 16, 2 * 25)
     assert call("check", folder) == (0, f"{folder}: {result}\n", "")
 
 
@@ -375,7 +375,7 @@ def test_packaged_tutorial_is_not_published_without_a_book_and_it_is_said_what_t
 
 def test_profile_and_values_are_refused_with_the_notebooks_own_parameters(call, project, no_kernel):
     said = one_line(call("run", "embeddings_for_scanpy", "--profile", "fast"))
-    own = "PROFILE, DATASET, LABEL_KEY, LAYER, VALUES, GENE_COLUMN, CHECKPOINT, SEED, OUTPUT_DIR"
+    own = "PROFILE, DATASET, LABEL_KEY, LAYER, VALUES, GENE_COLUMN, CHECKPOINT, DEVICE, PRECISION, SEED, OUTPUT_DIR"
     assert said.endswith(f"The parameters are: {own}")
     assert "known: full, quickstart" in said
 

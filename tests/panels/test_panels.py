@@ -196,7 +196,8 @@ def test_finished_run_returns_its_comparison_and_shows_it(make_panel):
     assert panel.comparison is comparison
     assert panel.state == "done"
     assert panel.error is None
-    assert [record.strategy for record in panel.records] == list(DEFAULT)
+    pca, probe, *tuned = DEFAULT
+    assert [record.strategy for record in panel.records] == [pca, probe, "frozen_probe:40", *tuned]
     assert comparison._repr_html_() in html_of(panel)
     assert said(panel).startswith("Done")
     assert {w.value for w in walk(panel.runner) if isinstance(w, FloatProgress) and shown(panel, w)} == {1.0}
