@@ -144,7 +144,7 @@ class TestWhatIsWritten:
         result = check(saved)
         assert result.problems == []
         assert result.files == len(FILES)
-        assert result.numbers == 8 * 21 + 4 * 11  # of every evaluation, and of every study
+        assert result.numbers == 8 * 25 + 4 * 11  # of every evaluation, and of every study
         assert str(result) == f"passed: {len(FILES)} files opened, {result.numbers} numbers recomputed"
         assert check(str(saved)) == result
 

@@ -71,7 +71,7 @@ NOT_HERE = {
 }
 MADE_OF_OTHERS = {"make quickstart", "make publish", "make book", "make release"}
 """Targets whose recipes are among the commands."""
-NAMES = {"frostline check", "frostline embed", "frostline run"}
+NAMES = {"frostline", "frostline check", "frostline embed", "frostline run"}
 """Named in a sentence, without what they need."""
 IN_A_LAB = {"frostline publish", "frostline publish NAME", "frostline book", "frostline book --release"}
 """Run in the folder that `frostline init our-studies` makes."""

@@ -273,15 +273,15 @@ class TestStudies:
         assert list(leave_one_class_out([PcaLogistic()], pbmc, [two])) == []
 
     def test_one_embedding_serves_all_repeats_and_studies(self, probe, pbmc, fresh, monkeypatch, tiny_profile):
-        from frostline.encoder import embedding
+        from frostline.encoder import frozen
 
-        seen, original = [], embedding.encode
+        seen, original = [], frozen.encode
 
         def encode(encoder, tokens, **how):
             seen.append(len(tokens))
             return original(encoder, tokens, **how)
 
-        monkeypatch.setattr(embedding, "encode", encode)
+        monkeypatch.setattr(frozen, "encode", encode)
         dataset = fresh(pbmc)
         cuts = [split(dataset, seed=3, profile=tiny_profile, repeat=repeat) for repeat in (0, 1)]
         list(evaluate_all([probe], dataset, cuts))

@@ -185,6 +185,7 @@ class InEpochs(EncoderStrategy):
     """A strategy that trains a head, and perhaps more, in epochs with early stopping."""
 
     stops_early: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ("torch._dynamo",)  # what torch's optimizers load when they first step
     profile_key: ClassVar[str]
     """Prefix of its epochs and its learning rate in a profile: head, lora or full."""
 
