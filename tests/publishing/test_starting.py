@@ -87,8 +87,8 @@ def test_lab_publishes_from_the_installed_package_alone(wheel_folder, small_chec
     assert (lab / "build" / "site" / "_build" / "html" / "_static" / "html-manager" / "embed.js").is_file()
     code = f"""
 from pathlib import Path
-from frostline.publishing.tutorials import plan
-print([plan(Path("notebooks/{NAME}.ipynb"), {{"CHECKPOINT": name}}).is_unchanged for name in ("small", "mini")])
+from frostline.publishing.tutorials import prepare
+print([prepare(Path("notebooks/{NAME}.ipynb"), {{"CHECKPOINT": name}}).is_unchanged for name in ("small", "mini")])
 """  # what publishing asks before it runs a tutorial again
     command = [sys.executable, "-c", code]
     again = subprocess.run(command, cwd=lab, env=environment, capture_output=True, text=True, check=False)

@@ -72,7 +72,7 @@ def map_cells(annotation: Annotation, *, seed: int = 0) -> CellMap | None:
     >>> model = frostline.annotation.keep(frostline.compare([record]), pbmc)
     >>> found = map_cells(annotate(model, pbmc))
     >>> found.query.shape, found.reference.shape
-    ((700, 2), (700, 2))
+    ((700, 2), (660, 2))
     """
     features = annotation.embedding
     rows = np.flatnonzero(np.isfinite(features).all(axis=1))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scipy import sparse
 
-BATCH_TOKENS = {"cpu": 8_192, "mps": 8_192, "cuda": 131_072}
+BATCH_TOKENS = {"cpu": 2_048, "mps": 8_192, "cuda": 131_072}
 """Padded tokens in one batch of inference on a device; bounds the memory, not the result."""
 _LISTED = 5  # cells that a line of code names one by one
 
