@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 import frostline
 from frostline.annotation import adapting
-from frostline.annotation.adapting import calibrate, fit_all, keep, winner
+from frostline.annotation.adapting import adapt, calibrate, fit_all, keep, winner
 from frostline.annotation.crossfitting import CrossFitted
 from frostline.annotation.novelty import Centroids
 from frostline.comparison import jobs
@@ -103,6 +103,11 @@ class TestWinner:
             winner(compare([make_record("majority"), make_record("head", skill=-3.0)]))
         with pytest.raises(FrostlineError, match="majority learns nothing"):
             keep(compared, three_kinds, "majority")
+
+    def test_an_embedding_that_other_cells_lack_is_refused_before_the_comparison(self, three_kinds, monkeypatch):
+        monkeypatch.setattr(adapting, "_compared", lambda *_: pytest.fail("it was compared"))
+        with pytest.raises(FrostlineError, match=r"probe_obsm:X_scVI reads adata.obsm\['X_scVI'\], .*leave it out"):
+            adapt(three_kinds, strategies=["pca_logistic", "probe_obsm:X_scVI"])
 
 
 class TestKeep:

@@ -87,7 +87,7 @@ class TestCertify:
         assert found.bound == pytest.approx(upper_bound(found.errors, found.answered))
         assert found.bound <= 0.05
         assert f"of {found.answered} such cells among 800" in found.sentence
-        assert "for other cells of the same groups" in found.sentence
+        assert "for other cells of the same origin" in found.sentence
 
     def test_cells_of_equal_confidence_are_answered_together(self):
         confidence = np.repeat([0.9, 0.6], [300, 300])

@@ -144,7 +144,9 @@ def test_file_that_is_no_notebook_is_refused(here, content):
 def test_notebook_is_found_by_name_and_by_path(tiny):
     tiny()
     assert notebooks.find_notebook("tiny") == notebooks.find_notebook("notebooks/tiny.ipynb")
-    with pytest.raises(FrostlineError, match=r"unknown notebook 'huge'; known: cell_type_annotation, .*, tiny, your_own_data\."):
+    with pytest.raises(
+        FrostlineError, match=r"unknown notebook 'huge'; known: cell_type_annotation, .*, tiny, your_own"
+    ):
         notebooks.find_notebook("huge")
 
 

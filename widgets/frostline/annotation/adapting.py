@@ -29,7 +29,7 @@ from frostline.evaluation.calibration import fit_temperature, scale
 from frostline.monitor import Monitor
 from frostline.profiles import Profile, get_profile
 from frostline.records import Record, kind_of
-from frostline.strategies import STRATEGIES, Strategy, build, refuse_unusable_checkpoint
+from frostline.strategies import STRATEGIES, ProbeObsm, Strategy, build, refuse_unusable_checkpoint
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -130,6 +130,8 @@ def adapt(
     seed = hold(Seed, "seed", seed)
     built = build(strategies, profile=profile, checkpoint=str(checkpoint))
     refuse_unusable_checkpoint(str(checkpoint), built)
+    for each in built:
+        _refuse_foreign_embedding(each)
     columns = {"group_key": group_key, "layer": layer, "values": values, "gene_column": gene_column}
     dataset = _loaded(source, label_key, columns)
     folds_of(dataset, profile=get_profile(profile), seed=seed)  # refused before the comparison, if at all
@@ -232,6 +234,14 @@ def winner(comparison: Comparison) -> str:
     return name
 
 
+def _refuse_foreign_embedding(strategy: Strategy) -> None:
+    if isinstance(strategy, ProbeObsm):
+        raise FrostlineError(
+            f"{strategy.name} reads adata.obsm[{strategy.obsm_key!r}], which frostline cannot compute for other cells; "
+            "leave it out, and keep another strategy"
+        )
+
+
 def _refuse_other_data(record: Record, dataset: Dataset) -> None:
     same = record.data_sha256 == dataset.fingerprint() and record.label_key == dataset.label_key
     if not same or record.group_key != dataset.group_key:
@@ -266,6 +276,7 @@ def _kept(
 ) -> Model:
     if strategy.name == "majority":
         raise FrostlineError("majority learns nothing but the most common class; keep another strategy")
+    _refuse_foreign_embedding(strategy)
     first, ensembl = comparison.records[0], ensembl_of(dataset.genes)
     with alone():
         made = fit_all(

@@ -76,7 +76,7 @@ class Certificate:
         """What may be said of the answers."""
         if self.threshold is None:
             return f"The error cannot be certified: {self._reason}."
-        claim = "other cells of the same groups" if self.groups is None else "other groups like these"
+        claim = "other cells of the same origin" if self.groups is None else "other groups like these"
         wrong = f"{self.errors:,} {'was' if self.errors == 1 else 'were'} wrong (at most {_percent(self.bound)})"
         return (
             f"At a confidence of {_floor(self.threshold)} or more, {100 * self.target:g} % of the answers are right, "

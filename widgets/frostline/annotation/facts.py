@@ -33,7 +33,7 @@ class StrategyFacts(BaseModel):
     parameters: dict[str, Any]
     classes: Annotated[list[str], Field(min_length=2)]
     genes: list[str]
-    """That it reads; of an encoder by the names of its vocabulary."""
+    """That it reads, by the names of the labelled cells."""
 
 
 class CheckpointFacts(BaseModel):
