@@ -29,7 +29,7 @@ from frostline.evaluation.calibration import fit_temperature, scale
 from frostline.monitor import Monitor
 from frostline.profiles import Profile, get_profile
 from frostline.records import Record, kind_of
-from frostline.strategies import STRATEGIES, ProbeObsm, Strategy, build, refuse_unusable_checkpoint
+from frostline.strategies import STRATEGIES, ProbeObsm, Strategy, build, refuse_unusable_checkpoint, with_like_probes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -134,6 +134,7 @@ def adapt(
         _refuse_foreign_embedding(each)
     columns = {"group_key": group_key, "layer": layer, "values": values, "gene_column": gene_column}
     dataset = _loaded(source, label_key, columns)
+    built = with_like_probes(built, dataset)
     folds_of(dataset, profile=get_profile(profile), seed=seed)  # refused before the comparison, if at all
     comparison = _compared(dataset, built, profile, seed, monitor.part(0.0, COMPARED, "comparing: "))
     name = winner(comparison)
