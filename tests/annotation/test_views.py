@@ -86,3 +86,16 @@ def test_unknown_cells_begin_with_the_strangest_and_end_with_those_of_too_few_ge
     best = found.probabilities[[names.get_loc(cell) for cell in table["cell"][: len(known)]]].argmax(axis=1)
     assert known.tolist() == [found.classes[i] for i in best]
     assert len(views.unknown_cells(found, 2)) == 2
+
+
+def test_promises_are_drawn_of_what_was_found(found):
+    drawn = {heading: (figure, alt) for heading, figure, alt in views.promise_figures(found)}
+    assert list(drawn) == ["Stated error", "Unknown cells", "Coarser answers", "Like the training data?"]
+    strange = found.obs["frostline_p_known"].to_numpy(float)
+    n, share = np.isfinite(strange).sum(), (strange[np.isfinite(strange)] < 0.05).mean()
+    (axes,) = drawn["Unknown cells"][0].axes
+    assert f"query: {share:.1%} of {n} cells unknown" in axes.get_legend_handles_labels()[1]
+    assert share >= 3 / 21  # the shuffled ones
+    assert f"AUROC {found.shift.auroc:.2f}" in drawn["Like the training data?"][0].axes[0].get_title(loc="left")
+    assert all(alt and "\n" not in alt for _, alt in drawn.values())
+    assert [heading for heading, *_ in views.promise_figures(dataclasses.replace(found, shift=None))] == list(drawn)[:3]

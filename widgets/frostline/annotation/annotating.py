@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from frostline.annotation import novelty
 from frostline.annotation.crossfitting import represented
-from frostline.annotation.models import Model
+from frostline.annotation.models import Calibration, Model
 from frostline.annotation.outputs import Outputs, Spool, names_of, refuse_taken
 from frostline.annotation.refitting import Reading, read_query
 from frostline.annotation.reports import Report, facts_of
@@ -69,6 +69,10 @@ class Annotation:
     """File that was read; None where the cells were in memory."""
     landmarks: Landmarks | None = None
     """Labelled cells to compare with; None where the model keeps none."""
+    calibration: Calibration | None = field(default=None, repr=False)
+    """What the confidence of the model meant for these cells; after a refit, that of the refit."""
+    shift: Shift | None = field(default=None, repr=False)
+    """Whether they differ from the labelled cells; None where the model keeps none."""
 
     @property
     def key(self) -> str:
@@ -194,7 +198,7 @@ def annotate(
     if isinstance(query, AnnData):
         outputs.write(query)
     monitor.progress(1.0, "done")  # it is too late to stop
-    return Annotation(Report(facts), outputs, found.classes, path, landmarks)
+    return Annotation(Report(facts), outputs, found.classes, path, landmarks, reading.calibration, shift)
 
 
 def _landmarks(reading: Reading) -> Landmarks | None:

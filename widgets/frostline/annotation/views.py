@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.annotation import novelty
 from frostline.annotation.annotating import REASONS, UNKNOWN, Annotation
+from frostline.annotation.figures import certificate_figure, hierarchy_figure, known_figure, shift_figure
 from frostline.comparison.figures import DPI, scatter_kinds, style
 from frostline.comparison.lettering import Legend, title
 from frostline.errors import unknown
@@ -34,6 +36,46 @@ DOUBTS = (
     {"color": "#D55E00", "marker": "X"},
 )
 """Colour and marker of each of `REASONS` that a cell on the map may have."""
+
+
+def promise_figures(annotation: Annotation) -> list[tuple[str, Figure, str]]:
+    """Draw what the labels promise: heading, figure and alternative text of each.
+
+    The stated error, how strange the cells are beside labelled ones, which classes may be answered together, and
+    whether the query differs; the last where the model keeps cells to compare with.
+
+    Examples
+    --------
+    >>> import frostline
+    >>> from frostline.annotation.annotating import annotate
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
+    >>> model = frostline.annotation.keep(frostline.compare([record]), pbmc)
+    >>> [heading for heading, *_ in promise_figures(annotate(model, pbmc))]
+    ['Stated error', 'Unknown cells', 'Coarser answers', 'Like the training data?']
+    """
+    found = annotation.calibration
+    if found is None:
+        return []
+    known = novelty.p_known(found.energies, found.distances, found.energies, found.distances)
+    query = annotation.obs[f"{annotation.key}_p_known"].dropna().to_numpy(float)
+    drawn = [
+        (
+            "Stated error",
+            certificate_figure(found.certificate),
+            "Share of answers that is right against the share answered, with the promised accuracy and the bound",
+        ),
+        (
+            "Unknown cells",
+            known_figure(known, query, found.alpha),
+            "Histogram of how often a labelled cell is as strange, of labelled cells and of the query",
+        ),
+        ("Coarser answers", hierarchy_figure(found.hierarchy), "Tree of the classes by how much they are confused"),
+    ]
+    if annotation.shift is not None:
+        alt = "Histogram of a classifier's log-odds of being of the query, of training data and query"
+        drawn.append(("Like the training data?", shift_figure(annotation.shift), alt))
+    return drawn
 
 
 @dataclass(frozen=True)
