@@ -79,9 +79,13 @@ class TestAdapt:
                 fresh(three_kinds), strategies=["pca_logistic", "pca_knn"], monitor=Monitor(cancelled=lambda: True)
             )
 
-    def test_what_every_strategy_fails_on_is_raised(self, three_kinds, fresh):
-        with pytest.raises(DatasetError, match="'X_scVI' is not in obsm"):
-            frostline.adapt(fresh(three_kinds), strategies=["probe_obsm:X_scVI"])
+    def test_what_every_strategy_fails_on_is_raised(self, three_kinds, fresh, monkeypatch):
+        def fail(*_):
+            raise DatasetError("these cells have no neighbours")
+
+        monkeypatch.setattr(PcaKnn, "_fit", fail)
+        with pytest.raises(DatasetError, match="these cells have no neighbours"):
+            frostline.adapt(fresh(three_kinds), strategies=["pca_knn"])
 
 
 class TestWinner:
