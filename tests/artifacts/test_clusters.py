@@ -117,6 +117,7 @@ def test_step_that_was_left_out_is_named(pbmc):
         clusters.collect(adata)
 
 
+@pytest.mark.slow
 def test_the_steps_that_are_named_one_after_the_other_are_enough(pbmc, monkeypatch):
     """UMAP, which compiles for long, is stood in for."""
     monkeypatch.setattr(sc.tl, "umap", lambda adata: adata.obsm.update(X_umap=np.zeros((adata.n_obs, 2))))

@@ -19,6 +19,7 @@ def cut(pbmc):
     return frostline.split(pbmc)
 
 
+@pytest.mark.slow
 def test_it_reads_the_known_genes_of_the_largest_variance_over_training_cells(pbmc, cut):
     fitted = FrozenProbe(most_genes=50).fit(pbmc, cut)
     known = known_genes(pbmc, load_checkpoint("mini"))

@@ -61,7 +61,7 @@ class GeneMap:
         joined = self.places[self.places >= 0]
         return joined[np.sort(np.unique(joined, return_index=True)[1])]
 
-    @property
+    @functools.cached_property
     def tokens(self) -> tuple[str, ...]:
         """(n_kept,) tokens that a name joins, in the order of the names."""
         return tuple(self.target[place] for place in self.kept)

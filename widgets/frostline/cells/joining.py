@@ -54,7 +54,8 @@ def join_datasets(train: Dataset, test: Dataset, *, name: str | None = None) -> 
     sets = (train.name, test.name) if train.name != test.name else (f"{train.name} (train)", f"{test.name} (test)")
     found = _common_genes(train, test, sets)
     order = np.argsort(found.kept)  # that of the training set
-    genes = tuple(found.tokens[i] for i in order)
+    tokens = found.tokens
+    genes = tuple(tokens[i] for i in order)
     _refuse_foreign_labels(train, test, sets)
     pair = list(zip(sets, (train, test), strict=True))
     parts = train.expression(np.arange(len(train)), genes), found.merged(test.matrix, logged=True)[:, order]
