@@ -182,3 +182,10 @@ def test_other_species_are_told_and_refused(names, species):
         assert names[0] in str(caught.value)
     else:
         refuse_other_species(names)
+
+
+def test_tokens_are_listed_once_however_often_they_are_asked_for():
+    """Joining two sets asks for them gene by gene; listed each time, that is half a minute for 12,000 genes."""
+    found = map_genes(["SEPT9", "CD3D"], ["CD3D", "SEPTIN9"])
+    assert found.tokens == ("SEPTIN9", "CD3D")
+    assert found.tokens is found.tokens
