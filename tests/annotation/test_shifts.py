@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from frostline.annotation.shifts import FEWEST, auroc_with_error, compare
+from frostline.annotation.shifts import FEWEST, Shift, auroc_with_error, compare
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +92,14 @@ class TestCompare:
     def test_one_dimension_and_cells_that_are_all_alike(self, cells):
         assert compare(cells[:100, :1], cells[100:200, :1] + 3).differs
         assert not compare(np.zeros((50, 3)), np.zeros((50, 3))).differs
+
+
+def test_groups_that_differ_among_themselves_are_named_as_the_measure():
+    """An interval above a half is no likeness; it is no more than what the labelled groups show."""
+    alike = Shift(0.72, 0.56, 0.88, False, usual=0.6, n=23)
+    assert alike.sentence.startswith("These cells do not show whether")
+    apart = replace(alike, usual=0.98)
+    assert apart.sentence.startswith(
+        "This query is not shown to differ from the training data more than their own groups"
+    )
+    assert replace(alike, high=0.65).sentence.startswith("This query is like the training data")

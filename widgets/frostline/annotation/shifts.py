@@ -54,6 +54,8 @@ class Shift:
             return f"This query differs from the training data: the stated error does not hold ({seen})."
         if self.high is not None and self.high > max(LIMIT, self.usual or 0.0):
             return f"These cells do not show whether this query differs from the training data: {seen}."
+        if self.usual is not None and self.usual > LIMIT:
+            return f"This query is not shown to differ from the training data more than their own groups do: {seen}."
         return f"This query is like the training data, as far as a classifier can tell: {seen}."
 
 
