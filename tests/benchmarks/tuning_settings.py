@@ -130,14 +130,16 @@ def test(lora: Lora, dataset: frostline.Dataset, cut: frostline.Split) -> dict[s
 
 def stopped(line: Mapping[str, Any], length: tuple[int, int], patience: int) -> tuple[int, int]:
     """Epochs that a setting would have trained for, and the epoch whose weights it would have kept."""
-    plan = Lora(epochs=length[0], min_steps=length[1], patience=patience).plan(0).for_cells(line["cells"]["train"])
+    schedule = (
+        Lora(epochs=length[0], min_steps=length[1], patience=patience).schedule(0).for_cells(line["cells"]["train"])
+    )
     best, kept = math.inf, 0
-    for i, loss in enumerate(line["validation_losses"][: plan.epochs]):
+    for i, loss in enumerate(line["validation_losses"][: schedule.epochs]):
         if loss < best:
             best, kept = loss, i
-        if i - kept >= plan.patience:
+        if i - kept >= schedule.patience:
             return i + 1, kept
-    return min(plan.epochs, len(line["validation_losses"])), kept
+    return min(schedule.epochs, len(line["validation_losses"])), kept
 
 
 def settings() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -38,7 +38,7 @@ from frostline.strategies.base import Strategy, Workload, trained_classes
 
 if TYPE_CHECKING:
     from frostline.encoder.model import EncoderConfig
-    from frostline.encoder.training import TrainingPlan
+    from frostline.encoder.training import TrainingSchedule
 
 WarmUp = Annotated[Whole, Interval(ge=0, le=10_000), Unit("epochs")]
 
@@ -76,12 +76,12 @@ class EncoderStrategy(Strategy):
         """Build it; nothing of the profile matters to it."""
         return cls(checkpoint=checkpoint)
 
-    def check(self, dataset: Dataset, split: Split) -> None:
+    def ensure_applicable(self, dataset: Dataset, split: Split) -> None:
         """Refuse an unknown or unfit checkpoint, no gene in its vocabulary, cells without a known gene."""
         from frostline.encoder.devices import device_of
         from frostline.encoder.embedding import encode, tokenize_cells
 
-        super().check(dataset, split)
+        super().ensure_applicable(dataset, split)
         place = device_of(self.device, self.precision)
         opened = load_checkpoint(self.checkpoint)
         cells = np.concatenate([split.train, split.validation, split.test])
@@ -237,16 +237,16 @@ class InEpochs(EncoderStrategy):
         steps = f"(or {self.min_steps} steps, if more)"
         return f"at most {self.epochs} epochs {steps}, stopped early on the validation loss"
 
-    def check(self, dataset: Dataset, split: Split) -> None:
+    def ensure_applicable(self, dataset: Dataset, split: Split) -> None:
         """Refuse also a split without validation cells of the trained classes."""
-        super().check(dataset, split)
+        super().ensure_applicable(dataset, split)
         rows_to_train_on(dataset, split)
 
-    def plan(self, seed: int) -> TrainingPlan:
+    def schedule(self, seed: int) -> TrainingSchedule:
         """How long and how fast it trains."""
-        from frostline.encoder.training import TrainingPlan
+        from frostline.encoder.training import TrainingSchedule
 
-        return TrainingPlan(
+        return TrainingSchedule(
             self.epochs,
             self.batch_size,
             self.learning_rate,
