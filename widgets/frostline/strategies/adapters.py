@@ -60,6 +60,8 @@ class Adapters(EncoderTuning):
 
     targets: Targets = FEED_FORWARD
     """Layers of each block: linear1, linear2 (feed-forward), q_proj, k_proj, v_proj, out_proj (attention)."""
+    encoder_dropout: Dropped = 0.0
+    """Dropout in the frozen encoder while its adapters train; 0.2 in scGPT's own training, where all weights train."""
 
     @abstractmethod
     def _config(self) -> Any:
@@ -83,6 +85,7 @@ class Adapters(EncoderTuning):
         """Inject PEFT's layers; afterwards only they require a gradient."""
         from peft import inject_adapter_in_model
 
+        encoder.set_dropout(self.encoder_dropout)
         adapted: Encoder = inject_adapter_in_model(self._config(), encoder)  # type: ignore[assignment]
         return adapted
 
