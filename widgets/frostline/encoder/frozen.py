@@ -15,7 +15,7 @@ from frostline.encoder import caches
 from frostline.encoder.caches import Kept
 from frostline.encoder.checkpoints import Checkpoint
 from frostline.encoder.devices import device_of
-from frostline.encoder.embedding import encode, tokenize_cells
+from frostline.encoder.embedding import encode, token_blocks
 from frostline.encoder.tokens import MAX_LENGTH
 from frostline.encoder.vocabulary import overlap
 from frostline.memory import peak_memory
@@ -76,7 +76,7 @@ def frozen_states(
     if len(todo):
         started = time.perf_counter()
         with peak_memory(collect=False) as peak:
-            tokens = tokenize_cells(dataset, todo, genes, checkpoint, **how)
+            tokens = token_blocks(dataset, todo, genes, checkpoint, **how)
             shared.states[todo] = encode(checkpoint.encoder().to(place), tokens, precision=precision, monitor=monitor)
         shared.peak = max((found for found in (shared.peak, peak.bytes) if found is not None), default=None)
         seconds = time.perf_counter() - started

@@ -79,18 +79,18 @@ class EncoderStrategy(Strategy):
     def ensure_applicable(self, dataset: Dataset, split: Split) -> None:
         """Refuse an unknown or unfit checkpoint, no gene in its vocabulary, cells without a known gene."""
         from frostline.encoder.devices import device_of
-        from frostline.encoder.embedding import encode, tokenize_cells
+        from frostline.encoder.embedding import encode, token_blocks
 
         super().ensure_applicable(dataset, split)
         place = device_of(self.device, self.precision)
         opened = load_checkpoint(self.checkpoint)
         cells = np.concatenate([split.train, split.validation, split.test])
         genes = known_genes(dataset, opened)
-        tokens = tokenize_cells(dataset, cells, genes, opened, **self._tokenised)
+        tokens = token_blocks(dataset, cells, genes, opened, **self._tokenised)
         # of two cells: weights that tell none apart are refused, and what torch sets up at its first use is not
         # charged to the strategy that happens to be first
         if (opened.weights_sha256, place.type) not in _tried:
-            encode(opened.encoder().to(place), tokens.take(np.arange(min(2, len(tokens)))), precision=self.precision)
+            encode(opened.encoder().to(place), tokens.make(slice(0, 2)), precision=self.precision)
             _tried.add((opened.weights_sha256, place.type))
 
     @property
