@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 
 import frostline
 from frostline import cli, figures, report
-from frostline.artifacts import exports
+from frostline.artifacts import checking, exports
 from frostline.artifacts.archive import load_comparison
 from frostline.cells.datasets import load_dataset
 from frostline.errors import FrostlineError
@@ -65,7 +65,7 @@ def tokens_of(markdown):
 
 def test_what_is_exported_passes_and_its_report_holds_nothing_but_text(comparison, dataset, tmp_path):
     folder = exports.export(tmp_path / NAME.replace("/", "-"), comparison, dataset)
-    assert exports.check(folder).problems == []
+    assert checking.check(folder).problems == []
     assert load_comparison(folder).classes == comparison.classes
     text = (folder / "report.md").read_text(encoding="utf-8")
     tokens = tokens_of(text)

@@ -14,7 +14,8 @@ import torch
 
 from frostline.cells.datasets import load_dataset
 from frostline.cells.splits import split
-from frostline.encoder.checkpoints import cache_folder, load_checkpoint, save_checkpoint
+from frostline.encoder.catalogue import cache_folder
+from frostline.encoder.checkpoints import load_checkpoint, save_checkpoint
 from frostline.evaluation import journal as journal_module
 from frostline.evaluation.evaluations import evaluate
 from frostline.evaluation.journal import KEPT, Journal

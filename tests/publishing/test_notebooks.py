@@ -20,7 +20,7 @@ from papermill.parameterize import parameterize_notebook
 from traitlets.config import Config
 
 import frostline
-from frostline.artifacts import exports
+from frostline.artifacts import checking, exports
 from frostline.errors import FrostlineError
 from frostline.hashes import file_sha256
 from frostline.panels import AnnotationPanel
@@ -187,7 +187,7 @@ def test_cells_below_a_panel_use_nothing_that_was_bound_before_its_last_run(root
 
 def test_changed_parameters_reach_every_artifact(changed, small_settings, small_checkpoint):
     folder = changed / "mine" / "of seed 7"
-    assert exports.check(folder).problems == []
+    assert checking.check(folder).problems == []
     manifest = manifest_of(folder)
     weights = file_sha256(small_checkpoint / "model.safetensors")
     ran = {
@@ -200,7 +200,7 @@ def test_changed_parameters_reach_every_artifact(changed, small_settings, small_
     assert manifest["parameters"] == frostline.RunSettings.from_notebook(small_settings).model_dump() | ran
     assert manifest["seed"] == 7
     assert manifest["strategies"] == small_settings["STRATEGIES"]
-    assert {path.name for path in folder.iterdir()} == {*exports.declared(manifest["strategies"]), "manifest.json"}
+    assert {path.name for path in folder.iterdir()} == {*checking.declared(manifest["strategies"]), "manifest.json"}
 
 
 def test_quickstart_is_small_in_time_not_in_meaning(changed):
@@ -232,7 +232,7 @@ def test_another_labelled_data_set_is_given_as_a_path(
     monkeypatch.chdir(tmp_path)
     mine = {"DATASET": str(counts_file), "LABEL_KEY": "kind", "OUTPUT_DIR": "mine"}
     output = run_papermill(tutorial, {**small_settings, **mine})
-    assert exports.check("mine").problems == []
+    assert checking.check("mine").problems == []
     described = manifest_of(Path("mine"))["dataset"]
     assert (described["name"], described["label_key"], described["values"]) == ("mine", "kind", "counts")
     assert (described["cells"], described["genes"]) == (700, 765)
@@ -253,7 +253,7 @@ def test_published_tutorial_meets_the_rules_of_the_book(published):
 
 def test_defaults_leave_all_declared_artifacts(published):
     folder = published / "artifacts" / "scgpt_cell_type_annotation"
-    assert exports.check(folder).problems == []
+    assert checking.check(folder).problems == []
     assert {path.name for path in folder.iterdir()} == {
         "report.md",
         "report.csv",

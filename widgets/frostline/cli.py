@@ -112,7 +112,7 @@ def run(
     ] = None,
 ) -> None:
     """Execute a tutorial through papermill and check its artifacts."""
-    from frostline.artifacts import exports, folders
+    from frostline.artifacts import checking, folders
     from frostline.publishing import executions, notebooks
 
     source = notebooks.find_notebook(notebook)
@@ -125,7 +125,7 @@ def run(
     folders.refuse_others(folders.whole_path(str(typed.get("OUTPUT_DIR", known["OUTPUT_DIR"].default))))
     target = output or executions.default_output(source, typed)
     done = executions.execute(source, target, pairs)
-    result = exports.check(done.artifacts_folder)
+    result = checking.check(done.artifacts_folder)
     executions.refuse_other_run(done.artifacts_folder, done.run)
     if result.passed:
         print("\n".join(["", *result_lines(done.artifacts_folder)]))
@@ -191,9 +191,9 @@ def inspect(
 @app.command()
 def check(folder: Annotated[Path, typer.Argument(help="Folder of artifacts.")]) -> None:
     """Check a folder of artifacts by its content; exit 1 and name what is wrong."""
-    from frostline.artifacts import exports
+    from frostline.artifacts import checking
 
-    result = exports.check(folder)
+    result = checking.check(folder)
     for problem in result.problems:
         print(for_terminal(problem), file=sys.stderr)
     if not result.passed:
@@ -458,7 +458,7 @@ app.add_typer(checkpoints_app, name="checkpoints")
 @checkpoints_app.command("list")
 def list_checkpoints() -> None:
     """List the checkpoints: name, whether it is here, size, what it is, where it is from, why it is trusted."""
-    from frostline.encoder.checkpoints import CHECKPOINTS, FILES
+    from frostline.encoder.catalogue import CHECKPOINTS, FILES
 
     for spec in CHECKPOINTS.values():
         print(f"{spec.name}  [{'here' if spec.is_here else 'not downloaded'}, {spec.megabytes} MB]")

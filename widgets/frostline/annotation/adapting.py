@@ -23,7 +23,8 @@ from frostline.cells.splits import Split, repeats_of, split
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.jobs import Job, alone
 from frostline.comparison.verdicts import to_keep
-from frostline.encoder.checkpoints import CHECKPOINTS, load_checkpoint
+from frostline.encoder.catalogue import CHECKPOINTS
+from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import CheckpointError, DatasetError, FrostlineError
 from frostline.evaluation.calibration import fit_temperature, scale
 from frostline.monitor import Monitor

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.encoder.checkpoints import cache_folder
+from frostline.encoder.catalogue import cache_folder
 from frostline.errors import FrostlineError
 from frostline.scratch import scratch_path
 

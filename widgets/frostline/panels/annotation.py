@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import traitlets
 
-from frostline.artifacts.exports import CheckResult
+from frostline.artifacts.checking import CheckResult
 from frostline.cells.datasets import Dataset
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.jobs import Ran

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 import traitlets
 
-from frostline.artifacts import exports
+from frostline.artifacts import checking, exports
 from frostline.artifacts.archive import load_comparison
 from frostline.cells.datasets import Dataset
 from frostline.comparison import figures, report
@@ -223,7 +223,7 @@ class ResultPanel(Panel):
 
     # ------------------------------------------------------------------ export
 
-    def export(self, folder: str | Path | None = None) -> exports.CheckResult:
+    def export(self, folder: str | Path | None = None) -> checking.CheckResult:
         """Write all files of the comparison into a folder, and check them.
 
         Parameters
@@ -239,7 +239,7 @@ class ResultPanel(Panel):
         if self.comparison is None:
             raise ArtifactError("there are no results to export yet; run the strategies first")
         where = exports.export(folder or self._folder.value, self.comparison, self.dataset)
-        return exports.check(where)
+        return checking.check(where)
 
     def _export_clicked(self) -> None:
         folder = self._folder.value
