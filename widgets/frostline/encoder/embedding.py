@@ -23,7 +23,7 @@ from frostline.cells.matrices import refuse_bad_values, values_of
 from frostline.cells.symbols import Symbols, read_symbols
 from frostline.cells.values import LARGEST_LOG
 from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
-from frostline.encoder.devices import autocast, device_of, move, place_of, to_host
+from frostline.encoder.devices import autocast, device_of, move, place_of, precision_of, to_host
 from frostline.encoder.model import Encoder, EncoderConfig
 from frostline.encoder.tokens import MAX_LENGTH, Tokens, tokenize
 from frostline.encoder.vocabulary import described, overlap, token_values
@@ -87,7 +87,7 @@ def encode(
     monitor = monitor or Monitor()
     states = np.empty((len(tokens), encoder.config.d_model), dtype=np.float32)
     done, device = 0, place_of(encoder)
-    with torch.inference_mode(), autocast(device, precision):
+    with torch.inference_mode(), autocast(device, precision_of(precision, device)):
         for rows in batches_by_length(tokens.lengths, batch_tokens or BATCH_TOKENS[device.type]):
             monitor.step(done / len(tokens), f"{done:,} of {len(tokens):,} cells embedded")
             batch = move(pad_tokens(tokens.take(rows), encoder.config), device)
@@ -259,7 +259,8 @@ def embed(
     device
         auto, cpu, cuda or mps; auto takes CUDA where there is one.
     precision
-        Of matrix products: fp32 or bf16.
+        Of matrix products: fp32, bf16, or auto, which is bf16 where that pays
+        (`frostline.encoder.devices.precision_of`).
     monitor
         Receives the progress, and is asked between batches whether to stop with `Cancelled`.
 
@@ -289,7 +290,8 @@ def embed(
     (5, 128)
     """
     seed, max_length = hold(Seed, "seed", seed), hold(MaxLength, "max_length", max_length)
-    place = device_of(device, precision)
+    place = device_of(device)
+    precision = precision_of(precision, place)
     opened = load_checkpoint(checkpoint)
     matrix = values_of(adata)
     symbols = symbols_of(adata, opened, gene_column)
