@@ -13,18 +13,14 @@ Data: pancreas and pbmc68k-reduced, which ship; KANG, the muscat cells of Kang e
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tuning_settings import data_sets, read
+from tuning_settings import data_sets, read, run
 
 import frostline
 from frostline.comparison.report import markdown_table
@@ -78,20 +74,6 @@ def train(training: Training, kang: Path | None, device: str) -> dict[str, Any]:
     }
 
 
-def run(todo: list[Training], out: Path, kang: Path | None, jobs: int, device: str) -> None:
-    """Train in so many processes of one thread each."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # read by the new processes
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        started = {pool.submit(train, training, kang, device): training for training in todo}
-        for done, future in enumerate(as_completed(started), start=1):
-            line = future.result()
-            with out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-            what = f"{started[future]}: macro-F1 {line['macro_f1']:.3f}, {line['seconds']:.0f} s"
-            print(f"{done} of {len(todo)}: {what}", flush=True)
-
-
 def table(lines: list[dict[str, Any]]) -> pd.DataFrame:
     """One row a strategy, profile and set: macro-F1 of each share, and how their difference moves between seeds."""
     rows = []
@@ -132,7 +114,7 @@ def main() -> None:
         if given.only in repr(training) and tuple(asdict(training).values()) not in done
     ]
     if not given.table:
-        run(todo, given.out, given.kang, given.jobs, given.device)
+        run(todo, train, given.out, given.jobs, given.kang, given.device)
     print(markdown_table(table(read(given.out))))
 
 

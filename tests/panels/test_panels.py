@@ -778,13 +778,13 @@ class TestDataPanel:
         for name, n in pbmc.summary()["cells"].items():
             assert f"<td>{html.escape(name)}</td>" in text
             assert f"</span> {n}</td>" in text
-        assert panel.findings == tuple(frostline.checks.check(pbmc, frostline.split(pbmc), "mini"))
+        assert panel.findings == tuple(frostline.checks.review(pbmc, frostline.split(pbmc), "mini"))
         assert all(html.escape(finding.title) in text for finding in panel.findings)
 
     def test_a_checkpoint_that_is_not_here_is_told_and_the_other_checks_are_made(self, make, pbmc):
         panel = make("pbmc68k-reduced", checkpoint="whole-human")
         assert "is not downloaded" in html_of(panel)
-        assert panel.findings == tuple(frostline.checks.check(pbmc, frostline.split(pbmc)))
+        assert panel.findings == tuple(frostline.checks.review(pbmc, frostline.split(pbmc)))
 
     def test_too_little_vocabulary_is_told(self, make, three_kinds, fresh):
         nobody_knows = fresh(three_kinds, genes=tuple(f"gene_{i}" for i in range(120)))

@@ -114,9 +114,9 @@ class TestLora:
     @pytest.mark.parametrize(("targets", "highest"), [(("linear1",), 32), (("q_proj",), 32)])
     def test_a_rank_above_the_width_of_the_layers_is_refused_before_fitting(self, build, pbmc, cut, targets, highest):
         fits = dataclasses.replace(build("lora"), rank=highest, targets=targets)
-        fits.check(pbmc, cut)
+        fits.ensure_applicable(pbmc, cut)
         with pytest.raises(FrostlineError, match=r"'lora': rank is 33, and must be at most 32 dimensions.*checkpoint"):
-            dataclasses.replace(fits, rank=highest + 1).check(pbmc, cut)
+            dataclasses.replace(fits, rank=highest + 1).ensure_applicable(pbmc, cut)
 
     def test_cells_without_any_of_a_few_genes_are_told_that_more_can_be_read(self, build, pbmc, cut, fresh):
         strategy = dataclasses.replace(build("lora"), n_genes=2, epochs=1)

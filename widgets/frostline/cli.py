@@ -265,7 +265,7 @@ def book(
     print(f"site       {publications.build_book(release=release) / 'index.html'}")
     for state in publications.recomputed_states():
         if state.is_draft:
-            print(f"draft      {state.name}: {state.check}")
+            print(f"draft      {state.name}: {state.artifact_check}")
 
 
 @app.command()

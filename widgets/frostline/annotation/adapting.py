@@ -322,7 +322,7 @@ def fit_all(
     monitor = monitor or Monitor()
     folds = folds_of(dataset, profile=profile, seed=seed)
     cut = all_labelled(dataset, strategy, profile=profile, seed=seed)
-    strategy.check(dataset, cut)
+    strategy.ensure_applicable(dataset, cut)
     fitted = replace(strategy).fit(dataset, cut, monitor.part(0.0, FITTED, "fitting on all labelled cells: "))
     found = cross_fit(strategy, dataset, folds, monitor=monitor.part(FITTED, 1.0, "calibrating: "))
     centroids = centroids_of(fitted, dataset, cut.train)

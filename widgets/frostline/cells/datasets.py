@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 
+_PART = 2**20  # numbers that are hashed at a time
+
+
 @dataclass(frozen=True)
 class DatasetSpec:
     """One known data set and how it is to be read."""
@@ -236,12 +239,10 @@ class Dataset:
         for part in (self.cells, self.labels, self.genes):
             digest.update("\n".join(part).encode())
             digest.update(b"\0")
-        for array in (
-            self.matrix.indptr.astype(np.int64),
-            self.matrix.indices.astype(np.int64),
-            self.matrix.data,
-        ):
-            digest.update(np.ascontiguousarray(array).tobytes())
+        for array in (self.matrix.indptr, self.matrix.indices):
+            for start in range(0, len(array), _PART):
+                digest.update(array[start : start + _PART].astype(np.int64).data)
+        digest.update(np.ascontiguousarray(self.matrix.data).data)
         return digest.hexdigest()
 
     def summary(self) -> pd.DataFrame:

@@ -6,6 +6,7 @@ scipy does, which trusts them and reads or writes outside its arrays where they 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 NO_X = "this AnnData has no X; name a layer (layer=...), or set adata.X = adata.layers[...]"
 BLOCK = 2**24
 """Values of a dense matrix that are looked at at once; bounds the memory, not the result."""
+_ZEROS = 8  # numbers of a dense matrix for one that is not zero, about
 
 
 def in_memory(adata: AnnData) -> AnnData:
@@ -76,6 +78,34 @@ def values_of(adata: AnnData, layer: str | None = None) -> sparse.csr_matrix:
     if matrix is None:
         raise DatasetError(NO_X)
     return canonical(matrix, adata.shape, name if name == "X" else f"layer {name!r}")
+
+
+def spans_of(adata: AnnData) -> tuple[NDArray[np.int64], Callable[[slice], sparse.csr_matrix]]:
+    """Read X in runs of cells: (n_cells,) about how many values each has, and what makes a run of them canonical.
+
+    Rows are read where they lie, if X is CSR or dense; of another form a canonical copy is made by `values_of`.
+
+    Raises
+    ------
+    DatasetError
+        There is no X, or it is damaged or holds no numbers.
+
+    Examples
+    --------
+    >>> import anndata
+    >>> lengths, read = spans_of(anndata.AnnData(np.eye(3, dtype=np.float32)))
+    >>> lengths.tolist(), read(slice(1, 3)).nnz
+    ([1, 1, 1], 2)
+    """
+    n_cells, n_genes = adata.shape
+    whole: Any = None if adata.is_view or adata.isbacked else adata.X
+    dense = type(whole) is np.ndarray
+    if not dense and not (getattr(whole, "format", None) == "csr" and hasattr(whole, "nnz")):
+        copied = values_of(adata)
+        return np.diff(copied.indptr).astype(np.int64), lambda run: copied[run]
+    refuse_broken(whole, "X")
+    lengths = np.full(n_cells, -(-n_genes // _ZEROS)) if dense else np.diff(whole.indptr).astype(np.int64)
+    return lengths, lambda run: canonical(whole[run], (run.stop - run.start, n_genes), "X")
 
 
 def layer_names(adata: AnnData) -> tuple[str, ...]:

@@ -11,15 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.comparison import tables
+from frostline.comparison.grounds import Ground, Interval, PairedTest, Repeat
 from frostline.comparison.likeness import named_apart, refuse_gaps, refuse_other_parameters, refuse_unlike
-from frostline.comparison.significance import (
-    Ground,
-    Interval,
-    PairedTest,
-    Repeat,
-    paired_tests,
-    score_intervals,
-)
+from frostline.comparison.significance import paired_tests, score_intervals
 from frostline.comparison.verdicts import Evidence, pair_verdict, verdict
 from frostline.errors import FrostlineError, unknown
 from frostline.evaluation.metrics import METRICS, class_auroc, class_table, false_positive_rate, separation

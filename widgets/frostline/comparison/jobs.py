@@ -287,7 +287,7 @@ class Job:
     def _check(self, strategy: Strategy) -> None:
         todo = [split for split in self.splits if (strategy.name, split.repeat) not in self._records]
         for split in todo:
-            strategy.check(self.dataset, split)
+            strategy.ensure_applicable(self.dataset, split)
 
     def _guarded(self, strategy: Strategy, work: Callable[[], None]) -> None:
         """Do a strategy's work; a failure is this strategy's alone."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from frostline.comparison import tables
 from frostline.comparison.comparisons import Comparison
-from frostline.comparison.significance import ALPHA, MIN_CELLS, RELEVANT
+from frostline.comparison.grounds import ALPHA, MIN_CELLS, RELEVANT
 from frostline.comparison.verdicts import spanned
 from frostline.escaping import UNFORMULATED, for_code, for_html, for_markdown, html_table, one_line, visible
 from frostline.evaluation.calibration import N_BINS

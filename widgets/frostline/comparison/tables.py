@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from frostline.comparison.significance import MIN_CELLS, RELEVANT
+from frostline.comparison.grounds import MIN_CELLS, RELEVANT
 from frostline.comparison.verdicts import spanned
 from frostline.escaping import UNFORMULATED, for_html, html_table
 from frostline.records import Finding, Record

@@ -32,6 +32,7 @@ LIMIT = "FROSTLINE_EMBEDDINGS_MB"
 USUAL_LIMIT = 2_048
 VERSION = 1
 """Of the encoder's code: raised when equal tokens give other states."""
+_PART = 2**20  # numbers that are hashed at a time
 WORTH = 1.0
 """Seconds of computing below which nothing is written."""
 
@@ -90,9 +91,10 @@ def digest(matrix: sparse.csr_matrix, genes: Sequence[str]) -> str:
     '9cbea687'
     """
     found = hashlib.sha256("\n".join(genes).encode())
-    for array in (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data):
+    for array, kind in ((matrix.indptr, np.int64), (matrix.indices, np.int64), (matrix.data, matrix.dtype)):
         found.update(b"\0")
-        found.update(np.ascontiguousarray(array).data)
+        for start in range(0, len(array), _PART):
+            found.update(np.ascontiguousarray(array[start : start + _PART], dtype=kind).data)
     return found.hexdigest()
 
 

@@ -69,8 +69,8 @@ def precision_of(asked: str, device: torch.device) -> str:
 
     On CUDA that is bf16 where the GPU has it (compute capability 8.0 or higher). On a CPU it is bf16 where Linux says
     that matrix products have instructions of their own for it (AMX: `amx_tile` and `amx_bf16`); where it says nothing
-    of these, both kinds of product are timed for some 20 ms, once a process, and bf16 is taken if it is at least 3 times
-    as fast. On mps it is fp32.
+    of these, both kinds of product are timed for some 20 ms, once a process, and bf16 is taken if it is at least 3
+    times as fast. On mps it is fp32.
 
     Raises
     ------

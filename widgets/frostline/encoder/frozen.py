@@ -15,7 +15,7 @@ from frostline.encoder import caches
 from frostline.encoder.caches import Kept
 from frostline.encoder.checkpoints import Checkpoint
 from frostline.encoder.devices import device_of, device_peak, precision_of
-from frostline.encoder.embedding import encode, tokenize_cells
+from frostline.encoder.embedding import encode, token_blocks
 from frostline.encoder.tokens import MAX_LENGTH
 from frostline.encoder.vocabulary import overlap
 from frostline.memory import larger, peak_memory
@@ -79,7 +79,7 @@ def frozen_states(
     if len(todo):
         started = time.perf_counter()
         with peak_memory(collect=False) as peak, device_peak(place) as on_device:
-            tokens = tokenize_cells(dataset, todo, genes, checkpoint, **how)
+            tokens = token_blocks(dataset, todo, genes, checkpoint, **how)
             shared.states[todo] = encode(checkpoint.encoder().to(place), tokens, precision=precision, monitor=monitor)
         shared.peak, shared.device_peak = larger(shared.peak, peak.bytes), larger(shared.device_peak, on_device.bytes)
         taken = time.perf_counter() - started

@@ -43,7 +43,7 @@ _ON_PANCREAS = (
 )
 
 
-def check(dataset: Dataset, split: Split, checkpoint: str | Path | None = None) -> tuple[Finding, ...]:
+def review(dataset: Dataset, split: Split, checkpoint: str | Path | None = None) -> tuple[Finding, ...]:
     """Look for what makes the results of a split wrong, optimistic or hard to read.
 
     Parameters
@@ -68,7 +68,7 @@ def check(dataset: Dataset, split: Split, checkpoint: str | Path | None = None) 
     >>> from frostline.cells.datasets import load_dataset
     >>> from frostline.cells.splits import split
     >>> pancreas = load_dataset("pancreas")
-    >>> for finding in check(pancreas, split(pancreas, kind="stratified"), "mini"):
+    >>> for finding in review(pancreas, split(pancreas, kind="stratified"), "mini"):
     ...     print(finding.severity, finding.code)
     warning shared-group
     warning optimistic-split

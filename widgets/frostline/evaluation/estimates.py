@@ -62,7 +62,7 @@ def estimate(strategy: Strategy, dataset: Dataset, split: Split) -> Estimate:
     >>> estimate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc)).seconds > 0
     True
     """
-    strategy.check(dataset, split)
+    strategy.ensure_applicable(dataset, split)
     if not isinstance(strategy, EncoderStrategy):
         return Estimate(_scaled_fit(strategy, dataset, split))
     work = strategy.workload(split)

@@ -63,7 +63,7 @@ def evaluate(
     """
     monitor = monitor or Monitor()
     split.refuse_other(dataset)
-    strategy.check(dataset, split)
+    strategy.ensure_applicable(dataset, split)
     return evaluate_checked(strategy, dataset, split, monitor)
 
 
@@ -103,7 +103,7 @@ def _findings(strategy: Strategy, dataset: Dataset, split: Split) -> tuple[Findi
     checkpoint = getattr(strategy, "checkpoint", None)
     key = ("checks", split.fingerprint, checkpoint, dataset.label_key, dataset.group_key)
     if key not in dataset.cache:
-        dataset.cache[key] = checks.check(dataset, split, checkpoint)
+        dataset.cache[key] = checks.review(dataset, split, checkpoint)
     found: tuple[Finding, ...] = dataset.cache[key]
     return found
 
@@ -260,7 +260,7 @@ def evaluate_all(
     for strategy in strategies:
         for split in splits:
             split.refuse_other(dataset)
-            strategy.check(dataset, split)
+            strategy.ensure_applicable(dataset, split)
     steps = [(strategy, split) for split in splits for strategy in strategies]
     repeats = len({split.repeat for split in splits})
     for i, (strategy, split) in enumerate(steps):

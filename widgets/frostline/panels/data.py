@@ -16,7 +16,7 @@ from frostline.encoder.checkpoints import load_checkpoint
 from frostline.encoder.vocabulary import overlap
 from frostline.errors import FrostlineError
 from frostline.escaping import for_html
-from frostline.evaluation.checks import check
+from frostline.evaluation.checks import review
 from frostline.evaluation.inspecting import inspect
 from frostline.panels.base import Panel, alert, at_most, findings_html, replace_earlier, status, title
 from frostline.panels.choices import notebook_names
@@ -311,7 +311,7 @@ class DataPanel(Panel):
     def _check_now(self, dataset: Dataset) -> None:
         """Show what the checks find, before anything is trained."""
         try:
-            found = check(dataset, split(dataset), self._readable_checkpoint())
+            found = review(dataset, split(dataset), self._readable_checkpoint())
         except Exception as error:  # such as too few cells to split
             self._checks.value = alert(error, "The checks cannot be made")
             return

@@ -148,7 +148,7 @@ class Lora(Adapters):
     lora_dropout: Dropped = 0.05
     """Dropout on the input of the low-rank matrices."""
 
-    def check(self, dataset: Dataset, split: Split) -> None:
+    def ensure_applicable(self, dataset: Dataset, split: Split) -> None:
         """Refuse also a rank that is not lower than what the weights can have."""
         config = load_checkpoint(self.checkpoint).config
         widest = min(config.d_model, config.d_hid) if set(self.targets) & set(FEED_FORWARD) else config.d_model
@@ -157,7 +157,7 @@ class Lora(Adapters):
                 f"strategy {self.name!r}: rank is {self.rank:,}, and must be at most {widest:,} dimensions, as many as "
                 f"the layers of checkpoint {self.checkpoint!r} have"
             )
-        super().check(dataset, split)
+        super().ensure_applicable(dataset, split)
 
     def _config(self) -> Any:
         from peft import LoraConfig

@@ -126,7 +126,7 @@ class Strategy(ABC):
         self._must_be_fitted()
         return self._chosen()
 
-    def check(self, dataset: Dataset, split: Split) -> None:
+    def ensure_applicable(self, dataset: Dataset, split: Split) -> None:
         """Refuse, before any training, what `fit` could not work on; import what it needs."""
         for kind in type(self).__mro__:
             for name in vars(kind).get("libraries", ()):

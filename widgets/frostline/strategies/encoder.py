@@ -38,7 +38,7 @@ from frostline.strategies.base import Strategy, Workload, trained_classes
 
 if TYPE_CHECKING:
     from frostline.encoder.model import EncoderConfig
-    from frostline.encoder.training import TrainingPlan
+    from frostline.encoder.training import TrainingSchedule
 
 WarmUp = Annotated[Whole, Interval(ge=0, le=10_000), Unit("epochs")]
 
@@ -76,23 +76,23 @@ class EncoderStrategy(Strategy):
         """Build it; nothing of the profile matters to it."""
         return cls(checkpoint=checkpoint)
 
-    def check(self, dataset: Dataset, split: Split) -> None:
+    def ensure_applicable(self, dataset: Dataset, split: Split) -> None:
         """Refuse an unknown or unfit checkpoint, no gene in its vocabulary, cells without a known gene."""
         from frostline.encoder.devices import device_of, precision_of
-        from frostline.encoder.embedding import encode, tokenize_cells
+        from frostline.encoder.embedding import encode, token_blocks
 
-        super().check(dataset, split)
+        super().ensure_applicable(dataset, split)
         place = device_of(self.device)
         precision = precision_of(self.precision, place)
         opened = load_checkpoint(self.checkpoint)
         cells = np.concatenate([split.train, split.validation, split.test])
         genes = known_genes(dataset, opened)
-        tokens = tokenize_cells(dataset, cells, genes, opened, **self._tokenised)
+        tokens = token_blocks(dataset, cells, genes, opened, **self._tokenised)
         # of two cells: weights that tell none apart are refused, and what torch sets up at its first use is not
         # charged to the strategy that happens to be first
         tried = (opened.weights_sha256, place.type, precision)
         if tried not in _tried:
-            encode(opened.encoder().to(place), tokens.take(np.arange(min(2, len(tokens)))), precision=precision)
+            encode(opened.encoder().to(place), tokens.make(slice(0, 2)), precision=precision)
             _tried.add(tried)
 
     def _start(self) -> None:
@@ -247,16 +247,16 @@ class InEpochs(EncoderStrategy):
         steps = f"(or {self.min_steps} steps, if more)"
         return f"at most {self.epochs} epochs {steps}, stopped early on the validation loss"
 
-    def check(self, dataset: Dataset, split: Split) -> None:
+    def ensure_applicable(self, dataset: Dataset, split: Split) -> None:
         """Refuse also a split without validation cells of the trained classes."""
-        super().check(dataset, split)
+        super().ensure_applicable(dataset, split)
         rows_to_train_on(dataset, split)
 
-    def plan(self, seed: int) -> TrainingPlan:
+    def schedule(self, seed: int) -> TrainingSchedule:
         """How long and how fast it trains."""
-        from frostline.encoder.training import TrainingPlan
+        from frostline.encoder.training import TrainingSchedule
 
-        return TrainingPlan(
+        return TrainingSchedule(
             self.epochs,
             self.batch_size,
             self.learning_rate,

@@ -54,7 +54,7 @@ class EncoderTuning(InEpochs):
 
     def workload(self, split: Split) -> Workload:
         """Every epoch trains on the training cells and encodes the validation cells."""
-        epochs = self.plan(split.training_seed).for_cells(len(split.train)).epochs
+        epochs = self.schedule(split.training_seed).for_cells(len(split.train)).epochs
         encoded = (epochs + 1) * len(split.validation) + len(split.test)
         return Workload(encoded, epochs * len(split.train), self.n_genes)
 
@@ -89,7 +89,7 @@ class EncoderTuning(InEpochs):
                 self.module_,
                 lambda part, rows: self._logits(tokens[part].take(rows)),
                 targets,
-                self.plan(split.training_seed),
+                self.schedule(split.training_seed),
                 lengths=tokens["train"].lengths,
                 monitor=monitor,
             )
