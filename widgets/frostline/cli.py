@@ -291,7 +291,7 @@ def embed(
         str | None, typer.Option(help="Column of var with the gene symbols; found, where it is needed, if not given.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps; auto takes CUDA where there is one.")] = "auto",
-    precision: Annotated[str, typer.Option(help="Of matrix products: fp32 or bf16.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="Of matrix products: fp32, bf16, or auto.")] = "fp32",
 ) -> None:
     """Embed cells with a frozen encoder."""
     from frostline.cells import saving

@@ -59,6 +59,7 @@ class _Cost(BaseModel):
     total_parameters: Count
     peak_memory: Count | None
     saved_bytes: Count | None
+    device_memory: Count | None = None  # runs from before have none
 
 
 class _Sizes(BaseModel):

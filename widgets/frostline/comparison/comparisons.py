@@ -205,11 +205,12 @@ class Comparison:
                     "trainable_parameters": max(record.cost.trainable_parameters for record in records),
                     "total_parameters": max(record.cost.total_parameters for record in records),
                     "peak_memory": _largest([record.cost.peak_memory for record in records]),
+                    "device_memory": _largest([record.cost.device_memory for record in records]),
                     "saved_bytes": _largest([record.cost.saved_bytes for record in records]),
                 }
             )
         table = pd.DataFrame(rows)
-        whole = ("trainable_parameters", "total_parameters", "peak_memory", "saved_bytes")
+        whole = ("trainable_parameters", "total_parameters", "peak_memory", "device_memory", "saved_bytes")
         kinds = {key: "Int64" if key in whole else "Float64" for key in table.columns if key != "strategy"}
         table = table.astype(kinds)
         return table.sort_values(["macro_f1", "accuracy"], ascending=False, kind="stable", ignore_index=True)
@@ -228,13 +229,15 @@ class Comparison:
                 "trainable_parameters": record.cost.trainable_parameters,
                 "total_parameters": record.cost.total_parameters,
                 "peak_memory": record.cost.peak_memory,
+                "device_memory": record.cost.device_memory,
                 "saved_bytes": record.cost.saved_bytes,
                 **{f"n_{part}": size for part, size in record.sizes.items()},
             }
             for record in self.records
         ]
         table = pd.DataFrame(rows)
-        kinds = {key: "Float64" for key in METRICS if key in table} | {"peak_memory": "Int64", "saved_bytes": "Int64"}
+        measured = ("peak_memory", "device_memory", "saved_bytes")
+        kinds = {key: "Float64" for key in METRICS if key in table} | dict.fromkeys(measured, "Int64")
         return table.astype(kinds)
 
     def class_metrics(self) -> pd.DataFrame:

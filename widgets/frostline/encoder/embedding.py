@@ -23,7 +23,7 @@ from frostline.cells.matrices import refuse_bad_values, spans_of, values_of
 from frostline.cells.symbols import Symbols, read_symbols
 from frostline.cells.values import LARGEST_LOG
 from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
-from frostline.encoder.devices import autocast, device_of, move, place_of, to_host
+from frostline.encoder.devices import autocast, device_of, move, place_of, precision_of, to_host
 from frostline.encoder.model import Encoder, EncoderConfig
 from frostline.encoder.tokens import BLOCK, MAX_LENGTH, TokenBlocks, Tokens, runs, tokenize
 from frostline.encoder.vocabulary import described, overlap, token_reader, token_values
@@ -88,6 +88,7 @@ def encode(
     monitor = monitor or Monitor()
     states = np.empty((len(tokens), encoder.config.d_model), dtype=np.float32)
     first, device = 0, place_of(encoder)
+    precision = precision_of(precision, device)
     for block in [tokens] if isinstance(tokens, Tokens) else tokens:
         found, done = states[first : first + len(block)], first
         with torch.inference_mode(), autocast(device, precision):
@@ -299,7 +300,8 @@ def embed(
     device
         auto, cpu, cuda or mps; auto takes CUDA where there is one.
     precision
-        Of matrix products: fp32 or bf16.
+        Of matrix products: fp32, bf16, or auto, which is bf16 where that pays
+        (`frostline.encoder.devices.precision_of`).
     monitor
         Receives the progress, and is asked between batches whether to stop with `Cancelled`.
 
@@ -329,7 +331,8 @@ def embed(
     (5, 128)
     """
     seed, max_length = hold(Seed, "seed", seed), hold(MaxLength, "max_length", max_length)
-    place = device_of(device, precision)
+    place = device_of(device)
+    precision = precision_of(precision, place)
     opened = load_checkpoint(checkpoint)
     how: dict[str, Any] = {"seed": seed, "max_length": max_length, "long_cells": long_cells}
     tokens = _blocks_of(adata, symbols_of(adata, opened, gene_column), opened, how)

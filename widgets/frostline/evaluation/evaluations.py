@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,11 @@ from frostline.encoder.checkpoints import Checkpoint
 from frostline.errors import FrostlineError
 from frostline.evaluation import checks
 from frostline.evaluation.metrics import chosen_metrics, knn_purity, prediction_metrics, silhouette
-from frostline.memory import peak_memory
+from frostline.memory import Peak, peak_memory
 from frostline.monitor import Monitor
 from frostline.records import Cost, Finding, Record, fingerprint_of
 from frostline.strategies import Strategy
+from frostline.strategies.encoder import EncoderStrategy
 
 MIN_CELLS_FOR_UMAP = 5
 NEIGHBOURS = 5
@@ -76,14 +78,19 @@ def evaluate_checked(strategy: Strategy, dataset: Dataset, split: Split, monitor
         Receives every step and epoch; asked whether to stop.
     """
     findings = _findings(strategy, dataset, split)
-    with peak_memory(collect=split.budget is None and split.unseen is None) as peak:
+    collect = split.budget is None and split.unseen is None
+    with peak_memory(collect=collect) as peak, _device_peak(strategy) as on_device:
         fitted = dataclasses.replace(strategy).fit(dataset, split, monitor.part(0.0, 0.85))
         monitor.step(0.85, "predicting and mapping test cells")
         predicted = {
             part: over_all_classes(fitted.predict_proba(dataset, cells), fitted.classes_, split.classes)
             for part, cells in _predicted_cells(split).items()
         }
-    cost = dataclasses.replace(fitted.cost(), peak_memory=_larger(peak.bytes, fitted.embed_peak_))
+    cost = dataclasses.replace(
+        fitted.cost(),
+        peak_memory=_larger(peak.bytes, fitted.embed_peak_),
+        device_memory=_larger(on_device.bytes, fitted.embed_device_peak_),
+    )
     record = _record(fitted, dataset, split, predicted, cost, findings)
     monitor.step(1.0, "done")
     return record
@@ -105,6 +112,15 @@ def _predicted_cells(split: Split) -> dict[str, NDArray[np.int64]]:
     """Test cells last: what predicting them took is the cost of predicting; a study calibrates nothing."""
     study = split.budget is not None or split.unseen is not None
     return {"test": split.test} if study else {"validation": split.validation, "test": split.test}
+
+
+def _device_peak(strategy: Strategy) -> AbstractContextManager[Peak]:
+    """Of strategies on an encoder: others compute on the CPU."""
+    if not isinstance(strategy, EncoderStrategy):
+        return nullcontext(Peak())
+    from frostline.encoder.devices import device_of, device_peak
+
+    return device_peak(device_of(strategy.device))
 
 
 def _larger(own: int | None, shared: int | None) -> int | None:

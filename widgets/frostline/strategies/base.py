@@ -89,6 +89,8 @@ class Strategy(ABC):
     """Seconds of fitting in which something was done that is charged to another stage."""
     embed_peak_: int | None = learned(None)
     """Peak memory, in bytes, of the embedding that strategies share, whoever computed it; None without one."""
+    embed_device_peak_: int | None = learned(None)
+    """That of a GPU; None where it was not computed on one."""
 
     @classmethod
     def from_profile(cls, profile: Profile, checkpoint: str) -> Self:

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 WarmUp = Annotated[Whole, Interval(ge=0, le=10_000), Unit("epochs")]
 
-_tried: set[tuple[str, str]] = set()
-"""Weights that have encoded a cell in this process, and where."""
+_tried: set[tuple[str, str, str]] = set()
+"""Weights that have encoded a cell in this process, where and how precisely."""
 
 
 @bounded
@@ -65,7 +65,7 @@ class EncoderStrategy(Strategy):
     device: Device = "auto"
     """Where the encoder computes; auto takes CUDA where there is one, else the CPU."""
     precision: Precision = "fp32"
-    """Of matrix products; weights, LayerNorm and the loss stay in float32."""
+    """Of matrix products; weights, LayerNorm and the loss stay in float32. auto is bf16 where that pays, else fp32."""
 
     opened_: Checkpoint = learned()
     encoder_parameters_: int = learned()
@@ -79,20 +79,30 @@ class EncoderStrategy(Strategy):
 
     def ensure_applicable(self, dataset: Dataset, split: Split) -> None:
         """Refuse an unknown or unfit checkpoint, no gene in its vocabulary, cells without a known gene."""
-        from frostline.encoder.devices import device_of
+        from frostline.encoder.devices import device_of, precision_of
         from frostline.encoder.embedding import encode, token_blocks
 
         super().ensure_applicable(dataset, split)
-        place = device_of(self.device, self.precision)
+        place = device_of(self.device)
+        precision = precision_of(self.precision, place)
         opened = load_checkpoint(self.checkpoint)
         cells = np.concatenate([split.train, split.validation, split.test])
         genes = known_genes(dataset, opened)
         tokens = token_blocks(dataset, cells, genes, opened, **self._tokenised)
         # of two cells: weights that tell none apart are refused, and what torch sets up at its first use is not
         # charged to the strategy that happens to be first
-        if (opened.weights_sha256, place.type) not in _tried:
-            encode(opened.encoder().to(place), tokens.make(slice(0, 2)), precision=self.precision)
-            _tried.add((opened.weights_sha256, place.type))
+        tried = (opened.weights_sha256, place.type, precision)
+        if tried not in _tried:
+            encode(opened.encoder().to(place), tokens.make(slice(0, 2)), precision=precision)
+            _tried.add(tried)
+
+    def _start(self) -> None:
+        """Decide what precision auto is here; a record and a saved strategy hold what was taken."""
+        super()._start()
+        if self.precision == "auto":
+            from frostline.encoder.devices import device_of, precision_of
+
+            object.__setattr__(self, "precision", precision_of("auto", device_of(self.device)))
 
     @property
     def _tokenised(self) -> dict[str, Any]:
@@ -164,7 +174,7 @@ class EncoderStrategy(Strategy):
 
         how: Mapping[str, Any] = {**self._tokenised, "device": self.device, "precision": self.precision}
         frozen = frozen_states(dataset, cells, self.genes_, self.opened_, monitor=monitor, **how)
-        self._learn(embed_peak=frozen.peak, earlier=frozen.earlier)
+        self._learn(embed_peak=frozen.peak, embed_device_peak=frozen.device_peak, earlier=frozen.earlier)
         return frozen.states, frozen.seconds
 
     def _encoder_arrays(self) -> dict[str, NDArray[Any]]:

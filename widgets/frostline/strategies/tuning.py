@@ -75,7 +75,7 @@ class EncoderTuning(InEpochs):
         from frostline.encoder.model import Head
         from frostline.encoder.training import train_classifier
 
-        place = device_of(self.device, self.precision)
+        place = device_of(self.device)
         opened, classes = self._open(), trained_names(dataset, split)
         self._learn(genes=variable_known_genes(dataset, split.train, self.n_genes, opened))
         rows_of = rows_to_train_on(dataset, split)
@@ -176,5 +176,5 @@ class EncoderTuning(InEpochs):
             for name, parameter in wanted.items():
                 parameter.copy_(torch.from_numpy(arrays[name].copy()))
         head = head_from_arrays(arrays, opened.config.d_model, len(self.classes_))
-        place = device_of(self.device, self.precision)
+        place = device_of(self.device)
         self._learn(module=torch.nn.ModuleDict({"encoder": encoder.eval(), "head": head}).to(place), states={})
