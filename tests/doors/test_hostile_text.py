@@ -49,7 +49,7 @@ def comparison(dataset, tiny_profile):
     cut = frostline.split(dataset, kind="stratified", profile=tiny_profile)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "frostline.evaluation.evaluations.umap_of", lambda embedding, *, seed: embedding[:, [0, -1]].astype(float)
+            "frostline.evaluation.maps.umap_of", lambda embedding, *, seed: embedding[:, [0, -1]].astype(float)
         )
         built = frostline.strategies.build(STRATEGIES, profile=tiny_profile)
         records = [frostline.evaluate(each, dataset, cut) for each in built]

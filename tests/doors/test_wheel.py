@@ -64,7 +64,7 @@ def test_wheel_holds_the_tutorials_as_they_are_in_the_repository(wheel, root):
     assert held == {path.name: path.read_bytes() for path in (root / "notebooks").glob("*.ipynb")}
 
 
-def test_tutorial_runs_by_name_in_any_folder(wheel_folder, small_checkpoint, quick_umap_in_kernels, tmp_path):
+def test_tutorial_runs_by_name_in_any_folder(wheel_folder, small_checkpoint, tmp_path):
     """From the wheel alone, with cells of one's own; the installed files stay as they are, also for the page's sake."""
     paths = [str(wheel_folder), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

@@ -96,8 +96,8 @@ class TestRoundTrip:
 
 KILLED = """
 import os, sys
-from frostline.evaluation import evaluations
-evaluations.umap_of = lambda embedding, *, seed: None
+from frostline.evaluation import maps
+maps.umap_of = lambda embedding, *, seed: None
 from frostline.cells.datasets import load_dataset
 from frostline.comparison.jobs import Job
 from frostline.evaluation.journal import Journal

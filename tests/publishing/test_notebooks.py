@@ -75,7 +75,7 @@ def run_papermill(tutorial: Path, settings: dict[str, object]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def changed(tutorial, small_settings, quick_umap_in_kernels, tmp_path_factory) -> Path:
+def changed(tutorial, small_settings, tmp_path_factory) -> Path:
     """Folder of a run by papermill with changed parameters; not to be changed."""
     folder = tmp_path_factory.mktemp("changed")
     with pytest.MonkeyPatch.context() as patch:
@@ -217,7 +217,7 @@ def test_split_of_the_notebook_is_that_of_the_function(changed, pbmc):
 
 
 def test_same_seed_gives_the_same_predictions_by_either_command(
-    changed, tutorial, small_settings, quick_umap_in_kernels, tmp_path, monkeypatch
+    changed, tutorial, small_settings, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     as_text = {**small_settings, "SEED": "007", "STRATEGIES": "pca_logistic,frozen_probe"}
@@ -226,9 +226,7 @@ def test_same_seed_gives_the_same_predictions_by_either_command(
     pd.testing.assert_frame_equal(pd.read_parquet(first), pd.read_parquet(second), check_exact=True)
 
 
-def test_another_labelled_data_set_is_given_as_a_path(
-    counts_file, tutorial, small_settings, quick_umap_in_kernels, tmp_path, monkeypatch
-):
+def test_another_labelled_data_set_is_given_as_a_path(counts_file, tutorial, small_settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     mine = {"DATASET": str(counts_file), "LABEL_KEY": "kind", "OUTPUT_DIR": "mine"}
     output = run_papermill(tutorial, {**small_settings, **mine})

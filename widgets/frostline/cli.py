@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from frostline import __version__
-from frostline.bounds import LONGEST, SEEDS, SHORTEST
 from frostline.errors import Cancelled, FrostlineError
 from frostline.escaping import for_terminal
 from frostline.interrupts import Ended, clearing_up
+from frostline.limits import LONGEST, SEEDS, SHORTEST
 from frostline.publishing.terminal import model_lines, progress, result_lines
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from frostline.comparison.figures import DPI, scatter_kinds, style
 from frostline.comparison.lettering import Legend, title
 from frostline.errors import unknown
 from frostline.escaping import for_figure
-from frostline.evaluation import evaluations
+from frostline.evaluation import maps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,7 +122,7 @@ def map_cells(annotation: Annotation, *, seed: int = 0) -> CellMap | None:
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, MOST).astype(np.int64))]
     landmarks = annotation.landmarks
     known = np.empty((0, features.shape[1])) if landmarks is None else landmarks.features
-    placed = evaluations.umap_of(np.concatenate([known, features[rows]]), seed=seed)
+    placed = maps.umap_of(np.concatenate([known, features[rows]]), seed=seed)
     return None if placed is None else CellMap(rows, placed[len(known) :], placed[: len(known)])
 
 
