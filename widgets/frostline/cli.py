@@ -371,24 +371,32 @@ def annotate(
     gene_column: Annotated[
         str | None, typer.Option(help="Column of var with the gene symbols; found, where it is needed, if not given.")
     ] = None,
-    chunk: Annotated[int, typer.Option(min=1, help="Cells that are read at once.")] = 1024,
+    chunk: Annotated[int, typer.Option(min=1, help="Cells that are read at once.")] = 256,
+    report: Annotated[
+        Path | None, typer.Option(metavar="OUT.html", help="Also a page of the report, with figures.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands under the key.")] = False,
 ) -> None:
     """Label cells with a kept model; says which are unknown, of which the label is unsure, and why."""
     from frostline.annotation.annotating import annotate as label
     from frostline.annotation.folders import load_model
+    from frostline.annotation.saving import save_report
     from frostline.cells.reading import expanded
     from frostline.cells.saving import refuse_bad_target
     from frostline.monitor import Monitor
 
     query, output = expanded(query), expanded(output)
     refuse_bad_target(query, output, (".h5ad",))
+    if report is not None:
+        refuse_bad_target(query, expanded(report), (".html",), "--report")
     how = {"layer": layer, "values": values, "gene_column": gene_column}
     with progress(["annotate"]) as bars:
         monitor = Monitor(bars["annotate"])
         found = label(load_model(model), query, key, chunk=chunk, overwrite=overwrite, monitor=monitor, **how)
         found.save(output)
     print(f"{for_terminal(found)}\n\n{output}")
+    if report is not None:
+        print(save_report(found, report))
 
 
 @app.command()

@@ -11,7 +11,7 @@ import traitlets
 
 from frostline.annotation.annotating import UNKNOWN, Annotation
 from frostline.annotation.saving import save_labelled
-from frostline.annotation.views import COLOURINGS, CellMap, map_cells, map_figure, promise_figures, unknown_cells
+from frostline.annotation.views import COLOURINGS, CellMap, map_cells, map_figure, promises_html, unknown_cells
 from frostline.comparison import figures
 from frostline.errors import FrostlineError
 from frostline.escaping import for_html
@@ -63,8 +63,8 @@ class LabelledPanel(Panel):
             "Labels": _labels,
             "Map": self._mapped,
             "Unknown": _unknown,
-            "Promises": _promises,
-            "Report": lambda annotation: annotation._repr_html_(),
+            "Promises": lambda annotation: promises_html(annotation, DPI),
+            "Report": lambda annotation: annotation.report._repr_html_(),
         }
         self._shown = {name: widgets.HTML(NOTHING) for name in self._draw_page}
         boxes = [widgets.VBox([self._colour, w] if name == "Map" else [w]) for name, w in self._shown.items()]
@@ -208,15 +208,6 @@ def _reasons(annotation: Annotation) -> Any:
     }
     rows = [(reason, f"{n:,}", meaning[reason]) for reason, n in reasons.items()]
     return pd.DataFrame(rows, columns=["reason", "cells", "what it means"])
-
-
-def _promises(annotation: Annotation) -> str:
-    """What the labels promise, in pictures: how often they are right, what is unknown, what is answered together."""
-    parts = [
-        f"<h4>{heading}</h4>{figures.image_html(figure, alt, dpi=DPI)}"
-        for heading, figure, alt in promise_figures(annotation)
-    ]
-    return "".join(parts)
 
 
 def _unknown(annotation: Annotation) -> str:
