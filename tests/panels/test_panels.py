@@ -638,7 +638,7 @@ class TestPartial:
 
     def test_while_it_grows_and_not_when_all_is_there(self, make_panel):
         panel, seen = make_panel(["majority", "pca_knn"]), []
-        panel.observe(lambda _: seen.append(panel.results._part.value), "comparison")
+        panel.results.observe(lambda _: seen.append(panel.results._part.value), "comparison")
         panel.run(wait=True)
         told = (
             "Partial results, partial verdict. 1 of 2 evaluations are finished; not yet or not in all repeats: pca_knn."

@@ -9,6 +9,7 @@ import zipfile
 import pytest
 
 import frostline
+from frostline.errors import FrostlineError
 from frostline.panels import AnnotationPanel, ResultPanel
 from frostline.panels.downloading import Download
 from frostline.panels.study import NOT_HERE
@@ -59,7 +60,7 @@ def test_while_labels_are_studied_nothing_else_runs_and_the_fields_are_locked(pa
     assert panel.runner._buttons.run.disabled
     assert "Labels are studied" in panel.runner._buttons.run.tooltip
     assert all(w.disabled for w in (study._budgets, study._withhold, study.button, plan.controls.seed))
-    with pytest.raises(frostline.FrostlineError, match="Labels are studied"):
+    with pytest.raises(FrostlineError, match="Labels are studied"):
         panel.run()
     study.cancel_button.click()
     gate.set()

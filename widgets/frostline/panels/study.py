@@ -92,10 +92,10 @@ class StudyPanel(Panel):
     @property
     def problem(self) -> str:
         """Why nothing can be studied; empty when something can."""
-        if self.ran is None:
-            return NOT_HERE
         if self.waiting:
             return self.waiting
+        if self.ran is None:
+            return NOT_HERE
         try:
             nothing = not self.budgets and not self._withhold.value
         except FrostlineError as error:
