@@ -140,7 +140,7 @@ class TestNotebooks:
         assert nbformat.read(path, as_version=4).cells[0].source.startswith("# ")
 
     def test_a_file_that_is_none_is_refused_before_jupyterlab_starts(self, here):
-        with pytest.raises(frostline.errors.FrostlineError, match="there is no file no.h5ad"):
+        with pytest.raises(frostline.errors.FrostlineError, match=r"there is no file no\.h5ad"):
             labs.notebook_for("no.h5ad")
         assert list(here.iterdir()) == []
 
