@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PROFILE ?= quickstart
 
-.PHONY: help quickstart publish book release test test-fast test-gpu lint lab browser bench bench-memory statistics annotation tuning dropout mini-report screenshots house mutants clean
+.PHONY: help quickstart publish book release test test-fast test-gpu lint lab browser bench bench-memory statistics annotation tuning dropout mini-report screenshots colab house mutants clean
 
 help:
 	@echo "make quickstart  run the tutorial on real cells, check it, build the book"
@@ -25,6 +25,7 @@ help:
 	@echo "make dropout     whether dropout in the frozen encoder helps adapters (KANG=file, JOBS=1, DEVICE=cpu)"
 	@echo "make mini-report LABELLED=folder CORPUS='a.h5ad b.h5ad'  mini's model card"
 	@echo "make screenshots  pictures of the panels for README and book, from a live JupyterLab"
+	@echo "make colab       put a cell into the notebooks that installs frostline on Colab, if _config.yml names a repository"
 	@echo "make house       draw the rooms of the package from its imports"
 	@echo "make mutants     change the code at random (N=50, SEED=) and say which changes no test notices"
 	@echo "make clean       remove what the other targets made, the environment too"
@@ -119,6 +120,9 @@ mini-report: $(VENV)/installed-test
 
 screenshots: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/screenshots.py
+
+colab: $(VENV)/installed
+	$(BIN)/python book/colab_cell.py
 
 house: $(VENV)/installed
 	$(BIN)/python book/draw_house.py

@@ -279,6 +279,21 @@ def init(folder: Annotated[Path, typer.Argument(help="New or empty folder.")]) -
 
 
 @app.command()
+def lab(
+    source: Annotated[
+        Path | None, typer.Argument(metavar="FILE.h5ad", help="Labelled cells; the tutorial if not given.")
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="Open a window of the browser.")] = True,
+) -> None:
+    """Open JupyterLab on the tutorial, or on a notebook with the panel on a file; none that is there is replaced."""
+    from frostline.publishing import labs
+
+    notebook = labs.notebook_for(source)
+    print(f"notebook   {notebook}", flush=True)
+    raise typer.Exit(labs.open_lab(notebook, browser=browser))
+
+
+@app.command()
 def embed(
     source: Annotated[Path, typer.Argument(metavar="IN.h5ad", help="Cells; X holds counts or log-values.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="OUT.npy, or OUT.h5ad with obsm['X_scGPT'].")],

@@ -16,12 +16,11 @@ from frostline.comparison import figures
 from frostline.errors import FrostlineError
 from frostline.escaping import for_html
 from frostline.panels.base import Panel, alert, at_most, note, replace_earlier, status, table, title
+from frostline.panels.wording import SAVING
 
 DPI = 96
 LISTED = 20
 """Unknown cells that are listed."""
-WORDS = {"overwrite=True": "overwrite is the box Replace a file that is there"}
-"""What messages call what this panel has a control for."""
 NOTHING = "<p>No labels yet: press Annotate.</p>"
 
 
@@ -168,17 +167,21 @@ class LabelledPanel(Panel):
     def _save_clicked(self) -> None:
         path, overwrite = self._path.value, bool(self._replace.value)
         self._saved.value = status(f"Writing {path} ...")
-        self._save.disabled = True
+        self._lock(locked=True)
 
         def work() -> None:
             try:
                 self._saved.value = status(f"Written: {self.save(path, overwrite=overwrite).resolve()}")
             except Exception as error:  # shown where the reader looks
-                self._saved.value = alert(error, words=WORDS)
+                self._saved.value = alert(error, rules=SAVING)
             finally:
-                self._save.disabled = self.annotation is None
+                self._lock(locked=False)
 
         self.background.do("save", work)
+
+    def _lock(self, *, locked: bool) -> None:
+        self._path.disabled = self._replace.disabled = locked
+        self._save.disabled = locked or self.annotation is None
 
 
 def _labels(annotation: Annotation) -> str:
