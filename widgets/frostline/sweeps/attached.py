@@ -11,11 +11,13 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 PATIENCE = 180.0
 """Seconds to wait for a process that is at work on the same run, such as one whose starter was killed just now."""
 CODE = "from frostline.sweeps.attached import attach; attach(); from frostline.cli import main; main()"
 """What the process runs; its arguments are the file of the lock and those of `frostline`."""
+_held: list[Any] = []
 
 
 def attach() -> None:
@@ -37,13 +39,10 @@ def _locked(path: Path) -> bool:
     """Take a lock until the end of the process."""
     from filelock import FileLock, Timeout
 
+    lock = FileLock(path, timeout=PATIENCE)
     try:
-        _locks.append(FileLock(path, timeout=PATIENCE))
-        _locks[-1].acquire()
+        lock.acquire()
     except Timeout:
         return False
+    _held.append(lock)  # one that is forgotten is released
     return True
-
-
-_locks: list[object] = []
-"""Held as long as they are not collected."""

@@ -14,7 +14,7 @@ from frostline.monitor import Monitor
 from frostline.publishing.terminal import progress
 from frostline.sweeps import folders, pages, sweeping
 from frostline.sweeps.outcomes import FAILED
-from frostline.sweeps.plans import Plan
+from frostline.sweeps.plans import LOG, RUNS, Plan
 from frostline.sweeps.queues import Standing, standing_of
 from frostline.sweeps.results import collect
 
@@ -71,6 +71,6 @@ def _say_where(plan: Plan, standing: Standing) -> None:
     page = sweeping.page_of(plan)
     print(for_terminal(f"\nsweep      {standing.words()}\ntables     {plan.folder / folders.RESULTS}"))
     if standing.counts[FAILED]:
-        print(for_terminal(f"logs       {plan.folder / 'runs'}/*/log.txt"))
+        print(for_terminal(f"logs       {plan.folder / RUNS}/*/{LOG}"))
     if page is not None:
         print(for_terminal(f"page       {page}"))

@@ -15,6 +15,7 @@ from frostline import scratch
 from frostline.errors import FrostlineError
 from frostline.hashes import file_sha256
 from frostline.plain_files import entries, strict_json
+from frostline.sweeps.plans import RUNS
 
 MARK = "sweep.json"
 RESULTS = "results"
@@ -32,9 +33,10 @@ def held(folder: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    if folder.is_dir() and not (folder / MARK).is_file() and (there := entries(folder)):
+    others = [path for path in entries(folder) if path.name != RUNS] if folder.is_dir() else []
+    if others and not (folder / MARK).is_file():
         raise FrostlineError(
-            f"{folder} holds {there[0].name} and is not the folder of a sweep; name another one with -o"
+            f"{folder} holds {others[0].name} and is not the folder of a sweep; name another one with -o"
         )
     lock = FileLock(folder / ".lock", timeout=0)
     try:

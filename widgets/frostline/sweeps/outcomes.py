@@ -18,7 +18,9 @@ from frostline.plain_files import Digest, strict_json
 from frostline.sweeps.plans import PlannedRun
 
 FILE = "outcome.json"
-DONE, FAILED, STOPPED = "done", "failed", "stopped"
+DONE: Literal["done"] = "done"
+FAILED: Literal["failed"] = "failed"
+STOPPED: Literal["stopped"] = "stopped"
 
 
 class Outcome(BaseModel):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from frostline.comparison.across import LEAST, Across, verdict
 from frostline.comparison.report import markdown_table
+from frostline.comparison.significance import Interval
 from frostline.comparison.tables import as_text
 from frostline.comparison.verdicts import spanned
 from frostline.escaping import for_markdown, one_line
@@ -100,7 +101,7 @@ def _tables(result: SweepResult, setting: str, found: Across) -> list[str]:
     number, count = "{:.4f}".format, "{:,}".format
     shown = [
         as_text(
-            ranks.assign(interval=[None if a is None else spanned(a, b) for a, b in _ends(ranks)]),
+            ranks.assign(interval=[_interval(rank.interval) for rank in found.ranks]),
             {
                 "strategy": ("Strategy", str),
                 "mean_rank": ("Mean rank", "{:.2f}".format),
@@ -131,11 +132,8 @@ def _tables(result: SweepResult, setting: str, found: Across) -> list[str]:
     return [markdown_table(table) for table in shown]
 
 
-def _ends(ranks: pd.DataFrame) -> list[tuple[float | None, float | None]]:
-    import pandas as pd
-
-    pairs = zip(ranks["low"], ranks["high"], strict=True)
-    return [(None, None) if pd.isna(low) else (float(low), float(high)) for low, high in pairs]
+def _interval(found: Interval | None) -> str | None:
+    return None if found is None else spanned(found.low, found.high)
 
 
 def result_lines(result: SweepResult) -> list[str]:

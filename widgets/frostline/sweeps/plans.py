@@ -29,6 +29,8 @@ FOLDER = Path("sweeps")
 """Where the folders of sweeps go, by default."""
 SCHEDULER = "SCHEDULER"
 """Parameter of a notebook that works on Dask itself: it is given the address of the one cluster of the sweep."""
+RUNS = "runs"
+"""In the folder of a sweep: the folders of its runs, which a workflow makes too."""
 ARTIFACTS, LOG = "artifacts", "log.txt"
 """In the folder of a run: what its notebook leaves, and what every attempt has printed."""
 LONGEST = 100
@@ -96,7 +98,7 @@ class Plan:
         return self.folder.name
 
     def __str__(self) -> str:
-        said = f"{len(self.runs)} run{'s' * (len(self.runs) != 1)} of {self.grid.notebook} in {self.folder / 'runs'}"
+        said = f"{len(self.runs)} run{'s' * (len(self.runs) != 1)} of {self.grid.notebook} in {self.folder / RUNS}"
         return (
             f"{said}; {self.alike} more would differ only in a checkpoint that they do not read" if self.alike else said
         )
@@ -180,7 +182,8 @@ def _is_of(kind: str, value: object) -> bool:
 def _strategies(values: Mapping[str, Any]) -> list[Strategy]:
     from frostline.strategies import build
 
-    return build(values.get(AXES["strategies"], []), checkpoint=values.get(AXES["checkpoints"], "mini"))
+    names = values.get(AXES["strategies"])
+    return build(names, checkpoint=values.get(AXES["checkpoints"], "mini")) if names else []
 
 
 def _reads_checkpoint(values: Mapping[str, Any]) -> bool:
@@ -229,7 +232,7 @@ class _Namer:
         name = f"{_slug(values)}-{key[:10]}"
         return PlannedRun(
             name=name,
-            folder=folder / "runs" / name,
+            folder=folder / RUNS / name,
             notebook=notebook,
             given=dict(given),
             values=dict(values),

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from frostline.cluster.connections import Workers, connected, gpu_of
 from frostline.monitor import Monitor
@@ -20,9 +20,6 @@ from frostline.sweeps.plans import Plan, plan
 from frostline.sweeps.processes import Task, execute
 from frostline.sweeps.queues import Queue, Standing
 from frostline.sweeps.results import SweepResult, collect
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 PAGES = "sweeps"
 """Folder of the pages of sweeps, in the book."""
@@ -84,7 +81,8 @@ def run(
     if queue.is_done:
         return queue.standing
     workers = workers or Workers()
-    with connected(workers, monitor) as client:
+    with connected(workers, monitor) as connection:
+        client: Any = connection  # distributed has no types for what follows
         queue.standing.dashboard = client.dashboard_link
         queue.run(
             lambda task: _submitted(client, task),
@@ -96,7 +94,7 @@ def run(
     return queue.standing
 
 
-def _submitted(client: Client, task: Task) -> Future[Outcome]:
+def _submitted(client: Any, task: Task) -> Future[Outcome]:
     executor = client.get_executor(resources=gpu_of(client, task.device))
     future: Future[Outcome] = executor.submit(_on_worker, task)
     return future
@@ -105,9 +103,9 @@ def _submitted(client: Client, task: Task) -> Future[Outcome]:
 def _on_worker(task: Task) -> Outcome:
     """Run a task on a worker of Dask; its thread is free for what its notebook sends to the same workers."""
     if task.shares:
-        from distributed import secede
+        import distributed
 
-        secede()
+        distributed.secede()  # type: ignore[no-untyped-call]
     return execute(task)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from frostline.artifacts.manifests import MANIFEST
 from frostline.errors import unknown
 from frostline.escaping import one_line
-from frostline.sweeps.plans import LOG, Plan
+from frostline.sweeps.plans import LOG, RUNS, Plan
 
 RETRIES = 1
 """Times that a job which failed is run again."""
@@ -42,7 +42,7 @@ def workflow(plan: Plan, system: str, source: str | Path) -> str:
 
 
 def _snakefile(plan: Plan, collect: str) -> str:
-    runs = (plan.folder / "runs").as_posix()
+    runs = (plan.folder / RUNS).as_posix()
     commands = "".join(f"    {json.dumps(run.name)}: {json.dumps(run.command)},\n" for run in plan.runs)
     return f"""\
 # {len(plan.runs)} runs of a sweep. Run it in this folder: snakemake --cores 2 --keep-going
