@@ -45,8 +45,8 @@ from frostline.records import load_records
 
 settings = frostline.RunSettings.from_notebook(globals())
 run = artifacts.begin(settings, tutorial="own")
-if DATASET.endswith("broken.h5ad"):
-    raise ValueError(f"{DATASET} holds nothing that can be read")
+if DATASET.endswith(".h5ad"):
+    settings.load()
 adata = anndata.AnnData(np.eye(160, 500, dtype=np.float32))
 adata.obs["cell_type"] = ["B cell", "T cell"] * 80
 dataset = frostline.load_dataset(adata, "cell_type", name="hand-made")

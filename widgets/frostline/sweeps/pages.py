@@ -96,21 +96,25 @@ _READING = (
 )
 
 
+def rank_view(result: SweepResult, setting: str) -> pd.DataFrame:
+    """Ranks of one setting for a reader."""
+    ranks, count = rank_table(result).query("setting == @setting"), "{:,}".format
+    return as_text(
+        ranks.assign(interval=[_interval(rank.interval) for rank in result.across[setting].ranks]),
+        {
+            "strategy": ("Strategy", str),
+            "mean_rank": ("Mean rank", "{:.2f}".format),
+            "interval": ("95 % interval", str),
+            "datasets": ("Data sets", count),
+            **{name: (name.capitalize(), count) for name in ("wins", "ties", "losses")},
+        },
+    )
+
+
 def _tables(result: SweepResult, setting: str, found: Across) -> list[str]:
-    ranks, pairs = (table[table["setting"] == setting] for table in (rank_table(result), pair_table(result)))
+    pairs = pair_table(result).query("setting == @setting")
     number, count = "{:.4f}".format, "{:,}".format
-    shown = [
-        as_text(
-            ranks.assign(interval=[_interval(rank.interval) for rank in found.ranks]),
-            {
-                "strategy": ("Strategy", str),
-                "mean_rank": ("Mean rank", "{:.2f}".format),
-                "interval": ("95 % interval", str),
-                "datasets": ("Data sets", count),
-                **{name: (name.capitalize(), count) for name in ("wins", "ties", "losses")},
-            },
-        )
-    ]
+    shown = [rank_view(result, setting)]
     scores = found.scores.rename_axis("dataset").reset_index()
     shown.append(as_text(scores, {"dataset": ("Macro-F1 on", str), **{s: (s, number) for s in found.strategies}}))
     if len(pairs):

@@ -61,10 +61,19 @@ def sweep(
     FrostlineError
         The grid is wrong, the folder holds something else or another sweep is at work on it, or there is no cluster.
     """
-    planned = plan(source, folder)
+    return carry_out(plan(source, folder), workers=workers, monitor=monitor, changed=changed)
+
+
+def carry_out(
+    planned: Plan,
+    *,
+    workers: Workers | None = None,
+    monitor: Monitor | None = None,
+    changed: Callable[[Standing], None] | None = None,
+) -> SweepResult:
+    """Run a plan and write its results, as `sweep` does."""
     with folders.held(planned.folder):
-        standing = run(planned, workers=workers, monitor=monitor, changed=changed)
-        result = collect(planned, standing)
+        result = collect(planned, run(planned, workers=workers, monitor=monitor, changed=changed))
         write(result)
     return result
 
