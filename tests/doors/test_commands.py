@@ -7,13 +7,10 @@ kernels are tested by `test_executions` and `test_notebooks`.
 from __future__ import annotations
 
 import ast
-import contextlib
-import io
 import re
 import shlex
 import shutil
 import subprocess
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,10 +20,11 @@ import nbformat
 import numpy as np
 import papermill.cli
 import pytest
-from papermill.engines import Engine, papermill_engines
+from papermill.engines import papermill_engines
 from printed_commands import collected
 from typer.main import get_command
 from typer.testing import CliRunner
+from without_kernel import InThisProcess
 
 from frostline import cli, profiles
 from frostline.evaluation.estimates import Estimate
@@ -75,28 +73,6 @@ NAMES = {"frostline", "frostline check", "frostline embed", "frostline run"}
 """Named in a sentence, without what they need."""
 IN_A_LAB = {"frostline publish", "frostline publish NAME", "frostline book", "frostline book --release"}
 """Run in the folder that `frostline init our-studies` makes."""
-
-
-ONE_AT_A_TIME = threading.Lock()
-"""Two tutorials that are published at once share this process's output."""
-
-
-class InThisProcess(Engine):
-    """Executes a notebook's cells one after the other, without a kernel."""
-
-    @classmethod
-    def execute_managed_notebook(cls, nb_man, kernel_name, **_):
-        names: dict[str, object] = {"__name__": "__main__"}
-        for index, cell in enumerate(nb_man.nb.cells):
-            nb_man.cell_start(cell, index)
-            if cell.cell_type == "code":
-                said = io.StringIO()
-                with ONE_AT_A_TIME, contextlib.redirect_stdout(said):
-                    exec(compile(cell.source, f"cell {index}", "exec"), names)
-                cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=said.getvalue())]
-                cell.execution_count = index + 1
-            nb_man.cell_complete(cell, index)
-        nb_man.nb.metadata["language_info"] = {"name": "python"}
 
 
 SMALL = {

@@ -26,7 +26,21 @@ ROOMS, GROUND = HOUSE["ROOMS"], HOUSE["GROUND"]
 """Each room may import only rooms above it; `settings` and `cli` are modules with a place of their own."""
 SHARED = ("base", "selection", "probe", "components", "encoder", "head", "tuning")
 """What a strategy may import of its room, for no strategy imports another one."""
-HEAVY = {"torch", "scanpy", "anndata", "peft", "transformers", "ipywidgets", "sklearn", "umap", "pandas", "matplotlib"}
+HEAVY = {
+    "torch",
+    "scanpy",
+    "anndata",
+    "peft",
+    "transformers",
+    "ipywidgets",
+    "sklearn",
+    "umap",
+    "pandas",
+    "matplotlib",
+    "dask",
+    "distributed",
+    "zarr",
+}
 
 
 def modules() -> list[str]:

@@ -431,6 +431,37 @@ def pretrain(
     print(f"{done.folder}: {done.n_cells:,} cells, {done.n_genes:,} genes, {done.steps:,} steps")
 
 
+@app.command()
+def sweep(
+    source: Annotated[Path, typer.Argument(metavar="SWEEP.yml", help="Data sets, strategies, seeds and the rest.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of runs and results; sweeps/NAME if not given.")
+    ] = None,
+    number: Annotated[int | None, typer.Option("--workers", min=1, help="Runs at once; one for each core.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a scheduler of Dask that runs already.")] = None,
+    cluster: Annotated[str, typer.Option(help="local, or a batch system: slurm, pbs, sge, lsf ...")] = "local",
+    cluster_config: Annotated[
+        Path | None, typer.Option(help="YAML file of what the batch system is asked for.")
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="List the runs and where each stands; run nothing.")] = False,
+    collect: Annotated[bool, typer.Option("--collect", help="Write the tables of what is done; run nothing.")] = False,
+    export: Annotated[str | None, typer.Option(help="Print it as a workflow: snakemake or nextflow.")] = None,
+) -> None:
+    """Run a grid of data sets, strategies and seeds, one process each; interrupted, the same command goes on."""
+    from frostline.cluster.connections import Workers
+    from frostline.sweeps import commands, plans, workflows
+
+    planned = plans.plan(source, output)
+    if export is not None:
+        print(workflows.workflow(planned, export, source), end="")
+    elif plan:
+        commands.show_plan(planned)
+    else:
+        workers = Workers(number, scheduler=scheduler, cluster=cluster, config=cluster_config)
+        if not commands.run_plan(planned, source, None if collect else workers):
+            raise typer.Exit(1)
+
+
 @app.command("strategies")
 def list_strategies(name: Annotated[str | None, typer.Argument(help="Name of a strategy.")] = None) -> None:
     """List the strategies; of one, its hyper-parameters with default, bounds, unit and meaning."""

@@ -7,5 +7,15 @@ from frostline.panels.labelled import LabelledPanel
 from frostline.panels.progress import ProgressBar
 from frostline.panels.results import ResultPanel
 from frostline.panels.run import RunPanel
+from frostline.panels.sweeps import SweepPanel
 
-__all__ = ["AnnotatePanel", "AnnotationPanel", "DataPanel", "LabelledPanel", "ProgressBar", "ResultPanel", "RunPanel"]
+__all__ = [
+    "AnnotatePanel",
+    "AnnotationPanel",
+    "DataPanel",
+    "LabelledPanel",
+    "ProgressBar",
+    "ResultPanel",
+    "RunPanel",
+    "SweepPanel",
+]
