@@ -21,7 +21,7 @@ help:
 	@echo "make bench-memory  peak memory of labelling a file: 200,000 cells by PCA, 2,000 by the encoder (MINI=)"
 	@echo "make statistics  what a verdict is worth, counted in simulated worlds"
 	@echo "make annotation SETS='a.h5ad,label,donor ...'  what a kept model's promises are worth, counted on labelled cells"
-	@echo "make tuning      what LoRA is best trained with: genes, rate, steps, patience (KANG=file)"
+	@echo "make tuning      what LoRA is best trained with: genes, rate, steps, patience (KANG=file, JOBS=1)"
 	@echo "make dropout     whether dropout in the frozen encoder helps adapters (KANG=file, JOBS=1, DEVICE=cpu)"
 	@echo "make mini-report LABELLED=folder CORPUS='a.h5ad b.h5ad'  mini's model card"
 	@echo "make screenshots  pictures of the panels for README and book, from a live JupyterLab"
@@ -104,9 +104,9 @@ statistics: $(VENV)/installed-test
 annotation: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/annotation.py $(SETS) --write
 
-# The numbers of book/decisions/0010-tuning-settings.md; hours on one core, and what is in the file is not done again.
+# The numbers of book/decisions/0010-tuning-settings.md; a quarter of an hour on one core, and what is in the file is not done again.
 tuning: $(VENV)/installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/tuning_settings.py $(if $(KANG),--kang $(KANG))
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/tuning_settings.py $(if $(KANG),--kang $(KANG)) --jobs $(or $(JOBS),1)
 
 # The numbers of book/decisions/0012-dropout-of-adapters.md, on JOBS cores or a GPU; goes on where it was stopped.
 dropout: $(VENV)/installed-test

@@ -57,9 +57,10 @@ def _on_file(file: Path) -> Path:
         v4 = nbformat.v4
         text = f"# {file.name}\n\nRun the cell, look at labels and groups, and press **Run**."
         code = f"import frostline\n\npanel = frostline.panels.AnnotationPanel({str(file)!r})\npanel"
-        cells = [v4.new_markdown_cell(text), v4.new_code_cell(code)]
+        cells = [v4.new_markdown_cell(text), v4.new_code_cell(code)]  # type: ignore[no-untyped-call]
         kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-        nbformat.write(v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), here)
+        made = v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})  # type: ignore[no-untyped-call]
+        nbformat.write(made, here)  # type: ignore[no-untyped-call]
     return here
 
 
