@@ -93,7 +93,7 @@ def promises_html(annotation: Annotation, dpi: int = DPI) -> str:
 
 
 @dataclass(frozen=True)
-class CellMap:
+class Placed:
     """Cells of a query and reference cells of the model, on one plane."""
 
     rows: NDArray[np.int64] = field(repr=False)
@@ -104,7 +104,7 @@ class CellMap:
     """(n_reference, 2); none where the model keeps no cells."""
 
 
-def map_cells(annotation: Annotation, *, seed: int = 0) -> CellMap | None:
+def map_cells(annotation: Annotation, *, seed: int = 0) -> Placed | None:
     """UMAP of a query's cells and the reference cells together, as the model represents them.
 
     Parameters
@@ -116,7 +116,7 @@ def map_cells(annotation: Annotation, *, seed: int = 0) -> CellMap | None:
 
     Returns
     -------
-    CellMap or None
+    Placed or None
         None where there are too few cells for a map. Cells that express too few genes are on none.
 
     Examples
@@ -137,10 +137,10 @@ def map_cells(annotation: Annotation, *, seed: int = 0) -> CellMap | None:
     landmarks = annotation.landmarks
     known = np.empty((0, features.shape[1])) if landmarks is None else landmarks.features
     placed = maps.umap_of(np.concatenate([known, features[rows]]), seed=seed)
-    return None if placed is None else CellMap(rows, placed[len(known) :], placed[: len(known)])
+    return None if placed is None else Placed(rows, placed[len(known) :], placed[: len(known)])
 
 
-def map_figure(annotation: Annotation, found: CellMap | None, colour: str = "label") -> Figure:
+def map_figure(annotation: Annotation, found: Placed | None, colour: str = "label") -> Figure:
     """Draw the map of a query: by label beside the reference cells, or by confidence or reason before them.
 
     Parameters
@@ -181,11 +181,11 @@ def map_figure(annotation: Annotation, found: CellMap | None, colour: str = "lab
     return figure
 
 
-def _column(annotation: Annotation, ending: str, found: CellMap) -> NDArray[Any]:
+def _column(annotation: Annotation, ending: str, found: Placed) -> NDArray[Any]:
     return np.asarray(annotation.obs[f"{annotation.key}{ending}"])[found.rows]
 
 
-def _size(found: CellMap) -> float:
+def _size(found: Placed) -> float:
     return float(np.clip(8_000 / max(1, len(found.query) + len(found.reference)), 3, 30))
 
 
@@ -194,7 +194,7 @@ def _background(axes: Axes, points: NDArray[np.float64]) -> None:
         axes.scatter(points[:, 0], points[:, 1], s=6, c=GREY, linewidths=0, rasterized=True, label="reference cells")
 
 
-def _by_label(grid: NDArray[Any], annotation: Annotation, found: CellMap) -> None:
+def _by_label(grid: NDArray[Any], annotation: Annotation, found: Placed) -> None:
     """Reference cells by the label that was given to them on the left, the query by what was found on the right."""
     classes, size = annotation.classes, _size(found)
 
@@ -209,7 +209,7 @@ def _by_label(grid: NDArray[Any], annotation: Annotation, found: CellMap) -> Non
         _furnish(grid[0], f"{len(given):,} reference cells, by given label")
 
 
-def _by_confidence(axes: Axes, annotation: Annotation, found: CellMap) -> None:
+def _by_confidence(axes: Axes, annotation: Annotation, found: Placed) -> None:
     confidence = _column(annotation, "_confidence", found)
     order = np.argsort(-confidence, kind="stable")  # the doubtful ones on top
     points = found.query[order]

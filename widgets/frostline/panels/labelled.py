@@ -11,7 +11,7 @@ import traitlets
 
 from frostline.annotation.annotating import UNKNOWN, Annotation
 from frostline.annotation.saving import save_labelled
-from frostline.annotation.views import COLOURINGS, CellMap, map_cells, map_figure, promises_html, unknown_cells
+from frostline.annotation.views import COLOURINGS, Placed, map_cells, map_figure, promises_html, unknown_cells
 from frostline.comparison import figures
 from frostline.errors import FrostlineError
 from frostline.escaping import for_html
@@ -53,7 +53,7 @@ class LabelledPanel(Panel):
 
     def __init__(self, annotation: Annotation | None = None, query: Any = None) -> None:
         self.query = query
-        self._map: CellMap | None = None
+        self._map: Placed | None = None
         self._colour = widgets.Dropdown(
             options=COLOURINGS, description="Colour by", layout=at_most(300),
             tooltip="What the colours and markers of the cells mean",
