@@ -49,6 +49,7 @@ def test_buttons_of_a_tutorial_lead_to_its_source(docs):
     lead_to_sources(app, "published/mine", "page.html", {"header_buttons": buttons}, None)
     assert buttons[0]["buttons"][0]["url"].endswith("/github/lab/frostline/blob/main/notebooks/mine.ipynb")
     assert buttons[1]["url"] == f"{URL}/edit/main/notebooks/mine.ipynb"
+    assert buttons[3] == {"type": "javascript"}  # the theme refuses keys that its buttons do not have
     assert buttons[2]["url"] == "../_sources/book/published/mine.ipynb"
 
 

@@ -19,8 +19,8 @@ NARROW = 390
 """Pixels of a telephone."""
 OVERFLOWING = """
 [...document.querySelectorAll(".cell_output, .frostline-status, .frostline-states, .frostline-figure")]
-    .filter(e => e.getBoundingClientRect().right > innerWidth
-                 || (e.tagName != "DIV" && e.scrollWidth > e.clientWidth + 1))
+    .filter(e => e.getBoundingClientRect().right > innerWidth ||
+                 (e.tagName != "DIV" && e.scrollWidth > e.clientWidth + 1))
     .map(e => e.className)
 """
 

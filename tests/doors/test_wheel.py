@@ -51,7 +51,13 @@ def test_wheel_holds_what_a_folder_of_a_lab_is_made_of(names, root):
 
 
 def test_wheel_holds_nothing_but_the_package(names):
-    assert {name.split("/")[0] for name in names} == {"frostline", f"frostline-{frostline.__version__}.dist-info"}
+    version = f"frostline-{frostline.__version__}"
+    assert {name.split("/")[0] for name in names} == {"frostline", f"{version}.dist-info", f"{version}.data"}
+    card = {
+        f"{version}.data/data/share/jupyter/labextensions/frostline/{name}"
+        for name in ("package.json", "static/card.js")
+    }
+    assert {name for name in names if ".data/" in name} == card
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
     notebooks = {Path(name).parent.as_posix() for name in names if name.endswith(".ipynb")}
     assert notebooks == {"frostline/book/template/notebooks", "frostline/data/tutorials"}

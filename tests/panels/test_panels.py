@@ -235,11 +235,17 @@ def test_numbers_in_the_tabs_are_those_of_the_reports(finished):
     for name, frame in (
         ("Classes", report.class_metrics_table(comparison)),
         ("Costs", report.costs_table(comparison)),
-        ("Confidence", report.calibration_table(comparison)),
+        ("Confidence", report.calibration_table(comparison).iloc[:, :9]),
     ):
         cells = re.findall(r"<td>(.*?)</td>", tab(finished, name))
         wanted = [html.escape(str(value)) for value in frame.to_numpy().ravel()]
         assert cells[: len(wanted)] == wanted
+    kept = report.calibration_table(comparison)
+    kept = kept[["Strategy", *(name for name in kept if "%" in name)]]
+    assert kept.shape[1] == 7
+    assert cells[len(wanted) : len(wanted) + kept.size] == [
+        html.escape(str(value)) for value in kept.to_numpy().ravel()
+    ]
     sets = report.prediction_sets_table(comparison)
     assert cells[-sets.size :] == [html.escape(str(value)) for value in sets.to_numpy().ravel()]
     assert html.escape(report.sets_in_words(comparison)) in tab(finished, "Confidence")

@@ -17,6 +17,8 @@ from frostline.escaping import for_html, one_line
 
 LONGEST = 160
 """Characters of a description that search engines show."""
+SHORTEST = 20
+"""Characters of a paragraph that says something."""
 CATCH_ALL = "traitlets"
 """Where `__new__` is defined that takes anything."""
 
@@ -25,7 +27,7 @@ def first_paragraph(doctree: nodes.document) -> str:
     """Text of the first paragraph that says something; empty without one."""
     for paragraph in doctree.findall(nodes.paragraph):
         text = one_line(paragraph.astext())
-        if len(text) > 40:
+        if len(text) > SHORTEST:
             return shortened_at_word(text)
     return ""
 

@@ -40,9 +40,10 @@ def _lead_to_sources(buttons: list[dict[str, Any]], name: str, docs: str) -> Non
     page = f"{docs.strip('/')}/{FOLDER}/{name}".lstrip("/")
     for button in buttons:
         _lead_to_sources(button.get("buttons", []), name, docs)
+        address = str(button.get("url", ""))
         for ending in (".ipynb", ".md"):
-            if "_sources" not in str(button.get("url", "")):
-                button["url"] = str(button.get("url", "")).replace(f"{page}{ending}", f"notebooks/{name}.ipynb")
+            if f"{page}{ending}" in address and "_sources/" not in address:
+                button["url"] = address.replace(f"{page}{ending}", f"notebooks/{name}.ipynb")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -319,7 +319,7 @@ def _verdict(comparison: Comparison) -> str:
     picture = _picture(figures.interval_figure(comparison), "Macro-F1 of every strategy with its 95 % interval")
     sure = f"<p>{for_html(report.reading(comparison))}</p>"
     if comparison.tests:
-        sure += table(report.tests_table(comparison), "Every pair on the same test cells")
+        sure += table(report.tests_table(comparison), "Every pair on the same test cells", "numbers frostline-verdicts")
     tested = held_out_of(comparison)
     held = f"<p class='frostline-quiet'>{for_html(tested)}</p>" if tested else ""
     return f"{comparison._repr_html_()}{held}{picture}<details><summary>How sure is that?</summary>{sure}</details>"
@@ -334,7 +334,10 @@ def _confidence(comparison: Comparison) -> str:
         figures.reliability_figure(comparison), "Confidence against accuracy, before and after temperature scaling"
     )
     risk = _picture(figures.risk_coverage_figure(comparison), "Share of errors against the share of cells kept")
-    probabilities = table(report.calibration_table(comparison), "Probabilities of the test cells")
+    numbers = report.calibration_table(comparison)
+    kept = [name for name in numbers if name == "Strategy" or "%" in name]
+    scores = table(numbers.drop(columns=kept[1:]), "Probabilities of the test cells")
+    probabilities = scores + table(numbers[kept], "What a threshold of confidence buys")
     sets = table(report.prediction_sets_table(comparison), "Prediction sets of the test cells")
     return f"{reliability}{risk}{probabilities}{sets}<p>{for_html(report.sets_in_words(comparison))}</p>"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -47,20 +48,25 @@ def _tutorial() -> Path:
 
 
 def _on_file(file: Path) -> Path:
-    import nbformat
-
     said = path_problem(str(file))
     if said:
         raise FrostlineError(said)
     here = Path(f"{file.stem}_frostline.ipynb")
     if not here.exists():
-        v4 = nbformat.v4
         text = f"# {file.name}\n\nRun the cell, look at labels and groups, and press **Run**."
         code = f"import frostline\n\npanel = frostline.panels.AnnotationPanel({str(file)!r})\npanel"
-        cells = [v4.new_markdown_cell(text), v4.new_code_cell(code)]  # type: ignore[no-untyped-call]
+        about = {"cell_type": "markdown", "id": "about", "metadata": {}, "source": text}
+        run = {
+            "cell_type": "code",
+            "id": "panel",
+            "metadata": {},
+            "source": code,
+            "execution_count": None,
+            "outputs": [],
+        }
         kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-        made = v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})  # type: ignore[no-untyped-call]
-        nbformat.write(made, here)  # type: ignore[no-untyped-call]
+        notebook = {"cells": [about, run], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+        here.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return here
 
 
