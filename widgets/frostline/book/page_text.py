@@ -54,7 +54,7 @@ def own_signature(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, signature_: str | None, returns: str | None
 ) -> tuple[str | None, str | None] | None:
     """Show a class with the parameters of its own `__init__`, where one above it takes anything."""
-    if what != "class" or not inspect.isclass(obj) or not obj.__new__.__module__.startswith(CATCH_ALL):
+    if what != "class" or not inspect.isclass(obj) or not str(obj.__new__.__module__).startswith(CATCH_ALL):
         return None
     return stringify_signature(signature(obj.__init__, bound_method=True), unqualified_typehints=True), returns
 

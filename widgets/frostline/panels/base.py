@@ -40,9 +40,12 @@ url('data:image/svg+xml,<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 18 
   border-bottom: 1px solid var(--frostline-line); white-space: normal}
 .frostline-panel table.frostline-numbers :is(th, td):not(:first-child) {text-align: right}
 .frostline-panel table.frostline-numbers td {white-space: nowrap}
-.frostline-panel table.frostline-verdicts td:last-child {white-space: normal; min-width: 15em; text-align: left}
-.frostline-panel table.frostline-leaderboard :is(th, td) {padding: 3px 7px !important}
-.frostline-panel table.frostline-leaderboard th {white-space: normal}
+.frostline-panel table.frostline-verdicts :is(th, td) {padding: 3px 5px}
+.frostline-panel table.frostline-verdicts td:first-child {white-space: normal}
+.frostline-panel table.frostline-verdicts :is(th, td):last-child {white-space: normal; min-width: 13em;
+  text-align: left}
+.frostline-panel table.frostline-leaderboard :is(th, td) {padding: 3px 6px !important}
+.frostline-panel table.frostline-leaderboard td {white-space: nowrap}
 .frostline-panel .frostline-terms {font-size: 0.92em}
 .frostline-panel .frostline-terms dt {font-weight: 600}
 .frostline-panel .frostline-terms dd {margin: 0 0 4px 1.2em}
