@@ -1,0 +1,116 @@
+"""Sweeps as they are run: processes of Dask, a process for each run, whatever ends them, and a tutorial."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from tiny_sweep import PARAMETERS, SAVE
+
+import frostline
+from frostline.cells.datasets import DATASETS
+from frostline.cluster.connections import Workers
+from frostline.sweeps.grids import Grid
+from frostline.sweeps.plans import plan
+
+pytestmark = pytest.mark.slow
+
+PROGRAM = [sys.executable, "-c", "from frostline.cli import main; main()", "sweep", "sweep.yml", "--workers", "2"]
+HELD = """\
+import os, time
+if DATASET == "pbmc68k-reduced":
+    open("kernel.tmp", "w").write(str(os.getpid()))
+    os.rename("kernel.tmp", "kernel")
+    while not os.path.exists("go"):
+        time.sleep(0.05)
+"""
+"""One of the runs says that it is at work, and waits."""
+
+
+def wait_for(condition, seconds: float = 90.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not come to that")
+
+
+@pytest.fixture
+def four(own, write_notebook, grid_of):
+    """Four data sets, the last one broken; the run of the second one is held back until there is a file `go`."""
+    write_notebook(Path("own.ipynb"), PARAMETERS, HELD, SAVE)
+    Path("broken.h5ad").write_bytes(b"\x89HDF and no more")
+    third = next(name for name in DATASETS if name not in ("pancreas", "pbmc68k-reduced"))
+    return grid_of(f"datasets: [pancreas, pbmc68k-reduced, {third}, broken.h5ad]\nstrategies: [majority]\nseeds: [1]")
+
+
+def attempts(run) -> int:
+    return run.log.read_text().count("$ frostline run")
+
+
+@pytest.mark.usefixtures("heard_interrupts")
+def test_whatever_ends_a_sweep_the_same_command_goes_on_and_one_broken_data_set_is_a_row(four, here):
+    first, held = four.runs[:2]
+    with subprocess.Popen(PROGRAM, stderr=subprocess.PIPE, text=True) as sweep:
+        kernel = wait_for(lambda: Path("kernel").exists() and int(Path("kernel").read_text()))
+        wait_for(lambda: (first.folder / "outcome.json").exists())
+        sweep.send_signal(signal.SIGINT)
+        _, said = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130
+    assert "stopped: 1 of 4 runs done" in said
+    assert "The same command goes on: frostline sweep sweep.yml" in said
+    assert "Traceback" not in said
+    assert not psutil.pid_exists(kernel)
+    assert not (held.folder / "outcome.json").exists()
+
+    Path("kernel").unlink()
+    with subprocess.Popen(PROGRAM, stderr=subprocess.DEVNULL) as sweep:
+        kernel = wait_for(lambda: Path("kernel").exists() and int(Path("kernel").read_text()))
+        started = psutil.Process(sweep.pid).children(recursive=True)
+        assert kernel in [process.pid for process in started]
+        sweep.kill()
+    _, alive = psutil.wait_procs(started, timeout=40)
+    assert alive == []
+
+    Path("go").touch()
+    done = subprocess.run(PROGRAM, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    table = pd.read_csv(four.folder / "results" / "runs.csv").set_index("dataset")
+    assert table["state"].tolist() == ["done", "done", "done", "failed"]
+    assert table["macro_f1"].notna().tolist() == [True, True, True, False]
+    assert "broken.h5ad" in table.loc["broken.h5ad", "reason"]
+    assert [attempts(run) for run in (first, held)] == [1, 3]
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(four.folder / "results" / "runs.parquet").set_index("dataset")[["macro_f1"]].astype(float),
+        table[["macro_f1"]],
+    )
+    assert "3 of 4 runs done, 1 failed" in done.stdout
+    assert "no claim about others" not in done.stdout  # of one strategy there is no comparison at all
+
+
+@pytest.mark.usefixtures("quick_umap_in_kernels")
+def test_a_tutorial_with_two_seeds(here, monkeypatch):
+    monkeypatch.setenv("FROSTLINE_CACHE", os.environ["FROSTLINE_CACHE"])
+    grid = Grid(notebook="cell_type_annotation", strategies=["pca_logistic"], seeds=[1, 2])
+    seen = []
+    result = frostline.sweep(
+        grid, "seeds", workers=Workers(number=2), changed=lambda standing: seen.append(standing.dashboard)
+    )
+    assert result.failures == {}
+    assert result.missing == []
+    assert result.table["seed"].tolist() == [1, 2]
+    assert result.table["macro_f1"].nunique() == 2
+    assert seen[-1].startswith("http")
+    (found,) = result.across.values()
+    mean = result.table["macro_f1"].astype(float).mean()
+    assert found.scores.loc["pbmc68k-reduced", "pca_logistic"] == pytest.approx(mean)
+    assert plan(grid, "seeds").runs[0].log.read_text().count("check      passed") == 1
