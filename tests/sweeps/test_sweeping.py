@@ -15,7 +15,6 @@ import pytest
 from tiny_sweep import PARAMETERS, SAVE
 
 import frostline
-from frostline.cells.datasets import DATASETS
 from frostline.cluster.connections import Workers
 from frostline.sweeps.grids import Grid
 from frostline.sweeps.plans import plan
@@ -45,28 +44,23 @@ def wait_for(condition, seconds: float = 90.0):
 
 
 @pytest.fixture
-def four(own, write_notebook, grid_of):
-    """Four data sets, the last one broken; the run of the second one is held back until there is a file `go`."""
+def two(own, write_notebook, grid_of):
+    """A data set whose run waits until there is a file `go`, and a broken one."""
     write_notebook(Path("own.ipynb"), PARAMETERS, HELD, SAVE)
     Path("broken.h5ad").write_bytes(b"\x89HDF and no more")
-    third = next(name for name in DATASETS if name not in ("pancreas", "pbmc68k-reduced"))
-    return grid_of(f"datasets: [pancreas, pbmc68k-reduced, {third}, broken.h5ad]\nstrategies: [majority]\nseeds: [1]")
-
-
-def attempts(run) -> int:
-    return run.log.read_text().count("$ frostline run")
+    return grid_of("datasets: [pbmc68k-reduced, broken.h5ad]\nstrategies: [majority]")
 
 
 @pytest.mark.usefixtures("heard_interrupts")
-def test_whatever_ends_a_sweep_the_same_command_goes_on_and_one_broken_data_set_is_a_row(four, here):
-    first, held = four.runs[:2]
+def test_whatever_ends_a_sweep_the_same_command_goes_on(two, here):
+    held, broken = two.runs
     with subprocess.Popen(PROGRAM, stderr=subprocess.PIPE, text=True) as sweep:
         kernel = wait_for(lambda: Path("kernel").exists() and int(Path("kernel").read_text()))
-        wait_for(lambda: (first.folder / "outcome.json").exists())
+        wait_for(lambda: (broken.folder / "outcome.json").exists())
         sweep.send_signal(signal.SIGINT)
         _, said = sweep.communicate(timeout=60)
     assert sweep.returncode == 130
-    assert "stopped: 1 of 4 runs done" in said
+    assert "stopped: 0 of 2 runs done, 1 failed, 1 waiting" in said
     assert "The same command goes on: frostline sweep sweep.yml" in said
     assert "Traceback" not in said
     assert not psutil.pid_exists(kernel)
@@ -78,23 +72,17 @@ def test_whatever_ends_a_sweep_the_same_command_goes_on_and_one_broken_data_set_
         started = psutil.Process(sweep.pid).children(recursive=True)
         assert kernel in [process.pid for process in started]
         sweep.kill()
-    _, alive = psutil.wait_procs(started, timeout=40)
+    _, alive = psutil.wait_procs(started, timeout=60)
     assert alive == []
 
     Path("go").touch()
     done = subprocess.run(PROGRAM, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
-    table = pd.read_csv(four.folder / "results" / "runs.csv").set_index("dataset")
-    assert table["state"].tolist() == ["done", "done", "done", "failed"]
-    assert table["macro_f1"].notna().tolist() == [True, True, True, False]
-    assert "broken.h5ad" in table.loc["broken.h5ad", "reason"]
-    assert [attempts(run) for run in (first, held)] == [1, 3]
-    pd.testing.assert_frame_equal(
-        pd.read_parquet(four.folder / "results" / "runs.parquet").set_index("dataset")[["macro_f1"]].astype(float),
-        table[["macro_f1"]],
-    )
-    assert "3 of 4 runs done, 1 failed" in done.stdout
-    assert "no claim about others" not in done.stdout  # of one strategy there is no comparison at all
+    assert "1 of 2 runs done, 1 failed" in done.stdout
+    table = pd.read_csv(two.folder / "results" / "runs.csv").set_index("dataset")
+    assert table["state"].tolist() == ["done", "failed"]
+    assert "broken.h5ad cannot be read as .h5ad" in table.loc["broken.h5ad", "reason"]
+    assert held.log.read_text().count("$ frostline run") == 3
 
 
 @pytest.mark.usefixtures("quick_umap_in_kernels")
