@@ -7,17 +7,12 @@ from pathlib import Path
 
 import pytest
 from papermill.engines import papermill_engines
+from runs_here import execute_here
 from tiny_sweep import PARAMETERS, SAVE
-from typer.testing import CliRunner
 from without_kernel import InThisProcess
 
-from frostline import cli
-from frostline.artifacts import runs
-from frostline.hashes import file_sha256
 from frostline.publishing import kernels
 from frostline.records import save_records
-from frostline.sweeps import outcomes
-from frostline.sweeps.outcomes import Outcome
 from frostline.sweeps.plans import plan
 from frostline.sweeps.processes import Task
 
@@ -56,24 +51,9 @@ def pool():
 
 @pytest.fixture
 def done_here(own, monkeypatch):
-    """Do a run in this process, in the place of `execute`: `frostline run` without a kernel, and its outcome."""
+    """Do a run in this process, in the place of `execute`."""
     monkeypatch.setitem(papermill_engines._engines, kernels.ENGINE, InThisProcess)
-
-    def execute(task: Task) -> Outcome:
-        monkeypatch.setenv(runs.SOURCE, file_sha256(Path("own.ipynb")))
-        done = CliRunner().invoke(cli.app, list(task.arguments))
-        if done.exit_code:
-            said = str(done.exception)
-            return outcomes.write(made(task.folder), Outcome(key=task.key, state="failed", said=said, seconds=1.0))
-        digest = file_sha256(task.folder / "artifacts" / "manifest.json")
-        return outcomes.write(task.folder, Outcome(key=task.key, state="done", seconds=2.0, manifest_sha256=digest))
-
-    return execute
-
-
-def made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return execute_here
 
 
 @pytest.fixture
