@@ -91,7 +91,7 @@ SMALL = {
 
 
 def two_coordinates(embedding, *, seed):
-    """In the place of a UMAP, which takes seconds to compile; none of one dimension, as there."""
+    """In the place of a UMAP; none of one dimension, as there."""
     return np.array(embedding[:, :2]) if embedding.shape[1] >= 2 else None
 
 
@@ -130,7 +130,7 @@ def quick():
         for name in profiles.PROFILES:
             small = profiles.Profile(name, 60, 60, 32, 2, 1, 1e-3, 1e-3, 1, tuning_genes=20)
             patch.setitem(profiles.PROFILES, name, small)
-        patch.setattr("frostline.evaluation.evaluations.umap_of", two_coordinates)
+        patch.setattr("frostline.evaluation.maps.umap_of", two_coordinates)
         patch.setattr("scanpy.tl.umap", umap_of_two_coordinates)
         patch.setattr("frostline.panels.costs.estimate", lambda *_: Estimate(1.0))
         for name in (None, kernels.ENGINE):

@@ -70,7 +70,7 @@ class RunSettings(BaseModel):
     device: str = "auto"
     """Where the encoder computes: auto (CUDA where there is one, else the CPU), cpu, cuda or mps."""
     precision: str = "fp32"
-    """Of its matrix products: fp32 or bf16."""
+    """Of its matrix products: fp32, bf16, or auto (bf16 where that pays)."""
     seed: int = Field(default=42, ge=0, lt=2**32)
     """Of the split and of all training."""
     repeats: int = Field(default=0, ge=0, le=100)

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.comparison.comparisons import Comparison
-from frostline.comparison.significance import ALPHA, NO_SPREAD, Interval, PairedTest, holm
+from frostline.comparison.corrections import holm
+from frostline.comparison.grounds import ALPHA, NO_SPREAD, Interval, PairedTest
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,8 @@ from frostline.cells.labels import read_labels, refuse_bad_groups
 from frostline.cells.refusals import refuse_repeated_cells, refuse_unwritable
 from frostline.cells.sources import Source
 from frostline.cells.splits import Split, split
-from frostline.encoder.checkpoints import CHECKPOINTS, SPECIAL_TOKENS, find_folder
+from frostline.encoder.catalogue import CHECKPOINTS
+from frostline.encoder.checkpoints import SPECIAL_TOKENS, find_folder
 from frostline.encoder.layouts import read_vocabulary
 from frostline.encoder.vocabulary import gene_totals
 from frostline.errors import DatasetError

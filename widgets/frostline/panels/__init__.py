@@ -2,6 +2,7 @@
 
 from frostline.panels.annotate import AnnotatePanel
 from frostline.panels.annotation import AnnotationPanel
+from frostline.panels.cellmap import CellMap
 from frostline.panels.data import DataPanel
 from frostline.panels.labelled import LabelledPanel
 from frostline.panels.progress import ProgressBar
@@ -12,6 +13,7 @@ from frostline.panels.sweeps import SweepPanel
 __all__ = [
     "AnnotatePanel",
     "AnnotationPanel",
+    "CellMap",
     "DataPanel",
     "LabelledPanel",
     "ProgressBar",

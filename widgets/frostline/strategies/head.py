@@ -63,7 +63,7 @@ class HeadTuning(InEpochs):
                 head,
                 lambda part, rows: head(states[part][torch.from_numpy(rows).to(place)]),
                 targets,
-                self.plan(split.training_seed),
+                self.schedule(split.training_seed),
                 monitor=monitor.part(0.8, 1.0),
             )
         self._learn(head=head, history=history)

@@ -6,8 +6,8 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from frostline.comparison.across import LEAST, Across, verdict
+from frostline.comparison.grounds import Interval
 from frostline.comparison.report import markdown_table
-from frostline.comparison.significance import Interval
 from frostline.comparison.tables import as_text
 from frostline.comparison.verdicts import spanned
 from frostline.escaping import for_markdown, one_line
