@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -85,9 +84,7 @@ def test_whatever_ends_a_sweep_the_same_command_goes_on(two, here):
     assert held.log.read_text().count("$ frostline run") == 3
 
 
-@pytest.mark.usefixtures("quick_umap_in_kernels")
-def test_a_tutorial_with_two_seeds(here, monkeypatch):
-    monkeypatch.setenv("FROSTLINE_CACHE", os.environ["FROSTLINE_CACHE"])
+def test_a_tutorial_with_two_seeds(here):
     grid = Grid(notebook="cell_type_annotation", strategies=["pca_logistic"], seeds=[1, 2])
     seen = []
     result = frostline.sweep(
