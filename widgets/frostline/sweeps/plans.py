@@ -123,7 +123,7 @@ def plan(source: str | Path | Grid, folder: str | Path | None = None) -> Plan:
     Examples
     --------
     >>> found = plan(Grid(datasets=["pancreas"], strategies=["majority", "pca_logistic"], seeds=[1, 2]), "sweeps/first")
-    >>> len(found.runs), found.runs[0].name[:38]
+    >>> len(found.runs), found.runs[0].name[:39]
     (4, 'pancreas-quickstart-mini-majority-seed1')
     """
     grid = source if isinstance(source, Grid) else read_grid(Path(source))
