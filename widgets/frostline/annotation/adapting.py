@@ -19,7 +19,8 @@ from frostline.annotation.references import reference_of
 from frostline.bounds import Real, Seed, Whole, hold
 from frostline.cells.datasets import Dataset, load_dataset
 from frostline.cells.gene_table import ensembl_of
-from frostline.cells.splits import Split, repeats_of, split
+from frostline.cells.partitions import Split
+from frostline.cells.splits import repeats_of, split
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.jobs import Job, alone
 from frostline.comparison.verdicts import to_keep

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.classes import over_all_classes
 from frostline.encoder.checkpoints import Checkpoint
 from frostline.errors import FrostlineError

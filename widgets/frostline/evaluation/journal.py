@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.encoder.catalogue import cache_folder
 from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import FrostlineError

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.comparison.jobs import Progress
 from frostline.errors import FrostlineError
 from frostline.evaluation.estimates import Estimate, duration, estimate

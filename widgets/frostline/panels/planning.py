@@ -11,7 +11,7 @@ import traitlets
 
 from frostline.artifacts import runs
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.comparison.jobs import Job
 from frostline.errors import FrostlineError
 from frostline.evaluation.journal import Journal

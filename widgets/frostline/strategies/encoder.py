@@ -28,7 +28,7 @@ from frostline.bounds import (
     learned,
 )
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.cells.variable_genes import most_variable
 from frostline.encoder.catalogue import CHECKPOINTS
 from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
