@@ -70,6 +70,7 @@ def test_strategy_of_the_page_can_be_compared_and_saved(pbmc: datasets.Dataset, 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_of_a_page_exist(page: Path) -> None:
     lines = [line[2:] for block in blocks(page, "console") for line in block.splitlines() if line.startswith("$ ")]
+    lines = [line.partition(" > ")[0] for line in lines]
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     program = get_command(cli.app)
     for command, *words in [shlex.split(line, comments=True) for line in lines]:

@@ -20,8 +20,10 @@ import nbformat
 import numpy as np
 import papermill.cli
 import pytest
+import yaml
 from papermill.engines import papermill_engines
 from printed_commands import collected
+from runs_here import sweep_here
 from typer.main import get_command
 from typer.testing import CliRunner
 from without_kernel import InThisProcess
@@ -30,6 +32,8 @@ from frostline import cli, profiles
 from frostline.evaluation.estimates import Estimate
 from frostline.pretraining import runs
 from frostline.publishing import kernels, publications
+from frostline.sweeps import sweeping
+from frostline.sweeps.grids import Grid
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +66,7 @@ NOT_HERE = {
     "make test-fast": "runs some of these tests",
     "pip install": "the name of a command",
     "pip install -c constraints.txt -e .": "fetches packages",
+    'pip install "frostline[cluster]"': "fetches packages",
     'pip install -c constraints.txt ".[book]"': "fetches packages",
     "python3.11 -m venv .venv": "makes an environment",
     "python3.11 -m venv .venv && source .venv/bin/activate": "makes an environment",
@@ -95,6 +100,17 @@ def umap_of_two_coordinates(adata, **_) -> None:
     adata.obsm["X_umap"] = np.array(adata.obsm["X_scGPT"][:, :2])
 
 
+def write_small_sweep(folder: Path) -> None:
+    """The grid of the guide: one run of it, on cells of the reader's."""
+    text = (ROOT / "book" / "howto" / "sweep.md").read_text(encoding="utf-8")
+    grid = yaml.safe_load(re.search(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[1])
+    assert set(grid) == set(Grid.model_fields)
+    assert len(Grid.model_validate(grid).combinations()) == 2 * 2 * 2 - 1
+    for name in ("datasets", "strategies", "seeds"):
+        grid[name] = grid[name][-1:] if name == "datasets" else grid[name][:1]
+    (folder / "depth.yml").write_text(yaml.safe_dump({**grid, "exclude": []}), encoding="utf-8")
+
+
 def make_small(notebook: Path) -> None:
     """Give the parameters cell the values of `SMALL`."""
     source = nbformat.read(notebook, 4)
@@ -120,6 +136,7 @@ def quick():
         for name in (None, kernels.ENGINE):
             patch.setitem(papermill_engines._engines, name, InThisProcess)
         built = subprocess.CompletedProcess([], 0, "", "")
+        patch.setattr(sweeping, "run", sweep_here)
         patch.setattr(publications, "subprocess", SimpleNamespace(run=lambda *_, **__: built))
         long = runs.pretrain
         patch.setattr(runs, "pretrain", lambda *given, **options: long(*given, **{**options, "steps": 2}))
@@ -145,6 +162,7 @@ def project(tmp_path_factory, quick, counts_file, small_checkpoint) -> Path:
     mine.write_h5ad(folder / "mine.h5ad")
     mine.obs = mine.obs[[]]
     mine.write_h5ad(folder / "new.h5ad")
+    write_small_sweep(folder)
     quick.chdir(folder)
     run("frostline init our-studies")
     run("frostline run cell_type_annotation -p STRATEGIES=pca_logistic")
@@ -153,6 +171,7 @@ def project(tmp_path_factory, quick, counts_file, small_checkpoint) -> Path:
 
 def run(command: str) -> str:
     """Run a command in this process, and return what it prints."""
+    command, _, file = command.partition(" > ")
     program, *arguments = shlex.split(command)
     if program == "papermill":
         done = click.testing.CliRunner().invoke(papermill.cli.papermill, arguments)
@@ -162,6 +181,8 @@ def run(command: str) -> str:
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == 0, done.output
+    if file:
+        Path(file).write_text(done.stdout, encoding="utf-8")
     return done.output
 
 
@@ -191,6 +212,8 @@ def test_command_runs_as_it_is_printed(command, project, monkeypatch):
     monkeypatch.chdir(project / "our-studies" if command in IN_A_LAB else project)
     if command.startswith("frostline book"):
         run("frostline publish")
+    if command.endswith("--collect"):
+        run(command.removesuffix(" --collect"))
     filled = command
     for placeholder, real in FILLED_IN.get(command, {}).items():
         filled = filled.replace(placeholder, real)

@@ -186,5 +186,5 @@ def test_time_that_is_left_goes_by_runs_of_this_session():
     assert (standing.ended, standing.left) == (2, 0.0)
     standing.busy = 100.0
     assert standing.left == 100.0
-    assert standing.words() == "2 of 5 runs done, 1 failed, 1 running, 1 waiting, 1.2 a minute, 2 min left"
+    assert standing.words() == "2 of 5 runs done, 1 failed, 1 running, 1 waiting, 1.2 runs a minute, 2 min left"
     assert Standing({"a": "waiting"}).left is None

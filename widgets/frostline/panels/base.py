@@ -30,7 +30,7 @@ STYLE = """<style>
 .frostline-panel .widget-checkbox label, .frostline-panel .widget-label-basic {white-space: normal; height: auto;
   line-height: 1.3; display: flex; align-items: center}
 .frostline-panel .widget-checkbox input {flex: none; margin: 0 8px 0 0}
-.frostline-panel select {background-image: \
+.frostline-panel select:not([size]) {background-image: \
 url('data:image/svg+xml,<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 18 18">\
 <path d="M5 7l4 4 4-4" fill="none" stroke="%23808080" stroke-width="2"/></svg>') !important}
 .frostline-panel :is(table, thead, tbody, tr) {background: transparent !important; color: var(--frostline-text)}

@@ -78,11 +78,17 @@ class SweepPanel(Panel):
         buttons = widgets.HBox(
             [self.button, self.cancel_button, self.look_button], layout=widgets.Layout(flex_flow="row wrap")
         )
-        chosen = widgets.VBox([self.filter, self.list], layout=widgets.Layout(flex="1 1 380px", width="auto"))
-        both = widgets.HBox(
-            [chosen, self._log], layout=widgets.Layout(flex_flow="row wrap", width="100%", align_items="flex-start")
-        )
-        parts = [title(f"Sweep {self.plan.name}"), buttons, self._bar, self._status, self._link, both, self._shown]
+        parts = [
+            title(f"Sweep {self.plan.name}"),
+            buttons,
+            self._bar,
+            self._status,
+            self._link,
+            self.filter,
+            self.list,
+            self._log,
+            self._shown,
+        ]
         super().__init__(parts, "frostline-sweep-panel")
         self._show()
         replace_earlier(self)
@@ -94,12 +100,11 @@ class SweepPanel(Panel):
             description="Look again", icon="refresh", tooltip="Read what a sweep in a terminal has done meanwhile"
         )
         self._bar = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout=wide(), tooltip="Progress")
-        self._status, self._link, self._shown = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self._status, self._link, self._log, self._shown = (widgets.HTML() for _ in range(4))
         self.filter = widgets.Dropdown(
             options=[EVERY, *MARKS], description="Show", tooltip="Runs in this state", layout=at_most(300)
         )
         self.list = widgets.Select(options=[], rows=10, description="Runs", tooltip="Its log is shown", layout=wide())
-        self._log = widgets.HTML(layout=widgets.Layout(flex="2 1 420px", width="auto", min_width="0"))
         self.button.on_click(lambda _: self.run())
         self.cancel_button.on_click(lambda _: self.cancel())
         self.look_button.on_click(lambda _: self.look())
@@ -241,7 +246,8 @@ def link_html(address: str | None) -> str:
     """Link to the dashboard of Dask; empty where there is none."""
     if not address:
         return ""
-    return f'<a href="{for_html(address)}" target="_blank" rel="noopener">Dashboard of Dask</a>'
+    style = "text-decoration:underline"
+    return f'<a href="{for_html(address)}" target="_blank" rel="noopener" style="{style}">Dashboard of Dask</a>'
 
 
 def result_html(result: SweepResult) -> str:

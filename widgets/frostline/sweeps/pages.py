@@ -142,9 +142,9 @@ def _interval(found: Interval | None) -> str | None:
 
 def result_lines(result: SweepResult) -> list[str]:
     """Say in a terminal what a sweep has found: what failed and why, the verdict and the ranks of each setting."""
-    lines = [one_line(f"failed   {name}: {why}") for name, why in result.failures.items()]
+    lines = [f"failed   {one_line(f'{name}: {why}')}" for name, why in result.failures.items()]
     lines += [f"not run  {name}" for name in result.missing]
-    lines += [one_line(f"note     {note}") for note in result.notes]
+    lines += [f"note     {one_line(note)}" for note in result.notes]
     for setting, found in result.across.items():
         lines += [
             "",

@@ -78,7 +78,7 @@ class Standing:
         said = [f"{counts[DONE]} of {len(self.states)} runs done"]
         said += [f"{counts[state]} {state}" for state in (FAILED, RUNNING, WAITING, STOPPED) if counts[state]]
         if self.left and (counts[RUNNING] or counts[WAITING]):
-            said.append(f"{60 * self.ended / self.busy:.1f} a minute, {duration(self.left)} left")
+            said.append(f"{60 * self.ended / self.busy:.1f} runs a minute, {duration(self.left)} left")
         return ", ".join(said)
 
 
