@@ -126,6 +126,7 @@ class Split:
         Examples
         --------
         >>> from frostline.cells.datasets import load_dataset
+        >>> from frostline.cells.splits import split
         >>> pancreas = load_dataset("pancreas")
         >>> split(pancreas, kind="stratified").with_budget(pancreas, 5).sizes
         {'train': 20, 'validation': 5, 'test': 45, 'genes': 2000}
@@ -166,6 +167,7 @@ class Split:
         Examples
         --------
         >>> from frostline.cells.datasets import load_dataset
+        >>> from frostline.cells.splits import split
         >>> pbmc = load_dataset("pbmc68k-reduced")
         >>> split(pbmc).without_class(pbmc, "CD34+").untrained
         ('CD34+',)
@@ -210,6 +212,7 @@ class Split:
         Examples
         --------
         >>> from frostline.cells.datasets import load_dataset
+        >>> from frostline.cells.splits import split
         >>> pbmc = load_dataset("pbmc68k-reduced")
         >>> split(pbmc).with_validation_trained(pbmc).sizes
         {'train': 524, 'validation': 0, 'test': 176, 'genes': 765}
