@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from frostline.annotation import novelty
 from frostline.annotation.crossfitting import represented
-from frostline.annotation.models import Calibration, Model
+from frostline.annotation.models import BETWEEN, UNKNOWN, Calibration, Model
 from frostline.annotation.outputs import Outputs, Spool, names_of, refuse_taken
 from frostline.annotation.refitting import Reading, read_query
 from frostline.annotation.reports import Report, facts_of
@@ -35,11 +35,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-UNKNOWN = "Unknown"
 REASONS = ("", "low confidence", "far from training", "too few genes")
 SURE, LOW, FAR, FEW = range(4)
-BETWEEN = " | "
-"""Between the classes of a coarser answer."""
 PIECE = 256
 """Cells that are annotated at once, and between two reports of progress."""
 Chunk = Annotated[Whole, Interval(ge=1, le=10_000_000), Unit("cells")]

@@ -196,7 +196,7 @@ def names_of(key: str) -> dict[str, tuple[str, ...]]:
 
 
 def refuse_taken(source: Any, key: str, *, overwrite: bool = False) -> None:
-    """Refuse a key that cannot be written, or under which something stands already.
+    """Refuse a key that cannot be written, cells that cannot, or a key under which something stands already.
 
     Parameters
     ----------
@@ -216,6 +216,11 @@ def refuse_taken(source: Any, key: str, *, overwrite: bool = False) -> None:
         raise DatasetError(
             f"key {key!r} cannot be the name of columns in obs: give one without '/', blanks at its ends or '_' in "
             "front, such as 'frostline'"
+        )
+    if hasattr(source, "isbacked") and source.isbacked and source.is_view:
+        raise DatasetError(
+            "these cells are a part of an AnnData in a file, into which no labels can be written; load them first "
+            "(adata = adata.to_memory()), or annotate the file"
         )
     if overwrite:
         return

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.annotation import novelty
-from frostline.annotation.annotating import REASONS, UNKNOWN, Annotation
+from frostline.annotation.annotating import REASONS, Annotation
 from frostline.annotation.figures import certificate_figure, hierarchy_figure, known_figure, shift_figure
-from frostline.annotation.models import Calibration
+from frostline.annotation.models import UNKNOWN, Calibration
 from frostline.comparison.figures import DPI, image_html, scatter_kinds, style
 from frostline.comparison.lettering import Legend, title
 from frostline.errors import unknown

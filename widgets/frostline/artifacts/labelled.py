@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from frostline.annotation import views
-from frostline.annotation.annotating import UNKNOWN, Annotation, annotate
+from frostline.annotation.annotating import Annotation, annotate
 from frostline.annotation.folders import load_model
-from frostline.annotation.models import Model
+from frostline.annotation.models import UNKNOWN, Model
 from frostline.annotation.outputs import names_of
 from frostline.annotation.reports import Report
 from frostline.artifacts import archive, pictures

@@ -9,7 +9,8 @@ from typing import Any
 import ipywidgets as widgets
 import traitlets
 
-from frostline.annotation.annotating import UNKNOWN, Annotation
+from frostline.annotation.annotating import Annotation
+from frostline.annotation.models import UNKNOWN
 from frostline.annotation.saving import save_labelled
 from frostline.annotation.views import COLOURINGS, Placed, map_cells, map_figure, promises_html, unknown_cells
 from frostline.comparison import figures
