@@ -45,7 +45,7 @@ ALL = 100_000
 """Genes: more than any vocabulary has."""
 GENES = (500, 2_000, ALL)
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)
-GENES_OF_RATES, RATE_OF_GENES = 500, 3e-3
+GENES_OF_RATES, RATE_OF_GENES = 500, 1e-3
 """What the other factor is held at."""
 LENGTHS = ((8, 100), (20, 200), (30, 300))
 """(epochs, min_steps): trainings stop after as many epochs, or as many steps where these are more."""

@@ -6,6 +6,7 @@ import doctest
 import re
 import shlex
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from typer.main import get_command
 
 from frostline import cli, evaluate, split
 from frostline.cells import datasets
-from frostline.encoder import checkpoints
+from frostline.encoder import catalogue
 
 BOOK = ROOT / "book"
 PAGES = sorted(path for path in BOOK.rglob("*.md") if "published" not in path.parts)
@@ -31,10 +32,10 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 @pytest.fixture
-def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
+def own_registries():
     """Let a page add to the lists of data sets and checkpoints without leaving anything there."""
-    monkeypatch.setattr(datasets, "DATASETS", dict(datasets.DATASETS))
-    monkeypatch.setattr(checkpoints, "CHECKPOINTS", dict(checkpoints.CHECKPOINTS))
+    with mock.patch.dict(datasets.DATASETS), mock.patch.dict(catalogue.CHECKPOINTS):
+        yield
 
 
 @pytest.mark.usefixtures("own_registries", "instant_umap")

@@ -27,7 +27,8 @@ import frostline
 from frostline import cli
 from frostline.artifacts import folders, runs
 from frostline.cells import saving
-from frostline.encoder.checkpoints import FILES, load_checkpoint, official_state
+from frostline.encoder.catalogue import FILES
+from frostline.encoder.checkpoints import load_checkpoint, official_state
 from frostline.encoder.training import TrainingSchedule, train_classifier
 from frostline.errors import FrostlineError
 from frostline.pretraining.corpus import read_corpus

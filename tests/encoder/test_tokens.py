@@ -419,7 +419,7 @@ class TestBlocks:
         monkeypatch.setattr(tokens_module, "_CHUNK", chunk)
         lengths = np.diff(matrix.indptr)
         made = TokenBlocks(lengths, lambda run: tokenize(matrix[run], ids, seed=3, max_length=90))
-        assert len(list(made)) == len(list(runs(lengths, block)))
+        assert len(list(made.blocks(block))) == len(list(runs(lengths, block)))
         assert_same(made.all(), expected)
 
     def test_the_row_of_a_cell_without_a_known_gene_is_that_in_the_whole_matrix(self, monkeypatch):

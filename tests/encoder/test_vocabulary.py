@@ -11,7 +11,8 @@ from anndata import AnnData
 
 from frostline.cells.datasets import load_dataset
 from frostline.cells.gene_table import ensembl_of
-from frostline.cells.splits import split, variable_genes
+from frostline.cells.splits import split
+from frostline.cells.variable_genes import variable_genes
 from frostline.comparison.comparisons import compare
 from frostline.comparison.report import reading, report_markdown
 from frostline.encoder.checkpoints import load_checkpoint

@@ -21,13 +21,10 @@ from pydantic_core import PydanticKnownError
 
 from frostline.errors import FrostlineError
 from frostline.escaping import one_line
+from frostline.limits import LONGEST, SEEDS, SHORTEST
 
 T = TypeVar("T")
 _STRICT = ConfigDict(strict=True, use_attribute_docstrings=True)
-SEEDS = 2**32 - 1
-"""The largest seed."""
-SHORTEST, LONGEST = 2, 100_000
-"""Tokens of a sequence: `<cls>` and a gene at least."""
 _SHOWN = 80
 """Characters of a refused value in a message."""
 

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from frostline.bounds import Device, Precision, hold
 from frostline.cells.datasets import DATASETS, Dataset, load_dataset, refuse_unknown_source
 from frostline.cells.joining import join_datasets
-from frostline.cells.splits import KINDS, Split, repeats_of, split
+from frostline.cells.partitions import Split
+from frostline.cells.splits import KINDS, repeats_of, split
 from frostline.cells.values import NAMES
 from frostline.errors import DatasetError, FrostlineError, unknown
 from frostline.lists import list_of

@@ -19,11 +19,13 @@ from frostline.annotation.references import reference_of
 from frostline.bounds import Real, Seed, Whole, hold
 from frostline.cells.datasets import Dataset, load_dataset
 from frostline.cells.gene_table import ensembl_of
-from frostline.cells.splits import Split, repeats_of, split
+from frostline.cells.partitions import Split
+from frostline.cells.splits import repeats_of, split
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.jobs import Job, alone
 from frostline.comparison.verdicts import to_keep
-from frostline.encoder.checkpoints import CHECKPOINTS, load_checkpoint
+from frostline.encoder.catalogue import CHECKPOINTS
+from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import CheckpointError, DatasetError, FrostlineError
 from frostline.evaluation.calibration import fit_temperature, scale
 from frostline.monitor import Monitor

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from frostline.comparison import tables
 from frostline.comparison.grounds import Ground, Interval, PairedTest, Repeat
 from frostline.comparison.likeness import named_apart, refuse_gaps, refuse_other_parameters, refuse_unlike
+from frostline.comparison.predictions import long_predictions
 from frostline.comparison.significance import paired_tests, score_intervals
 from frostline.comparison.verdicts import Evidence, pair_verdict, verdict
 from frostline.errors import FrostlineError, unknown
@@ -393,42 +394,6 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _largest(values: Sequence[int | None]) -> int | None:
     defined = [value for value in values if value is not None]
     return max(defined) if len(defined) == len(values) else None
-
-
-def long_predictions(records: Sequence[Record], classes: Sequence[str]) -> pd.DataFrame:
-    """One row a record and test cell, in the order of both.
-
-    Parameters
-    ----------
-    records
-        Any records.
-    classes
-        One column `p_` each; a class that a split lacks has probability 0 in it.
-
-    Returns
-    -------
-    DataFrame
-        Columns cell, label, strategy, repeat, predicted, `group` where any cells come in groups, the probabilities.
-    """
-    import pandas as pd
-
-    grouped = any(record.groups is not None for record in records)
-    parts = []
-    for record in records:
-        column = {name: i for i, name in enumerate(record.classes)}
-        part: dict[str, object] = {
-            "cell": list(record.cells),
-            "label": list(record.labels),
-            "strategy": record.strategy,
-            "repeat": record.repeat,
-            "predicted": list(record.predicted),
-        }
-        if grouped:
-            part["group"] = list(record.groups or [None] * len(record.cells))
-        for name in classes:
-            part[f"p_{name}"] = record.probabilities[:, column[name]] if name in column else 0.0
-        parts.append(pd.DataFrame(part))
-    return pd.concat(parts, ignore_index=True)
 
 
 def compare(records: Sequence[Record]) -> Comparison:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from frostline.comparison.glossary import explained
 from frostline.comparison.grounds import MIN_CELLS, RELEVANT
 from frostline.comparison.verdicts import spanned
 from frostline.escaping import UNFORMULATED, for_html, html_table
@@ -77,9 +78,10 @@ def with_words(table: pd.DataFrame, text: str, warnings: Sequence[str]) -> str:
     """HTML of the leaderboard, and above it what is said of it."""
     items = "".join(f"<li>{for_html(warning)}</li>" for warning in warnings)
     found = f'<ul class="{UNFORMULATED}">{items}</ul>' if warnings else ""
+    board = explained(html_table(table, "frostline-leaderboard"))
     return (
         f'{found}<p class="{UNFORMULATED}">{for_html(text)}</p>'
-        f'<div style="overflow-x:auto"><style>{STYLE}</style>{html_table(table, "frostline-leaderboard")}</div>'
+        f'<div style="overflow-x:auto"><style>{STYLE}</style>{board}</div>'
     )
 
 

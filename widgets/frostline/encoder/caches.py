@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.encoder.checkpoints import cache_folder
+from frostline.cells.matrices import parts_of
+from frostline.encoder.catalogue import cache_folder
 from frostline.errors import FrostlineError
 from frostline.scratch import scratch_path
 
@@ -32,7 +33,6 @@ LIMIT = "FROSTLINE_EMBEDDINGS_MB"
 USUAL_LIMIT = 2_048
 VERSION = 1
 """Of the encoder's code: raised when equal tokens give other states."""
-_PART = 2**20  # numbers that are hashed at a time
 WORTH = 1.0
 """Seconds of computing below which nothing is written."""
 
@@ -93,8 +93,8 @@ def digest(matrix: sparse.csr_matrix, genes: Sequence[str]) -> str:
     found = hashlib.sha256("\n".join(genes).encode())
     for array, kind in ((matrix.indptr, np.int64), (matrix.indices, np.int64), (matrix.data, matrix.dtype)):
         found.update(b"\0")
-        for start in range(0, len(array), _PART):
-            found.update(np.ascontiguousarray(array[start : start + _PART], dtype=kind).data)
+        for part in parts_of(array):
+            found.update(np.ascontiguousarray(array[part], dtype=kind).data)
     return found.hexdigest()
 
 

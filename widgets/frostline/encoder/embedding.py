@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 BATCH_TOKENS = {"cpu": 2_048, "mps": 8_192, "cuda": 131_072}
 """Padded tokens in one batch of inference on a device; bounds the memory, not the result."""
+BATCHES = 32
+"""Batches that a block of cells is enough for, at least: in few batches, cells of unlike lengths pad each other."""
 _ROWS = 4_096  # that are normalised at a time
 _LISTED = 5  # cells that a line of code names one by one
 
@@ -89,10 +91,12 @@ def encode(
     states = np.empty((len(tokens), encoder.config.d_model), dtype=np.float32)
     first, device = 0, place_of(encoder)
     precision = precision_of(precision, device)
-    for block in [tokens] if isinstance(tokens, Tokens) else tokens:
+    batch_tokens = batch_tokens or BATCH_TOKENS[device.type]
+    blocks = [tokens] if isinstance(tokens, Tokens) else tokens.blocks(max(BLOCK, BATCHES * batch_tokens))
+    for block in blocks:
         found, done = states[first : first + len(block)], first
         with torch.inference_mode(), autocast(device, precision):
-            for rows in batches_by_length(block.lengths, batch_tokens or BATCH_TOKENS[device.type]):
+            for rows in batches_by_length(block.lengths, batch_tokens):
                 monitor.step(done / len(tokens), f"{done:,} of {len(tokens):,} cells embedded")
                 batch = move(pad_tokens(block.take(rows), encoder.config), device)
                 found[rows] = to_host(encoder.cls_states(*batch))
@@ -178,8 +182,9 @@ def token_blocks(
     lengths = np.diff(dataset.matrix.indptr)[cells].astype(np.int64)
     known = _of_tokens(match, tokens)
     filled = [_expressing(dataset.matrix[cells[run]], known) for run in runs(lengths, BLOCK)]
-    empty = dataset.cells[cells][~np.concatenate([np.zeros(0, dtype=bool), *filled])]
-    if len(empty):
+    without = ~np.concatenate([np.zeros(0, dtype=bool), *filled])
+    if without.any():
+        empty = dataset.cells[cells[without]]
         said = described(match, dataset.adata, dataset.gene_source, checkpoint)
         left = f"dataset.adata[frostline.embedding.readable(dataset.matrix, dataset.genes, {checkpoint.name!r})]"
         raise DatasetError(_without_known_genes(said, empty, len(cells), left))
@@ -393,8 +398,9 @@ def _match_all(
     if match.severity:
         refuse_other_species(match.names)
     said = described(match, adata, symbols.source, opened)
-    empty = np.asarray(adata.obs_names, dtype=str)[~np.concatenate([np.zeros(0, dtype=bool), *filled(match.ids >= 0)])]
-    if len(empty):
+    without = ~np.concatenate([np.zeros(0, dtype=bool), *filled(match.ids >= 0)])
+    if without.any():
+        empty = np.asarray(adata.obs_names[without], dtype=str)
         left = f"adata[frostline.embedding.readable(adata.X, {symbols.source}, {opened.name!r})]"
         raise DatasetError(_without_known_genes(said, empty, adata.n_obs, left))
     if match.severity and adata.n_obs:

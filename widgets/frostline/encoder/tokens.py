@@ -26,7 +26,7 @@ N_BINS = 51
 MAX_LENGTH = 1200
 """Longest sequence of the official embedding path, `<cls>` included."""
 
-BLOCK = 2**20
+BLOCK = 2**19
 """Values in one block of cells, or one cell; bounds the memory, not the result."""
 _CHUNK = 2**18  # values that are binned at a time: the arrays stay in the processor's cache
 _CHUNK_CELLS = 4_096
@@ -75,12 +75,13 @@ class TokenBlocks:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __iter__(self) -> Iterator[Tokens]:
-        return (self.make(cells) for cells in runs(self.lengths, BLOCK))
+    def blocks(self, most: int = BLOCK) -> Iterator[Tokens]:
+        """Tokens of cells that have so many values together, block after block."""
+        return (self.make(cells) for cells in runs(self.lengths, most))
 
     def all(self) -> Tokens:
         """Tokens of all cells, end to end."""
-        return _joined(list(self))
+        return _joined(list(self.blocks()))
 
 
 def runs(lengths: NDArray[np.integer], most: int, most_cells: int | None = None) -> Iterator[slice]:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from frostline.cells.datasets import DATASETS, Dataset
 from frostline.cells.gene_mapping import map_genes
-from frostline.cells.splits import Split
-from frostline.encoder.checkpoints import CHECKPOINTS, CORPUS_GENES, find_folder, load_checkpoint
+from frostline.cells.partitions import Split
+from frostline.encoder.catalogue import CHECKPOINTS
+from frostline.encoder.checkpoints import CORPUS_GENES, find_folder, load_checkpoint
 from frostline.encoder.vocabulary import overlap
 from frostline.evaluation import clusterings, label_checks, leakage, vocabulary_checks
 from frostline.evaluation.cases import Case, Check

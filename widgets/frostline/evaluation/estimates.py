@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.strategies import Strategy
 from frostline.strategies.encoder import EncoderStrategy, known_genes, variable_known_genes
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.classes import over_all_classes
 from frostline.encoder.checkpoints import Checkpoint
 from frostline.errors import FrostlineError
-from frostline.evaluation import checks
+from frostline.evaluation import checks, maps
 from frostline.evaluation.metrics import chosen_metrics, knn_purity, prediction_metrics, silhouette
 from frostline.memory import Peak, peak_memory
 from frostline.monitor import Monitor
@@ -23,7 +23,6 @@ from frostline.records import Cost, Finding, Record, fingerprint_of
 from frostline.strategies import Strategy
 from frostline.strategies.encoder import EncoderStrategy
 
-MIN_CELLS_FOR_UMAP = 5
 NEIGHBOURS = 5
 """Training cells that the distance of a test cell is a mean over."""
 BUDGETS = (5, 10, 20, 50)
@@ -168,7 +167,7 @@ def _record(
         probabilities=predicted["test"],
         metrics=metrics,
         cost=cost,
-        umap=None if study else umap_of(embedding, seed=split.training_seed),
+        umap=None if study else maps.umap_of(embedding, seed=split.training_seed),
         history=fitted.history_,
         notes=(*dataset.notes, *split.notes, *fitted.notes(dataset)),
         split_kind=split.kind,
@@ -371,28 +370,3 @@ def leave_one_class_out(
         wanted = sorted(trained & tested) if classes is None else classes
         withheld += [cut.without_class(dataset, str(name)) for name in wanted]
     return evaluate_all(strategies, dataset, withheld, monitor=monitor)
-
-
-def umap_of(embedding: NDArray[np.float64], *, seed: int) -> NDArray[np.float64] | None:
-    """Two-dimensional UMAP (McInnes et al. 2018), seeded; None for fewer than five cells or one dimension.
-
-    Parameters
-    ----------
-    embedding
-        (n_cells, d)
-    seed
-        The map is the same for the same seed and data.
-
-    Returns
-    -------
-    ndarray or None
-        (n_cells, 2)
-    """
-    if len(embedding) < MIN_CELLS_FOR_UMAP or embedding.shape[1] < 2:
-        return None
-    from umap import UMAP
-
-    neighbours = min(15, len(embedding) - 1)
-    mapper = UMAP(n_neighbors=neighbours, min_dist=0.5, random_state=seed, n_jobs=1, init="pca")
-    coordinates: NDArray[np.float64] = np.asarray(mapper.fit_transform(embedding), dtype=np.float64)
-    return coordinates

@@ -11,17 +11,16 @@ import traitlets
 
 from frostline.annotation.annotating import UNKNOWN, Annotation
 from frostline.annotation.saving import save_labelled
-from frostline.annotation.views import COLOURINGS, CellMap, map_cells, map_figure, promise_figures, unknown_cells
+from frostline.annotation.views import COLOURINGS, Placed, map_cells, map_figure, promises_html, unknown_cells
 from frostline.comparison import figures
 from frostline.errors import FrostlineError
 from frostline.escaping import for_html
 from frostline.panels.base import Panel, alert, at_most, note, replace_earlier, status, table, title
+from frostline.panels.wording import SAVING
 
 DPI = 96
 LISTED = 20
 """Unknown cells that are listed."""
-WORDS = {"overwrite=True": "overwrite is the box Replace a file that is there"}
-"""What messages call what this panel has a control for."""
 NOTHING = "<p>No labels yet: press Annotate.</p>"
 
 
@@ -54,7 +53,7 @@ class LabelledPanel(Panel):
 
     def __init__(self, annotation: Annotation | None = None, query: Any = None) -> None:
         self.query = query
-        self._map: CellMap | None = None
+        self._map: Placed | None = None
         self._colour = widgets.Dropdown(
             options=COLOURINGS, description="Colour by", layout=at_most(300),
             tooltip="What the colours and markers of the cells mean",
@@ -63,8 +62,8 @@ class LabelledPanel(Panel):
             "Labels": _labels,
             "Map": self._mapped,
             "Unknown": _unknown,
-            "Promises": _promises,
-            "Report": lambda annotation: annotation._repr_html_(),
+            "Promises": lambda annotation: promises_html(annotation, DPI),
+            "Report": lambda annotation: annotation.report._repr_html_(),
         }
         self._shown = {name: widgets.HTML(NOTHING) for name in self._draw_page}
         boxes = [widgets.VBox([self._colour, w] if name == "Map" else [w]) for name, w in self._shown.items()]
@@ -168,17 +167,21 @@ class LabelledPanel(Panel):
     def _save_clicked(self) -> None:
         path, overwrite = self._path.value, bool(self._replace.value)
         self._saved.value = status(f"Writing {path} ...")
-        self._save.disabled = True
+        self._lock(locked=True)
 
         def work() -> None:
             try:
                 self._saved.value = status(f"Written: {self.save(path, overwrite=overwrite).resolve()}")
             except Exception as error:  # shown where the reader looks
-                self._saved.value = alert(error, words=WORDS)
+                self._saved.value = alert(error, rules=SAVING)
             finally:
-                self._save.disabled = self.annotation is None
+                self._lock(locked=False)
 
         self.background.do("save", work)
+
+    def _lock(self, *, locked: bool) -> None:
+        self._path.disabled = self._replace.disabled = locked
+        self._save.disabled = locked or self.annotation is None
 
 
 def _labels(annotation: Annotation) -> str:
@@ -208,15 +211,6 @@ def _reasons(annotation: Annotation) -> Any:
     }
     rows = [(reason, f"{n:,}", meaning[reason]) for reason, n in reasons.items()]
     return pd.DataFrame(rows, columns=["reason", "cells", "what it means"])
-
-
-def _promises(annotation: Annotation) -> str:
-    """What the labels promise, in pictures: how often they are right, what is unknown, what is answered together."""
-    parts = [
-        f"<h4>{heading}</h4>{figures.image_html(figure, alt, dpi=DPI)}"
-        for heading, figure, alt in promise_figures(annotation)
-    ]
-    return "".join(parts)
 
 
 def _unknown(annotation: Annotation) -> str:

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator
 
 from frostline.bounds import Dropped, Whole, bounded
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import FrostlineError
 from frostline.strategies.base import WEIGHTS, as_safetensors

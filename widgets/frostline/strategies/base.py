@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from frostline.bounds import Setting, bounded, learned, settings
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile

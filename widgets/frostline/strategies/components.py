@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from frostline.bounds import Genes, Whole, bounded, learned
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.errors import DatasetError
 from frostline.monitor import Monitor
 from frostline.strategies.base import Strategy

@@ -28,8 +28,10 @@ from frostline.bounds import (
     learned,
 )
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split, most_variable
-from frostline.encoder.checkpoints import CHECKPOINTS, Checkpoint, load_checkpoint
+from frostline.cells.partitions import Split
+from frostline.cells.variable_genes import most_variable
+from frostline.encoder.catalogue import CHECKPOINTS
+from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
 from frostline.encoder.tokens import MAX_LENGTH
 from frostline.errors import CheckpointError, DatasetError, FrostlineError
 from frostline.monitor import Monitor

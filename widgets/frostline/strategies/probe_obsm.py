@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from frostline.bounds import Text, bounded
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.strategies.base import trained_classes

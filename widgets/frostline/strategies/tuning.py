@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from frostline.bounds import Genes, Memory, bounded, learned
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.classes import class_numbers
 from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
