@@ -59,6 +59,7 @@ Dropped = Annotated[Real, Interval(ge=0.0, lt=1.0), Unit("share of the values")]
 Seed = Annotated[Whole, Interval(ge=0, le=SEEDS), Unit("no unit")]
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], Unit("name")]
 Precision = Annotated[Literal["auto", "fp32", "bf16"], Unit("name")]
+Memory = Annotated[Literal["normal", "low"], Unit("name")]
 LongCells = Annotated[Literal["random", "highest"], Unit("genes that are kept")]
 """What is read of a cell that expresses more genes than the longest sequence holds."""
 MaxLength = Annotated[Whole, Interval(ge=SHORTEST, le=LONGEST), Unit("tokens")]
