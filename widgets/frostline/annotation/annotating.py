@@ -82,6 +82,12 @@ class Annotation:
         return self.outputs.table
 
     @property
+    def p_known(self) -> NDArray[np.float64]:
+        """(n_known,) p that a cell is of a known class, of the cells that express enough genes."""
+        found: NDArray[np.float64] = self.obs[f"{self.key}_p_known"].dropna().to_numpy(float)
+        return found
+
+    @property
     def probabilities(self) -> NDArray[np.float32]:
         """(n_cells, n_classes) after temperature scaling; NaN where too few genes are expressed."""
         return self.outputs.probabilities.array()
@@ -122,9 +128,9 @@ class Annotation:
         return str(self.report)
 
     def _repr_html_(self) -> str:
-        from frostline.annotation.views import promises_html  # by the door: views are of annotations
+        from frostline.annotation.promises import promises_html  # matplotlib
 
-        return self.report._repr_html_() + promises_html(self)
+        return self.report._repr_html_() + promises_html(self.calibration, self.shift, self.p_known)
 
 
 def annotate(

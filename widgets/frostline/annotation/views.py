@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.annotation import novelty
 from frostline.annotation.annotating import REASONS, Annotation
-from frostline.annotation.figures import certificate_figure, hierarchy_figure, known_figure, shift_figure
-from frostline.annotation.models import UNKNOWN, Calibration
-from frostline.comparison.figures import DPI, image_html, scatter_kinds, style
+from frostline.annotation.models import UNKNOWN
+from frostline.comparison.figures import DPI, scatter_kinds, style
 from frostline.comparison.lettering import Legend, title
 from frostline.errors import unknown
 from frostline.escaping import for_figure
@@ -38,58 +35,6 @@ DOUBTS = (
     {"color": "#D55E00", "marker": "X"},
 )
 """Colour and marker of each of `REASONS` that a cell on the map may have."""
-
-
-def _known(annotation: Annotation, found: Calibration) -> Figure:
-    known = novelty.p_known(found.energies, found.distances, found.energies, found.distances)
-    return known_figure(known, annotation.obs[f"{annotation.key}_p_known"].dropna().to_numpy(float), found.alpha)
-
-
-PROMISES: dict[str, tuple[str, Callable[[Annotation, Calibration], Figure]]] = {
-    "Stated error": (
-        "Share of answers that is right against the share answered, with the promised accuracy and the bound",
-        lambda _, found: certificate_figure(found.certificate),
-    ),
-    "Unknown cells": (
-        "Histogram of how often a labelled cell is as strange, of labelled cells and of the query",
-        _known,
-    ),
-    "Coarser answers": (
-        "Tree of the classes by how much they are confused",
-        lambda _, found: hierarchy_figure(found.hierarchy),
-    ),
-    "Like the training data?": (
-        "Histogram of how much a cell looks like one of the query, of training data and query",
-        lambda annotation, _: shift_figure(annotation.shift),
-    ),
-}
-"""What labels promise: alternative text, and the figure."""
-
-
-def promise_figures(annotation: Annotation) -> list[tuple[str, Figure, str]]:
-    """Draw what the labels promise: heading, figure and alternative text of each.
-
-    The stated error, how strange the cells are beside labelled ones, which classes may be answered together, and
-    whether the query differs; of the last it is said so where the model keeps no cells to compare with.
-
-    Examples
-    --------
-    >>> import frostline
-    >>> from frostline.annotation.annotating import annotate
-    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
-    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
-    >>> model = frostline.annotation.keep(frostline.compare([record]), pbmc)
-    >>> [heading for heading, *_ in promise_figures(annotate(model, pbmc))]
-    ['Stated error', 'Unknown cells', 'Coarser answers', 'Like the training data?']
-    """
-    found = annotation.calibration
-    return [] if found is None else [(name, draw(annotation, found), alt) for name, (alt, draw) in PROMISES.items()]
-
-
-def promises_html(annotation: Annotation, dpi: int = DPI) -> str:
-    """Headings and pictures of `promise_figures`."""
-    drawn = promise_figures(annotation)
-    return "".join(f"<h4>{heading}</h4>{image_html(figure, alt, dpi=dpi)}" for heading, figure, alt in drawn)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from frostline.annotation import views
+from frostline.annotation import promises
 from frostline.annotation.annotating import Annotation, annotate
 from frostline.annotation.folders import load_model
 from frostline.annotation.models import UNKNOWN, Model
@@ -39,7 +39,7 @@ MODEL, CELLS, TABLE, REPORT = "model.zip", "labelled.h5ad", "labels.csv", "label
 PICTURES = dict(
     zip(
         ("promise_error.png", "promise_unknown.png", "promise_coarser.png", "promise_likeness.png"),
-        views.PROMISES,
+        promises.PROMISES,
         strict=True,
     )
 )
@@ -203,10 +203,10 @@ def write_data(folder: Path, found: Labelled) -> None:
 
 
 def _drawn(annotation: Annotation, picture: str, source: str) -> bytes:
-    _, draw = views.PROMISES[PICTURES[picture]]
+    _, draw = promises.PROMISES[PICTURES[picture]]
     found = annotation.calibration
     assert found is not None
-    return pictures.rendered(lambda: draw(annotation, found), picture, source)
+    return pictures.rendered(lambda: draw(found, annotation.shift, annotation.p_known), picture, source)
 
 
 def _sha256(folder: Path) -> str:
@@ -249,7 +249,7 @@ def report_markdown(found: Labelled, name: str) -> str:
         "\n".join(lines),
         "Cells of each label:",
         "\n".join(counts),
-        *(f"## {heading}\n\n![{views.PROMISES[heading][0]}]({name})" for name, heading in PICTURES.items()),
+        *(f"## {heading}\n\n![{promises.PROMISES[heading][0]}]({name})" for name, heading in PICTURES.items()),
     )
     return "\n\n".join(parts) + "\n"
 

@@ -11,8 +11,9 @@ import traitlets
 
 from frostline.annotation.annotating import Annotation
 from frostline.annotation.models import UNKNOWN
+from frostline.annotation.promises import promises_html
 from frostline.annotation.saving import save_labelled
-from frostline.annotation.views import COLOURINGS, Placed, map_cells, map_figure, promises_html, unknown_cells
+from frostline.annotation.views import COLOURINGS, Placed, map_cells, map_figure, unknown_cells
 from frostline.comparison import figures
 from frostline.errors import FrostlineError
 from frostline.escaping import for_html
@@ -63,7 +64,7 @@ class LabelledPanel(Panel):
             "Labels": _labels,
             "Map": self._mapped,
             "Unknown": _unknown,
-            "Promises": lambda annotation: promises_html(annotation, DPI),
+            "Promises": lambda said: promises_html(said.calibration, said.shift, said.p_known, DPI),
             "Report": lambda annotation: annotation.report._repr_html_(),
         }
         self._shown = {name: widgets.HTML(NOTHING) for name in self._draw_page}
