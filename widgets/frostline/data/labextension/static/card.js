@@ -55,7 +55,7 @@
         kernelIconUrl: `data:image/svg+xml,${encodeURIComponent(ICON)}`,
       });
     };
-    return { default: { id: "frostline:card", autoStart: true, optional: [ILauncher], activate } };
+    return { __esModule: true, default: { id: "frostline:card", autoStart: true, optional: [ILauncher], activate } };
   };
 
   (window._JUPYTERLAB ??= {}).frostline = {
