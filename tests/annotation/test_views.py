@@ -12,6 +12,7 @@ from scipy import sparse
 
 from frostline.annotation import views
 from frostline.annotation.annotating import annotate
+from frostline.annotation.saving import save_report
 from frostline.errors import FrostlineError
 
 pytestmark = pytest.mark.usefixtures("instant_umap_throughout")
@@ -98,4 +99,15 @@ def test_promises_are_drawn_of_what_was_found(found):
     assert share >= 3 / 21  # the shuffled ones
     assert f"AUROC {found.shift.auroc:.2f}" in drawn["Like the training data?"][0].axes[0].get_title(loc="left")
     assert all(alt and "\n" not in alt for _, alt in drawn.values())
-    assert [heading for heading, *_ in views.promise_figures(dataclasses.replace(found, shift=None))] == list(drawn)[:3]
+    untested = views.promise_figures(dataclasses.replace(found, shift=None))[-1][1]
+    assert "keeps no labelled cells to compare with: NA" in " ".join(untested.texts[0].get_text().split())
+
+
+def test_the_report_shows_the_figures_of_the_promises(found, tmp_path):
+    page = save_report(found, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert found.report._repr_html_() in page
+    for heading, (alt, _) in views.PROMISES.items():
+        assert f'<h4>{heading}</h4><img alt="{alt}"' in page
+    assert page.startswith("<!DOCTYPE html>")
+    with pytest.raises(FrostlineError, match="could not be written"):
+        save_report(found, tmp_path / "none" / "report.html")

@@ -7,13 +7,10 @@ kernels are tested by `test_executions` and `test_notebooks`.
 from __future__ import annotations
 
 import ast
-import contextlib
-import io
 import re
 import shlex
 import shutil
 import subprocess
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,10 +20,11 @@ import nbformat
 import numpy as np
 import papermill.cli
 import pytest
-from papermill.engines import Engine, papermill_engines
+from papermill.engines import papermill_engines
 from printed_commands import collected
 from typer.main import get_command
 from typer.testing import CliRunner
+from without_kernel import InThisProcess
 
 from frostline import cli, profiles
 from frostline.evaluation.estimates import Estimate
@@ -77,28 +75,6 @@ IN_A_LAB = {"frostline publish", "frostline publish NAME", "frostline book", "fr
 """Run in the folder that `frostline init our-studies` makes."""
 
 
-ONE_AT_A_TIME = threading.Lock()
-"""Two tutorials that are published at once share this process's output."""
-
-
-class InThisProcess(Engine):
-    """Executes a notebook's cells one after the other, without a kernel."""
-
-    @classmethod
-    def execute_managed_notebook(cls, nb_man, kernel_name, **_):
-        names: dict[str, object] = {"__name__": "__main__"}
-        for index, cell in enumerate(nb_man.nb.cells):
-            nb_man.cell_start(cell, index)
-            if cell.cell_type == "code":
-                said = io.StringIO()
-                with ONE_AT_A_TIME, contextlib.redirect_stdout(said):
-                    exec(compile(cell.source, f"cell {index}", "exec"), names)
-                cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=said.getvalue())]
-                cell.execution_count = index + 1
-            nb_man.cell_complete(cell, index)
-        nb_man.nb.metadata["language_info"] = {"name": "python"}
-
-
 SMALL = {
     "CHECKPOINT": "small",
     "STRATEGIES": ["pca_logistic", "frozen_probe"],
@@ -110,7 +86,7 @@ SMALL = {
 
 
 def two_coordinates(embedding, *, seed):
-    """In the place of a UMAP, which takes seconds to compile; none of one dimension, as there."""
+    """In the place of a UMAP; none of one dimension, as there."""
     return np.array(embedding[:, :2]) if embedding.shape[1] >= 2 else None
 
 
@@ -138,7 +114,7 @@ def quick():
         for name in profiles.PROFILES:
             small = profiles.Profile(name, 60, 60, 32, 2, 1, 1e-3, 1e-3, 1, tuning_genes=20)
             patch.setitem(profiles.PROFILES, name, small)
-        patch.setattr("frostline.evaluation.evaluations.umap_of", two_coordinates)
+        patch.setattr("frostline.evaluation.maps.umap_of", two_coordinates)
         patch.setattr("scanpy.tl.umap", umap_of_two_coordinates)
         patch.setattr("frostline.panels.costs.estimate", lambda *_: Estimate(1.0))
         for name in (None, kernels.ENGINE):

@@ -24,7 +24,6 @@ def modules() -> list[str]:
     return [name.removesuffix(".__init__") for name in names]
 
 
-@pytest.mark.usefixtures("instant_umap")
 @pytest.mark.parametrize("name", modules())
 def test_examples(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

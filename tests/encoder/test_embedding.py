@@ -14,7 +14,9 @@ from scipy import sparse
 
 import frostline
 from frostline import embedding as embedding_module
+from frostline.encoder import tokens as tokens_module
 from frostline.encoder.checkpoints import load_checkpoint
+from frostline.encoder.devices import device_of
 from frostline.encoder.embedding import batches_by_length, embed, tokenize_cells
 from frostline.errors import CheckpointError, DatasetError
 from frostline.monitor import Monitor
@@ -70,6 +72,19 @@ class TestEmbed:
             part = embed(adata[rows], checkpoint=small_checkpoint, max_length=60)
             np.testing.assert_allclose(part, expected[rows], rtol=0, atol=1e-6)
 
+    @pytest.mark.parametrize("container", [sparse.csr_matrix, sparse.csc_matrix, lambda x: x.toarray()])
+    def test_cells_are_read_in_blocks_and_come_out_the_same(self, adata, small_checkpoint, monkeypatch, container):
+        expected = embed(adata, checkpoint=small_checkpoint, max_length=60)
+        adata.X = container(adata.X)
+        for module in (embedding_module, tokens_module):
+            monkeypatch.setattr(module, "BLOCK", 700)  # a few cells
+        np.testing.assert_allclose(embed(adata, checkpoint=small_checkpoint, max_length=60), expected, atol=1e-6)
+        broken = sparse.lil_matrix(adata.X)
+        broken[3, 5], broken[18, 7] = -1.0, np.nan
+        adata.X = container(broken.tocsr())
+        with pytest.raises(DatasetError, match=rf"^2 values .*-1.0 in cell '{adata.obs_names[3]}'"):
+            embed(adata, checkpoint=small_checkpoint)
+
     def test_key_added_writes_to_obsm_and_nothing_else_is_touched(self, adata, small_checkpoint):
         before = adata.copy()
         embed(adata, checkpoint=small_checkpoint)
@@ -79,7 +94,7 @@ class TestEmbed:
         assert (adata.X != before.X).nnz == 0
 
     def test_progress_is_reported(self, adata, small_checkpoint, monkeypatch):
-        monkeypatch.setattr(embedding_module.encode, "__kwdefaults__", {"batch_tokens": 500, "monitor": None})
+        monkeypatch.setitem(embedding_module.BATCH_TOKENS, device_of("auto").type, 500)
         heard: list[float] = []
         embed(adata, checkpoint=small_checkpoint, monitor=Monitor(lambda fraction, _: heard.append(fraction)))
         assert len(heard) > 2

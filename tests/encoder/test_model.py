@@ -252,6 +252,8 @@ def test_dropout_acts_in_training_and_not_in_inference(golden, cells):
         assert torch.equal(encoder.cls_states(*batch), encoder.cls_states(*batch))
         encoder.train()
         assert not torch.equal(encoder.cls_states(*batch), encoder.cls_states(*batch))
+        encoder.set_dropout(0.0)
+        assert torch.equal(encoder.cls_states(*batch), encoder.cls_states(*batch))
 
 
 def test_the_cls_token_stands_first_with_the_pad_value(encoder, cells):

@@ -218,7 +218,7 @@ def test_labels_of_others_are_replaced_only_when_asked(make_panel, model, cells)
     with pytest.raises(DatasetError, match="stands there already"):
         panel.run(wait=True)
     assert set(cells.obs["frostline"]) == {"mine"}
-    assert "key is the field Key; overwrite is the box Replace labels under this key" in shown(panel)
+    assert "choose another Key, such as frostline_2, or tick Replace labels under this key" in shown(panel)
     control(panel, "Replace labels under this key").value = True
     panel.run(wait=True)
     control(panel, "Replace labels under this key").value = False

@@ -117,7 +117,7 @@ def notebook_folder(root, small_checkpoint, write_notebook, tmp_path_factory) ->
 
 
 @pytest.fixture(scope="module")
-def lab(notebook_folder, own_jupyter_folders, quick_umap_in_kernels, tmp_path_factory) -> Iterator[Lab]:
+def lab(notebook_folder, own_jupyter_folders, tmp_path_factory) -> Iterator[Lab]:
     with live_lab(notebook_folder, tmp_path_factory.mktemp("lab")) as lab:
         yield lab
 

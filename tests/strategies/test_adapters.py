@@ -63,6 +63,25 @@ def test_peft_itself_puts_a_saved_adapter_on_the_same_encoder(fitted_once, pbmc,
     assert np.abs(states - before).max() > 1e-3
 
 
+@pytest.mark.parametrize("name", ["lora", "lora_attention", "dora", "ia3"])
+def test_dropout_belongs_to_adapters_and_head_unless_the_encoder_is_given_some(build, small_checkpoint, name):
+    checkpoint = load_checkpoint(small_checkpoint)
+    assert checkpoint.config.dropout == 0.1  # what all weights were trained with
+    for given, expected in ({}, {0.0}), ({"encoder_dropout": 0.2}, {0.2}):
+        encoder = dataclasses.replace(build(name), **given)._thawed(checkpoint.encoder())
+        dropouts = [(at, part.p) for at, part in encoder.named_modules() if isinstance(part, torch.nn.Dropout)]
+        assert {p for at, p in dropouts if ".lora_" not in at} == expected
+        assert {p for at, p in dropouts if ".lora_" in at} <= {0.05}
+        assert (
+            sum(".lora_" not in at for at, _ in dropouts) == 1 + 2 * 2
+        )  # values; attention and sub-layers of two blocks
+
+
+def test_full_tuning_keeps_the_dropout_of_the_checkpoint(build, small_checkpoint):
+    encoder = build("full")._thawed(load_checkpoint(small_checkpoint).encoder())
+    assert {part.p for part in encoder.modules() if isinstance(part, torch.nn.Dropout)} == {0.1}
+
+
 class TestDora:
     def test_it_trains_lengths_too(self, fitted_once):
         names = [n for n, p in fitted_once("dora")[0].module_["encoder"].named_parameters() if p.requires_grad]
@@ -95,9 +114,9 @@ class TestLora:
     @pytest.mark.parametrize(("targets", "highest"), [(("linear1",), 32), (("q_proj",), 32)])
     def test_a_rank_above_the_width_of_the_layers_is_refused_before_fitting(self, build, pbmc, cut, targets, highest):
         fits = dataclasses.replace(build("lora"), rank=highest, targets=targets)
-        fits.check(pbmc, cut)
+        fits.ensure_applicable(pbmc, cut)
         with pytest.raises(FrostlineError, match=r"'lora': rank is 33, and must be at most 32 dimensions.*checkpoint"):
-            dataclasses.replace(fits, rank=highest + 1).check(pbmc, cut)
+            dataclasses.replace(fits, rank=highest + 1).ensure_applicable(pbmc, cut)
 
     def test_cells_without_any_of_a_few_genes_are_told_that_more_can_be_read(self, build, pbmc, cut, fresh):
         strategy = dataclasses.replace(build("lora"), n_genes=2, epochs=1)

@@ -19,11 +19,13 @@ from frostline.annotation.references import reference_of
 from frostline.bounds import Real, Seed, Whole, hold
 from frostline.cells.datasets import Dataset, load_dataset
 from frostline.cells.gene_table import ensembl_of
-from frostline.cells.splits import Split, repeats_of, split
+from frostline.cells.partitions import Split
+from frostline.cells.splits import repeats_of, split
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.jobs import Job, alone
 from frostline.comparison.verdicts import to_keep
-from frostline.encoder.checkpoints import CHECKPOINTS, load_checkpoint
+from frostline.encoder.catalogue import CHECKPOINTS
+from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import CheckpointError, DatasetError, FrostlineError
 from frostline.evaluation.calibration import fit_temperature, scale
 from frostline.monitor import Monitor
@@ -322,7 +324,7 @@ def fit_all(
     monitor = monitor or Monitor()
     folds = folds_of(dataset, profile=profile, seed=seed)
     cut = all_labelled(dataset, strategy, profile=profile, seed=seed)
-    strategy.check(dataset, cut)
+    strategy.ensure_applicable(dataset, cut)
     fitted = replace(strategy).fit(dataset, cut, monitor.part(0.0, FITTED, "fitting on all labelled cells: "))
     found = cross_fit(strategy, dataset, folds, monitor=monitor.part(FITTED, 1.0, "calibrating: "))
     centroids = centroids_of(fitted, dataset, cut.train)

@@ -40,8 +40,8 @@ REASONS = ("", "low confidence", "far from training", "too few genes")
 SURE, LOW, FAR, FEW = range(4)
 BETWEEN = " | "
 """Between the classes of a coarser answer."""
-PIECE = 1_024
-"""Cells between two reports of progress."""
+PIECE = 256
+"""Cells that are annotated at once, and between two reports of progress."""
 Chunk = Annotated[Whole, Interval(ge=1, le=10_000_000), Unit("cells")]
 
 
@@ -87,12 +87,12 @@ class Annotation:
     @property
     def probabilities(self) -> NDArray[np.float32]:
         """(n_cells, n_classes) after temperature scaling; NaN where too few genes are expressed."""
-        return self.outputs.probabilities
+        return self.outputs.probabilities.array()
 
     @property
     def embedding(self) -> NDArray[np.float32]:
         """(n_cells, d) that the model classifies from, or its scores where that are genes; NaN as above."""
-        return self.outputs.spool.array()
+        return self.outputs.embedding.array()
 
     def save(self, output: str | Path) -> Path:
         """Write a copy of the file that was read, with the labels in it.
@@ -125,7 +125,9 @@ class Annotation:
         return str(self.report)
 
     def _repr_html_(self) -> str:
-        return self.report._repr_html_()
+        from frostline.annotation.views import promises_html  # by the door: views are of annotations
+
+        return self.report._repr_html_() + promises_html(self)
 
 
 def annotate(
@@ -136,7 +138,7 @@ def annotate(
     layer: str | None = None,
     values: str | None = None,
     gene_column: str | None = None,
-    chunk: int = 1024,
+    chunk: int = 256,
     overwrite: bool = False,
     monitor: Monitor | None = None,
 ) -> Annotation:
@@ -221,16 +223,15 @@ class _Found:
     """What was found of each cell, filled run by run."""
 
     classes: tuple[str, ...]
-    spool: Spool
-    probabilities: NDArray[np.float32]
-    """(n_cells, n_classes)."""
+    embedding: Spool
+    probabilities: Spool
     p_known: NDArray[np.float64]
     reasons: NDArray[np.int8]
     """(n_cells,) places in `REASONS`."""
-    best: NDArray[np.int32]
+    best: NDArray[np.int16]
     """(n_cells, 2) classes of the largest and the second largest probability; -1 where none was given."""
     confidence: NDArray[np.float64]
-    sets: NDArray[np.int32]
+    sets: NDArray[np.int16]
     """(n_cells,) places in `answers`."""
     answers: dict[tuple[str, ...], int]
     watched: NDArray[np.int64]
@@ -243,38 +244,41 @@ class _Found:
         """Annotate all cells."""
         n, width = len(query), reading.calibration.centroids.means.shape[1]
         classes = reading.calibration.hierarchy.classes
+        spool = Spool.on_disk if in_file else Spool
         found = cls(
             classes,
-            Spool.on_disk(width) if in_file else Spool(width),
-            np.full((n, len(classes)), np.nan, dtype=np.float32),
+            spool(width),
+            spool(len(classes)),
             np.full(n, np.nan),
             np.full(n, FEW, dtype=np.int8),
-            np.full((n, 2), -1, dtype=np.int32),
+            np.full((n, 2), -1, dtype=np.int16),
             np.full(n, np.nan),
-            np.zeros(n, dtype=np.int32),
+            np.zeros(n, dtype=np.int16),
             {classes: 0},
             np.unique(np.linspace(0, n - 1, min(n, MOST)).astype(np.int64)) if n else np.empty(0, dtype=np.int64),
             [np.empty((0, width))],
         )
         for start, cells in query.chunks(chunk):
             mapped = reading.read(cells)
-            rows, features = np.flatnonzero(reading.readable(mapped)), np.full((len(cells), width), np.nan)
-            for piece in _pieces(rows):
+            features, p = np.full((len(cells), width), np.nan), np.full((len(cells), len(classes)), np.nan)
+            for piece in _pieces(np.flatnonzero(reading.readable(mapped))):
                 monitor.step((start + piece[0]) / n, f"{start + piece[0]:,} of {n:,} cells annotated")
-                features[piece] = found._fill(reading, mapped, piece, start)
-            found.spool.append(features)
+                features[piece], p[piece] = found._fill(reading, mapped, piece, start)
+            found.embedding.append(features)
+            found.probabilities.append(p)
             here = found.watched[(found.watched >= start) & (found.watched < start + len(cells))]
             found.seen.append(features[here - start])
         return found
 
-    def _fill(self, reading: Reading, cells: Dataset, rows: NDArray[np.int64], start: int) -> NDArray[np.floating]:
-        """Annotate some cells of a run that begins at `start`; return their representation."""
+    def _fill(
+        self, reading: Reading, cells: Dataset, rows: NDArray[np.int64], start: int
+    ) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
+        """Annotate some cells of a run that begins at `start`; return their representation and probabilities."""
         made, into, old = reading.strategy.outcome(cells, rows), start + rows, reading.calibration
         p = over_all_classes(scale(made.probabilities, old.temperature), reading.strategy.classes_, self.classes)
         features = represented(made)
         strange = novelty.energies(made.scores), old.centroids.distances(features)
         self.p_known[into] = novelty.p_known(old.energies, old.distances, *strange)
-        self.probabilities[into] = p
         self.best[into] = np.argsort(-p, axis=1, kind="stable")[:, :2]
         self.confidence[into] = p.max(axis=1)
         answers = old.hierarchy.answers(p, old.certificate.threshold)
@@ -282,7 +286,7 @@ class _Found:
         least = -np.inf if old.certificate.threshold is None else old.certificate.threshold
         unsure = np.where(self.confidence[into] < least, LOW, SURE)
         self.reasons[into] = np.where(self.p_known[into] < old.alpha, FAR, unsure)
-        return features
+        return features, p
 
     def shift(self, known: Landmarks | None) -> Shift | None:
         """Whether the query differs from the reference cells; None where the model keeps none."""
@@ -325,7 +329,7 @@ class _Found:
             _named(REASONS, self.reasons),
         )
         table = pd.DataFrame(dict(zip(names_of(key)["obs"], columns, strict=True)), index=query.obs_names)
-        return Outputs(key, table, self.probabilities, self.spool, facts)
+        return Outputs(key, table, self.probabilities, self.embedding, facts)
 
 
 def _pieces(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

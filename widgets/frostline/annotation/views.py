@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,13 @@ from numpy.typing import NDArray
 from frostline.annotation import novelty
 from frostline.annotation.annotating import REASONS, UNKNOWN, Annotation
 from frostline.annotation.figures import certificate_figure, hierarchy_figure, known_figure, shift_figure
+from frostline.annotation.models import Calibration
 from frostline.comparison import palette
-from frostline.comparison.figures import DPI, scatter_kinds
+from frostline.comparison.figures import DPI, image_html, scatter_kinds
 from frostline.comparison.lettering import Legend, title
 from frostline.errors import unknown
 from frostline.escaping import for_figure
-from frostline.evaluation import evaluations
+from frostline.evaluation import maps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,11 +36,37 @@ DOUBTS = tuple(palette.style(i) for i in (0, 11, 22))
 """Colour and marker of each of `REASONS` that a cell on the map may have."""
 
 
+def _known(annotation: Annotation, found: Calibration) -> Figure:
+    known = novelty.p_known(found.energies, found.distances, found.energies, found.distances)
+    return known_figure(known, annotation.obs[f"{annotation.key}_p_known"].dropna().to_numpy(float), found.alpha)
+
+
+PROMISES: dict[str, tuple[str, Callable[[Annotation, Calibration], Figure]]] = {
+    "Stated error": (
+        "Share of answers that is right against the share answered, with the promised accuracy and the bound",
+        lambda _, found: certificate_figure(found.certificate),
+    ),
+    "Unknown cells": (
+        "Histogram of how often a labelled cell is as strange, of labelled cells and of the query",
+        _known,
+    ),
+    "Coarser answers": (
+        "Tree of the classes by how much they are confused",
+        lambda _, found: hierarchy_figure(found.hierarchy),
+    ),
+    "Like the training data?": (
+        "Histogram of how much a cell looks like one of the query, of training data and query",
+        lambda annotation, _: shift_figure(annotation.shift),
+    ),
+}
+"""What labels promise: alternative text, and the figure."""
+
+
 def promise_figures(annotation: Annotation) -> list[tuple[str, Figure, str]]:
     """Draw what the labels promise: heading, figure and alternative text of each.
 
     The stated error, how strange the cells are beside labelled ones, which classes may be answered together, and
-    whether the query differs; the last where the model keeps cells to compare with.
+    whether the query differs; of the last it is said so where the model keeps no cells to compare with.
 
     Examples
     --------
@@ -51,27 +79,13 @@ def promise_figures(annotation: Annotation) -> list[tuple[str, Figure, str]]:
     ['Stated error', 'Unknown cells', 'Coarser answers', 'Like the training data?']
     """
     found = annotation.calibration
-    if found is None:
-        return []
-    known = novelty.p_known(found.energies, found.distances, found.energies, found.distances)
-    query = annotation.obs[f"{annotation.key}_p_known"].dropna().to_numpy(float)
-    drawn = [
-        (
-            "Stated error",
-            certificate_figure(found.certificate),
-            "Share of answers that is right against the share answered, with the promised accuracy and the bound",
-        ),
-        (
-            "Unknown cells",
-            known_figure(known, query, found.alpha),
-            "Histogram of how often a labelled cell is as strange, of labelled cells and of the query",
-        ),
-        ("Coarser answers", hierarchy_figure(found.hierarchy), "Tree of the classes by how much they are confused"),
-    ]
-    if annotation.shift is not None:
-        alt = "Histogram of a classifier's log-odds of being of the query, of training data and query"
-        drawn.append(("Like the training data?", shift_figure(annotation.shift), alt))
-    return drawn
+    return [] if found is None else [(name, draw(annotation, found), alt) for name, (alt, draw) in PROMISES.items()]
+
+
+def promises_html(annotation: Annotation, dpi: int = DPI) -> str:
+    """Headings and pictures of `promise_figures`."""
+    drawn = promise_figures(annotation)
+    return "".join(f"<h4>{heading}</h4>{image_html(figure, alt, dpi=dpi)}" for heading, figure, alt in drawn)
 
 
 @dataclass(frozen=True)
@@ -118,7 +132,7 @@ def map_cells(annotation: Annotation, *, seed: int = 0) -> Placed | None:
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, MOST).astype(np.int64))]
     landmarks = annotation.landmarks
     known = np.empty((0, features.shape[1])) if landmarks is None else landmarks.features
-    placed = evaluations.umap_of(np.concatenate([known, features[rows]]), seed=seed)
+    placed = maps.umap_of(np.concatenate([known, features[rows]]), seed=seed)
     return None if placed is None else Placed(rows, placed[len(known) :], placed[: len(known)])
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scipy import sparse
 
+BLOCK = 8_192
+"""Names of cells that are read at once."""
 NOTHING = Values(TRANSFORMS["log1p"], "no value", "no cell has a value")
 """Of cells that have none: there is nothing to normalise."""
 
@@ -201,10 +203,27 @@ def _of_file(path: Path, layer: str | None, stack: ExitStack) -> _Matrices:
     place = {"X": "X", "raw": "raw/X"}.get(layer or "X", f"layers/{layer}")
     if (layer or "X") not in layers or place not in file:
         raise DatasetError(f"layer {layer or 'X'!r} does not exist; {path.name} has: {', '.join(layers)}")
-    var, names = read_elem(file["raw/var" if layer == "raw" else "var"]), read_elem(file["obs"]).index
+    var, names = read_elem(file["raw/var" if layer == "raw" else "var"]), _names(file["obs"])
     what = "raw.X" if layer == "raw" else layer if layer in (None, "X") else f"layer {layer!r}"
     rows = streams.in_file(file[place], (len(names), len(var)), what or "X", stack)
     return _Matrices(path.stem, names, var, rows, layers)
+
+
+def _names(table: Any) -> pd.Index:
+    """Names of the rows of a table in a file, of which nothing else is read."""
+    import h5py
+    import pandas as pd
+    from anndata.io import read_elem
+
+    key = str(table.attrs["_index"])
+    name = None if key == "_index" else key
+    column = table[key]
+    if h5py.check_string_dtype(column.dtype) is None:
+        return pd.Index(read_elem(column), name=name)
+    names = np.empty(len(column), dtype=object)
+    for start in range(0, len(names), BLOCK):  # of a long column at once, h5py holds every name twice
+        names[start : start + BLOCK] = column.asstr()[start : start + BLOCK]
+    return pd.Index(names, name=name)
 
 
 def _of_dataset(dataset: Dataset) -> Query:

@@ -7,9 +7,9 @@ The cell embedding is the state of `<cls>` after the last layer, as on scGPT's o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,14 +19,14 @@ from frostline.bounds import MaxLength, Seed, hold
 from frostline.cells.datasets import Dataset
 from frostline.cells.gene_mapping import refuse_other_species
 from frostline.cells.genes import GeneMatch, match_genes
-from frostline.cells.matrices import refuse_bad_values, values_of
+from frostline.cells.matrices import refuse_bad_values, spans_of, values_of
 from frostline.cells.symbols import Symbols, read_symbols
 from frostline.cells.values import LARGEST_LOG
 from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
-from frostline.encoder.devices import autocast, device_of, move, place_of, to_host
+from frostline.encoder.devices import autocast, device_of, move, place_of, precision_of, to_host
 from frostline.encoder.model import Encoder, EncoderConfig
-from frostline.encoder.tokens import MAX_LENGTH, Tokens, tokenize
-from frostline.encoder.vocabulary import described, overlap, token_values
+from frostline.encoder.tokens import BLOCK, MAX_LENGTH, TokenBlocks, Tokens, runs, tokenize
+from frostline.encoder.vocabulary import described, overlap, token_reader, token_values
 from frostline.errors import CheckpointError, DatasetError
 from frostline.monitor import Monitor
 
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 BATCH_TOKENS = {"cpu": 2_048, "mps": 8_192, "cuda": 131_072}
 """Padded tokens in one batch of inference on a device; bounds the memory, not the result."""
+BATCHES = 32
+"""Batches that a block of cells is enough for, at least: in few batches, cells of unlike lengths pad each other."""
+_ROWS = 4_096  # that are normalised at a time
 _LISTED = 5  # cells that a line of code names one by one
 
 
@@ -71,7 +74,7 @@ def batches_by_length(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator
 
 def encode(
     encoder: Encoder,
-    tokens: Tokens,
+    tokens: Tokens | TokenBlocks,
     *,
     precision: str = "fp32",
     batch_tokens: int | None = None,
@@ -86,14 +89,20 @@ def encode(
     """
     monitor = monitor or Monitor()
     states = np.empty((len(tokens), encoder.config.d_model), dtype=np.float32)
-    done, device = 0, place_of(encoder)
-    with torch.inference_mode(), autocast(device, precision):
-        for rows in batches_by_length(tokens.lengths, batch_tokens or BATCH_TOKENS[device.type]):
-            monitor.step(done / len(tokens), f"{done:,} of {len(tokens):,} cells embedded")
-            batch = move(pad_tokens(tokens.take(rows), encoder.config), device)
-            states[rows] = to_host(encoder.cls_states(*batch))
-            done += len(rows)
-    _refuse_useless(states, tokens, encoder.source)
+    first, device = 0, place_of(encoder)
+    precision = precision_of(precision, device)
+    batch_tokens = batch_tokens or BATCH_TOKENS[device.type]
+    blocks = [tokens] if isinstance(tokens, Tokens) else tokens.blocks(max(BLOCK, BATCHES * batch_tokens))
+    for block in blocks:
+        found, done = states[first : first + len(block)], first
+        with torch.inference_mode(), autocast(device, precision):
+            for rows in batches_by_length(block.lengths, batch_tokens):
+                monitor.step(done / len(tokens), f"{done:,} of {len(tokens):,} cells embedded")
+                batch = move(pad_tokens(block.take(rows), encoder.config), device)
+                found[rows] = to_host(encoder.cls_states(*batch))
+                done += len(rows)
+        _refuse_useless(found, block, encoder.source)
+        first = done
     return states
 
 
@@ -120,9 +129,11 @@ def _differ(tokens: Tokens) -> bool:
     return any(bool((values != values[0]).any()) for values in rows)
 
 
-def normalise(states: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Divide every row by its L2 norm, as the official embedding path does."""
-    scaled: NDArray[np.float32] = states / np.linalg.norm(states, axis=1, keepdims=True)
+def normalise(states: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """Divide every row by its L2 norm, as the official embedding path does; into `out`, which may be `states`."""
+    scaled = np.empty_like(states) if out is None else out
+    for rows in (slice(start, start + _ROWS) for start in range(0, len(states), _ROWS)):
+        np.divide(states[rows], np.linalg.norm(states[rows], axis=1, keepdims=True), out=scaled[rows])
     return scaled
 
 
@@ -141,18 +152,51 @@ def tokenize_cells(
     Raises
     ------
     DatasetError
+        As `token_blocks`.
+    """
+    how: dict[str, Any] = {"seed": seed, "max_length": max_length, "long_cells": long_cells}
+    return token_blocks(dataset, cells, genes, checkpoint, **how).all()
+
+
+def token_blocks(
+    dataset: Dataset,
+    cells: NDArray[np.integer],
+    genes: Sequence[str],
+    checkpoint: Checkpoint,
+    *,
+    seed: int = 0,
+    max_length: int = MAX_LENGTH,
+    long_cells: str = "random",
+) -> TokenBlocks:
+    """As `tokenize_cells`, made a block at a time; whether every cell has a token is counted before.
+
+    Raises
+    ------
+    DatasetError
         The genes are another species', none is in the vocabulary, or a cell expresses none of them; names the cells.
     """
     match = overlap(dataset, checkpoint)
     if match.severity:
         refuse_other_species(match.names)
-    matrix, tokens = token_values(dataset, cells, genes, checkpoint)
-    empty = dataset.cells[cells][~_expressing(matrix)]
-    if len(empty):
+    read, tokens = token_reader(dataset, genes, checkpoint)
+    lengths = np.diff(dataset.matrix.indptr)[cells].astype(np.int64)
+    known = _of_tokens(match, tokens)
+    filled = [_expressing(dataset.matrix[cells[run]], known) for run in runs(lengths, BLOCK)]
+    without = ~np.concatenate([np.zeros(0, dtype=bool), *filled])
+    if without.any():
+        empty = dataset.cells[cells[without]]
         said = described(match, dataset.adata, dataset.gene_source, checkpoint)
         left = f"dataset.adata[frostline.embedding.readable(dataset.matrix, dataset.genes, {checkpoint.name!r})]"
         raise DatasetError(_without_known_genes(said, empty, len(cells), left))
-    return tokenize(matrix, _ids(tokens, checkpoint), seed=seed, max_length=max_length, long_cells=long_cells)
+    ids = _ids(tokens, checkpoint)
+    how: dict[str, Any] = {"seed": seed, "max_length": max_length, "long_cells": long_cells}
+    return TokenBlocks(lengths, lambda run: tokenize(read(cells[run]), ids, **how))
+
+
+def _of_tokens(match: GeneMatch, tokens: Sequence[str]) -> NDArray[np.bool_]:
+    """(n_names,) which names join one of the tokens."""
+    wanted, target = set(tokens), match.map.target
+    return np.array([place >= 0 and target[place] in wanted for place in match.map.places], dtype=bool)
 
 
 def _ids(tokens: Sequence[str], checkpoint: Checkpoint) -> NDArray[np.int32]:
@@ -186,12 +230,14 @@ def readable(
     from scipy import sparse
 
     known = match_genes(genes, load_checkpoint(checkpoint).vocabulary).ids >= 0
-    return _expressing(sparse.csr_matrix(matrix)[:, np.flatnonzero(known)])
+    return _expressing(sparse.csr_matrix(matrix), known)
 
 
-def _expressing(matrix: sparse.csr_matrix) -> NDArray[np.bool_]:
-    """(n_cells,) whether a cell has a value."""
-    return np.asarray((matrix != 0).sum(axis=1)).ravel() > 0
+def _expressing(matrix: sparse.csr_matrix, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(n_cells,) whether a cell has a value of a known gene, (n_genes,)."""
+    filled = known[matrix.indices] & (matrix.data != 0)
+    seen: NDArray[np.bool_] = np.diff(np.concatenate([[0], np.cumsum(filled)])[matrix.indptr]) > 0
+    return seen
 
 
 def _without_known_genes(said: str, empty: NDArray[np.str_], n_cells: int, left: str) -> str:
@@ -212,7 +258,7 @@ def token_table(dataset: Dataset, cell: int, genes: Sequence[str], checkpoint: C
     import pandas as pd
 
     matrix, names = token_values(dataset, np.array([cell]), genes, checkpoint)
-    if not _expressing(matrix).any():
+    if not matrix.count_nonzero():
         return pd.DataFrame(columns=["gene", "log-normalised", "bin"])
     tokens = tokenize(matrix, _ids(names, checkpoint))
     read = dict(zip(_ids(names, checkpoint).tolist(), zip(names, matrix.toarray().ravel(), strict=True), strict=True))
@@ -259,7 +305,8 @@ def embed(
     device
         auto, cpu, cuda or mps; auto takes CUDA where there is one.
     precision
-        Of matrix products: fp32 or bf16.
+        Of matrix products: fp32, bf16, or auto, which is bf16 where that pays
+        (`frostline.encoder.devices.precision_of`).
     monitor
         Receives the progress, and is asked between batches whether to stop with `Cancelled`.
 
@@ -289,25 +336,34 @@ def embed(
     (5, 128)
     """
     seed, max_length = hold(Seed, "seed", seed), hold(MaxLength, "max_length", max_length)
-    place = device_of(device, precision)
+    place = device_of(device)
+    precision = precision_of(precision, place)
     opened = load_checkpoint(checkpoint)
-    matrix = values_of(adata)
-    symbols = symbols_of(adata, opened, gene_column)
-    refuse_bad_values(matrix, adata.var_names, adata.obs_names)
-    found = _match_all(adata, matrix, symbols, opened).map
-    ids = _ids(found.tokens, opened)
-    tokens = tokenize(
-        found.merged(matrix, logged=_are_logs(matrix)), ids, seed=seed, max_length=max_length, long_cells=long_cells
-    )
-    embedding = normalise(encode(opened.encoder().to(place), tokens, precision=precision, monitor=monitor))
+    how: dict[str, Any] = {"seed": seed, "max_length": max_length, "long_cells": long_cells}
+    tokens = _blocks_of(adata, symbols_of(adata, opened, gene_column), opened, how)
+    states = encode(opened.encoder().to(place), tokens, precision=precision, monitor=monitor)
+    embedding = normalise(states, out=states)
     if key_added is not None:
         adata.obsm[key_added] = embedding
     return embedding
 
 
-def _are_logs(matrix: sparse.csr_matrix) -> bool:
-    """Whether values look like logarithms, for the few that are summed; of what is binned, no more need be known."""
-    return bool(len(matrix.data) and matrix.data.max() <= LARGEST_LOG and (matrix.data != np.rint(matrix.data)).any())
+def _blocks_of(adata: AnnData, symbols: Symbols, opened: Checkpoint, how: dict[str, Any]) -> TokenBlocks:
+    """Look at all values of X, in blocks, then promise their tokens."""
+    lengths, read = spans_of(adata)
+    totals, highest, broken = np.zeros(adata.n_vars), 0.0, False
+    for run in runs(lengths, BLOCK):
+        part = read(run)
+        if not (np.isfinite(part.data) & (part.data >= 0)).all():
+            refuse_bad_values(values_of(adata), adata.var_names, adata.obs_names)
+        totals += np.asarray(part.sum(axis=0, dtype=np.float64)).ravel()
+        highest = max(highest, part.data.max(initial=0))
+        broken |= bool((part.data != np.rint(part.data)).any())
+    logged = highest <= LARGEST_LOG and broken  # for the few that are summed; of what is binned, no more need be known
+    filled = lambda known: [_expressing(read(run), known) for run in runs(lengths, BLOCK)]  # noqa: E731
+    found = _match_all(adata, totals, filled, symbols, opened).map
+    ids = _ids(found.tokens, opened)
+    return TokenBlocks(lengths, lambda run: tokenize(found.merged(read(run), logged=logged), ids, **how))
 
 
 def symbols_of(adata: AnnData, checkpoint: Checkpoint, gene_column: str | None = None) -> Symbols:
@@ -327,17 +383,26 @@ def symbols_of(adata: AnnData, checkpoint: Checkpoint, gene_column: str | None =
     )
 
 
-def _match_all(adata: AnnData, matrix: sparse.csr_matrix, symbols: Symbols, opened: Checkpoint) -> GeneMatch:
-    """Match the genes; refuse cells without a known one, and warn of too few."""
-    totals = np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel()
+def _match_all(
+    adata: AnnData,
+    totals: NDArray[np.float64],
+    filled: Callable[[NDArray[np.bool_]], list[NDArray[np.bool_]]],
+    symbols: Symbols,
+    opened: Checkpoint,
+) -> GeneMatch:
+    """Match the genes; refuse cells without a known one, and warn of too few.
+
+    `totals` are those of the genes, and `filled` says which cells have a value of the genes it is given.
+    """
     match = match_genes(symbols.names, opened.vocabulary, totals)
     if match.severity:
         refuse_other_species(match.names)
     said = described(match, adata, symbols.source, opened)
-    empty = np.asarray(adata.obs_names, dtype=str)[~_expressing(matrix[:, np.flatnonzero(match.ids >= 0)])]
-    if len(empty):
+    without = ~np.concatenate([np.zeros(0, dtype=bool), *filled(match.ids >= 0)])
+    if without.any():
+        empty = np.asarray(adata.obs_names[without], dtype=str)
         left = f"adata[frostline.embedding.readable(adata.X, {symbols.source}, {opened.name!r})]"
         raise DatasetError(_without_known_genes(said, empty, adata.n_obs, left))
-    if match.severity and matrix.shape[0]:
-        warnings.warn(said, stacklevel=3)
+    if match.severity and adata.n_obs:
+        warnings.warn(said, stacklevel=4)
     return match

@@ -97,7 +97,7 @@ class Attention(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.n_heads = config.n_heads
-        self.dropout = config.dropout
+        self.dropout = nn.Dropout(config.dropout)
         self.q_proj = nn.Linear(config.d_model, config.d_model)
         self.k_proj = nn.Linear(config.d_model, config.d_model)
         self.v_proj = nn.Linear(config.d_model, config.d_model)
@@ -113,7 +113,7 @@ class Attention(nn.Module):
             self._heads(self.k_proj(x)),
             self._heads(self.v_proj(x)),
         )
-        p = self.dropout if self.training else 0.0
+        p = self.dropout.p if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)  # (B, nh, Q, hs)
         out: Tensor = self.out_proj(y.transpose(1, 2).flatten(2))
         return out
@@ -194,6 +194,12 @@ class Encoder(nn.Module):
         for i, block in enumerate(self.transformer_encoder.layers):
             x = block(x, mask, cls_only=cls_only and i == last)
         return x
+
+    def set_dropout(self, share: float) -> None:
+        """Drop so much of the values in training: of attention, of every sub-layer, of the value encoder."""
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = share
 
     def cls_states(self, gene_ids: Tensor, values: Tensor) -> Tensor:
         """(B, d) un-normalised states of `<cls>`: the cell embedding before its L2 norm."""

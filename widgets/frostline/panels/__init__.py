@@ -8,6 +8,7 @@ from frostline.panels.labelled import LabelledPanel
 from frostline.panels.progress import ProgressBar
 from frostline.panels.results import ResultPanel
 from frostline.panels.run import RunPanel
+from frostline.panels.sweeps import SweepPanel
 
 __all__ = [
     "AnnotatePanel",
@@ -18,4 +19,5 @@ __all__ = [
     "ProgressBar",
     "ResultPanel",
     "RunPanel",
+    "SweepPanel",
 ]

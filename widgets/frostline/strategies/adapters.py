@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator
 
 from frostline.bounds import Dropped, Whole, bounded
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import FrostlineError
 from frostline.strategies.base import WEIGHTS, as_safetensors
@@ -60,6 +60,8 @@ class Adapters(EncoderTuning):
 
     targets: Targets = FEED_FORWARD
     """Layers of each block: linear1, linear2 (feed-forward), q_proj, k_proj, v_proj, out_proj (attention)."""
+    encoder_dropout: Dropped = 0.0
+    """Dropout in the frozen encoder while its adapters train; 0.2 in scGPT's own training, where all weights train."""
 
     @abstractmethod
     def _config(self) -> Any:
@@ -83,6 +85,7 @@ class Adapters(EncoderTuning):
         """Inject PEFT's layers; afterwards only they require a gradient."""
         from peft import inject_adapter_in_model
 
+        encoder.set_dropout(self.encoder_dropout)
         adapted: Encoder = inject_adapter_in_model(self._config(), encoder)  # type: ignore[assignment]
         return adapted
 
@@ -145,7 +148,7 @@ class Lora(Adapters):
     lora_dropout: Dropped = 0.05
     """Dropout on the input of the low-rank matrices."""
 
-    def check(self, dataset: Dataset, split: Split) -> None:
+    def ensure_applicable(self, dataset: Dataset, split: Split) -> None:
         """Refuse also a rank that is not lower than what the weights can have."""
         config = load_checkpoint(self.checkpoint).config
         widest = min(config.d_model, config.d_hid) if set(self.targets) & set(FEED_FORWARD) else config.d_model
@@ -154,7 +157,7 @@ class Lora(Adapters):
                 f"strategy {self.name!r}: rank is {self.rank:,}, and must be at most {widest:,} dimensions, as many as "
                 f"the layers of checkpoint {self.checkpoint!r} have"
             )
-        super().check(dataset, split)
+        super().ensure_applicable(dataset, split)
 
     def _config(self) -> Any:
         from peft import LoraConfig

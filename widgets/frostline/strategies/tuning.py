@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from frostline.bounds import Genes, bounded, learned
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.classes import class_numbers
 from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
@@ -54,7 +54,7 @@ class EncoderTuning(InEpochs):
 
     def workload(self, split: Split) -> Workload:
         """Every epoch trains on the training cells and encodes the validation cells."""
-        epochs = self.plan(split.training_seed).for_cells(len(split.train)).epochs
+        epochs = self.schedule(split.training_seed).for_cells(len(split.train)).epochs
         encoded = (epochs + 1) * len(split.validation) + len(split.test)
         return Workload(encoded, epochs * len(split.train), self.n_genes)
 
@@ -75,7 +75,7 @@ class EncoderTuning(InEpochs):
         from frostline.encoder.model import Head
         from frostline.encoder.training import train_classifier
 
-        place = device_of(self.device, self.precision)
+        place = device_of(self.device)
         opened, classes = self._open(), trained_names(dataset, split)
         self._learn(genes=variable_known_genes(dataset, split.train, self.n_genes, opened))
         rows_of = rows_to_train_on(dataset, split)
@@ -89,7 +89,7 @@ class EncoderTuning(InEpochs):
                 self.module_,
                 lambda part, rows: self._logits(tokens[part].take(rows)),
                 targets,
-                self.plan(split.training_seed),
+                self.schedule(split.training_seed),
                 lengths=tokens["train"].lengths,
                 monitor=monitor,
             )
@@ -176,5 +176,5 @@ class EncoderTuning(InEpochs):
             for name, parameter in wanted.items():
                 parameter.copy_(torch.from_numpy(arrays[name].copy()))
         head = head_from_arrays(arrays, opened.config.d_model, len(self.classes_))
-        place = device_of(self.device, self.precision)
+        place = device_of(self.device)
         self._learn(module=torch.nn.ModuleDict({"encoder": encoder.eval(), "head": head}).to(place), states={})

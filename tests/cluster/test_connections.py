@@ -1,0 +1,182 @@
+"""Clients of Dask: what is started and stopped, what a batch system is asked for, what is refused by name."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import psutil
+import pytest
+
+from frostline.cluster import connections
+from frostline.cluster.connections import Workers, cluster_of, connected, gpu_of, refuse_missing
+from frostline.errors import Cancelled, FrostlineError
+from frostline.monitor import Monitor
+
+ASKED = """
+queue: gpu
+account: lab42
+cores: 4
+processes: 1
+memory: 32GB
+walltime: '08:00:00'
+python: python
+worker-extra-args: ['--resources', 'GPU=1', '--nthreads', '1']
+job_extra_directives: ['--gres=gpu:1']
+job_script_prologue: ['module load cuda']
+"""
+SCRIPT = """\
+#!/usr/bin/env bash
+
+#SBATCH -J dask-worker
+#SBATCH -p gpu
+#SBATCH -A lab42
+#SBATCH -n 1
+#SBATCH --cpus-per-task=4
+#SBATCH --mem=30G
+#SBATCH -t 08:00:00
+#SBATCH --gres=gpu:1
+module load cuda
+python -m distributed.cli.dask_worker ADDRESS --name dummy-name --nthreads 4 --memory-limit 29.80GiB --nanny \
+--death-timeout 60 --resources GPU=1 --nthreads 1
+"""
+"""What sbatch is given: the directives by Slurm's documentation of sbatch; the last line starts a worker."""
+
+
+def square(x: int) -> tuple[int, int]:
+    return x * x, os.getpid()
+
+
+@pytest.fixture
+def asked(tmp_path):
+    path = tmp_path / "slurm.yml"
+    path.write_text(ASKED, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def no_jobs(monkeypatch):
+    """Nothing is sent to a batch system; says what would have been asked for."""
+    numbers = []
+    monkeypatch.setattr("dask_jobqueue.SLURMCluster.scale", lambda self, n: numbers.append(n))  # 0 when it is closed
+    return numbers
+
+
+@pytest.mark.slow
+def test_processes_of_their_own_do_the_work(client):
+    found = client.gather(client.map(square, range(8), pure=False))
+    assert [value for value, _ in found] == [0, 1, 4, 9, 16, 25, 36, 49]
+    assert os.getpid() not in {pid for _, pid in found}
+
+
+@pytest.mark.slow
+def test_a_running_scheduler_is_used_and_left_running(client):
+    address = client.scheduler.address
+    with connected(Workers(scheduler=address)) as other:
+        assert other.submit(square, 3).result()[0] == 9
+    assert client.submit(square, 4).result()[0] == 16
+
+
+@pytest.mark.slow
+def test_a_gpu_is_asked_for_where_workers_declare_one_and_may_be_used(client):
+    assert gpu_of(client) == gpu_of(client, "cuda") == {"GPU": 1.0}
+    assert gpu_of(client, "cpu") == {}
+    assert client.submit(square, 5, resources=gpu_of(client)).result(timeout=20)[0] == 25
+
+
+@pytest.mark.slow
+def test_what_was_started_is_stopped(monkeypatch):
+    """Also where the work fails inside, here for workers of another version."""
+    monkeypatch.setattr(connections, "__version__", "0.0.1")
+    before = set(psutil.Process().children(recursive=True))
+    said = r"has frostline .*, and this is 0\.0\.1: install the same"
+    with pytest.raises(FrostlineError, match=said), connected(Workers(number=1, memory="1GB")):
+        pytest.fail("such workers were accepted")
+    _, alive = psutil.wait_procs(set(psutil.Process().children(recursive=True)) - before, timeout=10)
+    assert [process.cmdline() for process in alive if "resource_tracker" not in " ".join(process.cmdline())] == []
+
+
+def test_slurm_is_asked_for_what_the_file_says(asked, no_jobs):
+    with cluster_of(Workers(number=3, cluster="slurm", config=asked)) as cluster:
+        script = cluster.job_script()
+        assert script.replace(cluster.scheduler_address, "ADDRESS") == SCRIPT
+    assert no_jobs == [3, 0]
+
+
+def test_the_file_may_be_laid_out_as_that_of_dask_jobqueue(tmp_path, no_jobs):
+    path = tmp_path / "jobqueue.yaml"
+    path.write_text("jobqueue: {slurm: {queue: short, cores: 1, memory: 4GB}, pbs: {queue: long}}", encoding="utf-8")
+    with cluster_of(Workers(number=1, cluster="slurm", config=path)) as cluster:
+        assert "#SBATCH -p short" in cluster.job_script()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read as YAML"),
+        ("cores: [", "cannot be read as YAML"),
+        ("- cores", "holds no arguments for slurm"),
+        ("jobqueue: {pbs: {cores: 1}}", "holds no arguments for slurm"),
+        ("queue: short", "slurm cannot be asked for workers with .*slurm.yml: You must specify how much cores"),
+        ("{cores: 1, memory: 4GB, colour: red}", "slurm.yml: .*colour"),
+    ],
+)
+def test_files_that_ask_for_nothing_are_refused_by_name(tmp_path, no_jobs, content, said):
+    path = tmp_path / "slurm.yml"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    with pytest.raises(FrostlineError, match=said):
+        cluster_of(Workers(number=1, cluster="slurm", config=path))
+    assert no_jobs == []
+
+
+@pytest.mark.parametrize(
+    ("workers", "said"),
+    [
+        (Workers(number=0), "0 workers: at least one"),
+        (Workers(memory="much"), "'much' is no amount: write 4GB"),
+        (Workers(cluster="slurm"), "--workers 8"),
+        (Workers(number=1, cluster="cloud"), "unknown cluster 'cloud'; known: local, slurm, pbs"),
+    ],
+)
+def test_bad_numbers_and_names_are_refused(workers, said):
+    with pytest.raises(FrostlineError, match=said):
+        cluster_of(workers)
+
+
+def test_a_file_for_no_batch_system_is_refused(asked):
+    with pytest.raises(FrostlineError, match="name it too, such as --cluster slurm"):
+        cluster_of(Workers(config=asked))
+
+
+@pytest.mark.parametrize("address", ["somewhere", "http://127.0.0.1:1", "tcp://127.0.0.1:9"])
+def test_an_address_without_a_scheduler_is_refused_by_name(address, monkeypatch):
+    monkeypatch.setattr(connections, "REACH", 0.5)
+    with (
+        pytest.raises(FrostlineError, match=f"no scheduler of Dask answers at {address!r}"),
+        connected(Workers(scheduler=address)),
+    ):
+        pytest.fail("there is none")
+
+
+def test_a_scheduler_and_a_batch_system_are_one_too_many():
+    with (
+        pytest.raises(FrostlineError, match="give one of them"),
+        connected(Workers(scheduler="tcp://127.0.0.1:9", cluster="slurm")),
+    ):
+        pytest.fail("which?")
+
+
+def test_waiting_for_workers_can_be_cancelled(asked, no_jobs):
+    """A job may wait in a queue for hours."""
+    said, monitor = [], Monitor(lambda *words: said.append(words), lambda: len(said) > 1)
+    with pytest.raises(Cancelled), connected(Workers(number=3, cluster="slurm", config=asked), monitor):
+        pytest.fail("no worker can have come")
+    assert said[0] == (0.0, "waiting for 3 workers of slurm")
+
+
+@pytest.mark.parametrize("package", ["distributed", "dask_jobqueue", "zarr"])
+def test_without_the_extra_the_line_that_installs_it_is_said(monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(FrostlineError, match=r"pip install 'frostline\[cluster\]'"):
+        refuse_missing()

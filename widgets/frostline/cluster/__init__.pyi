@@ -1,0 +1,3 @@
+from .connections import Workers, connected
+
+__all__ = ["Workers", "connected"]

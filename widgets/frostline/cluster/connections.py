@@ -1,0 +1,276 @@
+"""Dask clients: of processes on this machine, of a scheduler that runs already, or of jobs of a batch system."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from frostline import __version__
+from frostline.errors import FrostlineError, unknown
+from frostline.monitor import Monitor
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+EXTRA = "pip install 'frostline[cluster]'"
+SYSTEMS = {
+    "slurm": "SLURMCluster",
+    "pbs": "PBSCluster",
+    "sge": "SGECluster",
+    "lsf": "LSFCluster",
+    "htcondor": "HTCondorCluster",
+    "oar": "OARCluster",
+    "moab": "MoabCluster",
+}
+"""Batch systems and the classes of dask-jobqueue for them."""
+REACH = 10.0
+"""Seconds to reach a scheduler."""
+LOOK = 0.1  # seconds between two looks at what has arrived
+
+# A worker that nears its limit is ended and started again: what it holds is small and its results are on disk. Paused,
+# it could wait for ever for memory that torch and the encoder keep.
+_MEMORY = {
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+}
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Which workers do the work.
+
+    Examples
+    --------
+    >>> Workers(number=2, memory="2GB").where
+    '2 processes on this machine'
+    """
+
+    number: int | None = None
+    """How many; one for each core of this machine if None. A batch system is asked for so many."""
+    memory: str = "4GB"
+    """Limit of each on this machine; one that nears it is ended and started again."""
+    scheduler: str | None = None
+    """Address of a scheduler that runs already, such as tcp://10.0.0.1:8786."""
+    cluster: str = "local"
+    """local, or one of `SYSTEMS`."""
+    config: Path | None = None
+    """YAML file with the arguments of that class of dask-jobqueue; its own configuration where there is none."""
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """What each worker on this machine declares, such as GPU: 1."""
+
+    @property
+    def where(self) -> str:
+        """In words."""
+        if self.scheduler is not None:
+            return f"the workers of {self.scheduler}"
+        if self.cluster != "local":
+            return f"{self.number} workers of {self.cluster}"
+        return f"{self.number or _cores()} processes on this machine"
+
+
+@contextmanager
+def connected(workers: Workers | None = None, monitor: Monitor | None = None) -> Iterator[Client]:
+    """Give a client of Dask with at least one worker, and close what was opened for it.
+
+    A scheduler that ran already goes on; a cluster that was started is stopped. A script that calls this has to guard
+    its own work with ``if __name__ == "__main__":``, since each process reads it again.
+
+    Parameters
+    ----------
+    workers
+        Which; processes on this machine if None.
+    monitor
+        Says what is waited for, and is asked meanwhile whether to stop with `Cancelled`.
+
+    Raises
+    ------
+    FrostlineError
+        Dask is not installed; there is no scheduler at the address; the file of the batch system cannot be read; the
+        workers have another version of frostline.
+
+    Examples
+    --------
+    >>> with connected(Workers(number=1, memory="1GB")) as client:
+    ...     client.submit(sum, [1, 2]).result()
+    3
+    """
+    workers, monitor = workers or Workers(), monitor or Monitor()
+    refuse_missing()
+    with ExitStack() as stack:
+        client = _client(workers, stack)
+        while not client.scheduler_info(n_workers=-1)["workers"]:
+            monitor.step(0.0, f"waiting for {workers.where}")
+            time.sleep(LOOK)
+        _refuse_other_version(client)
+        yield client
+
+
+def refuse_missing() -> None:
+    """Refuse to go on without Dask.
+
+    Raises
+    ------
+    FrostlineError
+        Holds the line that installs it.
+    """
+    try:
+        import dask_jobqueue  # noqa: F401
+        import distributed  # noqa: F401
+        import zarr  # noqa: F401
+    except ImportError as error:
+        raise FrostlineError(f"work on a cluster needs Dask, which is not installed ({error}): {EXTRA}") from error
+
+
+def _client(workers: Workers, stack: ExitStack) -> Client:
+    from distributed import Client
+
+    if workers.scheduler is None:
+        client = Client(stack.enter_context(cluster_of(workers)))  # type: ignore[no-untyped-call]
+        return stack.enter_context(client)  # type: ignore[no-any-return]
+    if workers.cluster != "local":
+        raise FrostlineError(f"a scheduler ({workers.scheduler}) and a cluster ({workers.cluster}): give one of them")
+    try:
+        client = Client(workers.scheduler, timeout=REACH)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise FrostlineError(
+            f"no scheduler of Dask answers at {workers.scheduler!r} ({error}): give the address that `dask scheduler` "
+            "prints, such as tcp://10.0.0.1:8786, from a machine that reaches it"
+        ) from error
+    return stack.enter_context(client)  # type: ignore[no-any-return]
+
+
+def cluster_of(workers: Workers) -> Any:
+    """Start a cluster that is not there yet, without a client.
+
+    Returns
+    -------
+    distributed.LocalCluster or dask_jobqueue.JobQueueCluster
+        A context that stops it. `job_script()` of one of a batch system is what each job runs.
+
+    Raises
+    ------
+    FrostlineError
+        The batch system is unknown or its file cannot be read; a number or limit is out of bounds.
+    """
+    refuse_missing()
+    if workers.number is not None and workers.number < 1:
+        raise FrostlineError(f"{workers.number} workers: at least one is needed")
+    return _processes(workers) if workers.cluster == "local" else _jobs(workers)
+
+
+def _processes(workers: Workers) -> Any:
+    import dask
+    from dask.utils import parse_bytes
+    from distributed import LocalCluster
+
+    if workers.config is not None:
+        raise FrostlineError(f"{workers.config} is for a batch system: name it too, such as --cluster slurm")
+    try:
+        limit = parse_bytes(workers.memory)
+    except ValueError as error:
+        raise FrostlineError(f"memory {workers.memory!r} is no amount: write 4GB or 800MB") from error
+    with dask.config.set(_MEMORY):
+        return LocalCluster(  # type: ignore[no-untyped-call]
+            n_workers=workers.number or _cores(),
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=limit,
+            resources=dict(workers.resources),
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,  # what matters of it is said by the work itself
+        )
+
+
+def _cores() -> int:
+    from dask.system import CPU_COUNT
+
+    return int(CPU_COUNT)
+
+
+def _jobs(workers: Workers) -> Any:
+    import dask_jobqueue
+    from distributed.core import Status
+
+    if workers.cluster not in SYSTEMS:
+        raise unknown("cluster", workers.cluster, ("local", *SYSTEMS))
+    if workers.number is None:
+        raise FrostlineError(f"how many workers is {workers.cluster} to be asked for? Say so: --workers 8")
+    arguments = {} if workers.config is None else _arguments(workers.config, workers.cluster)
+    options = {"dashboard_address": ":0", **arguments.pop("scheduler_options", {})}  # 8787 may be another one's
+    kind = getattr(dask_jobqueue, SYSTEMS[workers.cluster])
+    cluster = kind.__new__(kind)
+    try:
+        cluster.__init__(scheduler_options=options, **arguments)
+    except (TypeError, ValueError) as error:
+        cluster.status = Status.closed  # half made, it would warn that nobody has closed it
+        where = workers.config or "dask's own configuration (give a file: --cluster-config FILE)"
+        raise FrostlineError(f"{workers.cluster} cannot be asked for workers with {where}: {error}") from error
+    try:
+        cluster.scale(workers.number)
+    except BaseException:
+        cluster.close()
+        raise
+    return cluster
+
+
+def _arguments(path: Path, system: str) -> dict[str, Any]:
+    """Arguments of a class of dask-jobqueue; the file may also be laid out as its own jobqueue.yaml."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise FrostlineError(f"{path} cannot be read as YAML: {error}") from error
+    if isinstance(found, dict) and "jobqueue" in found:
+        found = (found["jobqueue"] or {}).get(system)
+    if not isinstance(found, dict) or not found:
+        raise FrostlineError(
+            f"{path} holds no arguments for {system}: write names and values, such as `cores: 8` and `memory: 32GB`"
+        )
+    return {str(name).replace("-", "_"): value for name, value in found.items()}
+
+
+def _refuse_other_version(client: Client) -> None:
+    """Refuse workers that would compute with other code."""
+    try:
+        found = client.run(_version)
+    except Exception as error:  # whatever a worker without frostline answers
+        raise FrostlineError(
+            f"a worker cannot import frostline ({error}): install version {__version__} where the workers run"
+        ) from error
+    other = {address: version for address, version in found.items() if version != __version__}
+    if other:
+        address, version = next(iter(other.items()))
+        raise FrostlineError(
+            f"worker {address} has frostline {version}, and this is {__version__}: install the same where workers run"
+        )
+
+
+def _version() -> str:
+    return __version__
+
+
+def gpu_of(client: Client, device: str = "auto") -> dict[str, float]:
+    """Resources that a task which may compute on a GPU has to ask for: one, where workers declare them.
+
+    Parameters
+    ----------
+    client
+        With at least one worker.
+    device
+        cpu, cuda, mps or auto; cpu asks for none.
+
+    Returns
+    -------
+    dict
+        For `resources` of `client.submit`.
+    """
+    declared = [each["resources"] for each in client.scheduler_info(n_workers=-1)["workers"].values()]
+    return {"GPU": 1.0} if device != "cpu" and any(each.get("GPU", 0) > 0 for each in declared) else {}
