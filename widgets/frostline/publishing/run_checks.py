@@ -25,7 +25,7 @@ CORE_WIDGETS = ("@jupyter-widgets/base", "@jupyter-widgets/controls", "@jupyter-
 """Widget modules that the vendored manager holds; it would fetch any other from another host."""
 
 OWN_WIDGETS = "frostline.panels."
-"""Beginning of what anywidget calls the widgets of this package, whose script is in their state and asks for nothing."""
+"""Beginning of what anywidget calls the widgets of this package, whose state holds a script that asks for nothing."""
 TITLE = re.compile(r"^# \S.*$", re.MULTILINE)
 MACHINE_PATH = re.compile(
     r"(?:(?<![\w.~:/-])|(?<=file://))"
