@@ -306,6 +306,7 @@ def test_model_without_reference_cells_says_so_on_the_map(make_panel, cells):
     bare = model_of(islets(), PcaLogistic(n_hvg=300, n_components=10), reference_cells=0)
     panel = make_panel(bare, cells)
     panel.run(wait=True)
+    panel.settle(60)
     assert "keeps no labelled cells" in panel.results.map.mapped.note
 
 
