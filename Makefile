@@ -91,6 +91,7 @@ browser:
 bench: $(VENV)/installed-test
 	$(BIN)/python tests/benchmarks/tokens.py
 	$(BIN)/python tests/benchmarks/panels.py
+	$(BIN)/python tests/benchmarks/cell_map.py
 
 # MINI=200000 labels as many cells with the encoder, which takes an hour.
 bench-memory: $(VENV)/installed-test

@@ -290,11 +290,12 @@ def check_cells_below(session: Session, folder: Path) -> None:
 
 def check_tabs_and_figures(panel: Locator) -> None:
     panel.get_by_role("tab", name="Maps").click()
-    picture = panel.locator("img[alt^='UMAP of the test cells as frozen_probe and pca_logistic represent them']")
-    expect(picture).to_have_attribute("alt", re.compile("coloured by label$"))
-    choose(panel, "Colour by", "correct")
-    expect(picture).to_have_attribute("alt", re.compile("coloured by correct"))
-    expect(picture).to_be_visible()
+    maps = panel.locator(".frostline-map")
+    expect(maps.get_by_role("application")).to_have_count(2)
+    maps.get_by_label("Colour by").select_option("correct")
+    expect(maps.get_by_role("button", name="Select wrong")).to_be_visible()
+    maps.get_by_role("button", name=re.compile(r"^Select wrong \(\d+\)$")).click()
+    expect(maps.get_by_role("status")).to_have_text(re.compile(r"^\d+ cells? of \d+ selected$"))
     panel.get_by_role("tab", name="Confusion").click()
     matrix = panel.locator("img[alt^='Confusion matrix']")
     expect(matrix).to_have_attribute("alt", re.compile("in cells$"))

@@ -220,7 +220,7 @@ def finished(instant_umap_throughout, short_training, three_kinds, small_checkpo
 
 @pytest.mark.parametrize(
     ("name", "pictures"),
-    [("Verdict", 1), ("Maps", 1), ("Confusion", 1), ("Confidence", 2), ("Classes", 0), ("Costs", 0), ("Checks", 0)],
+    [("Verdict", 1), ("Confusion", 1), ("Confidence", 2), ("Classes", 0), ("Costs", 0), ("Checks", 0)],
 )
 def test_every_tab_of_a_finished_run_is_drawn(finished, name, pictures):
     found = re.findall(r"<img [^>]*>", tab(finished, name))
@@ -1017,19 +1017,27 @@ class TestResultPanel:
 
     def test_figures_follow_the_controls(self, comparison):
         panel = self.show(comparison)
-        maps, confusion = panel._shown["Maps"], panel._shown["Confusion"]
-        assert "coloured by label" in maps.value
-        before = maps.value
-        control(panel, "Colour by").value = "confidence"
+        confusion = panel._shown["Confusion"]
+        assert [view.name for view in panel.map.mapped.views] == [panel._left.value, panel._right.value]
+        panel.map.selected = [1, 4]
+        control(panel, "Left").value = panel._right.value
         panel.settle(60)
-        assert "coloured by confidence" in maps.value
-        assert maps.value != before
+        assert [view.name for view in panel.map.mapped.views] == [panel._right.value]
+        assert panel.map.cells == [comparison.records[0].cells[i] for i in (1, 4)]
         control(panel, "Numbers").value = True
         panel.settle(60)
         assert "in percent of the true class" in confusion.value
         control(panel, "Strategy").value = "lora"
         panel.settle(60)
         assert "Confusion matrix of lora" in confusion.value
+
+    def test_without_a_comparison_the_map_is_closed(self, comparison):
+        panel = self.show(comparison)
+        shown = panel.map
+        panel.comparison = None
+        assert panel.map is None
+        assert shown.comm is None
+        assert panel._shown["Maps"].value == NOTHING
 
     def test_label_efficiency_and_unknown_cells_are_shown_where_they_were_measured(self, comparison, make_record):
         assert "Not measured" in self.show(comparison)._shown["Labels"].value

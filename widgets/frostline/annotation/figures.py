@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from frostline.annotation.certificates import Certificate
 from frostline.annotation.hierarchies import CONFUSED, Hierarchy
 from frostline.annotation.shifts import Shift
-from frostline.comparison.figures import COLOURS, DPI
+from frostline.comparison.figures import DPI
 from frostline.comparison.lettering import Legend, named, title, width
+from frostline.comparison.palette import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-KNOWN, QUERY, LIMIT = COLOURS[0], COLOURS[4], "#444444"
+KNOWN, QUERY, LIMIT = COLOURS[0], COLOURS[5], "#444444"
 """Colours of labelled cells, of cells of a query, and of what was set beforehand."""
 BINS = 20
 FAINTEST = 1e-3

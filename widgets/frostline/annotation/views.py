@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from frostline.annotation.annotating import REASONS, Annotation
 from frostline.annotation.models import UNKNOWN
-from frostline.comparison.figures import DPI, scatter_kinds, style
+from frostline.comparison import palette
+from frostline.comparison.figures import DPI, scatter_kinds
 from frostline.comparison.lettering import Legend, title
 from frostline.errors import unknown
 from frostline.escaping import for_figure
@@ -25,15 +26,10 @@ MOST = 5_000
 """Cells of the query that are mapped; of more, these lie evenly."""
 COLOURINGS = ("label", "confidence", "reason")
 """What the cells of `map_figure` may be coloured by."""
-GREY = "#B8B8B8"
-STRANGE = {"color": "#595959", "marker": "X"}
+STRANGE = {"color": palette.DARK, "marker": "X"}
 SAID = {"": "none: the label stands"}
 """What a figure calls a reason that is empty."""
-DOUBTS = (
-    {"color": "#0072B2", "marker": "o"},
-    {"color": "#E69F00", "marker": "s"},
-    {"color": "#D55E00", "marker": "X"},
-)
+DOUBTS = tuple(palette.style(i) for i in (0, 11, 22))
 """Colour and marker of each of `REASONS` that a cell on the map may have."""
 
 
@@ -136,17 +132,17 @@ def _size(found: Placed) -> float:
 
 def _background(axes: Axes, points: NDArray[np.float64]) -> None:
     if len(points):
-        axes.scatter(points[:, 0], points[:, 1], s=6, c=GREY, linewidths=0, rasterized=True, label="reference cells")
+        axes.scatter(
+            points[:, 0], points[:, 1], s=6, c=palette.GREY, linewidths=0, rasterized=True, label="reference cells"
+        )
 
 
 def _by_label(grid: NDArray[Any], annotation: Annotation, found: Placed) -> None:
     """Reference cells by the label that was given to them on the left, the query by what was found on the right."""
     classes, size = annotation.classes, _size(found)
 
-    def looks(i: int) -> dict[str, Any]:
-        return style(i) if i < len(classes) else STRANGE
-
     labels = np.asarray(_column(annotation, "", found), dtype=str)
+    looks = [*palette.styles([int((labels == name).sum()) for name in classes]), STRANGE].__getitem__
     scatter_kinds(grid[-1], found.query, labels, [*classes, UNKNOWN], size, looks=looks, counted=False, rasterized=True)
     if len(grid) > 1 and annotation.landmarks is not None:
         given = annotation.landmarks.labels
@@ -159,8 +155,8 @@ def _by_confidence(axes: Axes, annotation: Annotation, found: Placed) -> None:
     order = np.argsort(-confidence, kind="stable")  # the doubtful ones on top
     points = found.query[order]
     drawn = axes.scatter(
-        points[:, 0], points[:, 1], s=_size(found), c=confidence[order], cmap="cividis", vmin=0, vmax=1, linewidths=0,
-        rasterized=True,
+        points[:, 0], points[:, 1], s=_size(found), c=confidence[order], cmap=palette.RAMP, vmin=0, vmax=1,
+        linewidths=0, rasterized=True,
     )  # fmt: skip
     axes.figure.colorbar(drawn, ax=axes, label="confidence of the label", shrink=0.8)
 

@@ -68,6 +68,12 @@ def looks_of(counts: Sequence[int]) -> list[int]:
     return [place.get(i, -1) for i in range(len(counts))]
 
 
+def styles(counts: Sequence[int]) -> list[dict[str, Any]]:
+    """Colour and marker of each of several kinds, as `looks_of` shares them out."""
+    grey = {"color": GREY, "marker": "o", "linestyle": "-"}
+    return [grey if look < 0 else style(look) for look in looks_of(counts)]
+
+
 def ramp(n: int = 16) -> list[str]:
     """Colours of probabilities from 0 to 1, evenly spaced."""
     from matplotlib import colormaps

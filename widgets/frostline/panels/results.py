@@ -17,8 +17,10 @@ from frostline.comparison.comparisons import Comparison
 from frostline.errors import ArtifactError
 from frostline.escaping import for_html
 from frostline.panels.base import Panel, alert, at_most, findings_html, note, replace_earlier, status, table, title
+from frostline.panels.cellmap import CellMap
 from frostline.panels.downloading import MOST_BYTES, Download, zipped
 from frostline.panels.keep import KeepPanel
+from frostline.panels.mapped import default_pair, of_comparison
 from frostline.panels.study import StudyPanel
 from frostline.panels.wording import held_out_of
 
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
 
 DPI = 96
 """Of pictures in the panel; those on disk are finer."""
-MAPPED = ("frozen_probe", "lora", "pca_logistic", "head")
-"""Whose maps are shown at first, the first two that there are; a head leaves the frozen embedding as it is."""
 NOTHING = "<p>No results yet: press Run.</p>"
 
 
@@ -46,6 +46,8 @@ class ResultPanel(Panel):
     ----------
     comparison, dataset
         May be set at any time.
+    map
+        The CellMap of the tab Maps, whose `selected` and `cells` say what is selected; None until it is drawn.
     keeper
         The tab that makes a model of a strategy and keeps it.
     study
@@ -83,6 +85,7 @@ class ResultPanel(Panel):
         self._shown: dict[str, widgets.HTML] = {}
         self._offered: dict[widgets.Dropdown, str] = {}
         """What was shown because nothing was chosen: a run's first strategies give way to better ones."""
+        self.map: CellMap | None = None
         self._quiet = False
         self._later: set[str] = set()
         """Tabs that show an earlier comparison, and are drawn when they are opened or no more records come."""
@@ -90,13 +93,13 @@ class ResultPanel(Panel):
         self._make_controls()
         pages = self._pages()
         self._draw_page: dict[str, Callable[[Comparison], str]] = {name: draw for name, (_, draw) in pages.items()}
-        boxes = []
+        self._boxes: dict[str, widgets.VBox] = {}
         for name, (controls, _) in pages.items():
             self._shown[name] = widgets.HTML(NOTHING)
-            boxes.append(widgets.VBox([*controls, self._shown[name]]))
+            self._boxes[name] = widgets.VBox([*controls, self._shown[name]])
         self.keeper = KeepPanel()
         last = [self.keeper, self._export_box()]
-        self._tabs = widgets.Tab([*boxes, *last], titles=[*pages, "Keep", "Export"], selected_index=0)
+        self._tabs = widgets.Tab([*self._boxes.values(), *last], titles=[*pages, "Keep", "Export"], selected_index=0)
         self._banner, self._part = widgets.HTML(), widgets.HTML()
         super().__init__([title("Results"), self._part, self._banner, self._tabs], "frostline-result-panel")
         for name in ("comparison", "dataset"):
@@ -119,8 +122,6 @@ class ResultPanel(Panel):
 
         self._left = pick("Left", "Strategy whose representation is mapped on the left", "Maps")
         self._right = pick("Right", "Strategy whose representation is mapped on the right", "Maps")
-        self._colour = pick("Colour by", "What the colours and markers of the cells mean", "Maps")
-        self._colour.options, self._colour.value = figures.COLOURINGS, "label"
         self._confused = pick("Strategy", "Whose confusion matrix is shown", "Confusion")
         self._unit = pick("Numbers", "Cells, or percent of the true class", "Confusion")
         self._unit.options, self._unit.value = [("cells", False), ("percent of the true class", True)], False
@@ -130,7 +131,7 @@ class ResultPanel(Panel):
         row = widgets.Layout(flex_flow="row wrap")
         return {
             "Verdict": ([], _verdict),
-            "Maps": ([widgets.HBox([self._left, self._right, self._colour], layout=row)], self._maps),
+            "Maps": ([widgets.HBox([self._left, self._right], layout=row)], self._maps),
             "Confusion": ([widgets.HBox([self._confused, self._unit], layout=row)], self._confusion),
             "Classes": ([], _classes),
             "Confidence": ([], _confidence),
@@ -177,11 +178,12 @@ class ResultPanel(Panel):
             for name, shown in self._shown.items():
                 self.background.drop(name)
                 shown.value = NOTHING
+            self._drop_map()
             return
         self._quiet = True
         names = comparison.strategies
-        mapped = [*(name for name in MAPPED if name in names), *(name for name in names if name not in MAPPED)]
-        first = {self._left: mapped[0], self._right: mapped[min(1, len(mapped) - 1)], self._confused: comparison.best}
+        left, right = default_pair(comparison)
+        first = {self._left: left, self._right: right, self._confused: comparison.best}
         for control, value in first.items():
             chosen = control.value if control.value != self._offered.get(control) else None
             control.options = list(names)
@@ -234,10 +236,19 @@ class ResultPanel(Panel):
     # ------------------------------------------------------------------ what the tabs show
 
     def _maps(self, comparison: Comparison) -> str:
-        names = list(dict.fromkeys([self._left.value, self._right.value]))
-        alt = f"UMAP of the test cells as {' and '.join(names)} represent them, coloured by {self._colour.value}"
-        text = "<p class='frostline-quiet'>Test cells of the first split. Distances between clusters mean little.</p>"
-        return _picture(figures.umaps_figure(comparison, names, self._colour.value), alt) + text
+        """Show the map; it has all words that there are, so that none are left for the tab."""
+        found = of_comparison(comparison, self._left.value, self._right.value)
+        if self.map is None:
+            self.map = CellMap()
+            self._boxes["Maps"].children += (self.map,)
+        self.map.take(found)
+        return ""
+
+    def _drop_map(self) -> None:
+        if self.map is not None:
+            self._boxes["Maps"].children = self._boxes["Maps"].children[:-1]
+            self.map.close()
+            self.map = None
 
     def _confusion(self, comparison: Comparison) -> str:
         unit = "in percent of the true class" if self._unit.value else "in cells"
