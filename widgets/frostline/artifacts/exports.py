@@ -54,6 +54,7 @@ PACKAGES = (
     "numpy",
     "pandas",
     "peft",
+    "igraph",
     "umap-learn",
 )
 
