@@ -17,7 +17,7 @@ help:
 	@echo "make book        build the book from the tutorials that were run; drafts are marked"
 	@echo "make release     build the book, refused unless every tutorial is passed"
 	@echo "make browser     install the Chromium that the browser tests drive"
-	@echo "make bench       speed, measured side by side"
+	@echo "make bench       speed and memory, beside other software too: book/performance.md (ONLY='embedding peers')"
 	@echo "make bench-memory  peak memory of labelling a file: 200,000 cells by PCA, 2,000 by the encoder (MINI=)"
 	@echo "make statistics  what a verdict is worth, counted in simulated worlds"
 	@echo "make annotation SETS='a.h5ad,label,donor ...'  what a kept model's promises are worth, counted on labelled cells"
@@ -88,10 +88,12 @@ browser:
 	    if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq chromium; \
 	    else sudo apt-get update -qq && sudo apt-get install -y -qq chromium; fi; }
 
+# Half an hour on one core; the page is written from the lines of tests/benchmarks/performance.jsonl.
 bench: $(VENV)/installed-test
-	$(BIN)/python tests/benchmarks/tokens.py
-	$(BIN)/python tests/benchmarks/panels.py
-	$(BIN)/python tests/benchmarks/cell_map.py
+	$(BIN)/python tests/benchmarks/performance.py $(if $(ONLY),--only $(ONLY))
+	$(if $(ONLY),,$(BIN)/python tests/benchmarks/tokens.py)
+	$(if $(ONLY),,$(BIN)/python tests/benchmarks/panels.py)
+	$(if $(ONLY),,$(BIN)/python tests/benchmarks/cell_map.py)
 
 # MINI=200000 labels as many cells with the encoder, which takes an hour.
 bench-memory: $(VENV)/installed-test

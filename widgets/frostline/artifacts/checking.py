@@ -161,5 +161,6 @@ PACKAGES = (
     "numpy",
     "pandas",
     "peft",
+    "igraph",
     "umap-learn",
 )
