@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from frostline.cells.previews import path_problem
 from frostline.cells.reading import expanded
@@ -56,7 +57,7 @@ def _on_file(file: Path) -> Path:
         text = f"# {file.name}\n\nRun the cell, look at labels and groups, and press **Run**."
         code = f"import frostline\n\npanel = frostline.panels.AnnotationPanel({str(file)!r})\npanel"
         about = {"cell_type": "markdown", "id": "about", "metadata": {}, "source": text}
-        run = {
+        run: dict[str, Any] = {
             "cell_type": "code",
             "id": "panel",
             "metadata": {},
