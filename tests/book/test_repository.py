@@ -28,7 +28,9 @@ def test_without_a_repository_nothing_is_offered():
 
 
 def test_a_repository_brings_its_buttons_and_what_is_configured_stays():
-    options = options_after(repository_url=URL, launch_buttons={"colab_url": "https://colab.example.org"})
+    options = options_after(
+        repository_url=URL, launch_buttons={"colab_url": "https://colab.example.org", "binderhub_url": ""}
+    )
     assert options["use_repository_button"]
     assert options["use_edit_page_button"]
     assert options["launch_buttons"]["binderhub_url"] == "https://mybinder.org"

@@ -86,8 +86,9 @@ def test_link_to_a_tutorial_that_was_not_run_leads_to_its_stand_in(tmp_path: Pat
     (state,) = states.states_of(tmp_path, ["mine"], tmp_path)
     (tmp_path / "mine.md").write_text(status_box.render_stub(state, "Ours"))
     (tmp_path / "other.md").write_text("# A page")
-    text = "[Mine](mine.ipynb), [another](another.ipynb), [other](other.ipynb)"
-    assert status_box.link_stubs(text, tmp_path) == "[Mine](mine.md), [another](another.ipynb), [other](other.ipynb)"
+    text = "[Mine](mine.ipynb), [another](another.ipynb), [other](other.ipynb), [how](../book/protocol.md#tests)"
+    linked = "[Mine](mine.md), [another](another.ipynb), [other](other.ipynb), [how](../protocol.md#tests)"
+    assert status_box.link_pages(text, tmp_path, "book") == linked
 
 
 def test_stand_in_has_the_title_of_the_source_notebook(root: Path) -> None:

@@ -7,6 +7,7 @@ The description of a page is its first paragraph. Classes with traits are shown 
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 from docutils import nodes
@@ -17,6 +18,7 @@ from frostline.escaping import for_html, one_line
 
 LONGEST = 160
 """Characters of a description that search engines show."""
+UNWRITABLE = re.compile(r"=( ?)<[^>]*>")
 SHORTEST = 20
 """Characters of a paragraph that says something."""
 CATCH_ALL = "traitlets"
@@ -51,12 +53,15 @@ def describe(app: Sphinx, pagename: str, templatename: str, context: dict[str, A
 
 
 def own_signature(
-    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature_: str | None, returns: str | None
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, given: str | None, returns: str | None
 ) -> tuple[str | None, str | None] | None:
-    """Show a class with the parameters of its own `__init__`, where one above it takes anything."""
-    if what != "class" or not inspect.isclass(obj) or not str(obj.__new__.__module__).startswith(CATCH_ALL):
-        return None
-    return stringify_signature(signature(obj.__init__, bound_method=True), unqualified_typehints=True), returns
+    """Show a class with the parameters of its own `__init__`, where one above it takes anything.
+
+    A default that Python can only show as `<...>` becomes `...`, without which Sphinx shows a signature as raw text.
+    """
+    if what == "class" and inspect.isclass(obj) and str(obj.__new__.__module__).startswith(CATCH_ALL):
+        given = stringify_signature(signature(obj.__init__, bound_method=True), unqualified_typehints=True)
+    return (UNWRITABLE.sub("=\\1...", given), returns) if given else None
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

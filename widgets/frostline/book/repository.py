@@ -26,7 +26,8 @@ def offer_buttons(app: Sphinx, config: Config) -> None:
         for name in ("use_repository_button", "use_edit_page_button"):
             options[name] = True
         options["repository_branch"] = options.get("repository_branch") or "main"
-        options["launch_buttons"] = {**LAUNCHERS, **(options.get("launch_buttons") or {})}
+        said = {name: value for name, value in (options.get("launch_buttons") or {}).items() if value}
+        options["launch_buttons"] = {**LAUNCHERS, **said}
 
 
 def lead_to_sources(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
