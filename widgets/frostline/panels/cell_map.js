@@ -533,8 +533,10 @@ class Plot {
     const kept = (v) => clamp(v, half, 1 - half);
     const found = { zoom: view.zoom, x: kept(view.x), y: kept(view.y) };
     const linked = this.owner.cells.facts.same_plane ? this.owner.plots : [this];
-    for (const plot of linked) plot.view = { ...found };
-    this.owner.later(() => linked.forEach((plot) => plot.draw()));
+    for (const plot of linked) {
+      plot.view = { ...found };
+      this.owner.later(plot);
+    }
   }
 
   key(event) {
@@ -613,6 +615,7 @@ class CellMap {
     element.append(this.root);
     this.tool = "lasso";
     this.pointed = this.cursor = -1;
+    this.waiting = new Set(); // maps to be drawn
     this.build();
     this.load();
   }
@@ -633,7 +636,10 @@ class CellMap {
       lasso: tool("lasso", "Lasso", "Draw round cells to select them; with Shift, add to the selection"),
       move: tool("move", "Move", "Drag to move the map"),
     };
-    const zoomed = (factor) => () => this.plots.forEach((plot) => plot.zoom(factor));
+    const zoomed = (factor) => () => {
+      const plots = this.cells.facts.same_plane ? this.plots.slice(0, 1) : this.plots; // the others follow
+      for (const plot of plots) plot.zoom(factor);
+    };
     this.wrong = button("", "Cells that one of the maps predicts wrong", () => this.pick(this.cells.wrong()));
     this.differing = button("", "Cells that the two predict differently", () => this.pick(this.cells.differing()));
     this.clear = button("Clear", "Select no cell (Esc)", () => this.pick([]));
@@ -691,6 +697,8 @@ class CellMap {
     this.root.hidden = !facts.arrays;
     if (!facts.arrays) return;
     this.cells = new Cells(facts, this.model.get("_data"));
+    this.pointed = this.cursor = -1;
+    this.tip.hidden = true;
     this.root.setAttribute("aria-label", facts.title);
     this.plots = facts.views.map((_, i) => new Plot(this, i));
     this.maps.replaceChildren(...this.plots.map((plot) => plot.element));
@@ -753,16 +761,16 @@ class CellMap {
     for (const plot of this.plots) plot.draw();
   }
 
-  // Once before the next frame, however often it is asked for.
-  later(work) {
-    if (!this.waiting) {
+  // Before the next frame, once, however often it is asked for.
+  later(plot) {
+    if (!this.waiting.size) {
       requestAnimationFrame(() => {
-        const last = this.waiting;
-        this.waiting = null;
-        last();
+        const plots = [...this.waiting];
+        this.waiting.clear();
+        for (const each of plots) each.draw();
       });
     }
-    this.waiting = work;
+    this.waiting.add(plot);
   }
 
   // ---- what is pointed at
