@@ -200,8 +200,17 @@ const INSIDE = [
   (x, y, r) => Math.abs(Math.abs(x) - Math.abs(y)) <= 0.5 * r && Math.max(Math.abs(x), Math.abs(y)) <= r,
 ];
 
+const STAMPS = new Map(); // those that were made; both maps need the same
+
 // The pixels of a marker: where they are, how much they cover, and their colour.
-function stampOf(shape, radius, colour, rim, rimWidth) {
+function stampOf(...look) {
+  const key = look.join();
+  if (STAMPS.size > 2000) STAMPS.clear();
+  if (!STAMPS.has(key)) STAMPS.set(key, newStamp(...look));
+  return STAMPS.get(key);
+}
+
+function newStamp(shape, radius, colour, rim, rimWidth) {
   const reach = Math.ceil(1.3 * radius) + 1, pixels = [], fine = 4;
   for (let y = -reach; y <= reach; y++) {
     for (let x = -reach; x <= reach; x++) {
@@ -357,12 +366,12 @@ class Plot {
   drawNames(context, s) {
     const found = this.named();
     if (!found) return;
-    const { cells, theme } = this.owner, { ratio } = this, { width, height } = this.canvas;
+    const { cells, theme } = this.owner, { ratio } = this, { width, height } = this.canvas, { points, front } = this.data;
     const members = found.kinds.map(() => []), bin = 8 * ratio, columns = Math.ceil(width / bin);
     const crowd = new Uint16Array(columns * Math.ceil(height / bin));
     for (let cell = 0; cell < cells.n; cell++) {
-      if (this.data.points[2 * cell] === UNPLACED || (this.data.front && !this.data.front[cell])) continue;
-      const [x, y] = this.place(cell, s);
+      if (points[2 * cell] === UNPLACED || (front && !front[cell])) continue;
+      const x = s.left + (points[2 * cell] / 65534) * s.across, y = s.top - (points[2 * cell + 1] / 65534) * s.down;
       if (x < 0 || y < 0 || x >= width || y >= height) continue;
       crowd[Math.floor(y / bin) * columns + Math.floor(x / bin)] += 1;
       if (found.codes[cell] >= 0) members[found.codes[cell]].push(x, y);
