@@ -124,7 +124,7 @@ class TestNames:
         names = [f"{i} {'a very long name of a class ' * 20}{i}" for i in range(80)]
         studied = named_after(make_record, names)
         shown = texts(figures.umap_figure(studied, "head"))
-        assert any(re.fullmatch("and \\d+ more", text) for text in shown)
+        assert any(re.fullmatch("51 rarer kinds \\(\\d+\\)", text) for text in shown)
         assert any(text.startswith("wrongly predicted") for text in shown)
         drawn = figures.confusion_figure(studied, "head")
         labels = [label.get_text() for label in drawn.axes[0].get_yticklabels()]

@@ -200,8 +200,17 @@ const INSIDE = [
   (x, y, r) => Math.abs(Math.abs(x) - Math.abs(y)) <= 0.5 * r && Math.max(Math.abs(x), Math.abs(y)) <= r,
 ];
 
+const STAMPS = new Map(); // those that were made; both maps need the same
+
 // The pixels of a marker: where they are, how much they cover, and their colour.
-function stampOf(shape, radius, colour, rim, rimWidth) {
+function stampOf(...look) {
+  const key = look.join();
+  if (STAMPS.size > 2000) STAMPS.clear();
+  if (!STAMPS.has(key)) STAMPS.set(key, newStamp(...look));
+  return STAMPS.get(key);
+}
+
+function newStamp(shape, radius, colour, rim, rimWidth) {
   const reach = Math.ceil(1.3 * radius) + 1, pixels = [], fine = 4;
   for (let y = -reach; y <= reach; y++) {
     for (let x = -reach; x <= reach; x++) {
@@ -357,12 +366,12 @@ class Plot {
   drawNames(context, s) {
     const found = this.named();
     if (!found) return;
-    const { cells, theme } = this.owner, { ratio } = this, { width, height } = this.canvas;
+    const { cells, theme } = this.owner, { ratio } = this, { width, height } = this.canvas, { points, front } = this.data;
     const members = found.kinds.map(() => []), bin = 8 * ratio, columns = Math.ceil(width / bin);
     const crowd = new Uint16Array(columns * Math.ceil(height / bin));
     for (let cell = 0; cell < cells.n; cell++) {
-      if (this.data.points[2 * cell] === UNPLACED || (this.data.front && !this.data.front[cell])) continue;
-      const [x, y] = this.place(cell, s);
+      if (points[2 * cell] === UNPLACED || (front && !front[cell])) continue;
+      const x = s.left + (points[2 * cell] / 65534) * s.across, y = s.top - (points[2 * cell + 1] / 65534) * s.down;
       if (x < 0 || y < 0 || x >= width || y >= height) continue;
       crowd[Math.floor(y / bin) * columns + Math.floor(x / bin)] += 1;
       if (found.codes[cell] >= 0) members[found.codes[cell]].push(x, y);
@@ -533,8 +542,10 @@ class Plot {
     const kept = (v) => clamp(v, half, 1 - half);
     const found = { zoom: view.zoom, x: kept(view.x), y: kept(view.y) };
     const linked = this.owner.cells.facts.same_plane ? this.owner.plots : [this];
-    for (const plot of linked) plot.view = { ...found };
-    this.owner.later(() => linked.forEach((plot) => plot.draw()));
+    for (const plot of linked) {
+      plot.view = { ...found };
+      this.owner.later(plot);
+    }
   }
 
   key(event) {
@@ -613,6 +624,7 @@ class CellMap {
     element.append(this.root);
     this.tool = "lasso";
     this.pointed = this.cursor = -1;
+    this.waiting = new Set(); // maps to be drawn
     this.build();
     this.load();
   }
@@ -633,7 +645,10 @@ class CellMap {
       lasso: tool("lasso", "Lasso", "Draw round cells to select them; with Shift, add to the selection"),
       move: tool("move", "Move", "Drag to move the map"),
     };
-    const zoomed = (factor) => () => this.plots.forEach((plot) => plot.zoom(factor));
+    const zoomed = (factor) => () => {
+      const plots = this.cells.facts.same_plane ? this.plots.slice(0, 1) : this.plots; // the others follow
+      for (const plot of plots) plot.zoom(factor);
+    };
     this.wrong = button("", "Cells that one of the maps predicts wrong", () => this.pick(this.cells.wrong()));
     this.differing = button("", "Cells that the two predict differently", () => this.pick(this.cells.differing()));
     this.clear = button("Clear", "Select no cell (Esc)", () => this.pick([]));
@@ -691,6 +706,8 @@ class CellMap {
     this.root.hidden = !facts.arrays;
     if (!facts.arrays) return;
     this.cells = new Cells(facts, this.model.get("_data"));
+    this.pointed = this.cursor = -1;
+    this.tip.hidden = true;
     this.root.setAttribute("aria-label", facts.title);
     this.plots = facts.views.map((_, i) => new Plot(this, i));
     this.maps.replaceChildren(...this.plots.map((plot) => plot.element));
@@ -753,16 +770,16 @@ class CellMap {
     for (const plot of this.plots) plot.draw();
   }
 
-  // Once before the next frame, however often it is asked for.
-  later(work) {
-    if (!this.waiting) {
+  // Before the next frame, once, however often it is asked for.
+  later(plot) {
+    if (!this.waiting.size) {
       requestAnimationFrame(() => {
-        const last = this.waiting;
-        this.waiting = null;
-        last();
+        const plots = [...this.waiting];
+        this.waiting.clear();
+        for (const each of plots) each.draw();
       });
     }
-    this.waiting = work;
+    this.waiting.add(plot);
   }
 
   // ---- what is pointed at
