@@ -100,7 +100,7 @@ class TestBuffer:
         rng = np.random.default_rng(0)
         best, chances = mapped.top_classes(rng.dirichlet(np.ones(10), size=1_000))
         views = tuple(mapped.View(name, name, rng.normal(size=(1_000, 2)), best, chances) for name in "ab")
-        column = mapped.Column("label", "label", tuple(map(str, range(10))), best[:, 0])
+        column = mapped.MapColumn("label", "label", tuple(map(str, range(10))), best[:, 0])
         cells = tuple(f"AAACATACAACC{i:05d}-1" for i in range(1_000))
         facts, data = mapped.packed(mapped.Mapped("", cells, views, (column,), column.names, truth=True))
         assert len(data) * 4 / 3 + len(str(facts)) + len(CellMap._esm) + len(CellMap._css) < 110_000
@@ -252,7 +252,7 @@ class TestPalette:
 
     def test_two_hundred_classes_are_sent_with_their_looks(self):
         codes = np.arange(200)
-        column = mapped.Column("label", "label", tuple(f"{i:03d}" for i in range(200)), codes)
+        column = mapped.MapColumn("label", "label", tuple(f"{i:03d}" for i in range(200)), codes)
         view = mapped.View("a", "a", np.random.default_rng(0).normal(size=(200, 2)))
         facts, _ = mapped.packed(mapped.Mapped("", column.names, (view,), (column,), ()))
         assert sum(look == -1 for look in facts["columns"][0]["looks"]) == 171

@@ -263,6 +263,7 @@ def check_cancel_and_run_again(panel: Locator) -> None:
     expect(said(panel)).to_have_text("Cancelled; 1 finished evaluation(s) kept.")
     expect(leaderboard(panel)).to_have_count(1)
     expect(panel.locator(".frostline-stale")).to_have_count(0)
+    expect(panel.locator(".frostline-partial")).to_contain_text("lora")
     expect(button(panel, "Run")).to_be_enabled()
     box(panel, "lora").uncheck()
     box(panel, "frozen_probe").check()

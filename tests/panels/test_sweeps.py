@@ -14,7 +14,7 @@ from frostline.panels import SweepPanel
 from frostline.panels.sweeps import TAIL, tail
 from frostline.sweeps import outcomes, sweeping
 from frostline.sweeps.grids import Grid
-from frostline.sweeps.outcomes import Outcome
+from frostline.sweeps.outcomes import RunOutcome
 from frostline.sweeps.queues import Queue
 
 PARAMETERS = 'DATASET: str = "pancreas"\nSEED: int = 1\nOUTPUT_DIR: str = "x"'
@@ -40,10 +40,10 @@ def panel(tmp_path, monkeypatch, write_notebook, gate):
             while task.lease.exists() and not gate.wait(0.02):
                 pass
             if not task.lease.exists():
-                return Outcome(key=task.key, state="stopped")
+                return RunOutcome(key=task.key, state="stopped")
         if "SEED=3" in task.arguments:
-            return outcomes.write(task.folder, Outcome(key=task.key, state="failed", said="no <column>"))
-        return Outcome(key=task.key, state="done")
+            return outcomes.write(task.folder, RunOutcome(key=task.key, state="failed", said="no <column>"))
+        return RunOutcome(key=task.key, state="done")
 
     def run(planned, *, workers, monitor, changed):
         queue = Queue(planned, changed)
@@ -139,7 +139,7 @@ def test_a_sweep_that_cannot_be_carried_out_says_why_and_the_panel_stays(panel):
 def test_it_looks_again_at_what_a_terminal_has_done(panel):
     run = panel.plan.runs[0]
     run.folder.mkdir(parents=True)
-    outcomes.write(run.folder, Outcome(key=run.key, state="failed", said="elsewhere"))
+    outcomes.write(run.folder, RunOutcome(key=run.key, state="failed", said="elsewhere"))
     panel.look_button.click()
     assert said(panel) == "0 of 3 runs done, 1 failed, 2 waiting."
 

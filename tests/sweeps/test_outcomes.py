@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from frostline.sweeps import outcomes
-from frostline.sweeps.outcomes import Outcome, look
+from frostline.sweeps.outcomes import RunOutcome, look
 from frostline.sweeps.queues import Queue
 
 pytestmark = pytest.mark.slow
@@ -32,7 +32,7 @@ def test_only_whole_and_unchanged_artifacts_are_done(grid_of, done_here, at_once
         assert again.manifest_sha256 == found.manifest_sha256
         assert outcomes.read(run) == again
 
-    outcomes.write(run.folder, Outcome(key=run.key, state="failed", said="killed"))
+    outcomes.write(run.folder, RunOutcome(key=run.key, state="failed", said="killed"))
     assert look(run).state == "done"  # the artifacts were there already
 
     with Path("own.ipynb").open("a") as file:
@@ -51,5 +51,5 @@ def test_only_whole_and_unchanged_artifacts_are_done(grid_of, done_here, at_once
 def test_a_failure_is_known_and_so_is_its_reason(grid_of):
     (run,) = grid_of("seeds: [1]").runs
     run.folder.mkdir(parents=True)
-    outcomes.write(run.folder, Outcome(key=run.key, state="failed", said="no such column"))
+    outcomes.write(run.folder, RunOutcome(key=run.key, state="failed", said="no such column"))
     assert look(run).said == "no such column"

@@ -11,7 +11,7 @@ import pytest
 from frostline.errors import Cancelled
 from frostline.monitor import Monitor
 from frostline.sweeps import outcomes
-from frostline.sweeps.outcomes import Outcome
+from frostline.sweeps.outcomes import RunOutcome
 from frostline.sweeps.queues import Queue, Standing
 
 SIX = "strategies: [majority, pca_logistic]\nseeds: [1, 2, 3]"
@@ -29,8 +29,8 @@ def queue_of(grid_of):
     return made
 
 
-def done(task) -> Outcome:
-    return Outcome(key=task.key, state="done")
+def done(task) -> RunOutcome:
+    return RunOutcome(key=task.key, state="done")
 
 
 def test_all_runs_are_done_and_never_more_at_once_than_there_is_room(queue_of, pool):
@@ -132,7 +132,7 @@ def test_a_stop_ends_what_runs_and_starts_nothing_new(queue_of, pool):
             stop.set()
         while task.lease.exists():
             time.sleep(0.01)
-        return Outcome(key=task.key, state="stopped")
+        return RunOutcome(key=task.key, state="stopped")
 
     with pytest.raises(Cancelled):
         queue.run(lambda task: pool.submit(work, task), lambda: 2, monitor=Monitor(cancelled=stop.is_set))
@@ -145,7 +145,9 @@ def test_a_run_that_is_done_is_not_run_again_and_one_that_failed_is(queue_of, gr
     queue, ran = queue_of("seeds: [1, 2, 3]"), []
     states = dict(zip([run.name for run in queue.plan.runs], ["done", "failed", None], strict=True))
     monkeypatch.setattr(
-        outcomes, "look", lambda run: states[run.name] and Outcome(key=run.key, state=states[run.name], said="before")
+        outcomes,
+        "look",
+        lambda run: states[run.name] and RunOutcome(key=run.key, state=states[run.name], said="before"),
     )
     again = Queue(queue.plan)
     assert not again.is_done

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from frostline import cli
 from frostline.artifacts.archive import load_comparison
 from frostline.sweeps import commands, pages, sweeping
-from frostline.sweeps.outcomes import Outcome
+from frostline.sweeps.outcomes import RunOutcome
 from frostline.sweeps.queues import Queue
 from frostline.sweeps.results import ALL, _labels, collect
 
@@ -101,7 +101,7 @@ def test_a_page_shows_names_as_text(grid_of):
     planned = grid_of("datasets: ['<img src=x>|$x$.h5ad']\nseeds: [1, 2]")
     result = collect(planned)
     result.standing.states[planned.runs[0].name] = "failed"
-    result.standing.outcomes[planned.runs[0].name] = Outcome(
+    result.standing.outcomes[planned.runs[0].name] = RunOutcome(
         key=planned.runs[0].key, state="failed", said="<script>alert(1)</script>\n# Heading"
     )
     page = pages.page(result)

@@ -42,7 +42,7 @@ FIRST_PLACES = ("X_umap", "X_tsne", "X_scGPT", "X_pca")
 
 
 @dataclass(frozen=True)
-class Column:
+class MapColumn:
     """What is known of each cell by name: its class, its group."""
 
     key: str
@@ -54,7 +54,7 @@ class Column:
     """The name that stands for no kind, such as Unknown; it is shown by a grey cross."""
 
     @classmethod
-    def of(cls, key: str, title: str, values: Iterable[Any], names: Sequence[str] | None = None) -> Column:
+    def of(cls, key: str, title: str, values: Iterable[Any], names: Sequence[str] | None = None) -> MapColumn:
         """Take the names as they come, sorted, or in an order that is given."""
         texts = [str(value) for value in values]
         known = tuple(sorted(set(texts)) if names is None else names)
@@ -85,7 +85,7 @@ class Mapped:
     names: tuple[str, ...] = field(repr=False)
     """(n_cells,) names."""
     views: tuple[View, ...]
-    columns: tuple[Column, ...]
+    columns: tuple[MapColumn, ...]
     classes: tuple[str, ...]
     """What the positions in `View.best` mean."""
     truth: bool = False
@@ -141,9 +141,9 @@ def of_comparison(comparison: Comparison, left: str | None = None, right: str | 
     right = right or (second if left != second else first)
     records = [comparison.of(name)[0] for name in dict.fromkeys([left, right])]
     one = records[0]
-    columns = [Column.of("label", "true class", one.labels, comparison.classes)]
+    columns = [MapColumn.of("label", "true class", one.labels, comparison.classes)]
     if one.groups is not None:
-        columns.append(Column.of("group", one.group_key or "group", one.groups))
+        columns.append(MapColumn.of("group", one.group_key or "group", one.groups))
     return Mapped(
         f"{len(one.cells):,} test cells of {one.dataset}",
         one.cells,
@@ -216,7 +216,7 @@ def of_adata(
     label_key = label_key or (found.label_key if label_key is None else None)
     group_key = group_key or next(iter(found.groups), None)
     columns = [
-        Column.of(key, name, _known(obs, name))
+        MapColumn.of(key, name, _known(obs, name))
         for key, name in (("label", label_key), ("group", group_key))
         if name is not None
     ]
@@ -231,7 +231,7 @@ def of_adata(
         if confidence_key is not None:
             chances[:, 0] = np.asarray(_known(obs, confidence_key), dtype=float)
         if label_key is not None:
-            columns[0] = Column.of("label", label_key, _known(obs, label_key), classes)
+            columns[0] = MapColumn.of("label", label_key, _known(obs, label_key), classes)
     views = tuple(View(key, key, _plane(adata, key), best, chances) for key in _places(adata, left, right))
     if not columns and predicted_key is None:
         raise FrostlineError("no column of obs can colour these cells; name one, such as label_key='cell_type'")
@@ -282,8 +282,8 @@ def of_annotation(annotation: Annotation, placed: Placed | None) -> Mapped:
     obs, key = annotation.obs.iloc[rows], annotation.key
     given = [] if known is None else known.labels.tolist()
     classes = (*annotation.classes, UNKNOWN)
-    labels = replace(Column.of("label", "label", [*given, *obs[key].astype(str)], classes), strange=UNKNOWN)
-    reasons = Column.of("reason", "reason", [*[""] * n_known, *obs[f"{key}_reason"].astype(str)], REASONS)
+    labels = replace(MapColumn.of("label", "label", [*given, *obs[key].astype(str)], classes), strange=UNKNOWN)
+    reasons = MapColumn.of("reason", "reason", [*[""] * n_known, *obs[f"{key}_reason"].astype(str)], REASONS)
     reasons.codes[:n_known] = -1
     reasons = replace(reasons, names=("the label stands", *REASONS[1:]))
     best, chances = top_classes(annotation.probabilities[rows])
@@ -307,9 +307,9 @@ def of_annotation(annotation: Annotation, placed: Placed | None) -> Mapped:
     )  # fmt: skip
 
 
-def _groups(groups: NDArray[np.str_], n_query: int) -> Column:
+def _groups(groups: NDArray[np.str_], n_query: int) -> MapColumn:
     """Groups of the labelled cells; those of the query are not known."""
-    found = Column.of("group", "group of the labelled cells", groups)
+    found = MapColumn.of("group", "group of the labelled cells", groups)
     return replace(found, codes=np.concatenate([found.codes, np.full(n_query, -1)]))
 
 
@@ -392,7 +392,7 @@ def _shown(name: str) -> str:
     return one_line(name) or "(empty)"
 
 
-def _looks(column: Column) -> list[int]:
+def _looks(column: MapColumn) -> list[int]:
     """Number of the look of each name: -1 is grey, `STRANGE` a grey cross."""
     counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.names))
     looks = palette.looks_of(counts.tolist())
@@ -405,7 +405,7 @@ def _class_looks(found: Mapped) -> list[int]:
         if column.key == "label" and column.names == found.classes:
             return _looks(column)
     codes = [view.best[:, 0] for view in found.views if view.best is not None]
-    return _looks(Column("prediction", "", found.classes, np.concatenate(codes))) if codes else []
+    return _looks(MapColumn("prediction", "", found.classes, np.concatenate(codes))) if codes else []
 
 
 def _text(names: Sequence[str]) -> NDArray[np.uint8]:

@@ -231,7 +231,7 @@ class ResultPanel(Panel):
         )
         self._banner.value = note(text, "stale") if self.stale and self.comparison is not None else ""
         words = f"Partial results, partial verdict. {self.partial} The verdict is of what has finished, and may change."
-        self._part.value = note(words, "stale") if self.partial and self.comparison is not None else ""
+        self._part.value = note(words, "partial") if self.partial and self.comparison is not None else ""
 
     # ------------------------------------------------------------------ what the tabs show
 

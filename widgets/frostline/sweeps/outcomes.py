@@ -23,12 +23,12 @@ FAILED: Literal["failed"] = "failed"
 STOPPED: Literal["stopped"] = "stopped"
 
 
-class Outcome(BaseModel):
+class RunOutcome(BaseModel):
     """What became of one attempt at a run.
 
     Examples
     --------
-    >>> Outcome(key="0" * 64, state="failed", said="no such file").seconds
+    >>> RunOutcome(key="0" * 64, state="failed", said="no such file").seconds
     0.0
     """
 
@@ -45,7 +45,7 @@ class Outcome(BaseModel):
     """Of the artifacts that passed their check; None where none did."""
 
 
-def look(run: PlannedRun) -> Outcome | None:
+def look(run: PlannedRun) -> RunOutcome | None:
     """Say what is known of a run; None when nothing is, so that it has to be run.
 
     Artifacts without an outcome, as a workflow leaves them or a process that was killed, are checked here.
@@ -58,16 +58,16 @@ def look(run: PlannedRun) -> Outcome | None:
     return found if _is_unchanged(run.artifacts, found.manifest_sha256) else None
 
 
-def read(run: PlannedRun) -> Outcome | None:
+def read(run: PlannedRun) -> RunOutcome | None:
     """Read the outcome of the last attempt; None where there is none, or it is of something else."""
     try:
-        found = Outcome.model_validate(strict_json((run.folder / FILE).read_text(encoding="utf-8")))
+        found = RunOutcome.model_validate(strict_json((run.folder / FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, ValidationError):
         return None
     return found if found.key == run.key else None
 
 
-def write(folder: Path, outcome: Outcome) -> Outcome:
+def write(folder: Path, outcome: RunOutcome) -> RunOutcome:
     """Write the outcome of an attempt into the folder of its run, in the place of an earlier one."""
     path = scratch.scratch_path(folder, ".json")
     path.write_text(outcome.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -84,7 +84,7 @@ def _is_unchanged(folder: Path, digest: str | None) -> bool:
         return False
 
 
-def _checked(run: PlannedRun) -> Outcome | None:
+def _checked(run: PlannedRun) -> RunOutcome | None:
     """Check artifacts that no outcome is of; None where there are none, or they are no result of this run."""
     try:
         content = json.loads((run.artifacts / MANIFEST).read_text(encoding="utf-8"))
@@ -95,4 +95,4 @@ def _checked(run: PlannedRun) -> Outcome | None:
         return None
     seconds = (manifest.ended - manifest.started).total_seconds()
     digest = file_sha256(run.artifacts / MANIFEST)
-    return write(run.folder, Outcome(key=run.key, state=DONE, seconds=seconds, manifest_sha256=digest))
+    return write(run.folder, RunOutcome(key=run.key, state=DONE, seconds=seconds, manifest_sha256=digest))

@@ -24,7 +24,7 @@ from frostline.escaping import one_line
 from frostline.hashes import file_sha256
 from frostline.interrupts import GRACE
 from frostline.sweeps import attached, outcomes
-from frostline.sweeps.outcomes import DONE, FAILED, STOPPED, Outcome
+from frostline.sweeps.outcomes import DONE, FAILED, STOPPED, RunOutcome
 from frostline.sweeps.plans import ARTIFACTS, LOG
 
 PAUSE = 0.2
@@ -92,17 +92,17 @@ class _Tenant:
         return time.monotonic() - self._since < PATIENCE
 
 
-def execute(task: Task) -> Outcome:
+def execute(task: Task) -> RunOutcome:
     """Run one planned run to its end, and write down what became of it.
 
     Returns
     -------
-    Outcome
+    RunOutcome
         Done, failed with a reason, or stopped since the sweep has ended; never an exception of the run's own.
     """
     tenant, started = _Tenant(task.lease), time.monotonic()
     if not tenant.goes_on():
-        return Outcome(key=task.key, state=STOPPED)
+        return RunOutcome(key=task.key, state=STOPPED)
     try:
         task.folder.mkdir(parents=True, exist_ok=True)
         with (task.folder / LOG).open("a", encoding="utf-8") as log:
@@ -111,16 +111,16 @@ def execute(task: Task) -> Outcome:
             place = log.tell()
             code = _process(task, log.fileno(), tenant)
         if code is None:
-            return Outcome(key=task.key, state=STOPPED)
+            return RunOutcome(key=task.key, state=STOPPED)
         seconds = time.monotonic() - started
         if code == 0:
             digest = file_sha256(task.folder / ARTIFACTS / MANIFEST)
-            done = Outcome(key=task.key, state=DONE, seconds=seconds, manifest_sha256=digest)
+            done = RunOutcome(key=task.key, state=DONE, seconds=seconds, manifest_sha256=digest)
             return outcomes.write(task.folder, done)
         said = reason((task.folder / LOG).read_bytes()[place:].decode("utf-8", "replace"), code)
-        return outcomes.write(task.folder, Outcome(key=task.key, state=FAILED, said=said, seconds=seconds))
+        return outcomes.write(task.folder, RunOutcome(key=task.key, state=FAILED, said=said, seconds=seconds))
     except OSError as error:  # a full disk, a folder that cannot be written: the failure of this run
-        return Outcome(key=task.key, state=FAILED, said=f"{type(error).__name__}: {error}")
+        return RunOutcome(key=task.key, state=FAILED, said=f"{type(error).__name__}: {error}")
 
 
 def _process(task: Task, log: int, tenant: _Tenant) -> int | None:

@@ -15,7 +15,7 @@ from frostline.evaluation.estimates import duration
 from frostline.interrupts import GRACE
 from frostline.monitor import Monitor
 from frostline.sweeps import outcomes
-from frostline.sweeps.outcomes import DONE, FAILED, STOPPED, Outcome
+from frostline.sweeps.outcomes import DONE, FAILED, STOPPED, RunOutcome
 from frostline.sweeps.plans import SCHEDULER, Plan, PlannedRun
 from frostline.sweeps.processes import Task, leased
 
@@ -26,7 +26,7 @@ LONGEST_END = GRACE + 15
 """Seconds for the runs under way to end."""
 PREFIX = "FROSTLINE_"
 """Variables of the environment that runs get wherever they are done."""
-Submit = Callable[[Task], "Future[Outcome]"]
+Submit = Callable[[Task], "Future[RunOutcome]"]
 """Begins a run: `frostline.sweeps.processes.execute`, here or on another machine."""
 
 
@@ -43,7 +43,7 @@ class Standing:
 
     states: dict[str, str]
     """By name of the run: waiting, running, done, failed or stopped."""
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    outcomes: dict[str, RunOutcome] = field(default_factory=dict)
     taken_over: int = 0
     """Runs that had been done before."""
     busy: float = 0.0
@@ -147,7 +147,7 @@ class Queue:
         """
         monitor, self._began = monitor or Monitor(), time.monotonic()
         own = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
-        running: dict[Future[Outcome], PlannedRun] = {}
+        running: dict[Future[RunOutcome], PlannedRun] = {}
         with leased(self.plan.folder) as lease:
             try:
                 while not self.is_done or running:
@@ -171,19 +171,19 @@ class Queue:
         waiting = (run for run in self.plan.runs if self.standing.states[run.name] == WAITING)
         return next((run for run in waiting if run.embedding not in computing), None)
 
-    def _note(self, run: PlannedRun, future: Future[Outcome]) -> None:
+    def _note(self, run: PlannedRun, future: Future[RunOutcome]) -> None:
         try:
             outcome = future.result()
         except CancelledError:
-            outcome = Outcome(key=run.key, state=STOPPED, said="the scheduler has lost it")
+            outcome = RunOutcome(key=run.key, state=STOPPED, said="the scheduler has lost it")
         except Exception as error:  # whatever a cluster says of a task whose workers died
-            outcome = Outcome(key=run.key, state=FAILED, said=one_line(f"{type(error).__name__}: {error}"))
+            outcome = RunOutcome(key=run.key, state=FAILED, said=one_line(f"{type(error).__name__}: {error}"))
         self.standing.busy = time.monotonic() - self._began
         self.standing.outcomes[run.name], self.standing.states[run.name] = outcome, outcome.state
         if outcome.state == DONE:
             self._embedded.add(run.embedding)
 
-    def _end(self, running: Mapping[Future[Outcome], PlannedRun]) -> None:
+    def _end(self, running: Mapping[Future[RunOutcome], PlannedRun]) -> None:
         """Let what is under way end, now that the lease is gone."""
         for run in running.values():
             self.standing.states[run.name] = STOPPED

@@ -15,7 +15,7 @@ from frostline.errors import FrostlineError
 from frostline.escaping import one_line
 from frostline.records import Record
 from frostline.sweeps.grids import AXES
-from frostline.sweeps.outcomes import DONE, FAILED, Outcome
+from frostline.sweeps.outcomes import DONE, FAILED, RunOutcome
 from frostline.sweeps.plans import Plan, PlannedRun
 from frostline.sweeps.queues import WAITING, Standing, standing_of
 
@@ -94,7 +94,7 @@ def _records(plan: Plan, standing: Standing) -> dict[str, tuple[Record, ...]]:
 
 def _about(plan: Plan, run: PlannedRun, standing: Standing) -> dict[str, Any]:
     """Columns that every run has."""
-    outcome = standing.outcomes.get(run.name, Outcome(key=run.key, state="stopped"))
+    outcome = standing.outcomes.get(run.name, RunOutcome(key=run.key, state="stopped"))
     parameters = {
         name.lower(): ", ".join(map(str, value)) if isinstance(value, list) else value
         for name, value in run.values.items()

@@ -15,7 +15,7 @@ from frostline.monitor import Monitor
 from frostline.publishing.tutorials import TOC
 from frostline.sweeps import folders, pages
 from frostline.sweeps.grids import Grid
-from frostline.sweeps.outcomes import Outcome
+from frostline.sweeps.outcomes import RunOutcome
 from frostline.sweeps.plans import Plan, plan
 from frostline.sweeps.processes import Task, execute
 from frostline.sweeps.queues import Queue, Standing
@@ -103,13 +103,13 @@ def run(
     return queue.standing
 
 
-def _submitted(client: Any, task: Task) -> Future[Outcome]:
+def _submitted(client: Any, task: Task) -> Future[RunOutcome]:
     executor = client.get_executor(resources=gpu_of(client, task.device))
-    future: Future[Outcome] = executor.submit(_on_worker, task)
+    future: Future[RunOutcome] = executor.submit(_on_worker, task)
     return future
 
 
-def _on_worker(task: Task) -> Outcome:
+def _on_worker(task: Task) -> RunOutcome:
     """Run a task on a worker of Dask; its thread is free for what its notebook sends to the same workers."""
     if task.shares:
         import distributed
