@@ -55,7 +55,9 @@ url('data:image/svg+xml,<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 18 
 .frostline-panel .frostline-alert {border: 1px solid #d55e00; border-left-width: 5px; padding: 0.5em 1em; margin: 4px 0}
 .frostline-panel .frostline-note {border: 1px solid var(--frostline-line); border-left: 5px solid #0072b2;
   padding: 0.4em 1em; margin: 4px 0}
-.frostline-panel .frostline-stale, .frostline-panel .frostline-partial {border: 1px solid #e69f00; border-left-width: 5px; padding: 0.4em 1em; margin: 4px 0}
+.frostline-panel .frostline-stale,
+.frostline-panel .frostline-partial {border: 1px solid #e69f00; border-left-width: 5px; padding: 0.4em 1em;
+  margin: 4px 0}
 .frostline-panel .frostline-bar {display: inline-block; height: 0.75em; background: #0072b2; border-radius: 1px}
 .frostline-panel pre {white-space: pre-wrap; color: var(--frostline-text); background: transparent}
 .frostline-panel .lm-TabBar-content {flex-wrap: wrap !important}
