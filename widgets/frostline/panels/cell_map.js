@@ -39,8 +39,9 @@ const css = (colour) => `rgb(${colour.join(" ")})`;
 function groundOf(element) {
   for (let e = element; e; e = e.parentElement ?? e.getRootNode().host) {
     const colour = getComputedStyle(e).backgroundColor;
-    const alpha = colour.match(/[\d.]+/g)?.[3];
-    if (colour !== "transparent" && (alpha === undefined || Number(alpha) > 0.5)) return rgb(colour);
+    if (!colour || colour === "transparent") continue; // none has any before it is on the page
+    const alpha = colour.match(/[\d.]+/g)[3];
+    if (alpha === undefined || Number(alpha) > 0.5) return rgb(colour);
   }
   return [255, 255, 255];
 }
