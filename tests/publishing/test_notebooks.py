@@ -295,7 +295,8 @@ def test_executed_notebook_holds_the_panel_as_it_stood_at_the_end(executed):
     assert 'role="alert"' not in shown
     assert len(re.findall(r"<table[^>]*frostline-leaderboard", shown)) == 1
     pictures = re.findall(r"<img [^>]*>", shown)
-    assert len(pictures) == 5  # intervals, maps, confusion, reliability, risk and coverage
+    assert len(pictures) == 4  # intervals, confusion, reliability, risk and coverage
+    assert len([s for s in states if s["model_name"] == "AnyModel" and "_facts" in s["state"]]) == 1  # the maps
     assert all(re.search(r'alt="[^"]{20,}"', picture) for picture in pictures)
     progress = [s["state"] for s in states if s["model_name"] == "FloatProgressModel"]
     done = [p["bar_style"] for p in progress if p["value"] == 1.0]
