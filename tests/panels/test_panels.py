@@ -515,14 +515,14 @@ class TestLatest:
         panel = make_panel()
         with pytest.raises(FrostlineError, match="nothing has been run yet; press Run, or call panel"):
             panel.latest()
-        monkeypatch.setattr(PcaLogistic, "check", lambda *_: 1 / 0)
+        monkeypatch.setattr(PcaLogistic, "ensure_applicable", lambda *_: 1 / 0)
         with pytest.raises(FrostlineError, match="left nothing to compare: division by zero"):
             panel.run(wait=True, keep_going=True)
 
     def test_a_strategy_that_fails_costs_no_other_its_results_and_is_told_everywhere(
         self, make_panel, monkeypatch, tmp_path
     ):
-        monkeypatch.setattr(FrozenProbe, "check", lambda *_: (_ for _ in ()).throw(RuntimeError("no\nluck")))
+        monkeypatch.setattr(FrozenProbe, "ensure_applicable", lambda *_: (_ for _ in ()).throw(RuntimeError("no\nluck")))
         panel = make_panel(["frozen_probe", "majority", "pca_knn"])
         comparison = panel.run(wait=True, keep_going=True)
         assert comparison.strategies == ("majority", "pca_knn")
@@ -707,7 +707,7 @@ def test_groups_that_are_held_out_are_named_before_the_run_and_beside_the_verdic
 def test_failure_is_gone_after_a_run_that_succeeds(make_panel, monkeypatch):
     panel = make_panel()
     with monkeypatch.context() as patch:
-        patch.setattr(PcaLogistic, "check", lambda *_: 1 / 0)
+        patch.setattr(PcaLogistic, "ensure_applicable", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             panel.run(wait=True)
     panel.run(wait=True)
