@@ -98,7 +98,7 @@ class TestSame:
 
 
 class TestFailure:
-    @pytest.mark.parametrize("method", ["check", "fit", "predict_proba"])
+    @pytest.mark.parametrize("method", ["ensure_applicable", "fit", "predict_proba"])
     def test_one_that_fails_leaves_the_others_as_they_are(self, three_kinds, cuts, monkeypatch, method):
         error = RuntimeError("out of memory")
         failing(monkeypatch, PcaKnn, method, error)
@@ -114,7 +114,7 @@ class TestFailure:
         assert job.comparison.repeats == (0, 1)
 
     def test_one_whose_check_fails_is_not_fitted(self, three_kinds, cuts, monkeypatch):
-        failing(monkeypatch, PcaKnn, "check", DatasetError("no"), when=lambda cut: cut.repeat == 1)
+        failing(monkeypatch, PcaKnn, "ensure_applicable", DatasetError("no"), when=lambda cut: cut.repeat == 1)
         failing(monkeypatch, PcaKnn, "fit", AssertionError("fitted"))
         job = Job([PcaKnn(), Majority()], three_kinds, cuts)
         job.run()
@@ -180,7 +180,7 @@ class TestCancel:
         assert (set(states(job).values()), job.failures) == ({"done"}, {})
 
     def test_before_the_first_check_nothing_is_done(self, three_kinds, cuts, monkeypatch):
-        failing(monkeypatch, Majority, "check", AssertionError("checked"))
+        failing(monkeypatch, Majority, "ensure_applicable", AssertionError("checked"))
         job = Job([Majority()], three_kinds, cuts)
         with pytest.raises(Cancelled):
             job.run(lambda: True)
@@ -191,7 +191,7 @@ class TestFinished:
     def test_finished_records_are_taken_over_and_not_computed_again(self, three_kinds, cuts, monkeypatch):
         done = list(evaluate_all([Majority(), PcaKnn()], three_kinds, cuts))
         failing(monkeypatch, Majority, "fit", AssertionError("fitted"))
-        failing(monkeypatch, Majority, "check", AssertionError("checked"))
+        failing(monkeypatch, Majority, "ensure_applicable", AssertionError("checked"))
         failing(monkeypatch, PcaKnn, "fit", AssertionError("fitted"), when=lambda cut: cut.repeat == 0)
         job = Job([PcaKnn(), Majority()], three_kinds, cuts, finished=done[:3])
         assert keys(job.records) == [("pca_knn", 0), ("majority", 0), ("majority", 1)]
