@@ -790,7 +790,7 @@ def test_what_is_not_followed_is_still_said(pattern):
 def test_what_pip_is_told_to_install_with_frostline_is_an_extra_of_it():
     sources = [path.read_text(encoding="utf-8") for path in Path(frostline.__file__).parent.rglob("*.py")]
     extras = {extra for text in sources for extra in re.findall(r"pip install 'frostline\[(\w+)\]'", text)}
-    assert extras == {"book"}
+    assert extras == {"book", "cluster"}
     assert extras <= set(metadata("frostline").get_all("Provides-Extra"))
 
 

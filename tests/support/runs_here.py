@@ -10,21 +10,21 @@ from frostline import cli
 from frostline.artifacts.manifests import MANIFEST
 from frostline.hashes import file_sha256
 from frostline.sweeps import outcomes
-from frostline.sweeps.outcomes import Outcome
+from frostline.sweeps.outcomes import RunOutcome
 from frostline.sweeps.plans import ARTIFACTS
 from frostline.sweeps.processes import Task
 from frostline.sweeps.queues import Queue, Standing
 
 
-def execute_here(task: Task) -> Outcome:
+def execute_here(task: Task) -> RunOutcome:
     """In the place of `frostline.sweeps.processes.execute`: `frostline run`, and its outcome."""
     task.folder.mkdir(parents=True, exist_ok=True)
     done = CliRunner().invoke(cli.app, list(task.arguments))
     if done.exit_code:
         said = str(done.exception)
-        return outcomes.write(task.folder, Outcome(key=task.key, state="failed", said=said, seconds=1.0))
+        return outcomes.write(task.folder, RunOutcome(key=task.key, state="failed", said=said, seconds=1.0))
     digest = file_sha256(task.folder / ARTIFACTS / MANIFEST)
-    return outcomes.write(task.folder, Outcome(key=task.key, state="done", seconds=2.0, manifest_sha256=digest))
+    return outcomes.write(task.folder, RunOutcome(key=task.key, state="done", seconds=2.0, manifest_sha256=digest))
 
 
 def submit_here(task: Task) -> Future:

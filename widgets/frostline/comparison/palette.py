@@ -59,7 +59,7 @@ def looks_of(counts: Sequence[int]) -> list[int]:
     >>> looks_of([3, 8])
     [0, 1]
     >>> looks_of([1] * 29 + [5, 9])[-4:]
-    [27, -1, 27, 28]
+    [-1, -1, 27, 28]
     """
     if len(counts) <= LOOKS:
         return list(range(len(counts)))
