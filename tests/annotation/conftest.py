@@ -13,18 +13,12 @@ from frostline.strategies import build
 
 
 @pytest.fixture(scope="session")
-def compared(three_kinds, without_maps):
-    """Two cheap strategies on three classes of 50 cells; not to be changed."""
+def compared(three_kinds):
+    """Two cheap strategies on three classes of 50 cells, without maps; not to be changed."""
     cut = split(three_kinds)
-    return compare([evaluate(each, three_kinds, cut) for each in build(["majority", "pca_logistic"])])
-
-
-@pytest.fixture(scope="session")
-def without_maps():
-    """No UMAP, which takes seconds to compile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(maps, "umap_of", lambda _embedding, *, seed: None)
-        yield
+        return compare([evaluate(each, three_kinds, cut) for each in build(["majority", "pca_logistic"])])
 
 
 @pytest.fixture(scope="session")

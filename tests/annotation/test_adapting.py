@@ -23,7 +23,7 @@ from frostline.monitor import Monitor
 from frostline.profiles import get_profile
 from frostline.strategies import HeadTuning, PcaKnn
 
-pytestmark = pytest.mark.usefixtures("without_maps")
+pytestmark = pytest.mark.usefixtures("instant_umap_throughout")
 
 
 def labelled_as(dataset, names):

@@ -28,7 +28,7 @@ def test_it_tells_the_data_the_folds_and_what_the_verdict_says(kept, three_kinds
     assert card["chosen"] == kept.strategy.chosen
 
 
-def test_a_choice_that_the_verdict_does_not_support_is_said(three_kinds, without_maps):
+def test_a_choice_that_the_verdict_does_not_support_is_said(three_kinds, instant_umap):
     import frostline
 
     record = frostline.evaluate(frostline.strategies.PcaKnn(), three_kinds, frostline.split(three_kinds))

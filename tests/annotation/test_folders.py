@@ -35,7 +35,7 @@ def folder(saved, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def make(three_kinds, tiny_profile, small_checkpoint, without_maps):
+def make(three_kinds, tiny_profile, small_checkpoint, instant_umap_throughout):
     """Keep a model of any strategy, on an encoder with random weights."""
 
     def make(name, checkpoint=small_checkpoint, **how):
@@ -110,7 +110,7 @@ class TestRoundTrip:
         assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
     @pytest.mark.slow
-    @pytest.mark.usefixtures("without_maps")
+    @pytest.mark.usefixtures("instant_umap_throughout")
     @pytest.mark.parametrize("name", ["pbmc68k-reduced", "pancreas"])
     def test_a_folder_takes_less_than_three_megabytes(self, name, tmp_path):
         """Of the small data sets, on `mini`: with its cells, of which one has counts of 12,474 genes."""

@@ -51,6 +51,8 @@ FILLED_IN = {
 NOT_HERE = {
     "cd our-studies": "a step of the shell; what follows runs in that folder",
     "frostline checkpoints download whole-human": "fetches 200 MB; test_downloads has a server of its own",
+    "frostline lab": "opens a browser; test_launcher drives a JupyterLab",
+    "frostline lab mine.h5ad": "opens a browser; test_launcher drives a JupyterLab",
     "jupyter-book build book --config _config.yml --path-output build/site -W -n --keep-going --all": "tests/book",
     "make annotation": "measures for the better part of an hour; tests of the annotation room look at its rules",
     "make bench": "measures for half an hour; test_performance holds the page to what was measured",

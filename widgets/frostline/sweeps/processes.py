@@ -1,4 +1,4 @@
-"""Runs one planned run in a process of its own: `frostline run`, its log kept, its end told in a file.
+"""Runs one planned run in a process of its own: `frostline run`, its log kept, its end recorded in a file.
 
 It ends when the sweep is gone that asked for it: the sweep touches a file, the lease, and removes it when it stops.
 """
