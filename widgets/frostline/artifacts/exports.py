@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from frostline.artifacts import folders, kinds, manifests, runs
-from frostline.artifacts.checking import CheckResult, check, declared, versions
+from frostline.artifacts.checking import check, versions
 from frostline.artifacts.clusters import Clusters
 from frostline.artifacts.kinds import Kind, T
 from frostline.artifacts.labelled import Labelled
@@ -30,11 +30,8 @@ from frostline.settings import RunSettings
 
 __all__ = [
     "MANIFEST",
-    "CheckResult",
     "Run",
     "begin",
-    "check",
-    "declared",
     "export",
     "save",
     "save_annotation",

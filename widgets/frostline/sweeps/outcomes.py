@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from frostline import scratch
-from frostline.artifacts import exports
+from frostline.artifacts import checking
 from frostline.artifacts.manifests import MANIFEST, read_manifest
 from frostline.errors import ArtifactError
 from frostline.hashes import file_sha256
@@ -91,7 +91,7 @@ def _checked(run: PlannedRun) -> RunOutcome | None:
         manifest = read_manifest(run.artifacts)
     except (OSError, ValueError):
         return None
-    if content.get("notebook", {}).get("sha256") != run.notebook_sha256 or not exports.check(run.artifacts).passed:
+    if content.get("notebook", {}).get("sha256") != run.notebook_sha256 or not checking.check(run.artifacts).passed:
         return None
     seconds = (manifest.ended - manifest.started).total_seconds()
     digest = file_sha256(run.artifacts / MANIFEST)
