@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.annotation import novelty
-from frostline.annotation.annotating import REASONS, UNKNOWN, Annotation
+from frostline.annotation.annotating import Annotation
 from frostline.annotation.figures import certificate_figure, hierarchy_figure, known_figure, shift_figure
+from frostline.annotation.labelling import REASONS, UNKNOWN
 from frostline.comparison.figures import DPI, scatter_kinds, style
 from frostline.comparison.lettering import Legend, title
 from frostline.errors import unknown

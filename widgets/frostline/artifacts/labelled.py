@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from frostline.annotation.annotating import UNKNOWN, annotate
+from frostline.annotation.annotating import annotate
 from frostline.annotation.folders import load_model
+from frostline.annotation.labelling import UNKNOWN
 from frostline.annotation.models import Model
 from frostline.annotation.outputs import names_of
 from frostline.annotation.reports import Report

@@ -21,10 +21,10 @@ from frostline.cells.gene_mapping import refuse_other_species
 from frostline.cells.genes import GeneMatch, match_genes
 from frostline.cells.matrices import refuse_bad_values, values_of
 from frostline.cells.symbols import Symbols, read_symbols
-from frostline.cells.values import LARGEST_LOG
 from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
-from frostline.encoder.devices import autocast, device_of, move, place_of, to_host
+from frostline.encoder.devices import autocast, device_of, move, place_of, side_by_side, to_host
 from frostline.encoder.model import Encoder, EncoderConfig
+from frostline.encoder.token_readers import TokenReader, expressing, ids_of
 from frostline.encoder.tokens import MAX_LENGTH, Tokens, tokenize
 from frostline.encoder.vocabulary import described, overlap, token_values
 from frostline.errors import CheckpointError, DatasetError
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 BATCH_TOKENS = {"cpu": 2_048, "mps": 8_192, "cuda": 131_072}
-"""Padded tokens in one batch of inference on a device; bounds the memory, not the result."""
+"""Padded tokens in one batch of inference on a device; bounds the memory."""
+BLOCK = 1_024
+"""Cells, from the first on, that are put into batches together. What else is in its batch decides the last bits of a
+cell's state: whoever embeds whole blocks, in whatever order, gets the states of all cells at once."""
 _LISTED = 5  # cells that a line of code names one by one
 
 
@@ -69,6 +72,13 @@ def batches_by_length(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator
         start += size
 
 
+def _batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
+    """Rows in batches, block by block."""
+    for start in range(0, len(lengths), BLOCK):
+        for rows in batches_by_length(lengths[start : start + BLOCK], batch_tokens):
+            yield start + rows
+
+
 def encode(
     encoder: Encoder,
     tokens: Tokens,
@@ -87,11 +97,17 @@ def encode(
     monitor = monitor or Monitor()
     states = np.empty((len(tokens), encoder.config.d_model), dtype=np.float32)
     done, device = 0, place_of(encoder)
-    with torch.inference_mode(), autocast(device, precision):
-        for rows in batches_by_length(tokens.lengths, batch_tokens or BATCH_TOKENS[device.type]):
+    batches = list(_batches(tokens.lengths, batch_tokens or BATCH_TOKENS[device.type]))
+
+    def computed(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        with torch.inference_mode(), autocast(device, precision):
+            return to_host(encoder.cls_states(*move(pad_tokens(tokens.take(rows), encoder.config), device)))
+
+    with side_by_side(device) as each:
+        found = each(computed, batches)
+        for rows in batches:
             monitor.step(done / len(tokens), f"{done:,} of {len(tokens):,} cells embedded")
-            batch = move(pad_tokens(tokens.take(rows), encoder.config), device)
-            states[rows] = to_host(encoder.cls_states(*batch))
+            states[rows] = next(found)
             done += len(rows)
     _refuse_useless(states, tokens, encoder.source)
     return states
@@ -147,16 +163,12 @@ def tokenize_cells(
     if match.severity:
         refuse_other_species(match.names)
     matrix, tokens = token_values(dataset, cells, genes, checkpoint)
-    empty = dataset.cells[cells][~_expressing(matrix)]
+    empty = dataset.cells[cells][~expressing(matrix)]
     if len(empty):
         said = described(match, dataset.adata, dataset.gene_source, checkpoint)
         left = f"dataset.adata[frostline.embedding.readable(dataset.matrix, dataset.genes, {checkpoint.name!r})]"
         raise DatasetError(_without_known_genes(said, empty, len(cells), left))
-    return tokenize(matrix, _ids(tokens, checkpoint), seed=seed, max_length=max_length, long_cells=long_cells)
-
-
-def _ids(tokens: Sequence[str], checkpoint: Checkpoint) -> NDArray[np.int32]:
-    return np.array([checkpoint.vocabulary[token] for token in tokens], dtype=np.int32)
+    return tokenize(matrix, ids_of(tokens, checkpoint), seed=seed, max_length=max_length, long_cells=long_cells)
 
 
 def readable(
@@ -186,12 +198,7 @@ def readable(
     from scipy import sparse
 
     known = match_genes(genes, load_checkpoint(checkpoint).vocabulary).ids >= 0
-    return _expressing(sparse.csr_matrix(matrix)[:, np.flatnonzero(known)])
-
-
-def _expressing(matrix: sparse.csr_matrix) -> NDArray[np.bool_]:
-    """(n_cells,) whether a cell has a value."""
-    return np.asarray((matrix != 0).sum(axis=1)).ravel() > 0
+    return expressing(sparse.csr_matrix(matrix)[:, np.flatnonzero(known)])
 
 
 def _without_known_genes(said: str, empty: NDArray[np.str_], n_cells: int, left: str) -> str:
@@ -212,10 +219,10 @@ def token_table(dataset: Dataset, cell: int, genes: Sequence[str], checkpoint: C
     import pandas as pd
 
     matrix, names = token_values(dataset, np.array([cell]), genes, checkpoint)
-    if not _expressing(matrix).any():
+    if not expressing(matrix).any():
         return pd.DataFrame(columns=["gene", "log-normalised", "bin"])
-    tokens = tokenize(matrix, _ids(names, checkpoint))
-    read = dict(zip(_ids(names, checkpoint).tolist(), zip(names, matrix.toarray().ravel(), strict=True), strict=True))
+    tokens = tokenize(matrix, ids_of(names, checkpoint))
+    read = dict(zip(ids_of(names, checkpoint).tolist(), zip(names, matrix.toarray().ravel(), strict=True), strict=True))
     rows = [read[token] for token in tokens.gene_ids.tolist()]
     table = pd.DataFrame(rows, columns=["gene", "log-normalised"]).assign(bin=tokens.bins)
     return table.sort_values(["bin", "gene"], ascending=[False, True], ignore_index=True)
@@ -294,20 +301,13 @@ def embed(
     matrix = values_of(adata)
     symbols = symbols_of(adata, opened, gene_column)
     refuse_bad_values(matrix, adata.var_names, adata.obs_names)
-    found = _match_all(adata, matrix, symbols, opened).map
-    ids = _ids(found.tokens, opened)
-    tokens = tokenize(
-        found.merged(matrix, logged=_are_logs(matrix)), ids, seed=seed, max_length=max_length, long_cells=long_cells
-    )
-    embedding = normalise(encode(opened.encoder().to(place), tokens, precision=precision, monitor=monitor))
+    match = _match_all(adata, matrix, symbols, opened)
+    reader = TokenReader.of(match, opened, matrix, seed, max_length, long_cells)
+    states = encode(opened.encoder().to(place), reader.tokens(matrix), precision=precision, monitor=monitor)
+    embedding = normalise(states)
     if key_added is not None:
         adata.obsm[key_added] = embedding
     return embedding
-
-
-def _are_logs(matrix: sparse.csr_matrix) -> bool:
-    """Whether values look like logarithms, for the few that are summed; of what is binned, no more need be known."""
-    return bool(len(matrix.data) and matrix.data.max() <= LARGEST_LOG and (matrix.data != np.rint(matrix.data)).any())
 
 
 def symbols_of(adata: AnnData, checkpoint: Checkpoint, gene_column: str | None = None) -> Symbols:
@@ -334,7 +334,7 @@ def _match_all(adata: AnnData, matrix: sparse.csr_matrix, symbols: Symbols, open
     if match.severity:
         refuse_other_species(match.names)
     said = described(match, adata, symbols.source, opened)
-    empty = np.asarray(adata.obs_names, dtype=str)[~_expressing(matrix[:, np.flatnonzero(match.ids >= 0)])]
+    empty = np.asarray(adata.obs_names, dtype=str)[~expressing(matrix[:, np.flatnonzero(match.ids >= 0)])]
     if len(empty):
         left = f"adata[frostline.embedding.readable(adata.X, {symbols.source}, {opened.name!r})]"
         raise DatasetError(_without_known_genes(said, empty, adata.n_obs, left))

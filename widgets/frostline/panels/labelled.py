@@ -9,7 +9,8 @@ from typing import Any
 import ipywidgets as widgets
 import traitlets
 
-from frostline.annotation.annotating import UNKNOWN, Annotation
+from frostline.annotation.annotating import Annotation
+from frostline.annotation.labelling import UNKNOWN
 from frostline.annotation.saving import save_labelled
 from frostline.annotation.views import COLOURINGS, CellMap, map_cells, map_figure, promise_figures, unknown_cells
 from frostline.comparison import figures
