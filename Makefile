@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PROFILE ?= quickstart
 
-.PHONY: help quickstart publish book release test test-fast test-gpu lint lab browser bench bench-memory bench-cluster statistics annotation tuning mini-report screenshots house mutants clean
+.PHONY: help quickstart publish book release test test-fast test-gpu lint lab browser bench bench-memory bench-cluster statistics annotation tuning dropout mini-report screenshots colab house mutants clean
 
 help:
 	@echo "make quickstart  run the tutorial on real cells, check it, build the book"
@@ -17,14 +17,16 @@ help:
 	@echo "make book        build the book from the tutorials that were run; drafts are marked"
 	@echo "make release     build the book, refused unless every tutorial is passed"
 	@echo "make browser     install the Chromium that the browser tests drive"
-	@echo "make bench       speed, measured side by side"
+	@echo "make bench       speed and memory, beside other software too: book/performance.md (ONLY='embedding peers')"
 	@echo "make bench-memory  peak memory of labelling a file: 200,000 cells by PCA, 2,000 by the encoder (MINI=)"
 	@echo "make bench-cluster  one and two workers beside a plain loop, and their memory: the table of book/howto/clusters.md"
 	@echo "make statistics  what a verdict is worth, counted in simulated worlds"
 	@echo "make annotation SETS='a.h5ad,label,donor ...'  what a kept model's promises are worth, counted on labelled cells"
-	@echo "make tuning      what LoRA is best trained with: genes, rate, steps, patience (KANG=file)"
+	@echo "make tuning      what LoRA is best trained with: genes, rate, steps, patience (KANG=file, JOBS=1)"
+	@echo "make dropout     whether dropout in the frozen encoder helps adapters (KANG=file, JOBS=1, DEVICE=cpu)"
 	@echo "make mini-report LABELLED=folder CORPUS='a.h5ad b.h5ad'  mini's model card"
 	@echo "make screenshots  pictures of the panels for README and book, from a live JupyterLab"
+	@echo "make colab       put a cell into the notebooks that installs frostline on Colab, if _config.yml names a repository"
 	@echo "make house       draw the rooms of the package from its imports"
 	@echo "make mutants     change the code at random (N=50, SEED=) and say which changes no test notices"
 	@echo "make clean       remove what the other targets made, the environment too"
@@ -87,9 +89,12 @@ browser:
 	    if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq chromium; \
 	    else sudo apt-get update -qq && sudo apt-get install -y -qq chromium; fi; }
 
+# Half an hour on one core; the page is written from the lines of tests/benchmarks/performance.jsonl.
 bench: $(VENV)/installed-test
-	$(BIN)/python tests/benchmarks/tokens.py
-	$(BIN)/python tests/benchmarks/panels.py
+	$(BIN)/python tests/benchmarks/performance.py $(if $(ONLY),--only $(ONLY))
+	$(if $(ONLY),,$(BIN)/python tests/benchmarks/tokens.py)
+	$(if $(ONLY),,$(BIN)/python tests/benchmarks/panels.py)
+	$(if $(ONLY),,$(BIN)/python tests/benchmarks/cell_map.py)
 
 # MINI=200000 labels as many cells with the encoder, which takes an hour.
 bench-memory: $(VENV)/installed-test
@@ -107,9 +112,13 @@ statistics: $(VENV)/installed-test
 annotation: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/annotation.py $(SETS) --write
 
-# The numbers of book/decisions/0010-tuning-settings.md; hours on one core, and what is in the file is not done again.
+# The numbers of book/decisions/0010-tuning-settings.md; a quarter of an hour on one core, and what is in the file is not done again.
 tuning: $(VENV)/installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/tuning_settings.py $(if $(KANG),--kang $(KANG))
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/tuning_settings.py $(if $(KANG),--kang $(KANG)) --jobs $(or $(JOBS),1)
+
+# The numbers of book/decisions/0012-dropout-of-adapters.md, on JOBS cores or a GPU; goes on where it was stopped.
+dropout: $(VENV)/installed-test
+	$(BIN)/python tests/benchmarks/encoder_dropout.py $(if $(KANG),--kang $(KANG)) --jobs $(or $(JOBS),1) --device $(or $(DEVICE),cpu)
 
 # The numbers of mini's model card, from data that is not shipped: see the card for its sources.
 mini-report: $(VENV)/installed-test
@@ -119,6 +128,9 @@ mini-report: $(VENV)/installed-test
 
 screenshots: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/screenshots.py
+
+colab: $(VENV)/installed
+	$(BIN)/python book/colab_cell.py
 
 house: $(VENV)/installed
 	$(BIN)/python book/draw_house.py

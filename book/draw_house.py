@@ -18,7 +18,7 @@ PICTURE = HERE / "images" / "house.svg"
 GROUND = "ground"
 ROOMS = (
     *(GROUND, "cells", "encoder", "pretraining", "strategies", "settings", "evaluation", "comparison"),
-    *("annotation", "artifacts", "cluster", "panels", "publishing", "book", "cli"),
+    *("annotation", "artifacts", "publishing", "cluster", "sweeps", "panels", "book", "cli"),
 )
 """From the ground up, as in tests/doors/test_package.py."""
 ALONE = {"settings": "parameters of a run", "cli": "the command line"}

@@ -161,14 +161,14 @@ def fresh():
 
 
 def put_in_place_of_umap(patch: pytest.MonkeyPatch) -> None:
-    """Two columns of the embedding in place of a UMAP, which takes seconds to compile."""
-    from frostline.evaluation import evaluations
+    """Two columns of the embedding in place of a UMAP."""
+    from frostline.evaluation import maps
 
     def first_two_columns(embedding, *, seed):
-        mapped = len(embedding) >= evaluations.MIN_CELLS_FOR_UMAP and embedding.shape[1] >= 2
+        mapped = len(embedding) >= maps.MIN_CELLS_FOR_UMAP and embedding.shape[1] >= 2
         return np.array(embedding[:, :2]) if mapped else None
 
-    patch.setattr(evaluations, "umap_of", first_two_columns)
+    patch.setattr(maps, "umap_of", first_two_columns)
 
 
 @pytest.fixture

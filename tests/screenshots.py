@@ -85,7 +85,7 @@ def take(page: Page) -> None:
     save(panel.locator(".frostline-run-panel"), "panel_run")
     save(panel.locator(".frostline-result-panel"), "panel_results")
     panel.get_by_role("tab", name="Maps").click()
-    panel.locator("img[alt^='UMAP of the test cells as frozen_probe and pca_logistic']").wait_for()
+    panel.get_by_role("button", name="Select wrong").click()
     page.mouse.move(2, 2)
     save(panel.locator(".frostline-result-panel"), "panel_maps")
 
@@ -98,7 +98,7 @@ def take_annotate(page: Page) -> None:
     panel.get_by_role("button", name="Annotate").click()
     panel.get_by_text("Done: 23 cells").wait_for()
     panel.get_by_role("tab", name="Map").click()
-    panel.locator("img[alt^='UMAP of the annotated cells']").wait_for()
+    panel.get_by_role("application").first.wait_for()
     page.evaluate("() => document.activeElement.blur()")
     page.mouse.move(2, 2)
     save(panel, "panel_annotate")

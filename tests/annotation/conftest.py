@@ -7,7 +7,7 @@ import pytest
 from frostline.annotation.adapting import keep
 from frostline.cells.splits import split
 from frostline.comparison.comparisons import compare
-from frostline.evaluation import evaluations
+from frostline.evaluation import maps
 from frostline.evaluation.evaluations import evaluate
 from frostline.strategies import build
 
@@ -23,7 +23,7 @@ def compared(three_kinds, without_maps):
 def without_maps():
     """No UMAP, which takes seconds to compile."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluations, "umap_of", lambda _embedding, *, seed: None)
+        patch.setattr(maps, "umap_of", lambda _embedding, *, seed: None)
         yield
 
 

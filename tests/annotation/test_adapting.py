@@ -6,6 +6,7 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
@@ -25,7 +26,35 @@ from frostline.strategies import HeadTuning, PcaKnn
 pytestmark = pytest.mark.usefixtures("without_maps")
 
 
+def labelled_as(dataset, names):
+    """Cells whose labels are renamed."""
+    adata = dataset.adata.copy()
+    adata.obs["kind"] = pd.Series(dataset.labels, index=adata.obs_names).replace(names).to_numpy()
+    return adata
+
+
 class TestAdapt:
+    @pytest.mark.parametrize(
+        ("to", "said"),
+        [
+            (["Unknown", "b", "c"], "some cells have the label 'Unknown'"),
+            (["b | c", "b", "c"], r"the label 'b \| c' is how a model answers with several classes"),
+        ],
+    )
+    def test_labels_that_mean_something_else_in_an_answer_are_refused_before_the_work(
+        self, three_kinds, compared, to, said
+    ):
+        adata = labelled_as(three_kinds, dict(zip(np.unique(three_kinds.labels), to, strict=True)))
+        with pytest.raises(DatasetError, match=said) as refused:
+            adapt(adata, "kind", strategies=["majority", "pca_logistic"])
+        there = {"adata": adata}
+        exec(refused.value.line, there)
+        adapting._refuse_double_meanings(frostline.load_dataset(there["adata"], "kind"))
+
+    def test_a_bar_between_other_words_is_a_label_like_others(self, three_kinds):
+        names = dict(zip(np.unique(three_kinds.labels), ["b | x", "b", "c"], strict=True))
+        adapting._refuse_double_meanings(frostline.load_dataset(labelled_as(three_kinds, names), "kind"))
+
     def test_the_winner_is_fitted_on_all_cells_with_the_hyper_parameters_of_the_comparison(self, three_kinds, fresh):
         said = []
         model = frostline.adapt(

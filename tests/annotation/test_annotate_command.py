@@ -42,6 +42,17 @@ def test_a_labelled_copy_is_written_and_the_report_printed(model, query, tmp_pat
     assert printed.rstrip().endswith("out.h5ad")
 
 
+def test_a_page_of_the_report_is_written_where_it_is_asked_for(model, query, tmp_path):
+    printed = run(model, query, "-o", tmp_path / "out.h5ad", "--report", tmp_path / "report.html")
+    assert printed.rstrip().endswith("report.html")
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert page.count("<img") == 4
+    assert "At a confidence of" in page
+    for bad in (tmp_path / "report.pdf", tmp_path / "none" / "report.html"):
+        with pytest.raises(FrostlineError, match=f"--report {bad}"):
+            run(tmp_path / "no model", query, "-o", tmp_path / "again.h5ad", "--report", bad)
+
+
 def test_values_can_be_said(model, query, tmp_path):
     with pytest.raises(FrostlineError, match="values='log1p' was said, but all are whole numbers"):
         run(model, query, "-o", tmp_path / "out.h5ad", "--values", "log1p")

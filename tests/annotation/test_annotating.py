@@ -330,6 +330,23 @@ def test_the_file_that_was_read_is_not_written_to(model, counts, tmp_path):
         annotate(model, tmp_path / "in.h5ad").save(tmp_path / "in.h5ad")
 
 
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_cells_that_are_read_from_their_file_are_labelled_in_memory_and_a_part_of_them_is_refused(
+    model, counts, expected, tmp_path, mode
+):
+    counts.write_h5ad(tmp_path / "cells.h5ad")
+    before = (tmp_path / "cells.h5ad").read_bytes()
+    adata = anndata.read_h5ad(tmp_path / "cells.h5ad", backed=mode)
+    with pytest.raises(DatasetError, match=r"load them first \(adata = adata.to_memory\(\)\)"):
+        annotate(model, adata[:20])
+    annotate(model, adata[:20].to_memory())
+    annotate(model, adata)
+    assert adata.obsm["frostline_probabilities"] == pytest.approx(expected, abs=1e-6)
+    adata.file.close()
+    if mode == "r":
+        assert (tmp_path / "cells.h5ad").read_bytes() == before
+
+
 def test_a_view_becomes_cells_of_its_own(model, counts):
     view = counts[:30]
     annotate(model, view)

@@ -40,19 +40,23 @@ def test_tables_are_written_between_the_marks_and_nowhere_else(benchmark):
     assert page.startswith("Above")
     assert page.endswith("below")
     assert "stale" not in page
-    assert page.count("\n| ---") == 3
+    assert page.count("\n| ---") == 4
     assert benchmark.written(page, {**lines, "across": []}, "As said.") == page
 
 
 @pytest.mark.slow
 def test_a_small_set_is_counted(benchmark, three_kinds, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "STRATEGIES", (PcaLogistic,))
+    monkeypatch.setattr(benchmark, "TUNED", ())
     donors = np.array([f"d{i % 2}" for i in range(len(three_kinds))])
     data = benchmark.Set("small", three_kinds, donors, None, None)
     found = benchmark.tables([data], 1)
     assert [line[:2] for line in found["stated"]] == [["small", "pca_logistic"]]
     assert float(found["stated"][0][2]) > 0.6
     assert found["others"][0][:3] == ["small", "another group", "pca_logistic"]
-    assert float(found["others"][0][8].split(" to ")[1]) < 0.7  # the donors are alike
+    alike = {line[1]: line[3:] for line in found["told apart"]}
+    assert set(alike) == {"the same groups", "another group"}  # and these are alike, too
+    assert all(float(numbers[0].split(" to ")[1]) < 0.7 for numbers in alike.values())
+    assert alike["another group"][1] == "0 of 2"
     assert len(found["withheld"]) == 1
     assert "stated | small" in capsys.readouterr().out

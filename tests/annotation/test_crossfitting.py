@@ -60,6 +60,7 @@ class TestFolds:
     def test_the_profile_limits_no_cells(self, three_kinds):
         few = dataclasses.replace(PROFILE, max_cells=20)
         assert sum(len(cut.test) for cut in folds_of(three_kinds, profile=few, seed=1)) == len(three_kinds)
+        assert len(all_labelled(three_kinds, PcaLogistic(), profile=few, seed=1).train) == len(three_kinds)
 
     def test_groups_without_which_nothing_can_be_trained_are_refused_with_a_remedy_that_works(self):
         adata = donors({"p": {"A": 9}, "q": {"B": 9}})

@@ -26,7 +26,8 @@ def table(key="type"):
 
 def outputs(key="type", spool=None):
     spool = spool or Spool(3, parts=[np.ones((N, 3), dtype=np.float32)], n=N)
-    return Outputs(key, table(key), np.full((N, 2), 0.5, dtype=np.float32), spool, {"genes": {"exact": 3}, "why": []})
+    half = Spool(2, parts=[np.full((N, 2), 0.5, dtype=np.float32)], n=N)
+    return Outputs(key, table(key), half, spool, {"genes": {"exact": 3}, "why": []})
 
 
 @pytest.fixture
@@ -59,7 +60,8 @@ def test_a_copy_holds_the_new_names_and_all_that_was_there(source, tmp_path):
 
 def test_written_again_it_is_replaced(source, tmp_path):
     outputs().save(source, tmp_path / "once.h5ad")
-    again = dataclasses.replace(outputs(), probabilities=np.zeros((N, 3), dtype=np.float32))
+    three = Spool(3, parts=[np.zeros((N, 3), dtype=np.float32)], n=N)
+    again = dataclasses.replace(outputs(), probabilities=three)
     again.save(tmp_path / "once.h5ad", tmp_path / "twice.h5ad")
     read = anndata.read_h5ad(tmp_path / "twice.h5ad")
     assert read.obsm["type_probabilities"].shape == (N, 3)

@@ -7,8 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.stats import norm
+from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
+from frostline.annotation import shifts
 from frostline.annotation.shifts import FEWEST, Shift, auroc_with_error, compare
 
 
@@ -30,6 +35,19 @@ class TestAuroc:
         values, errors = np.array(found).T
         assert values.mean() == pytest.approx(norm.cdf(1 / np.sqrt(2)), abs=0.01)
         assert errors.mean() == pytest.approx(values.std(), rel=0.12)
+
+
+def test_scores_rank_unseen_cells_as_ridge_regression_of_scikit_learn_does(cells):
+    draw = np.random.default_rng(3)
+    x = cells @ draw.normal(size=(12, 12))
+    side = np.repeat([0, 1], 450)
+    x[side == 1] += 0.3 * draw.normal(size=12)
+    scores, fold = shifts._scores(x, side), np.arange(900) % shifts.FOLDS
+    for i in range(shifts.FOLDS):
+        seen = fold != i
+        ridge = make_pipeline(PCA(), StandardScaler(), Ridge(alpha=shifts.PENALTY))
+        expected = ridge.fit(x[seen], 2.0 * side[seen] - 1).predict(x[~seen]) - (2 * side[seen] - 1).mean()
+        np.testing.assert_allclose(scores[~seen], expected, atol=1e-9)
 
 
 class TestCompare:

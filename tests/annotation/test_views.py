@@ -10,8 +10,10 @@ import pytest
 from kept_models import islet_model, islets
 from scipy import sparse
 
-from frostline.annotation import views
+from frostline.annotation import promises, views
 from frostline.annotation.annotating import annotate
+from frostline.annotation.promises import promise_figures
+from frostline.annotation.saving import save_report
 from frostline.errors import FrostlineError
 
 pytestmark = pytest.mark.usefixtures("instant_umap_throughout")
@@ -89,7 +91,10 @@ def test_unknown_cells_begin_with_the_strangest_and_end_with_those_of_too_few_ge
 
 
 def test_promises_are_drawn_of_what_was_found(found):
-    drawn = {heading: (figure, alt) for heading, figure, alt in views.promise_figures(found)}
+    drawn = {
+        heading: (figure, alt)
+        for heading, figure, alt in promise_figures(found.calibration, found.shift, found.p_known)
+    }
     assert list(drawn) == ["Stated error", "Unknown cells", "Coarser answers", "Like the training data?"]
     strange = found.obs["frostline_p_known"].to_numpy(float)
     n, share = np.isfinite(strange).sum(), (strange[np.isfinite(strange)] < 0.05).mean()
@@ -98,4 +103,15 @@ def test_promises_are_drawn_of_what_was_found(found):
     assert share >= 3 / 21  # the shuffled ones
     assert f"AUROC {found.shift.auroc:.2f}" in drawn["Like the training data?"][0].axes[0].get_title(loc="left")
     assert all(alt and "\n" not in alt for _, alt in drawn.values())
-    assert [heading for heading, *_ in views.promise_figures(dataclasses.replace(found, shift=None))] == list(drawn)[:3]
+    untested = promise_figures(found.calibration, None, found.p_known)[-1][1]
+    assert "keeps no labelled cells to compare with: NA" in " ".join(untested.texts[0].get_text().split())
+
+
+def test_the_report_shows_the_figures_of_the_promises(found, tmp_path):
+    page = save_report(found, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert found.report._repr_html_() in page
+    for heading, (alt, _) in promises.PROMISES.items():
+        assert f'<h4>{heading}</h4><img alt="{alt}"' in page
+    assert page.startswith("<!DOCTYPE html>")
+    with pytest.raises(FrostlineError, match="could not be written"):
+        save_report(found, tmp_path / "none" / "report.html")

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot
 
-from frostline.artifacts import exports, pictures
-from frostline.artifacts.exports import check
+from frostline.artifacts import checking, exports, pictures
+from frostline.artifacts.checking import check
 from frostline.comparison.comparisons import compare
 from frostline.hashes import file_sha256
 
@@ -293,7 +293,7 @@ def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(exports, "file_sha256", refuse)
+    monkeypatch.setattr(checking, "file_sha256", refuse)
     assert "report.md: cannot be read" in said(folder)
 
 

@@ -17,7 +17,8 @@ from PIL import Image
 
 from frostline import figures, report
 from frostline.artifacts import archive, exports, plans, texts
-from frostline.artifacts.exports import begin, check, declared, save
+from frostline.artifacts.checking import check, declared
+from frostline.artifacts.exports import begin, save
 from frostline.comparison.comparisons import compare
 from frostline.errors import ArtifactError
 from frostline.evaluation.metrics import prediction_metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import zipfile
 
 import anndata
@@ -12,10 +13,14 @@ import pytest
 from kept_models import islet_model, islets, model_of
 
 from frostline.annotation.annotating import annotate
-from frostline.artifacts import kinds, labelled
+from frostline.artifacts import kinds, labelled, pictures
 from frostline.artifacts.manifests import DatasetFacts, Manifest
 from frostline.errors import ArtifactError, FrostlineError
+from frostline.plain_files import FileFacts
 from frostline.strategies import PcaLogistic
+
+SOURCE = "0" * 64
+"""In the place of the hash of the predictions."""
 
 
 @pytest.fixture(scope="module")
@@ -25,20 +30,23 @@ def found():
     adata = adata[adata.obs["donor"] == "human4"].copy()
     true = adata.obs["cell_type"].astype(str).to_numpy()
     adata.obs = adata.obs[[]]
-    annotate(islet_model(), adata)
+    annotation = annotate(islet_model(), adata)
     true[0] = "delta" if true[0] != "delta" else "alpha"
-    return labelled.collect(islet_model(), adata, true)
+    return labelled.collect(islet_model(), adata, annotation, true)
 
 
 @pytest.fixture(scope="module")
 def manifest():
     facts = DatasetFacts(name="islets", label_key="cell_type", sha256=islets().fingerprint())
-    return Manifest.model_construct(dataset=facts, strategies=["pca_logistic"], parameters={}, studies=["annotation"])
+    files = {"predictions.parquet": FileFacts(sha256=SOURCE)}
+    return Manifest.model_construct(
+        dataset=facts, strategies=["pca_logistic"], parameters={}, studies=["annotation"], files=files
+    )
 
 
 @pytest.fixture
 def folder(found, tmp_path):
-    labelled.write(tmp_path, found, "islets")
+    labelled.write(tmp_path, found, "islets", SOURCE)
     return tmp_path
 
 
@@ -79,7 +87,7 @@ def test_without_known_labels_nothing_is_said_to_be_right(found):
 
 
 def test_the_same_model_gives_the_same_bytes(found):
-    again = labelled.collect(islet_model(), found.cells)
+    again = labelled.collect(islet_model(), found.cells, found.annotation)
     assert again.model == found.model
 
 
@@ -87,9 +95,31 @@ def test_model_loads_from_the_zip(found):
     assert labelled.loaded(found.model).classes == islet_model().classes
 
 
-def test_cells_without_labels_are_refused():
+def test_cells_without_labels_are_refused(found):
     with pytest.raises(FrostlineError, match=r"no obs\['frostline'\]; label them first"):
-        labelled.collect(islet_model(), islets().adata)
+        labelled.collect(islet_model(), islets().adata, found.annotation)
+
+
+def test_an_annotation_of_other_cells_is_refused(found):
+    other = found.cells.copy()
+    other.obs["frostline"] = other.obs["frostline"][::-1].to_numpy()
+    with pytest.raises(FrostlineError, match="others than the annotation has"):
+        labelled.collect(islet_model(), other, found.annotation)
+
+
+def test_the_report_shows_each_promise_by_a_picture(folder):
+    report = (folder / "labels.md").read_text()
+    for name, heading in labelled.PICTURES.items():
+        assert f"## {heading}" in report
+        assert f"]({name})" in report
+        assert pictures.problems(folder / name, SOURCE) == []
+
+
+def test_pictures_are_drawn_again_and_another_one_is_found(folder, manifest):
+    assert labelled.problems(folder, manifest, draws=True)[1] == []
+    shutil.copy(folder / "promise_coarser.png", folder / "promise_likeness.png")
+    problems = labelled.problems(folder, manifest, draws=True)[1]
+    assert [problem.split(":")[0] for problem in problems] == ["promise_likeness.png"]
 
 
 def altered(folder, name, change):

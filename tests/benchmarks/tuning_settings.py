@@ -1,6 +1,6 @@
 """Which settings LoRA is best trained with: genes, rate, steps and patience over three data sets and three seeds.
 
-    python tests/benchmarks/tuning_settings.py [--kang FILE] [--seeds N] [--out FILE] [--table] [--only TEXT]
+    python tests/benchmarks/tuning_settings.py [--kang FILE] [--seeds N] [--jobs N] [--out FILE] [--table] [--only TEXT]
 
 trains LoRA once for every number of genes and every learning rate, longer than any setting asks for, and tests it
 whenever the validation loss is lower than before; a seed is a split, and of the weights and batches. Epochs, steps and
@@ -9,7 +9,7 @@ training. Lines of JSON are written as trainings end; those that are in the file
 the file and prints the tables of book/decisions/0010-tuning-settings.md.
 
 The data sets are pancreas (by donor), pbmc68k-reduced and, where its file is given, the Kang cells of muscat
-(`cluster_id`, `sample_id`; not shipped). Of large ones CELLS cells are drawn: it is to run on one core.
+(`cluster_id`, `sample_id`; not shipped). Of large ones CELLS cells are drawn.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -35,12 +38,13 @@ from frostline.strategies import Lora
 from frostline.strategies.base import trained_names
 from frostline.strategies.encoder import known_genes
 
-CELLS = 250
+T = TypeVar("T")
+CELLS = 400
 """Cells of a data set, at most."""
 ALL = 100_000
 """Genes: more than any vocabulary has."""
 GENES = (500, 2_000, ALL)
-RATES = (3e-4, 1e-3, 3e-3)
+RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 GENES_OF_RATES, RATE_OF_GENES = 500, 1e-3
 """What the other factor is held at."""
 LENGTHS = ((8, 100), (20, 200), (30, 300))
@@ -80,8 +84,9 @@ def trainings(name: str, n_known: int, seed: int) -> Iterator[Training]:
         yield Training(name, seed, genes, RATE_OF_GENES)
 
 
-def train(training: Training, dataset: frostline.Dataset) -> dict[str, Any]:
+def train(training: Training, kang: Path | None) -> dict[str, Any]:
     """Train, testing at every lower validation loss; what a line of the file holds."""
+    dataset = next(each for each in data_sets(kang) if each.name == training.set_name)
     profile = replace(get_profile("full"), max_cells=CELLS)
     cut = frostline.split(dataset, seed=0, profile=profile, repeat=training.seed)
     epochs, min_steps = LENGTHS[-1]
@@ -130,14 +135,16 @@ def test(lora: Lora, dataset: frostline.Dataset, cut: frostline.Split) -> dict[s
 
 def stopped(line: Mapping[str, Any], length: tuple[int, int], patience: int) -> tuple[int, int]:
     """Epochs that a setting would have trained for, and the epoch whose weights it would have kept."""
-    plan = Lora(epochs=length[0], min_steps=length[1], patience=patience).plan(0).for_cells(line["cells"]["train"])
+    schedule = (
+        Lora(epochs=length[0], min_steps=length[1], patience=patience).schedule(0).for_cells(line["cells"]["train"])
+    )
     best, kept = math.inf, 0
-    for i, loss in enumerate(line["validation_losses"][: plan.epochs]):
+    for i, loss in enumerate(line["validation_losses"][: schedule.epochs]):
         if loss < best:
             best, kept = loss, i
-        if i - kept >= plan.patience:
+        if i - kept >= schedule.patience:
             return i + 1, kept
-    return min(plan.epochs, len(line["validation_losses"])), kept
+    return min(schedule.epochs, len(line["validation_losses"])), kept
 
 
 def settings() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -191,43 +198,50 @@ def summary(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     return wide.map(lambda number: "NA" if np.isnan(number) else f"{number:.{digits}f}").reset_index()
 
 
+def run(todo: Sequence[T], train: Callable[..., dict[str, Any]], out: Path, jobs: int, *given: Any) -> None:
+    """Train in so many processes of one thread each; a line of the file as soon as a training ends."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by the new processes
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        started = {pool.submit(train, training, *given): training for training in todo}
+        for done, future in enumerate(as_completed(started), start=1):
+            with out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(future.result()) + "\n")
+            print(f"{done} of {len(todo)}: {started[future]}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kang", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side, in processes of one thread")
     parser.add_argument("--out", type=Path, default=Path("artifacts/tuning_settings.jsonl"))
-    parser.add_argument("--only", default="", help="train on sets with this in their name alone")
-    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--only", default="", help="those with this in what describes them, as in Training(...)")
+    parser.add_argument("--table", action="store_true", help="train nothing")
     chosen = parser.parse_args()
     if not chosen.table:
-        run(chosen.out, chosen.kang, chosen.seeds, chosen.only)
+        done = {tuple(line[key] for key in ("set_name", "seed", "genes", "rate")) for line in read(chosen.out)}
+        todo = [
+            training
+            for training in wanted(chosen.kang, chosen.seeds)
+            if chosen.only in repr(training) and training.key not in done
+        ]
+        run(todo, train, chosen.out, chosen.jobs, chosen.kang)
     rows = table(read(chosen.out))
     for column in ("macro_f1", "seconds", "epochs"):
         print(f"\n{column}\n\n{markdown_table(summary(rows, column))}")
 
 
+def wanted(kang: Path | None, seeds: int) -> Iterator[Training]:
+    """List all trainings, the long ones first: they would otherwise be waited for at the end."""
+    checkpoint = frostline.load_checkpoint("mini")
+    known = {each.name: len(known_genes(each, checkpoint)) for each in data_sets(kang)}
+    each = (training for seed in range(seeds) for name, n in known.items() for training in trainings(name, n, seed))
+    yield from sorted(each, key=lambda training: -training.genes)
+
+
 def read(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
-
-
-def run(out: Path, kang: Path | None, seeds: int, only: str) -> None:
-    """Train what the file lacks, seed after seed."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    done = {tuple(line[key] for key in ("set_name", "seed", "genes", "rate")) for line in read(out)}
-    sets = [each for each in data_sets(kang) if only in each.name]
-    checkpoint = frostline.load_checkpoint("mini")
-    wanted = [
-        (training, dataset)
-        for seed in range(seeds)
-        for dataset in sets
-        for training in trainings(dataset.name, len(known_genes(dataset, checkpoint)), seed)
-    ]
-    for training, dataset in wanted:
-        if training.key not in done:
-            line = train(training, dataset)
-            with out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-            print(training, len(line["seconds"]), round(line["seconds"][-1]), flush=True)
 
 
 if __name__ == "__main__":

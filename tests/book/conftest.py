@@ -35,6 +35,7 @@ def built(executed: tuple[bytes, bytes], tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("built")
     project.copy_book(folder)
     project.publish(folder, executed=executed[1], source=executed[0])
+    (folder / "notebooks" / f"{project.UNRUN}.ipynb").write_bytes(executed[0])
     hostile = {**project.manifest_of(folder), "dataset": tiny_tutorial.NAME, "checkpoint": f"runs/{tiny_tutorial.NAME}"}
     project.write_manifest(folder, hostile | {"manifest_sha256": project.seal(hostile)})
     done = project.build_book(folder)

@@ -440,3 +440,10 @@ def test_artifacts_of_another_profile_than_the_page_says(root: Path) -> None:
     (published(root) / NAME / "manifest.json").write_text(json.dumps(said))
     write_manifest(root)
     assert problems(root) == [f"{NAME}.run.json: says PROFILE='quickstart', the artifacts are of 'full'"]
+
+
+def test_widgets_of_the_package_on_anywidget_may_be_on_a_page() -> None:
+    state = {"model_module": "anywidget", "state": {"_anywidget_id": "frostline.panels.cellmap.CellMap"}}
+    assert run_checks.is_own_widget(state)
+    assert not run_checks.is_own_widget({**state, "model_module": "ipydatagrid"})
+    assert not run_checks.is_own_widget({**state, "state": {"_anywidget_id": "elsewhere.Map"}})

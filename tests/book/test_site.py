@@ -123,6 +123,26 @@ def test_stale_and_unrun_pages_are_drafts(copied: Path) -> None:
     assert find_broken(site) == []
 
 
+def test_a_repository_brings_buttons_that_lead_to_the_sources(copied: Path) -> None:
+    config = copied / "_config.yml"
+    url = "https://github.com/lab/frostline"
+    config.write_text(config.read_text().replace('  url: ""', f"  url: {url}"))
+    done = build_book(copied)
+    assert done.returncode == 0, done.stdout[-6000:]
+    site = copied / "build" / "site" / "_build" / "html"
+    page = BeautifulSoup((site / "published" / f"{NAME}.html").read_bytes(), "html.parser")
+    links = {str(link["href"]) for link in page.select("a[href^='https://']")}
+    assert links >= {
+        url,
+        f"{url}/edit/main/{SOURCE}",
+        f"https://mybinder.org/v2/gh/lab/frostline/main?urlpath=lab/tree/{SOURCE}",
+        f"https://colab.research.google.com/github/lab/frostline/blob/main/{SOURCE}",
+    }
+    status = BeautifulSoup((site / "status.html").read_bytes(), "html.parser")
+    assert f"{url}/edit/main/book/status.md" in {str(link["href"]) for link in status.select("a[href]")}
+    assert find_broken(site) == []
+
+
 def test_page_that_fetches_from_another_host_is_not_built(copied: Path) -> None:
     index = copied / "book" / "index.md"
     index.write_text(index.read_text() + '\n<img alt="badge" src="https://example.org/badge.svg">\n')

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from bs4 import BeautifulSoup
 from chromium import chromium_path, launch
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
 from published_project import NAME, UNRUN
@@ -14,9 +15,12 @@ from tiny_tutorial import NAME as HOSTILE
 
 PWNED = "window.pwned ?? null"
 TUTORIAL = f"published/{NAME}.html"
+NARROW = 390
+"""Pixels of a telephone."""
 OVERFLOWING = """
 [...document.querySelectorAll(".cell_output, .frostline-status, .frostline-states, .frostline-figure")]
-    .filter(e => e.getBoundingClientRect().right > 800 || (e.tagName != "DIV" && e.scrollWidth > e.clientWidth + 1))
+    .filter(e => e.getBoundingClientRect().right > innerWidth ||
+                 (e.tagName != "DIV" && e.scrollWidth > e.clientWidth + 1))
     .map(e => e.className)
 """
 
@@ -92,17 +96,18 @@ def visit(watcher: Watcher, address: str, path: str) -> Page:
     return page
 
 
-def test_every_page_is_quiet_and_fits_800_pixels_in_light_and_dark(browser: Browser, server: str, site: Path) -> None:
+@pytest.mark.parametrize("width", [800, NARROW])
+def test_every_page_is_quiet_and_fits_in_light_and_dark(browser: Browser, server: str, site: Path, width: int) -> None:
     pages = pages_of(site)
     assert {"index.html", "status.html", "api/encoder.html", TUTORIAL} <= set(pages)
-    with browser.new_context(viewport={"width": 800, "height": 900}) as context:
+    with browser.new_context(viewport={"width": width, "height": 900}) as context:
         watcher = Watcher(context)
         for path in pages:
             page = visit(watcher, server, path)
             for scheme in ("light", "dark"):
                 page.emulate_media(color_scheme=scheme)
                 page.wait_for_selector(f"html[data-theme={scheme}]")
-                assert page.evaluate("document.documentElement.scrollWidth") == 800, (path, scheme)
+                assert page.evaluate("document.documentElement.scrollWidth") == width, (path, scheme)
                 assert page.evaluate(OVERFLOWING) == [], (path, scheme)
         assert watcher.errors == []
 
@@ -133,6 +138,11 @@ def test_status_box_says_what_the_manifest_says(watcher: Watcher, server: str, b
 def test_tutorial_that_was_never_run_is_a_draft(watcher: Watcher, server: str) -> None:
     page = watcher.open(f"{server}published/{UNRUN}.html")
     assert "Draft. It has not been run yet." in page.locator(".frostline-draft").inner_text()
+    assert page.locator(".frostline-draft code").inner_text() == f"frostline publish {UNRUN}"
+    assert "A widget, a table and a figure." in page.locator("article").inner_text()
+    assert page.get_by_role("heading", name="Outline").count() == 1
+    assert "IntProgress(value=3" in page.locator("article pre").nth(1).inner_text()
+    assert page.locator(".cell_output, .tiny-panel").count() == 0
     row = watcher.open(f"{server}status.html").locator(f'tr[data-tutorial="{UNRUN}"]')
     assert "draft" in row.inner_text()
 
@@ -164,6 +174,66 @@ def test_widget_is_drawn_once(watcher: Watcher, address: str) -> None:
     assert page.locator(".tiny-panel .widget-hprogress").count() == 1
     assert page.locator(".tiny-panel").get_by_text("All strategies done").count() == 1
     assert watcher.errors == []
+
+
+def test_on_a_telephone_the_first_screen_is_the_tutorial_under_one_line_of_status(
+    browser: Browser, server: str
+) -> None:
+    with browser.new_context(viewport={"width": NARROW, "height": 844}) as context:
+        page = Watcher(context).open(server + TUTORIAL)
+        box = page.locator(".frostline-status")
+        assert box.bounding_box()["height"] < 60
+        assert words_of(box).startswith("Passed, run on 2026-11-22 10:11 (UTC)")
+        text = page.get_by_text("A widget, a table and a figure.")
+        assert text.bounding_box()["y"] < 600
+        box.locator("summary").first.click()
+        assert page.locator("dd[data-field=seed]").is_visible()
+
+
+def test_a_panel_stands_on_the_page_s_own_ground_in_the_dark(browser: Browser, server: str) -> None:
+    with browser.new_context(color_scheme="dark") as context:
+        page = Watcher(context).open(server + TUTORIAL)
+        page.wait_for_selector("html[data-theme=dark]")
+        page.wait_for_selector(".tiny-panel")
+        behind = """e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor;
+            if (!c.endsWith(', 0)')) return c; } }"""
+        ground = page.eval_on_selector(".bd-article", behind)
+        for part in (".tiny-panel", ".tiny-panel p", ".cell_output table"):
+            assert page.eval_on_selector(part, behind) == ground, part
+            text = page.eval_on_selector(part, "e => getComputedStyle(e).color")
+            assert contrast(rgb(text), rgb(ground)) >= 4.5, part
+
+
+def test_every_page_says_what_it_is_about(site: Path) -> None:
+    said = {}
+    for path in pages_of(site):
+        found = BeautifulSoup((site / path).read_bytes(), "html.parser").select("meta[name=description]")
+        assert len(found) == 1, path
+        said[path] = found[0]["content"]
+    assert said["index.html"].startswith("You have a labelled human single-cell data set")
+    assert said[TUTORIAL] == "A widget, a table and a figure."
+    assert max(map(len, said.values())) <= 160
+
+
+def test_api_shows_the_parameters_of_panels(site: Path) -> None:
+    page = BeautifulSoup((site / "api" / "panels.html").read_bytes(), "html.parser")
+    signature = page.find(id="frostline.panels.annotation.AnnotationPanel").get_text()
+    assert "label_key: str | None = None" in signature
+    assert "kwargs: t.Any" not in page.get_text()
+
+
+def test_sources_are_cited_by_author_and_year_with_their_doi(site: Path) -> None:
+    sources = BeautifulSoup((site / "sources.html").read_bytes(), "html.parser")
+    links = [str(link["href"]) for link in sources.select("article a[href^='https://doi.org/']")]
+    assert len(set(links)) >= 20
+    protocol = BeautifulSoup((site / "protocol.html").read_bytes(), "html.parser")
+    assert "Nadeau and Bengio [2003]" in protocol.get_text()
+
+
+def test_without_a_repository_there_are_no_buttons_for_it(site: Path) -> None:
+    page = BeautifulSoup((site / "published" / f"{NAME}.html").read_bytes(), "html.parser")
+    links = [str(link["href"]) for link in page.select(".header-article a[href]")]
+    assert not [link for link in links if link.startswith("http")]
 
 
 def test_search_finds_a_page(watcher: Watcher, address: str) -> None:

@@ -64,13 +64,15 @@ def test_failure_of_the_last_attempt_is_told_without_paths_of_the_machine(root: 
     states.write_failure(folder, NAME, f"{root.resolve()}/x.h5ad and /tmp/abc/y.h5ad cannot be read", root)
     state = states.state_of(folder, NAME, root)
     assert (state.result, state.is_draft) == ("failed", True)
-    assert state.check.startswith("failed: ./x.h5ad and (path)/y.h5ad cannot be read (earlier run: passed, 4 files")
+    assert state.artifact_check.startswith(
+        "failed: ./x.h5ad and (path)/y.h5ad cannot be read (earlier run: passed, 4 files"
+    )
     assert state.manifest.seed == 42
 
 
 def test_tutorial_that_was_never_run_is_listed_and_has_a_stand_in(tmp_path: Path) -> None:
     (state,) = states.states_of(tmp_path, ["mine"], tmp_path)
-    assert (state.result, state.check) == ("not run", "not run")
+    assert (state.result, state.artifact_check) == ("not run", "not run")
     assert "It has not been run yet" in status_box.render_stub(state, "Ours")
     row = BeautifulSoup(status_page.render_table([state]), "html.parser").select_one("tbody tr")
     assert [" ".join(cell.get_text(" ").split()) for cell in row.find_all(["th", "td"])][:3] == [
@@ -84,8 +86,9 @@ def test_link_to_a_tutorial_that_was_not_run_leads_to_its_stand_in(tmp_path: Pat
     (state,) = states.states_of(tmp_path, ["mine"], tmp_path)
     (tmp_path / "mine.md").write_text(status_box.render_stub(state, "Ours"))
     (tmp_path / "other.md").write_text("# A page")
-    text = "[Mine](mine.ipynb), [another](another.ipynb), [other](other.ipynb)"
-    assert status_box.link_stubs(text, tmp_path) == "[Mine](mine.md), [another](another.ipynb), [other](other.ipynb)"
+    text = "[Mine](mine.ipynb), [another](another.ipynb), [other](other.ipynb), [how](../book/protocol.md#tests)"
+    linked = "[Mine](mine.md), [another](another.ipynb), [other](other.ipynb), [how](../protocol.md#tests)"
+    assert status_box.link_pages(text, tmp_path, "book") == linked
 
 
 def test_stand_in_has_the_title_of_the_source_notebook(root: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tracemalloc
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -17,6 +18,8 @@ from scipy import sparse
 from small_cells import N_CELLS, N_GENES, counts, make, scanpy_log_normalised
 
 import frostline
+from frostline.cells import matrices
+from frostline.cells import values as value_kinds
 from frostline.cells.datasets import DATASETS, Dataset, load_dataset, read_h5ad
 from frostline.errors import DatasetError
 
@@ -347,3 +350,44 @@ class TestGroups:
 
     def test_without_a_group_column_there_are_none(self):
         assert load_dataset(make(), "cell_type").groups is None
+
+
+class TestMemory:
+    """Values are normalised beside those that were read; where they are is held once."""
+
+    @staticmethod
+    def written(path, n_cells=4_000, dense=False):
+        rng = np.random.default_rng(0)
+        values = sparse.random(n_cells, 500, 0.2, format="csr", dtype=np.float32, random_state=1)
+        values.data = rng.geometric(0.4, len(values.data)).astype(np.float32)
+        obs = pd.DataFrame(
+            {"kind": np.where(np.arange(n_cells) % 2, "a", "b")}, index=[f"c{i}" for i in range(n_cells)]
+        )
+        anndata.AnnData(values.toarray() if dense else values, obs=obs).write_h5ad(path)
+        return values
+
+    def test_a_file_takes_at_most_one_and_a_half_times_its_matrix(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(matrices, "_PART", 2**14)
+        monkeypatch.setattr(value_kinds, "SAMPLE", 100)
+        values = self.written(tmp_path / "cells.h5ad")
+        size = values.data.nbytes + values.indices.nbytes + values.indptr.nbytes
+        load_dataset(tmp_path / "cells.h5ad", "kind")  # what is imported is not counted
+        tracemalloc.start()
+        try:
+            dataset = load_dataset(tmp_path / "cells.h5ad", "kind")
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert len(dataset) == 4_000
+        assert peak < 1.5 * size + 700_000  # names and labels of the cells
+
+    @pytest.mark.parametrize("dense", [False, True])
+    def test_the_values_are_those_of_an_anndata_that_somebody_else_has(self, tmp_path, dense):
+        values = self.written(tmp_path / "cells.h5ad", 60, dense)
+        read = load_dataset(tmp_path / "cells.h5ad", "kind")
+        adata = read.adata.copy()
+        given = load_dataset(adata, "kind")
+        assert (read.matrix != given.matrix).nnz == 0
+        assert (sparse.csr_matrix(read.adata.X) != values).nnz == 0
+        if not dense:
+            assert not np.shares_memory(given.matrix.indices, adata.X.indices)

@@ -14,7 +14,8 @@ from small_cells import PARTS, dataset_of, even, grouped, groups_of, ids, named,
 from frostline.cells.datasets import Dataset, load_dataset
 from frostline.cells.draws import MIN_CELLS, names_of, random_across
 from frostline.cells.joining import join_datasets
-from frostline.cells.splits import _fingerprint, repeats_of, split
+from frostline.cells.partitions import fingerprint_of_parts
+from frostline.cells.splits import repeats_of, split
 from frostline.errors import DatasetError
 
 
@@ -341,7 +342,7 @@ class TestOptimism:
         assert ids(renamed, other) == ids(dataset, with_groups)
         assert other.fingerprint != with_groups.fingerprint
         rows = np.arange(5)
-        prints = {_fingerprint(dataset, rows, kind=kind) for kind in ("stratified", "group", "cross")}
+        prints = {fingerprint_of_parts(dataset, rows, kind=kind) for kind in ("stratified", "group", "cross")}
         assert len(prints) == 3
 
 

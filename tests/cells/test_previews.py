@@ -186,6 +186,19 @@ class TestColumns:
             mine_of_these = cells(**{name: mine.obs[name].to_numpy() for name in names})
             assert preview(mine_of_these).label_key == expected
 
+    @pytest.mark.parametrize("name", ["donor_label", "batch", "sample_cluster", "study"])
+    def test_columns_of_groups_come_last_and_are_no_likely_labels(self, name):
+        groups = [f"g{i % 4}" for i in range(N)]
+        found = preview(cells(**{name: groups, "colour": np.arange(N) % 3}))
+        assert ([column.name for column in found.columns], found.label_key) == (["colour", name], None)
+        assert preview(cells(**{name: groups, "leiden": KINDS})).label_key == "leiden"
+        assert preview(cells(cell_type_by_study=KINDS)).label_key == "cell_type_by_study"
+
+    def test_columns_of_genes_are_listed(self):
+        adata = cells(cell_type=KINDS)
+        adata.var["symbol"] = "x"
+        assert preview(adata).var_columns == ("symbol",)
+
     def test_names_of_types_go_before_their_ids(self):
         adata = cells(cell_type_ontology_term_id=[f"CL:{i % 2}" for i in range(N)], cell_type=KINDS)
         assert preview(adata).label_key == "cell_type"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -55,6 +56,20 @@ def test_a_file_gives_what_memory_gives_in_runs_of_any_size(labelled, tmp_path, 
             parts = [dataset for _, dataset in query.chunks(size)]
             assert np.array_equal(np.vstack([part.matrix.toarray() for part in parts]), labelled.matrix.toarray())
             assert np.concatenate([part.cells for part in parts]).tolist() == labelled.cells.tolist()
+
+
+@pytest.mark.parametrize("key", [None, "barcode"])
+def test_names_of_a_file_are_read_in_blocks_and_without_the_other_columns(tmp_path, monkeypatch, key):
+    monkeypatch.setattr("frostline.cells.stores.BLOCK", 7)
+    adata = make()
+    adata.obs_names = [f"cell {i} \u00e9" for i in range(adata.n_obs)]
+    adata.obs.index.name = key
+    path = in_file(adata, tmp_path)
+    with h5py.File(path, "r+") as file:
+        del file["obs/cell_type"]  # as of a column that this machine cannot read
+    with open_cells(path) as query:
+        assert query.obs_names.equals(adata.obs_names)
+        assert query.obs_names.name == key
 
 
 def test_layers_and_raw_of_a_file_bring_their_own_genes(tmp_path, labelled):

@@ -53,6 +53,16 @@ def test_rows_without_a_value_are_not_sampled(tmp_path, stack, layout):
     assert rows.spread(3).tolist() == [0, 5, 10]
 
 
+def test_of_rows_with_many_values_fewer_are_sampled(monkeypatch):
+    rows = streams.in_memory(sparse.csr_matrix(np.ones((3_000, 4), dtype=np.float32)))
+    assert len(rows.spread(2_000)) == 2_000
+    monkeypatch.setattr(streams, "SAMPLED", 4 * 250)
+    assert len(rows.spread(2_000)) == 250
+    assert rows.spread(2_000)[[0, -1]].tolist() == [0, 2_999]
+    monkeypatch.setattr(streams, "SAMPLED", 4)
+    assert len(rows.spread(2_000)) == streams.PROBED
+
+
 def test_what_was_sorted_is_removed_in_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr(streams.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()

@@ -34,6 +34,14 @@ def same_bits(left, right):
     return left.shape == right.shape and left.dtype == right.dtype and left.tobytes() == right.tobytes()
 
 
+def with_value(adata, row, column, value):
+    """Put a value where none may be stored yet."""
+    rows = adata.X.tolil()
+    rows[row, column] = value
+    adata.X = rows.tocsr()
+    return adata
+
+
 def embed(atlas, output, workers, **options):
     return atlases.embed(atlas, output, workers=workers, **{**HOW, **options})
 
@@ -127,8 +135,7 @@ def test_other_settings_never_go_on(atlas, workers, begun, change, said):
 
 
 def test_another_input_of_the_same_shape_never_goes_on(atlas, workers, begun, tmp_path):
-    other = ad.read_h5ad(atlas)
-    other.X[0, 0] = 77
+    other = with_value(ad.read_h5ad(atlas), 0, 0, 77)
     other.write_h5ad(tmp_path / "other.h5ad")
     with pytest.raises(FrostlineError, match="another input"):
         embed(tmp_path / "other.h5ad", begun, workers, rows=1_024)
@@ -154,8 +161,7 @@ def test_parts_that_fail_are_listed_and_the_others_kept(atlas, embedded, workers
     sick = ad.read_h5ad(atlas)
     spread = set(np.unique(np.linspace(0, 2_499, 2_000).astype(int)).tolist())
     row = next(row for row in range(1_100, 2_000) if row not in spread)
-    sick.X[row, 3] = -1.0
-    sick.write_h5ad(tmp_path / "sick.h5ad")
+    with_value(sick, row, 3, -1.0).write_h5ad(tmp_path / "sick.h5ad")
     with pytest.raises(atlases.PartsFailed) as failed:
         embed(tmp_path / "sick.h5ad", tmp_path / "out.zarr", workers, rows=1_024)
     assert list(failed.value.reasons) == [1]
@@ -169,8 +175,15 @@ COMMAND = """
 import sys
 from frostline.cluster import atlases
 from frostline.cluster.connections import Workers
+from frostline.monitor import Monitor
+heard = []
+def hear(_, words):
+    if "cells/s" in words and not heard:
+        heard.append(words)
+        print("at work", flush=True)
 if __name__ == "__main__":
-    atlases.embed(sys.argv[1], sys.argv[2], max_length=40, rows=1024, workers=Workers(number=2, memory="2GB"))
+    workers = Workers(number=2, memory="2GB")
+    atlases.embed(sys.argv[1], sys.argv[2], max_length=40, rows=1024, workers=workers, monitor=Monitor(hear))
     print("whole")
 """
 
@@ -207,7 +220,7 @@ def wait_for(path: Path, process):
 
 
 def test_killed_clients_and_workers_leave_a_run_that_goes_on(command, embedded):
-    """The client while its workers compute, then again after the first part, then a worker while it computes."""
+    """The client while its workers start, then again after the first part, then a worker that has been given parts."""
     start, output = command
     for moment in ("store", "parts/000000.json"):
         process = start()
@@ -217,19 +230,18 @@ def test_killed_clients_and_workers_leave_a_run_that_goes_on(command, embedded):
         process.stdout.close()
         assert not output.exists()
     process = start()
-    victim = workers_of(process)[0]
-    time.sleep(1.0)
-    if psutil.pid_exists(victim.pid):
-        victim.kill()
+    assert process.stdout.readline() == "at work\n"
+    workers_of(process)[0].kill()
     said, _ = process.communicate(timeout=120)
     assert (process.returncode, said.strip()) == (0, "whole")
     assert same_bits(ad.read_zarr(output).obsm["X_scGPT"], embedded)
 
 
 def test_two_clients_do_not_write_one_output(atlas, workers, begun):
-    held = "import sys, time; from filelock import FileLock; FileLock(sys.argv[1]).acquire(); print(1, flush=True)"
+    held = "import sys, time, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire()"
+    wait = "print(1, flush=True); time.sleep(60)"
     other = subprocess.Popen(
-        [sys.executable, "-c", f"{held}; time.sleep(60)", folder_of(begun) / "lock"], stdout=subprocess.PIPE
+        [sys.executable, "-c", f"{held}; {wait}", folder_of(begun) / "lock"], stdout=subprocess.PIPE
     )
     try:
         other.stdout.readline()
@@ -250,6 +262,11 @@ def test_bad_targets_are_refused(atlas, workers, tmp_path, output, said):
         embed(atlas, tmp_path / output, workers)
 
 
+def test_a_precision_that_workers_would_decide_is_refused(atlas, workers, tmp_path):
+    with pytest.raises(FrostlineError, match="precision 'auto' may be another one on each worker: name fp32 or bf16"):
+        embed(atlas, tmp_path / "out.zarr", workers, precision="auto")
+
+
 def test_an_atlas_stored_gene_by_gene_is_refused_before_any_work(atlas, workers, tmp_path):
     whole = ad.read_h5ad(atlas)
     whole.X = whole.X.tocsc()
@@ -260,9 +277,7 @@ def test_an_atlas_stored_gene_by_gene_is_refused_before_any_work(atlas, workers,
 
 def test_cells_without_a_known_gene_have_no_embedding_and_are_counted(atlas, embedded, workers, tmp_path):
     some = ad.read_h5ad(atlas)[:1_500].copy()
-    some.X[700] = 0
-    some.X.eliminate_zeros()
-    some.write_h5ad(tmp_path / "some.h5ad")
+    with_value(some, 700, slice(None), 0).write_h5ad(tmp_path / "some.h5ad")
     done = embed(tmp_path / "some.h5ad", tmp_path / "out.zarr", workers)
     found = ad.read_zarr(tmp_path / "out.zarr").obsm["X_scGPT"]
     assert np.flatnonzero(np.isnan(found).any(axis=1)).tolist() == [700]

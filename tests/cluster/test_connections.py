@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 import psutil
@@ -180,3 +181,21 @@ def test_without_the_extra_the_line_that_installs_it_is_said(monkeypatch, packag
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(FrostlineError, match=r"pip install 'frostline\[cluster\]'"):
         refuse_missing()
+
+
+def test_batch_systems_are_imported_in_any_thread_and_leave_the_interrupt_alone():
+    """Importing dask-jobqueue makes SIGINT an exit without a word, with code 0."""
+    code = """
+import signal, threading
+from frostline.cluster.connections import refuse_missing
+said = []
+threading.excepthook = said.append
+thread = threading.Thread(target=refuse_missing)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+thread.start()
+thread.join()
+import dask_jobqueue
+print(said, signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "[] True\n", done.stderr

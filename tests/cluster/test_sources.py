@@ -12,8 +12,10 @@ import zarr
 from anndata.io import write_elem
 from scipy import sparse
 
+from frostline.annotation.labelling import PIECE
 from frostline.cells.queries import open_matrices
 from frostline.cluster.sources import Source, fingerprint, rows_of
+from frostline.encoder.embedding import TOGETHER
 from frostline.errors import DatasetError
 
 VALUES = np.random.default_rng(0).poisson(0.7, (30, 6)).astype(np.float32)
@@ -70,3 +72,8 @@ def test_an_atlas_is_known_again_by_names_and_values(tmp_path):
     assert print_of(VALUES) == print_of(VALUES.copy())
     assert print_of(VALUES) != print_of(other)
     assert print_of(VALUES) != print_of(VALUES[:, ::-1])
+
+
+def test_parts_are_whole_pieces_of_labelling_too():
+    """Parts are whole groups of embedding; labels are computed piece by piece."""
+    assert TOGETHER % PIECE == 0

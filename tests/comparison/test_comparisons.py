@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from frostline.comparison.comparisons import compare
+from frostline.comparison.report import costs_table
 from frostline.errors import FrostlineError
 from frostline.evaluation.metrics import METRICS, false_positive_rate, macro_f1
 from frostline.records import Cost, Finding
@@ -70,6 +71,7 @@ class TestLeaderboard:
             "trainable_parameters",
             "total_parameters",
             "peak_memory",
+            "device_memory",
             "saved_bytes",
         ]
 
@@ -77,6 +79,17 @@ class TestLeaderboard:
         board = compare([make_record(cost=Cost({"fit": 1.0}, 1, 2))]).leaderboard()
         assert board["peak_memory"].iloc[0] is pd.NA
         assert compare([make_record(cost=Cost({"fit": 1.0}, 1, 2))]).table()["Peak MB"].tolist() == ["NA"]
+
+    def test_the_memory_of_a_gpu_is_shown_where_one_was_used(self, make_record):
+        baseline = make_record("pca_logistic", cost=Cost({"fit": 1.0}, 1, 2, 2**20))
+        tuned = make_record("lora", cost=Cost({"fit": 1.0}, 1, 2, 2**20, device_memory=5 * 2**20))
+        both = compare([baseline, tuned])
+        assert set(both.table()["GPU MB"]) == {"NA", "5"}
+        assert set(costs_table(both)["Peak memory of the GPU (MB)"]) == {"NA", "5"}
+        assert set(both.metrics()["device_memory"].dropna()) == {5 * 2**20}
+        assert not any(
+            "GPU" in heading for heading in [*compare([baseline]).table(), *costs_table(compare([baseline]))]
+        )
 
     def test_numbers_are_means_over_repeats(self, make_record):
         records = [

@@ -77,15 +77,20 @@ class TestUmap:
         points = np.concatenate([found.get_offsets() for found in axes.collections[:-1]])
         assert sorted(map(tuple, points)) == sorted(map(tuple, record.umap))
 
-    def test_forty_classes_are_told_apart_by_colour_and_marker(self, make_record):
-        classes = tuple(f"class {i:02d}" for i in range(40))
-        record = make_record(classes=classes, labels=classes, probabilities=np.eye(40), **UNVALIDATED)
+    @pytest.mark.parametrize(("n", "wanted"), [(30, 30), (40, 30)])
+    def test_thirty_classes_are_told_apart_and_of_more_the_rarest_are_grey(self, make_record, n, wanted):
+        classes = tuple(f"class {i:02d}" for i in range(n))
+        record = make_record(
+            n=n, classes=classes, labels=classes, probabilities=np.eye(n), umap=np.eye(n)[:, :2], **UNVALIDATED
+        )
         axes = figures.umap_figure(compare([record]), "head").axes[0]
         looks = {
             (to_hex(found.get_facecolors()[0]), found.get_paths()[0].vertices.tobytes())
             for found in axes.collections[:-1]
         }
-        assert len(looks) == 40
+        assert len(looks) == wanted
+        grey = [found.get_label() for found in axes.collections if found.get_label().endswith("rarer kinds (11)")]
+        assert grey == (["11 rarer kinds (11)"] if n == 40 else [])
 
     def test_no_map_is_said_to_be_na(self, make_record):
         figure = figures.umap_figure(compare([make_record(umap=None)]), "head")
@@ -119,7 +124,7 @@ class TestNames:
         names = [f"{i} {'a very long name of a class ' * 20}{i}" for i in range(80)]
         studied = named_after(make_record, names)
         shown = texts(figures.umap_figure(studied, "head"))
-        assert any(re.fullmatch("and \\d+ more", text) for text in shown)
+        assert any(re.fullmatch("51 rarer kinds \\(\\d+\\)", text) for text in shown)
         assert any(text.startswith("wrongly predicted") for text in shown)
         drawn = figures.confusion_figure(studied, "head")
         labels = [label.get_text() for label in drawn.axes[0].get_yticklabels()]
@@ -246,5 +251,5 @@ class TestStudies:
             draw(comparison)
 
 
-def test_no_two_of_28_strategies_look_alike():
-    assert len({tuple(figures.style(i).values()) for i in range(28)}) == 28
+def test_no_two_of_30_strategies_look_alike():
+    assert len({tuple(figures.style(i).values()) for i in range(30)}) == 30

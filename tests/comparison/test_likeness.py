@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from frostline import strategies
-from frostline.artifacts import exports
+from frostline.artifacts import checking, exports
 from frostline.cells.datasets import load_dataset
 from frostline.cells.splits import split
 from frostline.comparison.comparisons import compare
@@ -142,7 +142,7 @@ def test_two_checkpoints_export_and_check_after_their_folder_has_moved(
     label = f"weights-{records[1].weights_sha256[:8]}"
     assert comparison.strategies == ("frozen_probe@mini", f"frozen_probe@{label}")
     out = exports.export(tmp_path / "out", comparison, three_kinds)
-    assert exports.check(out).problems == []
+    assert checking.check(out).problems == []
     assert set(exports.manifests.read_manifest(out).checkpoints) == {"mini", label}
     for file in out.iterdir():
         assert str(tmp_path / "mine").encode() not in file.read_bytes()
@@ -153,7 +153,7 @@ def test_a_checkpoint_that_the_manifest_does_not_name_is_found(three_kinds, smal
     out = exports.export(tmp_path / "out", comparison, three_kinds)
     text = (out / "manifest.json").read_text()
     (out / "manifest.json").write_text(text.replace(comparison.records[0].weights_sha256, "0" * 64))
-    assert "checkpoints are" in str(exports.check(out))
+    assert "checkpoints are" in str(checking.check(out))
 
 
 def test_the_registered_data_set_has_a_hash_in_its_records(pbmc, instant_umap):

@@ -14,19 +14,10 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
-from frostline.comparison.significance import (
-    DRAWS,
-    RELEVANT,
-    SWAPS,
-    Ground,
-    Interval,
-    PairedTest,
-    Repeat,
-    holm,
-    mcnemar,
-    paired_tests,
-    score_intervals,
-)
+from frostline.comparison.corrections import holm, mcnemar
+from frostline.comparison.grounds import RELEVANT, Ground, Interval, PairedTest, Repeat
+from frostline.comparison.resampling import DRAWS, SWAPS
+from frostline.comparison.significance import paired_tests, score_intervals
 
 
 def draw(rng, n, accuracy, classes=("B", "NK", "T")):

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frostline.comparison.significance import RELEVANT, Ground, Interval, PairedTest, Repeat, paired_tests
+from frostline.comparison.grounds import RELEVANT, Ground, Interval, PairedTest, Repeat
+from frostline.comparison.significance import paired_tests
 from frostline.comparison.verdicts import LONG, Evidence, pair_verdict, recommended, spanned, to_keep, verdict
 
 NAMES = ("majority", "pca_logistic", "frozen_probe", "head", "lora", "full")

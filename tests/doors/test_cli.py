@@ -20,8 +20,8 @@ from typer.main import get_command
 
 import frostline
 from frostline import cli
-from frostline.artifacts import exports
-from frostline.encoder.checkpoints import CHECKPOINTS
+from frostline.artifacts import checking
+from frostline.encoder.catalogue import CHECKPOINTS
 from frostline.hashes import file_sha256
 from frostline.publishing import notebooks, tutorials
 
@@ -157,7 +157,7 @@ def test_wrong_usage_is_told_without_a_traceback(call, arguments):
 
 def test_check_of_good_artifacts(call, save_artifacts, tmp_path):
     folder = save_artifacts(tmp_path / "good")
-    result = exports.check(folder)
+    result = checking.check(folder)
     assert (result.passed, result.files, result.numbers) == (True, 16, 2 * 25)
     assert call("check", folder) == (0, f"{folder}: {result}\n", "")
 
@@ -308,7 +308,7 @@ def test_run_prints_the_verdict_the_leaderboard_and_where_things_are(call, proje
     assert max(map(len, lines[: board + 3])) <= 100
     lines = [line.split() for line in lines if line]
     assert lines[-3:-1] == [["notebook", "executed/out.ipynb"], ["artifacts", "mine"]]
-    assert " ".join(lines[-1]) == f"check {exports.check('mine')}"
+    assert " ".join(lines[-1]) == f"check {checking.check('mine')}"
     assert (project / "executed" / "out.ipynb").is_file()
     assert "tiny: A small tutorial\n" in said.err  # plain lines, since this is no terminal
     assert "\x1b" not in said.err

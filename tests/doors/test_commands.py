@@ -7,13 +7,10 @@ kernels are tested by `test_executions` and `test_notebooks`.
 from __future__ import annotations
 
 import ast
-import contextlib
-import io
 import re
 import shlex
 import shutil
 import subprocess
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,15 +20,20 @@ import nbformat
 import numpy as np
 import papermill.cli
 import pytest
-from papermill.engines import Engine, papermill_engines
+import yaml
+from papermill.engines import papermill_engines
 from printed_commands import collected
+from runs_here import sweep_here
 from typer.main import get_command
 from typer.testing import CliRunner
+from without_kernel import InThisProcess
 
 from frostline import cli, profiles
 from frostline.evaluation.estimates import Estimate
 from frostline.pretraining import runs
 from frostline.publishing import kernels, publications
+from frostline.sweeps import sweeping
+from frostline.sweeps.grids import Grid
 
 pytestmark = pytest.mark.slow
 
@@ -64,6 +66,7 @@ NOT_HERE = {
     "make test-fast": "runs some of these tests",
     "pip install": "the name of a command",
     "pip install -c constraints.txt -e .": "fetches packages",
+    'pip install "frostline[cluster]"': "fetches packages",
     'pip install -c constraints.txt ".[book]"': "fetches packages",
     "python3.11 -m venv .venv": "makes an environment",
     "python3.11 -m venv .venv && source .venv/bin/activate": "makes an environment",
@@ -77,28 +80,6 @@ IN_A_LAB = {"frostline publish", "frostline publish NAME", "frostline book", "fr
 """Run in the folder that `frostline init our-studies` makes."""
 
 
-ONE_AT_A_TIME = threading.Lock()
-"""Two tutorials that are published at once share this process's output."""
-
-
-class InThisProcess(Engine):
-    """Executes a notebook's cells one after the other, without a kernel."""
-
-    @classmethod
-    def execute_managed_notebook(cls, nb_man, kernel_name, **_):
-        names: dict[str, object] = {"__name__": "__main__"}
-        for index, cell in enumerate(nb_man.nb.cells):
-            nb_man.cell_start(cell, index)
-            if cell.cell_type == "code":
-                said = io.StringIO()
-                with ONE_AT_A_TIME, contextlib.redirect_stdout(said):
-                    exec(compile(cell.source, f"cell {index}", "exec"), names)
-                cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=said.getvalue())]
-                cell.execution_count = index + 1
-            nb_man.cell_complete(cell, index)
-        nb_man.nb.metadata["language_info"] = {"name": "python"}
-
-
 SMALL = {
     "CHECKPOINT": "small",
     "STRATEGIES": ["pca_logistic", "frozen_probe"],
@@ -110,13 +91,24 @@ SMALL = {
 
 
 def two_coordinates(embedding, *, seed):
-    """In the place of a UMAP, which takes seconds to compile; none of one dimension, as there."""
+    """In the place of a UMAP; none of one dimension, as there."""
     return np.array(embedding[:, :2]) if embedding.shape[1] >= 2 else None
 
 
 def umap_of_two_coordinates(adata, **_) -> None:
     """What scanpy leaves; `test_embeddings_tutorial` computes it."""
     adata.obsm["X_umap"] = np.array(adata.obsm["X_scGPT"][:, :2])
+
+
+def write_small_sweep(folder: Path) -> None:
+    """The grid of the guide: one run of it, on cells of the reader's."""
+    text = (ROOT / "book" / "howto" / "sweep.md").read_text(encoding="utf-8")
+    grid = yaml.safe_load(re.search(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[1])
+    assert set(grid) == set(Grid.model_fields)
+    assert len(Grid.model_validate(grid).combinations()) == 2 * 2 * 2 - 1
+    for name in ("datasets", "strategies", "seeds"):
+        grid[name] = grid[name][-1:] if name == "datasets" else grid[name][:1]
+    (folder / "depth.yml").write_text(yaml.safe_dump({**grid, "exclude": []}), encoding="utf-8")
 
 
 def make_small(notebook: Path) -> None:
@@ -138,12 +130,13 @@ def quick():
         for name in profiles.PROFILES:
             small = profiles.Profile(name, 60, 60, 32, 2, 1, 1e-3, 1e-3, 1, tuning_genes=20)
             patch.setitem(profiles.PROFILES, name, small)
-        patch.setattr("frostline.evaluation.evaluations.umap_of", two_coordinates)
+        patch.setattr("frostline.evaluation.maps.umap_of", two_coordinates)
         patch.setattr("scanpy.tl.umap", umap_of_two_coordinates)
         patch.setattr("frostline.panels.costs.estimate", lambda *_: Estimate(1.0))
         for name in (None, kernels.ENGINE):
             patch.setitem(papermill_engines._engines, name, InThisProcess)
         built = subprocess.CompletedProcess([], 0, "", "")
+        patch.setattr(sweeping, "run", sweep_here)
         patch.setattr(publications, "subprocess", SimpleNamespace(run=lambda *_, **__: built))
         long = runs.pretrain
         patch.setattr(runs, "pretrain", lambda *given, **options: long(*given, **{**options, "steps": 2}))
@@ -169,6 +162,7 @@ def project(tmp_path_factory, quick, counts_file, small_checkpoint) -> Path:
     mine.write_h5ad(folder / "mine.h5ad")
     mine.obs = mine.obs[[]]
     mine.write_h5ad(folder / "new.h5ad")
+    write_small_sweep(folder)
     quick.chdir(folder)
     run("frostline init our-studies")
     run("frostline run cell_type_annotation -p STRATEGIES=pca_logistic")
@@ -177,6 +171,7 @@ def project(tmp_path_factory, quick, counts_file, small_checkpoint) -> Path:
 
 def run(command: str) -> str:
     """Run a command in this process, and return what it prints."""
+    command, _, file = command.partition(" > ")
     program, *arguments = shlex.split(command)
     if program == "papermill":
         done = click.testing.CliRunner().invoke(papermill.cli.papermill, arguments)
@@ -186,6 +181,8 @@ def run(command: str) -> str:
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == 0, done.output
+    if file:
+        Path(file).write_text(done.stdout, encoding="utf-8")
     return done.output
 
 
@@ -215,6 +212,8 @@ def test_command_runs_as_it_is_printed(command, project, monkeypatch):
     monkeypatch.chdir(project / "our-studies" if command in IN_A_LAB else project)
     if command.startswith("frostline book"):
         run("frostline publish")
+    if command.endswith("--collect"):
+        run(command.removesuffix(" --collect"))
     filled = command
     for placeholder, real in FILLED_IN.get(command, {}).items():
         filled = filled.replace(placeholder, real)

@@ -24,9 +24,10 @@ def modules() -> list[str]:
     return [name.removesuffix(".__init__") for name in names]
 
 
-@pytest.mark.usefixtures("instant_umap")
 @pytest.mark.parametrize("name", modules())
-def test_examples(name, monkeypatch, tmp_path):
+def test_examples(name, request, monkeypatch, tmp_path):
+    if not name.endswith(".maps"):  # whose example is a map
+        request.getfixturevalue("instant_umap")
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(name)
     runner = doctest.DocTestRunner(optionflags=OPTIONS)

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 
 import frostline
 from frostline import cli, figures, report
-from frostline.artifacts import exports
+from frostline.artifacts import checking, exports
 from frostline.artifacts.archive import load_comparison
 from frostline.cells.datasets import load_dataset
 from frostline.errors import FrostlineError
@@ -49,7 +49,7 @@ def comparison(dataset, tiny_profile):
     cut = frostline.split(dataset, kind="stratified", profile=tiny_profile)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "frostline.evaluation.evaluations.umap_of", lambda embedding, *, seed: embedding[:, [0, -1]].astype(float)
+            "frostline.evaluation.maps.umap_of", lambda embedding, *, seed: embedding[:, [0, -1]].astype(float)
         )
         built = frostline.strategies.build(STRATEGIES, profile=tiny_profile)
         records = [frostline.evaluate(each, dataset, cut) for each in built]
@@ -65,7 +65,7 @@ def tokens_of(markdown):
 
 def test_what_is_exported_passes_and_its_report_holds_nothing_but_text(comparison, dataset, tmp_path):
     folder = exports.export(tmp_path / NAME.replace("/", "-"), comparison, dataset)
-    assert exports.check(folder).problems == []
+    assert checking.check(folder).problems == []
     assert load_comparison(folder).classes == comparison.classes
     text = (folder / "report.md").read_text(encoding="utf-8")
     tokens = tokens_of(text)

@@ -27,8 +27,9 @@ import frostline
 from frostline import cli
 from frostline.artifacts import folders, runs
 from frostline.cells import saving
-from frostline.encoder.checkpoints import FILES, load_checkpoint, official_state
-from frostline.encoder.training import TrainingPlan, train_classifier
+from frostline.encoder.catalogue import FILES
+from frostline.encoder.checkpoints import load_checkpoint, official_state
+from frostline.encoder.training import TrainingSchedule, train_classifier
 from frostline.errors import FrostlineError
 from frostline.pretraining.corpus import read_corpus
 from frostline.publishing import starting, tutorials
@@ -191,7 +192,7 @@ class TestStrategies:
                 cut, train=cut.train[labels["train"] == "b"], validation=only_a["validation"]
             ),
         }
-        works = {"train": PcaLogistic().check, "validation": rows_to_train_on}[part]
+        works = {"train": PcaLogistic().ensure_applicable, "validation": rows_to_train_on}[part]
         message = refusal(lambda: works(dataset, broken[part]))
         works(dataset, do(message, dataset=dataset))
 
@@ -205,7 +206,7 @@ class TestStrategies:
 
         def run(adata):
             dataset = frostline.load_dataset(adata, "kind")
-            strategy.check(dataset, frostline.split(dataset))
+            strategy.ensure_applicable(dataset, frostline.split(dataset))
             return dataset
 
         assert len(run(do(refusal(lambda: run(adata)), adata=adata))) == 22
@@ -223,7 +224,7 @@ class TestStrategies:
 
         def run():
             dataset = frostline.load_dataset(adata, "kind")
-            ProbeObsm("X_mine").check(dataset, frostline.split(dataset))
+            ProbeObsm("X_mine").ensure_applicable(dataset, frostline.split(dataset))
             return dataset
 
         shape = re.search(r"store an array of floats there, of shape \((\d+), d\)$", refusal(run))
@@ -240,10 +241,12 @@ class TestStrategies:
     def test_one_gene_only(self):
         dataset = frostline.load_dataset(cells("ab" * 12), "kind")
         cut = frostline.split(dataset)
-        message = refusal(lambda: PcaLogistic().check(dataset, dataclasses.replace(cut, genes=cut.genes[:1])))
+        message = refusal(
+            lambda: PcaLogistic().ensure_applicable(dataset, dataclasses.replace(cut, genes=cut.genes[:1]))
+        )
         assert message.endswith("keep more genes of the data set, or leave this strategy out")
-        PcaLogistic().check(dataset, dataclasses.replace(cut, genes=cut.genes[:2]))
-        Majority().check(dataset, dataclasses.replace(cut, genes=cut.genes[:1]))
+        PcaLogistic().ensure_applicable(dataset, dataclasses.replace(cut, genes=cut.genes[:2]))
+        Majority().ensure_applicable(dataset, dataclasses.replace(cut, genes=cut.genes[:1]))
 
     @pytest.mark.parametrize("n", [2, 9])
     @pytest.mark.parametrize("layer", [None, "raw"])
@@ -260,7 +263,7 @@ class TestStrategies:
 
         def run(adata):
             dataset = frostline.load_dataset(adata, "kind", layer=layer)
-            strategy.check(dataset, frostline.split(dataset))
+            strategy.ensure_applicable(dataset, frostline.split(dataset))
             return dataset
 
         loaded = frostline.load_dataset(known, "kind", layer=layer)
@@ -312,7 +315,7 @@ class TestFindings:
     """What the checks find is gone once their remedy is followed."""
 
     def found(self, dataset, cut, code):
-        return [finding for finding in frostline.checks.check(dataset, cut, None) if finding.code == code]
+        return [finding for finding in frostline.checks.review(dataset, cut, None) if finding.code == code]
 
     @pytest.mark.parametrize("code", ["optimistic-split", "shared-group"])
     def test_donors_on_both_sides(self, code):
@@ -433,7 +436,7 @@ class TestGenes:
 
         def run(**options):
             dataset = frostline.load_dataset(adata, "bulk_labels", layer="raw", **options)
-            strategy.check(dataset, frostline.split(dataset))
+            strategy.ensure_applicable(dataset, frostline.split(dataset))
             return dataset
 
         if there == "column":
@@ -480,7 +483,7 @@ class TestCopies:
         dataset = frostline.load_dataset(adata, "kind", **options)
         kind = "group" if options else "stratified"
         return [
-            each for each in frostline.checks.check(dataset, frostline.split(dataset, kind=kind)) if each.code == code
+            each for each in frostline.checks.review(dataset, frostline.split(dataset, kind=kind)) if each.code == code
         ]
 
     @pytest.fixture
@@ -577,7 +580,7 @@ class TestCheckpoints:
         exec(f"{place}['X_other'] = values", {"adata": adata, "values": np.random.default_rng(0).normal(size=(24, 3))})
         dataset = frostline.load_dataset(adata, "kind")
         (built,) = frostline.strategies.build([f"{strategy}X_other"])
-        built.check(dataset, frostline.split(dataset))
+        built.ensure_applicable(dataset, frostline.split(dataset))
 
 
 class TestBook:
@@ -730,7 +733,7 @@ class TestNumbers:
 
         def check(rank):
             (strategy,) = frostline.strategies.build(["lora"], checkpoint=str(small_checkpoint))
-            dataclasses.replace(strategy, rank=rank, **targets).check(dataset, frostline.split(dataset))
+            dataclasses.replace(strategy, rank=rank, **targets).ensure_applicable(dataset, frostline.split(dataset))
             return rank
 
         most = int(re.search(r"must be at most (\d+) dimensions", refusal(lambda: check(1_000)))[1])
@@ -748,14 +751,14 @@ class TestNumbers:
 
         def train(rate):
             module = torch.nn.ParameterDict({"w": torch.nn.Parameter(torch.zeros(1))})
-            plan = TrainingPlan(epochs=12, batch_size=8, learning_rate=rate, seed=0)
+            schedule = TrainingSchedule(epochs=12, batch_size=8, learning_rate=rate, seed=0)
 
             def logits(part, rows):
                 wall = torch.exp(200 * (module["w"] - 5e-4).abs())
                 return torch.stack([torch.zeros(1), wall], dim=1).expand(len(rows), 2)
 
             labels = np.zeros(8, dtype=np.int64)
-            return train_classifier(module, logits, {"train": labels, "validation": labels}, plan)
+            return train_classifier(module, logits, {"train": labels, "validation": labels}, schedule)
 
         assert re.search(r"loss became (nan|inf); try a smaller learning rate$", refusal(lambda: train(1.0)))
         assert np.isfinite([epoch["train_loss"] for epoch in train(1e-3)]).all()
@@ -918,7 +921,7 @@ class TestGroups:
     def codes(self, adata, label, group):
         dataset = frostline.load_dataset(adata, label, group_key=group)
         cut = frostline.split(dataset, kind="stratified")
-        return {each.code: each.remedy for each in frostline.checks.check(dataset, cut) if each.code in self.CODES}
+        return {each.code: each.remedy for each in frostline.checks.review(dataset, cut) if each.code in self.CODES}
 
     @pytest.mark.parametrize(
         ("label", "group", "code"),

@@ -81,7 +81,7 @@ def test_settings_tell_the_encoder_where_to_compute():
     ("given", "said"),
     [
         ({"DEVICE": "gpu"}, "DEVICE: device is 'gpu', and must be one of auto, cpu, cuda, mps"),
-        ({"PRECISION": "fp16"}, "PRECISION: precision is 'fp16', and must be one of fp32, bf16"),
+        ({"PRECISION": "fp16"}, "PRECISION: precision is 'fp16', and must be one of auto, fp32, bf16"),
         ({"DEVICE": "cuda"}, "DEVICE: device is 'cuda', and torch .* sees none here; take device='cpu'"),
     ],
 )

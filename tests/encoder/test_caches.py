@@ -21,7 +21,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def kept(n=100, seed=0) -> Kept:
-    return Kept(np.random.default_rng(seed).random((n, 250), dtype="f4"), np.full(n, 0.5), 7)
+    return Kept(np.random.default_rng(seed).random((n, 250), dtype="f4"), np.full(n, 0.5), 7, 9)
 
 
 def test_what_is_written_is_read_to_the_last_bit():
@@ -29,7 +29,7 @@ def test_what_is_written_is_read_to_the_last_bit():
     found = caches.read("a" * 40, (100, 250))
     np.testing.assert_array_equal(found.states, kept().states)
     np.testing.assert_array_equal(found.seconds, kept().seconds)
-    assert (found.peak, found.done.all()) == (7, True)
+    assert (found.peak, found.device_peak, found.done.all()) == (7, 9, True)
 
 
 @pytest.mark.parametrize("shape", [(99, 250), (100, 128)])

@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from frostline.encoder.checkpoints import CHECKPOINTS, cache_folder, load_checkpoint, official_state, save_checkpoint
+from frostline.encoder.catalogue import CHECKPOINTS, cache_folder
+from frostline.encoder.checkpoints import load_checkpoint, official_state, save_checkpoint
 from frostline.errors import CheckpointError
 
 QKV = "transformer_encoder.layers.1.self_attn.Wqkv"

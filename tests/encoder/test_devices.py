@@ -15,7 +15,7 @@ from torch import nn
 from frostline.cells.splits import split
 from frostline.encoder import devices
 from frostline.encoder.checkpoints import load_checkpoint
-from frostline.encoder.devices import autocast, device_of, move, place_of, seeded, to_host
+from frostline.encoder.devices import autocast, device_of, device_peak, move, place_of, precision_of, seeded, to_host
 from frostline.encoder.embedding import embed, encode, tokenize_cells
 from frostline.errors import FrostlineError
 from frostline.strategies import build, load
@@ -49,6 +49,96 @@ class TestAsking:
             embed(three_kinds.adata[:2], **asked)
         with pytest.raises(FrostlineError, match=f"{name} is '{value}', and must be one of"):
             build(["frozen_probe"])[0].__class__(**asked)
+
+
+WITH_AMX = "processor : 0\nflags\t\t: fpu avx512_bf16 amx_bf16 amx_tile amx_int8\nbugs : spectre_v1\n"
+WITHOUT = WITH_AMX.replace("amx_tile", "avx_vnni")
+
+
+class TestPrecision:
+    """What auto stands for; the clock and what Linux says of the CPU are made up."""
+
+    @pytest.fixture
+    def cpu(self, tmp_path, monkeypatch):
+        """Set what Linux says, and how many times as long as bf16 products those of fp32 take; None: not timed."""
+
+        def set_up(said, ratio=None):
+            monkeypatch.setattr(devices, "CPUINFO", tmp_path / "cpuinfo")
+            if said is not None:
+                devices.CPUINFO.write_text(said)
+            monkeypatch.setattr(devices, "_times_faster", lambda: ratio)
+
+        return set_up
+
+    @pytest.mark.parametrize(
+        ("said", "ratio", "expected"),
+        [
+            (WITH_AMX, None, "bf16"),
+            (WITHOUT, 2.9, "fp32"),
+            (WITHOUT, 3.1, "bf16"),
+            (None, 0.2, "fp32"),
+            (None, 3.1, "bf16"),
+            ("processor : 0\n", 2.9, "fp32"),
+        ],
+    )
+    def test_of_a_cpu_linux_is_asked_and_then_a_clock(self, cpu, said, ratio, expected):
+        cpu(said, ratio)
+        assert precision_of("auto", CPU) == expected
+
+    @pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])
+    def test_a_gpu_must_have_bf16_itself(self, monkeypatch, native, expected):
+        asked = []
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation: asked.append(including_emulation) or native
+        )
+        assert precision_of("auto", torch.device("cuda")) == expected
+        assert asked == [False]
+
+    def test_mps_computes_in_fp32(self, cpu):
+        cpu(WITH_AMX)
+        assert precision_of("auto", torch.device("mps")) == "fp32"
+
+    def test_what_is_named_is_taken_unasked(self, cpu):
+        cpu(WITH_AMX)
+        assert precision_of("fp32", CPU) == "fp32"
+        cpu(WITHOUT, 0.1)
+        assert precision_of("bf16", CPU) == "bf16"
+
+    def test_products_are_timed_once_a_process_and_the_best_of_each_kind_counts(self, monkeypatch):
+        slow = {torch.float32: iter([9, 4, 6, 4, 5]), torch.bfloat16: iter([99, 3, 2, 8, 2])}
+        clock = [0.0]
+        product = torch.nn.functional.linear
+
+        def linear(x, weight):
+            found = product(x, weight)
+            clock[0] += next(slow[found.dtype])
+            return found
+
+        monkeypatch.setattr(devices.F, "linear", linear)
+        monkeypatch.setattr(devices.time, "perf_counter", lambda: clock[0])
+        devices._times_faster.cache_clear()
+        assert devices._times_faster() == 4 / 2  # the first of each, 9 and 99, sets things up
+        assert devices._times_faster() == 2
+        devices._times_faster.cache_clear()
+
+    @pytest.mark.parametrize("name", ["frozen_probe", "head", "lora"])
+    def test_a_record_and_a_saved_strategy_say_what_auto_was(self, cpu, name, pbmc, tiny_profile, fresh, tmp_path):
+        from frostline.evaluation.evaluations import evaluate
+
+        cut = split(pbmc, seed=1, profile=tiny_profile)
+        (asked,) = build([name], profile=tiny_profile, precision="auto", device="cpu")
+        records = []
+        for said, ratio in ((WITH_AMX, None), (WITHOUT, 1.0)):
+            cpu(said, ratio)
+            records.append(evaluate(asked, fresh(pbmc), cut))
+        assert asked.precision == "auto"
+        assert [record.parameters["precision"] for record in records] == ["bf16", "fp32"]
+        named = evaluate(replace(asked, precision="fp32"), fresh(pbmc), cut)
+        assert np.array_equal(named.probabilities, records[1].probabilities)
+        assert not np.array_equal(named.probabilities, records[0].probabilities)
+        replace(asked).fit(fresh(pbmc), cut).save(tmp_path)
+        cpu(WITH_AMX)  # kept as it was fitted, wherever it is opened
+        assert load(tmp_path).precision == "fp32"
 
 
 class TestSeeds:
@@ -115,6 +205,87 @@ def test_precisions_do_not_share_states(fresh, pbmc, tokens):
     assert 0 < np.abs(both[0] - both[1]).max() < 0.1 * np.abs(both[0]).max()
 
 
+def test_auto_shares_the_states_of_what_it_stands_for(fresh, pbmc, tokens, monkeypatch, encoded_cells):
+    from frostline.encoder.frozen import frozen_states
+
+    monkeypatch.setattr(devices, "_bf16_pays", lambda kind: True)
+    dataset, (_, opened) = fresh(pbmc), tokens
+    for precision in ("auto", "bf16"):
+        frozen_states(dataset, np.arange(4), pbmc.genes, opened, precision=precision)
+    assert sum(encoded_cells) == 4
+
+
+class Allocator:
+    """What torch.cuda counts of a GPU's memory."""
+
+    def __init__(self):
+        self.now = self.highest = 100
+
+    def take(self, size):
+        self.now += size
+        self.highest = max(self.highest, self.now)
+
+    def reset(self, device):
+        self.highest = self.now
+
+
+class TestDevicePeak:
+    @pytest.fixture
+    def gpu(self, monkeypatch):
+        found = Allocator()
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: found.now)
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: found.highest)
+        monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", found.reset)
+        return found
+
+    def test_blocks_are_nested_and_see_no_earlier_peak(self, gpu):
+        cuda = torch.device("cuda")
+        gpu.take(900)
+        gpu.take(-900)
+        with device_peak(cuda) as outer:
+            gpu.take(50)
+            gpu.take(-30)  # 20 stay
+            with device_peak(cuda) as inner:
+                gpu.take(10)
+                gpu.take(-10)
+            assert inner.bytes == 10
+            with device_peak(cuda) as second:
+                gpu.take(70)
+        assert (outer.bytes, second.bytes) == (90, 70)
+
+    def test_a_block_that_fails_is_forgotten(self, gpu):
+        with pytest.raises(KeyError), device_peak(torch.device("cuda")):
+            raise KeyError
+        assert devices._measured == []
+
+    @pytest.mark.parametrize("name", ["cpu", "mps"])
+    def test_other_devices_say_nothing(self, name):
+        with device_peak(torch.device(name)) as peak:
+            pass
+        assert peak.bytes is None
+
+    def test_the_costs_of_a_strategy_have_it(self, gpu, pbmc, tiny_profile, fresh, monkeypatch):
+        """The one that computes an embedding, and the one that takes it over; none without an encoder."""
+        from frostline.encoder import frozen
+        from frostline.evaluation import evaluations
+
+        original = frozen.encode
+
+        def encode(*args, **kwargs):
+            gpu.take(7_000)
+            gpu.take(-7_000)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(frozen, "encode", encode)
+        real = device_peak
+        monkeypatch.setattr(devices, "device_peak", lambda device: real(torch.device("cuda")))
+        monkeypatch.setattr(frozen, "device_peak", lambda device: real(torch.device("cuda")))
+        cut, dataset = split(pbmc, seed=1, profile=tiny_profile), fresh(pbmc)
+        built = build(["pca_logistic", "frozen_probe", "head"], profile=tiny_profile, device="cpu")
+        records = [evaluations.evaluate(each, dataset, cut) for each in built]
+        assert [record.cost.device_memory for record in records] == [None, 7_000, 7_000]
+
+
 @pytest.mark.skipif(not GPU, reason="torch sees no GPU")
 class TestOnTheGpu:
     """Against the CPU, which the golden files hold to the official code."""
@@ -144,6 +315,23 @@ class TestOnTheGpu:
         here = load(tmp_path)
         assert (here.device, trained.device) == ("cpu", "cuda")
         np.testing.assert_allclose(here.predict_proba(pbmc, cut.test), trained.predict_proba(pbmc, cut.test), atol=1e-4)
+
+    def test_its_memory_is_measured(self):
+        cuda = device_of("cuda")
+        with device_peak(cuda) as outer:
+            torch.empty(80_000_000, dtype=torch.uint8, device=cuda)
+            with device_peak(cuda) as inner:
+                held = torch.empty(20_000_000, dtype=torch.uint8, device=cuda)
+        assert 80_000_000 <= outer.bytes < 83_000_000
+        assert 20_000_000 <= inner.bytes < 23_000_000
+        assert len(held) == 20_000_000
+
+    def test_the_costs_of_a_strategy_on_it_have_its_memory(self, pbmc, tiny_profile, fresh):
+        from frostline.evaluation.evaluations import evaluate
+
+        cut, dataset = split(pbmc, seed=1, profile=tiny_profile), fresh(pbmc)
+        for strategy in build(["frozen_probe", "head", "lora"], profile=tiny_profile, device="cuda"):
+            assert evaluate(strategy, dataset, cut).cost.device_memory > 4 * load_checkpoint("mini").config.n_parameters
 
     def test_the_random_stream_of_the_gpu_is_what_it_was(self):
         torch.cuda.manual_seed(3)

@@ -17,8 +17,9 @@ import requests
 import torch
 
 from frostline import cli
-from frostline.encoder import checkpoints, downloads, sources
-from frostline.encoder.checkpoints import CHECKPOINTS, Pin, load_checkpoint, official_state, save_checkpoint
+from frostline.encoder import catalogue, downloads, sources
+from frostline.encoder.catalogue import CHECKPOINTS, Pin
+from frostline.encoder.checkpoints import load_checkpoint, official_state, save_checkpoint
 from frostline.encoder.model import Encoder, EncoderConfig
 from frostline.errors import Cancelled, CheckpointError
 from frostline.monitor import Monitor
@@ -132,7 +133,7 @@ def drive(official_files, monkeypatch, tmp_path):
 
 def test_a_download_is_complete_recorded_and_loads_by_name(drive):
     folder = downloads.download(NAME)
-    assert folder == checkpoints.cache_folder() / NAME
+    assert folder == catalogue.cache_folder() / NAME
     assert sorted(f.name for f in folder.iterdir()) == [
         "args.json",
         "best_model.pt",
@@ -171,7 +172,7 @@ def test_an_interrupted_download_is_kept_and_resumed(drive, official_files, monk
     drive.cut_after["best_model.pt"] = half
     with pytest.raises(CheckpointError, match="goes on from there"):
         downloads.download(NAME)
-    assert not (checkpoints.cache_folder() / NAME).exists()
+    assert not (catalogue.cache_folder() / NAME).exists()
     downloads.download(NAME)
     assert drive.fetched("args.json") == [0]
     starts = drive.fetched("best_model.pt")
@@ -246,7 +247,7 @@ def test_weights_that_do_not_load_strictly_are_refused_and_not_kept(drive, offic
     drive.files["args.json"] = json.dumps(args).encode()
     with pytest.raises(CheckpointError, match=r"no usable checkpoint: .* missing: transformer_encoder\.layers\.2"):
         downloads.download(NAME)
-    assert [path.name for path in checkpoints.cache_folder().iterdir() if path.is_dir()] == []
+    assert [path.name for path in catalogue.cache_folder().iterdir() if path.is_dir()] == []
 
 
 def test_without_a_network_the_error_has_the_offline_way(monkeypatch, tmp_path):
@@ -278,7 +279,7 @@ def test_who_is_offline_by_choice_is_not_asked_for_a_connection(monkeypatch, tmp
 
 FETCH = """
 import dataclasses, sys
-from frostline.encoder.checkpoints import CHECKPOINTS
+from frostline.encoder.catalogue import CHECKPOINTS
 from frostline.encoder import downloads
 CHECKPOINTS["heart"] = dataclasses.replace(CHECKPOINTS["heart"], hub=("one/scgpt",), pins={})
 try:
@@ -491,7 +492,7 @@ class TestHub:
         hub.sent["best_model.pt"] = drive.files["best_model.pt"] = flipped(official_files["best_model.pt"])
         with pytest.raises(CheckpointError, match="another file than the known one: its sha256 is"):
             downloads.download(NAME)
-        assert not list(checkpoints.cache_folder().rglob("*best_model*"))
+        assert not list(catalogue.cache_folder().rglob("*best_model*"))
         hub.sent.clear()
         downloads.download(NAME)
         assert hub.fetched("best_model.pt") == [0, 0, 0]
@@ -511,7 +512,7 @@ class TestHub:
             downloads.download(NAME)
         assert hub.fetched(file) == []
         assert drive.fetched(file) in ([], [0])
-        assert not list(checkpoints.cache_folder().rglob(f"*{file}"))
+        assert not list(catalogue.cache_folder().rglob(f"*{file}"))
 
     def test_more_bytes_than_there_can_be_are_refused(self, hub, drive):
         hub.lengths["best_model.pt"] = 2**40

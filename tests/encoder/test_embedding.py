@@ -8,13 +8,16 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
 import frostline
 from frostline import embedding as embedding_module
+from frostline.encoder import tokens as tokens_module
 from frostline.encoder.checkpoints import load_checkpoint
+from frostline.encoder.devices import device_of
 from frostline.encoder.embedding import batches_by_length, embed, tokenize_cells
 from frostline.errors import CheckpointError, DatasetError
 from frostline.monitor import Monitor
@@ -70,6 +73,42 @@ class TestEmbed:
             part = embed(adata[rows], checkpoint=small_checkpoint, max_length=60)
             np.testing.assert_allclose(part, expected[rows], rtol=0, atol=1e-6)
 
+    @pytest.mark.parametrize("container", [sparse.csr_matrix, sparse.csc_matrix, lambda x: x.toarray()])
+    def test_cells_are_read_in_blocks_and_come_out_the_same(self, adata, small_checkpoint, monkeypatch, container):
+        expected = embed(adata, checkpoint=small_checkpoint, max_length=60)
+        adata.X = container(adata.X)
+        for module in (embedding_module, tokens_module):
+            monkeypatch.setattr(module, "BLOCK", 700)  # a few cells
+        np.testing.assert_allclose(embed(adata, checkpoint=small_checkpoint, max_length=60), expected, atol=1e-6)
+        broken = sparse.lil_matrix(adata.X)
+        broken[3, 5], broken[18, 7] = -1.0, np.nan
+        adata.X = container(broken.tocsr())
+        with pytest.raises(DatasetError, match=rf"^2 values .*-1.0 in cell '{adata.obs_names[3]}'"):
+            embed(adata, checkpoint=small_checkpoint)
+
+    def test_whole_groups_of_cells_have_the_bits_that_all_cells_have(self, adata, small_checkpoint, monkeypatch):
+        """However the values are stored, in whatever blocks they are read, and whoever computes which groups."""
+        monkeypatch.setattr(embedding_module, "TOGETHER", 6)
+        monkeypatch.setitem(embedding_module.BATCH_TOKENS, device_of("auto").type, 200)
+        expected = embed(adata, checkpoint=small_checkpoint, max_length=60)
+        parts = [embed(adata[rows], checkpoint=small_checkpoint, max_length=60) for rows in (slice(12), slice(12, 20))]
+        assert np.concatenate(parts).tobytes() == expected.tobytes()
+        monkeypatch.setattr(tokens_module, "BLOCK", 300)
+        adata.X = adata.X.toarray()
+        assert embed(adata, checkpoint=small_checkpoint, max_length=60).tobytes() == expected.tobytes()
+
+    def test_the_number_of_threads_does_not_change_a_bit(self, adata, small_checkpoint, monkeypatch):
+        monkeypatch.setitem(embedding_module.BATCH_TOKENS, device_of("auto").type, 200)
+        before, found = torch.get_num_threads(), []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            try:
+                found.append(embed(adata, checkpoint=small_checkpoint, max_length=60, device="cpu").tobytes())
+                assert torch.get_num_threads() == threads
+            finally:
+                torch.set_num_threads(before)
+        assert found[0] == found[1]
+
     def test_key_added_writes_to_obsm_and_nothing_else_is_touched(self, adata, small_checkpoint):
         before = adata.copy()
         embed(adata, checkpoint=small_checkpoint)
@@ -79,7 +118,7 @@ class TestEmbed:
         assert (adata.X != before.X).nnz == 0
 
     def test_progress_is_reported(self, adata, small_checkpoint, monkeypatch):
-        monkeypatch.setattr(embedding_module.encode, "__kwdefaults__", {"batch_tokens": 500, "monitor": None})
+        monkeypatch.setitem(embedding_module.BATCH_TOKENS, device_of("auto").type, 500)
         heard: list[float] = []
         embed(adata, checkpoint=small_checkpoint, monitor=Monitor(lambda fraction, _: heard.append(fraction)))
         assert len(heard) > 2

@@ -351,7 +351,7 @@ class TestStates:
     def test_before_any_training(self, damaged, pbmc, cut, kind, changes, message):
         checkpoint = damaged(**changes)
         with pytest.raises(CheckpointError, match=message) as caught:
-            kind(checkpoint=checkpoint).check(pbmc, cut)
+            kind(checkpoint=checkpoint).ensure_applicable(pbmc, cut)
         assert checkpoint in str(caught.value)
 
     def test_by_encode_itself(self, damaged, pbmc):

@@ -13,7 +13,7 @@ from torch import nn
 import frostline
 from frostline.encoder.checkpoints import load_checkpoint, match_tensors
 from frostline.encoder.embedding import encode, normalise, pad_tokens
-from frostline.encoder.model import ClsDecoder, Encoder, EncoderConfig, Head
+from frostline.encoder.model import ClsDecoder, Encoder, EncoderConfig, Head, set_dropout
 from frostline.encoder.tokens import Tokens
 
 NAMINGS = {
@@ -252,6 +252,8 @@ def test_dropout_acts_in_training_and_not_in_inference(golden, cells):
         assert torch.equal(encoder.cls_states(*batch), encoder.cls_states(*batch))
         encoder.train()
         assert not torch.equal(encoder.cls_states(*batch), encoder.cls_states(*batch))
+        set_dropout(encoder, 0.0)
+        assert torch.equal(encoder.cls_states(*batch), encoder.cls_states(*batch))
 
 
 def test_the_cls_token_stands_first_with_the_pad_value(encoder, cells):

@@ -15,7 +15,7 @@ from scipy import sparse
 from frostline.cells.genes import match_genes
 from frostline.encoder import tokens as tokens_module
 from frostline.encoder.checkpoints import load_checkpoint
-from frostline.encoder.tokens import N_BINS, Tokens, admissible_bins, tokenize
+from frostline.encoder.tokens import N_BINS, TokenBlocks, Tokens, admissible_bins, runs, tokenize
 from frostline.errors import DatasetError
 
 EDGES = np.linspace(0, 1, N_BINS - 1)
@@ -394,3 +394,46 @@ class TestTake:
     def test_no_cells_give_no_tokens(self):
         tokens = tokenize(sparse.csr_matrix((0, 5), dtype=np.float32), np.arange(5, dtype=np.int32))
         assert len(tokens) == 0
+
+
+class TestBlocks:
+    def test_runs_hold_every_cell_once_and_no_more_values_than_allowed(self):
+        lengths = np.random.default_rng(0).integers(0, 40, 500)
+        cut = list(runs(lengths, 100, 7))
+        assert [cell for run in cut for cell in range(run.start, run.stop)] == list(range(500))
+        sizes = [(int(lengths[run].sum()), run.stop - run.start) for run in cut]
+        assert all(values <= 100 and n <= 7 for values, n in sizes)
+        # greedy: the first cell of the next run would not have fitted
+        assert all(
+            n == 7 or values + lengths[run.stop] > 100 for (values, n), run in zip(sizes[:-1], cut[:-1], strict=True)
+        )
+
+    def test_a_cell_above_the_limit_has_a_run_of_its_own(self):
+        assert [(run.start, run.stop) for run in runs(np.array([5, 900, 0, 5]), 100)] == [(0, 1), (1, 2), (2, 4)]
+
+    @pytest.mark.parametrize(("block", "chunk"), [(1, 2**18), (700, 2**18), (2**20, 300), (2**20, 1)])
+    def test_blocks_and_chunks_change_no_token(self, monkeypatch, cells, block, chunk):
+        matrix, ids = cells("input_tiefree")
+        expected = tokenize(matrix, ids, seed=3, max_length=90)
+        monkeypatch.setattr(tokens_module, "BLOCK", block)
+        monkeypatch.setattr(tokens_module, "_CHUNK", chunk)
+        lengths = np.diff(matrix.indptr)
+        asked: list[slice] = []
+
+        def make(run):
+            asked.append(run)
+            return tokenize(matrix[run], ids, seed=3, max_length=90)
+
+        made = TokenBlocks(lengths, make)
+        assert_same(made.all(), expected)
+        assert asked == list(runs(lengths, block))
+        for groups in (list(made.groups(7)), list(expected.groups(7))):
+            assert [len(group) for group in groups] == [min(7, len(lengths) - i) for i in range(0, len(lengths), 7)]
+            for i, group in enumerate(groups):
+                assert_same(group, expected.take(np.arange(7 * i, 7 * i + len(group))))
+
+    def test_the_row_of_a_cell_without_a_known_gene_is_that_in_the_whole_matrix(self, monkeypatch):
+        monkeypatch.setattr(tokens_module, "_CHUNK", 2)
+        matrix = sparse.csr_matrix(np.array([[1, 2, 0], [3, 1, 0], [0, 0, 4]], dtype=np.float32))
+        with pytest.raises(DatasetError, match="the first in row 2"):
+            tokenize(matrix, np.array([1, 2, -1], dtype=np.int32))

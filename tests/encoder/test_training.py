@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from frostline.encoder.training import TrainingPlan, train_classifier
+from frostline.encoder.training import TrainingSchedule, train_classifier
 from frostline.errors import Cancelled, FrostlineError
 from frostline.monitor import Monitor
 
@@ -34,8 +34,8 @@ def network(seed: int = 0) -> nn.Module:
         return nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, N_CLASSES))
 
 
-def plan(**changes) -> TrainingPlan:
-    return TrainingPlan(**{"epochs": 12, "batch_size": 16, "learning_rate": 1e-2, "seed": 3, **changes})
+def schedule(**changes) -> TrainingSchedule:
+    return TrainingSchedule(**{"epochs": 12, "batch_size": 16, "learning_rate": 1e-2, "seed": 3, **changes})
 
 
 def train(module, problem, training_plan, **options):
@@ -52,7 +52,7 @@ def state(module) -> list[np.ndarray]:
 
 
 def test_the_loss_falls_and_the_history_has_one_entry_an_epoch(problem):
-    history = train(network(), problem, plan())
+    history = train(network(), problem, schedule())
     assert [entry["epoch"] for entry in history] == list(range(1, 13))
     assert history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
     assert set(history[0]) == {"epoch", "train_loss", "validation_loss", "validation_accuracy"}
@@ -60,7 +60,7 @@ def test_the_loss_falls_and_the_history_has_one_entry_an_epoch(problem):
 
 def test_the_same_seed_gives_the_same_weights_and_another_other_ones(problem):
     modules = [network() for _ in range(3)]
-    histories = [train(module, problem, plan(seed=seed)) for module, seed in zip(modules, (3, 3, 4), strict=True)]
+    histories = [train(module, problem, schedule(seed=seed)) for module, seed in zip(modules, (3, 3, 4), strict=True)]
     assert histories[0] == histories[1] != histories[2]
     for one, again in zip(state(modules[0]), state(modules[1]), strict=True):
         np.testing.assert_array_equal(one, again)
@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_other_ones(problem):
 def test_the_weights_of_the_lowest_validation_loss_are_kept(problem):
     features, targets = problem
     module = network()
-    history = train(module, problem, plan(epochs=40, learning_rate=0.1, patience=40))
+    history = train(module, problem, schedule(epochs=40, learning_rate=0.1, patience=40))
     losses = [entry["validation_loss"] for entry in history]
     assert np.argmin(losses) < len(losses) - 1  # it got worse afterwards
     with torch.inference_mode():
@@ -79,7 +79,7 @@ def test_the_weights_of_the_lowest_validation_loss_are_kept(problem):
 
 
 def test_training_stops_after_patience_epochs_without_improvement(problem):
-    history = train(network(), problem, plan(epochs=200, learning_rate=0.1, patience=3))
+    history = train(network(), problem, schedule(epochs=200, learning_rate=0.1, patience=3))
     losses = [entry["validation_loss"] for entry in history]
     assert len(history) < 200
     assert len(losses) - 1 - int(np.argmin(losses)) == 3
@@ -97,7 +97,7 @@ def test_the_recorded_losses_are_those_of_all_cells_whatever_the_batch_size(prob
     }
     hits = (scores["validation"].argmax(1).numpy() == targets["validation"]).mean()
     for batch_size in (7, 16, 1_000):
-        entry = train(module, problem, plan(epochs=1, batch_size=batch_size, learning_rate=0.0))[0]
+        entry = train(module, problem, schedule(epochs=1, batch_size=batch_size, learning_rate=0.0))[0]
         assert entry["train_loss"] == pytest.approx(expected["train"], rel=1e-5)
         assert entry["validation_loss"] == pytest.approx(expected["validation"], rel=1e-5)
         assert entry["validation_accuracy"] == pytest.approx(hits)
@@ -113,11 +113,11 @@ def test_an_epoch_trains_on_every_cell_once(problem, lengths):
             seen.append(rows)
         return module(features[part][torch.from_numpy(rows)])
 
-    train_classifier(module, logits, targets, plan(epochs=2), lengths=lengths)
+    train_classifier(module, logits, targets, schedule(epochs=2), lengths=lengths)
     per_epoch = len(seen) // 2
     for epoch in (seen[:per_epoch], seen[per_epoch:]):
         assert sorted(np.concatenate(epoch)) == list(range(N))
-        assert max(len(rows) for rows in epoch) == plan().for_cells(N).batch_size
+        assert max(len(rows) for rows in epoch) == schedule().for_cells(N).batch_size
     assert not np.array_equal(np.concatenate(seen[:per_epoch]), np.concatenate(seen[per_epoch:]))
     if lengths is not None:
         spread = np.mean([np.ptp(lengths[rows]) for rows in seen])
@@ -132,7 +132,7 @@ def test_dropout_acts_on_training_cells_in_every_epoch_and_never_on_validation_c
         seen.append((part, module.training))
         return module(features[part][torch.from_numpy(rows)])
 
-    train_classifier(module, logits, targets, plan(epochs=3))
+    train_classifier(module, logits, targets, schedule(epochs=3))
     assert set(seen) == {("train", True), ("validation", False)}
 
 
@@ -140,8 +140,8 @@ def test_validation_cells_are_not_trained_on(problem):
     features, targets = problem
     one, other = network(), network()
     flipped = {**targets, "validation": (targets["validation"] + 1) % N_CLASSES}
-    train(one, problem, plan(epochs=1))
-    train(other, (features, flipped), plan(epochs=1))
+    train(one, problem, schedule(epochs=1))
+    train(other, (features, flipped), schedule(epochs=1))
     for a, b in zip(state(one), state(other), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -150,7 +150,7 @@ def test_frozen_parameters_stay_as_they_were(problem):
     module = network()
     module[0].requires_grad_(False)
     before = copy.deepcopy(state(module))
-    train(module, problem, plan())
+    train(module, problem, schedule())
     after = state(module)
     for i, name in enumerate(("first weight", "first bias", "last weight", "last bias")):
         assert np.array_equal(before[i], after[i]) == name.startswith("first"), name
@@ -161,7 +161,9 @@ def test_a_trainable_tensor_that_no_gradient_reaches_is_named(problem):
     module.register_parameter("idle", nn.Parameter(torch.zeros(3)))
     features, targets = problem
     with pytest.raises(FrostlineError, match="no gradient reaches: idle"):
-        train_classifier(module, lambda part, rows: nn.Sequential(*list(module))(features[part][rows]), targets, plan())
+        train_classifier(
+            module, lambda part, rows: nn.Sequential(*list(module))(features[part][rows]), targets, schedule()
+        )
 
 
 @pytest.mark.parametrize(("epochs", "batch_size"), [(1, 16), (2, N)])
@@ -174,15 +176,15 @@ def test_a_trainable_tensor_whose_gradient_is_always_zero_is_named(problem, epoc
         return nn.Sequential(*list(module))(features[part][rows]) + 0 * module.idle
 
     with pytest.raises(FrostlineError, match=r"the gradient is zero in all \d steps: idle"):
-        train_classifier(module, logits, targets, plan(epochs=epochs, batch_size=batch_size))
+        train_classifier(module, logits, targets, schedule(epochs=epochs, batch_size=batch_size))
 
 
 def test_a_gradient_that_is_zero_in_the_first_step_only_is_none_to_refuse(problem):
     """As of LoRA's first matrix while the second is zero."""
     module = network()
     nn.init.zeros_(module[3].weight)
-    train(module, problem, plan(epochs=1, batch_size=N))
-    train(module, problem, plan(epochs=2, batch_size=N))
+    train(module, problem, schedule(epochs=1, batch_size=N))
+    train(module, problem, schedule(epochs=2, batch_size=N))
 
 
 def test_the_learning_rate_rises_linearly_step_by_step(problem, monkeypatch):
@@ -194,10 +196,10 @@ def test_the_learning_rate_rises_linearly_step_by_step(problem, monkeypatch):
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    train(network(), problem, plan(epochs=4, warmup_epochs=2))  # 60 cells in batches of 8: 8 steps an epoch
+    train(network(), problem, schedule(epochs=4, warmup_epochs=2))  # 60 cells in batches of 8: 8 steps an epoch
     assert rates == pytest.approx([1e-2 * i / 16 for i in range(1, 17)] + [1e-2] * 16)
     rates.clear()
-    train(network(), problem, plan(epochs=2))
+    train(network(), problem, schedule(epochs=2))
     assert rates == [1e-2] * 16
 
 
@@ -205,14 +207,14 @@ def test_a_loss_that_is_not_finite_is_an_error(problem):
     features, targets = problem
     features = {**features, "train": features["train"] * float("inf")}
     with pytest.raises(FrostlineError, match="the training loss became nan; try a smaller learning rate"):
-        train(network(), (features, targets), plan())
+        train(network(), (features, targets), schedule())
 
 
 @pytest.mark.parametrize("after", [0, 1, 9])
 def test_training_can_be_stopped_between_any_two_steps(problem, after):
     asked = iter(range(1_000))
     with pytest.raises(Cancelled, match="epoch"):
-        train(network(), problem, plan(), monitor=Monitor(cancelled=lambda: next(asked) >= after))
+        train(network(), problem, schedule(), monitor=Monitor(cancelled=lambda: next(asked) >= after))
 
 
 def test_progress_rises_from_zero_towards_one(problem):
@@ -220,7 +222,7 @@ def test_progress_rises_from_zero_towards_one(problem):
     train(
         network(),
         problem,
-        plan(patience=99),
+        schedule(patience=99),
         monitor=Monitor(lambda fraction, message: heard.append((fraction, message))),
     )
     fractions = [fraction for fraction, _ in heard]
@@ -238,7 +240,7 @@ def test_every_epoch_is_told_as_it_ends(problem):
         heard.append((dict(entry), len(steps)))
 
     monitor = Monitor(lambda *said: steps.append(said), epoch=epoch)
-    history = train(network(), problem, plan(epochs=3), monitor=monitor.part(0.2, 0.6, "head: ").part(0.0, 1.0))
+    history = train(network(), problem, schedule(epochs=3), monitor=monitor.part(0.2, 0.6, "head: ").part(0.0, 1.0))
     assert tuple(entry for entry, _ in heard) == history
     assert [n for _, n in heard] == [8, 16, 24]  # after the steps of its epoch, before those of the next
     assert len(steps) == 24
@@ -247,7 +249,7 @@ def test_every_epoch_is_told_as_it_ends(problem):
 def test_the_gradient_is_clipped(problem):
     """With a tiny clip plain AdamW still moves, but the gradients left behind have at most that norm."""
     module = network()
-    train(module, problem, plan(clip=1e-3))
+    train(module, problem, schedule(clip=1e-3))
     total = torch.sqrt(sum(p.grad.pow(2).sum() for p in module.parameters()))
     assert total.item() <= 1e-3 * (1 + 1e-4)
 
@@ -266,7 +268,7 @@ def test_the_gradient_is_clipped(problem):
 )
 def test_few_cells_make_small_batches_and_more_epochs(n, batch_size, epochs, patience):
     """By hand: batches of n // 12, from 8 to 32; 8 epochs, or as many as hold 100 steps; patience for half of them."""
-    found = TrainingPlan(8, 32, 2e-3, 0, patience=4, min_steps=100).for_cells(n)
+    found = TrainingSchedule(8, 32, 2e-3, 0, patience=4, min_steps=100).for_cells(n)
     assert (found.batch_size, found.epochs, found.patience) == (batch_size, epochs, patience)
     steps = -(-n // found.batch_size)
     assert found.epochs * steps >= 100

@@ -12,7 +12,7 @@ from frostline import strategies
 from frostline.cells.datasets import Dataset
 from frostline.cells.splits import split
 from frostline.encoder.model import Encoder
-from frostline.encoder.training import TrainingPlan
+from frostline.encoder.training import TrainingSchedule
 from frostline.errors import CheckpointError, DatasetError
 from frostline.evaluation import estimates
 from frostline.evaluation.estimates import Estimate, duration, estimate
@@ -82,11 +82,11 @@ class TestWorkload:
             assert kind(checkpoint=str(small_checkpoint)).workload(cut) == Workload(encoded=90 + 20 + 30)
         assert PcaLogistic().workload(cut) == Workload()
 
-    def test_its_epochs_are_those_of_the_training_plan(self, small_split, small_checkpoint):
+    def test_its_epochs_are_those_of_the_training_schedule(self, small_split, small_checkpoint):
         tuning = FullTuning(checkpoint=str(small_checkpoint), epochs=3, batch_size=16, min_steps=77)
-        plan = TrainingPlan(3, 16, 1e-4, 0, min_steps=77).for_cells(len(small_split.train))
-        assert plan.epochs > 3
-        assert tuning.workload(small_split).trained == plan.epochs * len(small_split.train)
+        schedule = TrainingSchedule(3, 16, 1e-4, 0, min_steps=77).for_cells(len(small_split.train))
+        assert schedule.epochs > 3
+        assert tuning.workload(small_split).trained == schedule.epochs * len(small_split.train)
 
     @pytest.mark.parametrize("min_steps", [0, 40])
     @pytest.mark.parametrize("name", THROUGH_ENCODER)
@@ -96,7 +96,7 @@ class TestWorkload:
     ):
         how = {"epochs": 2, "min_steps": min_steps, "n_genes": 30, "patience": 1_000}
         strategy = STRATEGIES[name](checkpoint=str(small_checkpoint), **how)
-        strategy.check(three_kinds, small_split)
+        strategy.ensure_applicable(three_kinds, small_split)
         encoded.clear()
         record = evaluate(strategy, fresh(three_kinds), small_split)
         work = strategy.workload(small_split)
@@ -110,7 +110,7 @@ class TestWorkload:
         self, encoded, three_kinds, small_split, fresh, small_checkpoint, kind
     ):
         strategy = kind(checkpoint=str(small_checkpoint))
-        strategy.check(three_kinds, small_split)
+        strategy.ensure_applicable(three_kinds, small_split)
         encoded.clear()
         evaluate(strategy, fresh(three_kinds), small_split)
         assert strategy.workload(small_split) == Workload(encoded=sum(n for n, _ in encoded))
@@ -205,7 +205,7 @@ class TestEstimate:
         dataset = fresh(three_kinds)
         for how, longest in (({"n_genes": 30}, 31), ({"n_genes": 60}, 61), ({"n_genes": 60, "max_length": 20}, 20)):
             strategy = Lora(checkpoint=str(small_checkpoint), **how)
-            strategy.check(dataset, small_split)
+            strategy.ensure_applicable(dataset, small_split)
             with monkeypatch.context() as patch:
                 patch.setattr(Encoder, "forward", forward)
                 seen.clear()

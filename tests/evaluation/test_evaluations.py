@@ -12,13 +12,12 @@ from frostline.cells.datasets import load_dataset
 from frostline.cells.splits import split
 from frostline.errors import Cancelled, CheckpointError, DatasetError, FrostlineError
 from frostline.evaluation.evaluations import (
-    MIN_CELLS_FOR_UMAP,
     evaluate,
     evaluate_all,
     label_efficiency,
     leave_one_class_out,
-    umap_of,
 )
+from frostline.evaluation.maps import MIN_CELLS_FOR_UMAP
 from frostline.evaluation.metrics import METRICS, PREDICTED, accuracy, chosen_metrics, macro_f1, silhouette
 from frostline.monitor import Monitor
 from frostline.records import Record, fingerprint_of
@@ -294,35 +293,8 @@ class TestStudies:
         assert [n for n in seen if n > 1] == []
 
 
-class TestUmap:
-    """The only tests that compute a UMAP."""
-
-    def test_the_same_seed_gives_the_same_map_and_another_seed_another(self):
-        embedding = np.random.default_rng(0).normal(size=(30, 6))
-        one, again, other = (umap_of(embedding, seed=seed) for seed in (1, 1, 2))
-        assert (one.shape, one.dtype) == ((30, 2), np.float64)
-        assert np.isfinite(one).all()
-        np.testing.assert_array_equal(one, again)
-        assert not np.array_equal(one, other)
-
-    @pytest.mark.parametrize("n_cells", [MIN_CELLS_FOR_UMAP, MIN_CELLS_FOR_UMAP + 2])
-    @pytest.mark.parametrize("width", [2, 4])
-    def test_few_cells_and_narrow_embeddings_have_a_map(self, n_cells, width):
-        found = umap_of(np.random.default_rng(0).normal(size=(n_cells, width)), seed=0)
-        assert found.shape == (n_cells, 2)
-        assert np.isfinite(found).all()
-
-    def test_equal_cells_do_no_harm(self):
-        embedding = np.tile(np.arange(4.0), (12, 1))
-        embedding[:3] += 1
-        assert np.isfinite(umap_of(embedding, seed=0)).all()
-
-    def test_fewer_than_five_cells_or_one_dimension_have_none(self):
-        assert umap_of(np.zeros((MIN_CELLS_FOR_UMAP - 1, 3)), seed=0) is None
-        assert umap_of(np.arange(20.0)[:, None], seed=0) is None
-
-    def test_a_record_of_few_test_cells_has_no_map(self, pbmc, cut):
-        test = cut.test[: MIN_CELLS_FOR_UMAP - 1]
-        tested = fingerprint_of(pbmc.cells[test].tolist(), pbmc.labels[test].tolist())
-        few = dataclasses.replace(cut, test=test, test_fingerprint=tested)
-        assert evaluate(PcaLogistic(), pbmc, few).umap is None
+def test_a_record_of_few_test_cells_has_no_map(pbmc, cut):
+    test = cut.test[: MIN_CELLS_FOR_UMAP - 1]
+    tested = fingerprint_of(pbmc.cells[test].tolist(), pbmc.labels[test].tolist())
+    few = dataclasses.replace(cut, test=test, test_fingerprint=tested)
+    assert evaluate(PcaLogistic(), pbmc, few).umap is None

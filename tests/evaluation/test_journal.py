@@ -14,7 +14,8 @@ import torch
 
 from frostline.cells.datasets import load_dataset
 from frostline.cells.splits import split
-from frostline.encoder.checkpoints import cache_folder, load_checkpoint, save_checkpoint
+from frostline.encoder.catalogue import cache_folder
+from frostline.encoder.checkpoints import load_checkpoint, save_checkpoint
 from frostline.evaluation import journal as journal_module
 from frostline.evaluation.evaluations import evaluate
 from frostline.evaluation.journal import KEPT, Journal
@@ -95,8 +96,8 @@ class TestRoundTrip:
 
 KILLED = """
 import os, sys
-from frostline.evaluation import evaluations
-evaluations.umap_of = lambda embedding, *, seed: None
+from frostline.evaluation import maps
+maps.umap_of = lambda embedding, *, seed: None
 from frostline.cells.datasets import load_dataset
 from frostline.comparison.jobs import Job
 from frostline.evaluation.journal import Journal

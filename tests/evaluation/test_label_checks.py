@@ -13,7 +13,7 @@ from frostline.cells.datasets import load_dataset
 from frostline.cells.joining import join_datasets
 from frostline.cells.splits import split
 from frostline.errors import DatasetError
-from frostline.evaluation.checks import check
+from frostline.evaluation.checks import review
 
 CODES = ("missing-as-text", "similar-names", "labels-are-groups", "one-group", "groups-are-cells")
 
@@ -26,7 +26,7 @@ def cells(n: int = 120, *, seed: int = 0, **obs) -> AnnData:
 
 
 def found(dataset, kind="stratified") -> dict:
-    findings = check(dataset, split(dataset, kind=kind))
+    findings = review(dataset, split(dataset, kind=kind))
     return {finding.code: finding for finding in findings if finding.code in CODES}
 
 

@@ -130,11 +130,15 @@ def test_labels_reasons_report_and_map_are_shown(make_panel, model, cells):
     assert model.calibration.certificate.sentence in labels
     assert "far from training" in labels
     assert "like the training data?" in tab(panel, "Report")
-    alt = "UMAP of the annotated cells among the reference cells of the model, coloured by label"
-    assert f'alt="{alt}"' in tab(panel, "Map")
-    first = tab(panel, "Map")
-    control(panel, "Colour by").value = "confidence"
-    assert tab(panel, "Map") != first
+    mapped = panel.results.map.mapped
+    assert [view.name for view in mapped.views] == ["labelled", "likeliest class"]
+    n_known = len(panel.annotation.landmarks.labels)
+    assert mapped.columns[0].codes[n_known:].tolist() == [
+        mapped.classes.index(label) for label in panel.annotation.obs[panel.annotation.key]
+    ]
+    assert mapped.views[1].front.tolist() == [False] * n_known + [True] * len(panel.annotation)
+    assert mapped.names[n_known:] == tuple(panel.annotation.obs.index)
+    assert [key for key, _ in mapped.colourings][:2] == ["label", "confidence"]
 
 
 def test_unknown_cells_are_listed_the_strangest_first(make_panel, model, cells):
@@ -218,7 +222,7 @@ def test_labels_of_others_are_replaced_only_when_asked(make_panel, model, cells)
     with pytest.raises(DatasetError, match="stands there already"):
         panel.run(wait=True)
     assert set(cells.obs["frostline"]) == {"mine"}
-    assert "key is the field Key; overwrite is the box Replace labels under this key" in shown(panel)
+    assert "choose another Key, such as frostline_2, or tick Replace labels under this key" in shown(panel)
     control(panel, "Replace labels under this key").value = True
     panel.run(wait=True)
     control(panel, "Replace labels under this key").value = False
@@ -302,7 +306,8 @@ def test_model_without_reference_cells_says_so_on_the_map(make_panel, cells):
     bare = model_of(islets(), PcaLogistic(n_hvg=300, n_components=10), reference_cells=0)
     panel = make_panel(bare, cells)
     panel.run(wait=True)
-    assert "keeps no reference cells" in tab(panel, "Map")
+    panel.settle(60)
+    assert "keeps no labelled cells" in panel.results.map.mapped.note
 
 
 def test_look_again_finds_what_was_made_meanwhile(make_panel, model, cells):

@@ -117,7 +117,7 @@ def notebook_folder(root, small_checkpoint, write_notebook, tmp_path_factory) ->
 
 
 @pytest.fixture(scope="module")
-def lab(notebook_folder, own_jupyter_folders, quick_umap_in_kernels, tmp_path_factory) -> Iterator[Lab]:
+def lab(notebook_folder, own_jupyter_folders, tmp_path_factory) -> Iterator[Lab]:
     with live_lab(notebook_folder, tmp_path_factory.mktemp("lab")) as lab:
         yield lab
 
@@ -290,11 +290,12 @@ def check_cells_below(session: Session, folder: Path) -> None:
 
 def check_tabs_and_figures(panel: Locator) -> None:
     panel.get_by_role("tab", name="Maps").click()
-    picture = panel.locator("img[alt^='UMAP of the test cells as frozen_probe and pca_logistic represent them']")
-    expect(picture).to_have_attribute("alt", re.compile("coloured by label$"))
-    choose(panel, "Colour by", "correct")
-    expect(picture).to_have_attribute("alt", re.compile("coloured by correct"))
-    expect(picture).to_be_visible()
+    maps = panel.locator(".frostline-map")
+    expect(maps.get_by_role("application")).to_have_count(2)
+    maps.get_by_label("Colour by").select_option("correct")
+    expect(maps.get_by_role("button", name="Select wrong")).to_be_visible()
+    maps.get_by_role("button", name=re.compile(r"^Select wrong \(\d+\)$")).click()
+    expect(maps.get_by_role("status")).to_have_text(re.compile(r"^\d+ cells? of \d+ selected$"))
     panel.get_by_role("tab", name="Confusion").click()
     matrix = panel.locator("img[alt^='Confusion matrix']")
     expect(matrix).to_have_attribute("alt", re.compile("in cells$"))

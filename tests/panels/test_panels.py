@@ -220,7 +220,7 @@ def finished(instant_umap_throughout, short_training, three_kinds, small_checkpo
 
 @pytest.mark.parametrize(
     ("name", "pictures"),
-    [("Verdict", 1), ("Maps", 1), ("Confusion", 1), ("Confidence", 2), ("Classes", 0), ("Costs", 0), ("Checks", 0)],
+    [("Verdict", 1), ("Confusion", 1), ("Confidence", 2), ("Classes", 0), ("Costs", 0), ("Checks", 0)],
 )
 def test_every_tab_of_a_finished_run_is_drawn(finished, name, pictures):
     found = re.findall(r"<img [^>]*>", tab(finished, name))
@@ -235,11 +235,17 @@ def test_numbers_in_the_tabs_are_those_of_the_reports(finished):
     for name, frame in (
         ("Classes", report.class_metrics_table(comparison)),
         ("Costs", report.costs_table(comparison)),
-        ("Confidence", report.calibration_table(comparison)),
+        ("Confidence", report.calibration_table(comparison).iloc[:, :9]),
     ):
         cells = re.findall(r"<td>(.*?)</td>", tab(finished, name))
         wanted = [html.escape(str(value)) for value in frame.to_numpy().ravel()]
         assert cells[: len(wanted)] == wanted
+    kept = report.calibration_table(comparison)
+    kept = kept[["Strategy", *(name for name in kept if "%" in name)]]
+    assert kept.shape[1] == 7
+    assert cells[len(wanted) : len(wanted) + kept.size] == [
+        html.escape(str(value)) for value in kept.to_numpy().ravel()
+    ]
     sets = report.prediction_sets_table(comparison)
     assert cells[-sets.size :] == [html.escape(str(value)) for value in sets.to_numpy().ravel()]
     assert html.escape(report.sets_in_words(comparison)) in tab(finished, "Confidence")
@@ -606,6 +612,98 @@ def test_unknown_checkpoint_is_told_even_where_no_ticked_strategy_uses_it(make_p
     assert 'role="alert"' not in html_of(panel)
 
 
+def test_a_failed_strategy_is_seen_at_once_and_after_a_cancel(make_panel, monkeypatch, gate):
+    monkeypatch.setattr(Majority, "fit", lambda *_: 1 / 0)
+    panel = make_panel(["majority", "pca_logistic"])
+    panel.run()
+    while panel.runner._job is None or not panel.runner._job.failures:
+        time.sleep(0.01)
+    while "majority failed" not in html_of(panel):
+        time.sleep(0.01)
+    assert panel.state == "running"
+    (row,) = [row for row in rows(panel) if row.name == "majority"]
+    assert "frostline-failed" in row._dom_classes
+    assert "<strong>✖ failed</strong>: division by zero" in html_of(row)
+    panel.cancel()
+    gate.set()
+    with pytest.raises(Cancelled):
+        panel.wait(60)
+    panel.settle(60)
+    assert '<div role="alert" class="frostline-alert"><strong>majority failed</strong>: division by zero' in html_of(
+        panel
+    )
+    assert said(panel).endswith("finished evaluation(s) kept. majority failed.")
+    assert "frostline-failed" in row._dom_classes
+    monkeypatch.undo()
+    panel.run(wait=True)
+    assert "frostline-failed" not in row._dom_classes
+
+
+class TestPartial:
+    """Results and verdict say what they lack."""
+
+    def test_while_it_grows_and_not_when_all_is_there(self, make_panel):
+        panel, seen = make_panel(["majority", "pca_knn"]), []
+        panel.results.observe(lambda _: seen.append(panel.results._part.value), "comparison")
+        panel.run(wait=True)
+        told = (
+            "Partial results, partial verdict. 1 of 2 evaluations are finished; not yet or not in all repeats: pca_knn."
+        )
+        assert [text for text in seen if told in html.unescape(text)]
+        assert (panel.results._part.value, panel.latest().unfinished) == ("", "")
+        assert not any(line.startswith("Partial") for line in panel.latest().caption)
+
+    def test_after_a_cancel_in_panel_cells_below_and_what_is_exported(self, make_panel, tmp_path):
+        panel = make_panel(["majority", "pca_knn"])
+        panel.observe(lambda change: change.new and panel.cancel(), "records")
+        with pytest.raises(Cancelled):
+            panel.run(wait=True)
+        told = "1 of 2 evaluations are finished; not yet or not in all repeats: pca_knn."
+        assert told in html.unescape(panel.results._part.value)
+        assert f"Partial: {told}" in panel.latest().caption
+        where = frostline.artifacts.export(tmp_path / "out", panel.comparison, panel.dataset)
+        assert any(told in note for note in frostline.load_comparison(where).notes)
+        assert told in (where / "report.md").read_text()
+
+    def test_a_failed_strategy_is_named(self, make_panel, monkeypatch):
+        monkeypatch.setattr(Majority, "fit", lambda *_: 1 / 0)
+        panel = make_panel(["majority", "pca_knn"])
+        panel.run()
+        panel.runner._task.join(60)
+        panel.settle(60)
+        assert "Partial results, partial verdict. Failed: majority." in panel.results._part.value
+
+
+def test_hyper_parameters_are_locked_during_a_run_also_those_that_are_opened_then(make_panel, gate):
+    panel = make_panel()
+    panel.settle(60)
+    advanced = panel.runner.plan.advanced
+    advanced.fold.value = True
+    advanced._which.value = "pca_knn"
+    before = control(advanced, "n_components")
+    panel.run()
+    assert before.disabled
+    advanced._which.value = "pca_logistic"
+    assert control(advanced, "n_components").disabled
+    assert advanced._reset.disabled
+    gate.set()
+    panel.wait(60)
+    assert not control(advanced, "n_components").disabled
+
+
+def test_groups_that_are_held_out_are_named_before_the_run_and_beside_the_verdict(make_panel):
+    panel = make_panel(["majority"], dataset=frostline.load_dataset("pancreas"))
+    panel.settle(60)
+    cuts = panel.runner.plan.controls.draw(panel.dataset)
+    told = "; ".join(f"{', '.join(cut.groups['test'])} (repeat {cut.repeat + 1})" for cut in cuts)
+    assert f"Held out for the test, by donor: {told}." in html_of(panel.runner)
+    panel.run(wait=True)
+    assert f"Held out for the test, by donor: {told}." in tab(panel, "Verdict")
+    control(panel, "Split").value = "stratified"
+    panel.settle(60)
+    assert "Held out for the test" not in html_of(panel.runner)
+
+
 def test_failure_is_gone_after_a_run_that_succeeds(make_panel, monkeypatch):
     panel = make_panel()
     with monkeypatch.context() as patch:
@@ -778,13 +876,13 @@ class TestDataPanel:
         for name, n in pbmc.summary()["cells"].items():
             assert f"<td>{html.escape(name)}</td>" in text
             assert f"</span> {n}</td>" in text
-        assert panel.findings == tuple(frostline.checks.check(pbmc, frostline.split(pbmc), "mini"))
+        assert panel.findings == tuple(frostline.checks.review(pbmc, frostline.split(pbmc), "mini"))
         assert all(html.escape(finding.title) in text for finding in panel.findings)
 
     def test_a_checkpoint_that_is_not_here_is_told_and_the_other_checks_are_made(self, make, pbmc):
         panel = make("pbmc68k-reduced", checkpoint="whole-human")
         assert "is not downloaded" in html_of(panel)
-        assert panel.findings == tuple(frostline.checks.check(pbmc, frostline.split(pbmc)))
+        assert panel.findings == tuple(frostline.checks.review(pbmc, frostline.split(pbmc)))
 
     def test_too_little_vocabulary_is_told(self, make, three_kinds, fresh):
         nobody_knows = fresh(three_kinds, genes=tuple(f"gene_{i}" for i in range(120)))
@@ -845,6 +943,44 @@ class TestDataPanel:
         panel.settle(60)
         assert panel.dataset.group_key is None
 
+    def test_donors_are_no_labels_that_are_offered_first(self, make, pbmc):
+        adata = pbmc.adata.copy()
+        adata.obs["donor_label"] = np.where(np.arange(adata.n_obs) % 2, "d1", "d2")
+        adata.obs = adata.obs[["donor_label", "louvain"]]
+        panel = make(adata, layer="raw")
+        offered = [value for _, value in control(panel, "Labels").options]
+        assert offered == ["", "louvain", "donor_label"]
+        assert panel.dataset.label_key == "louvain"
+        adata.obs = adata.obs[["donor_label"]]
+        panel = make(adata, layer="raw")
+        assert (control(panel, "Labels").value, panel.dataset) == ("", None)
+
+    def test_what_is_of_the_old_file_is_out_of_use_until_the_new_one_is_read(self, make, pbmc, tmp_path):
+        pbmc.adata.write_h5ad(tmp_path / "ours.h5ad")
+        panel = make(str(tmp_path / "ours.h5ad"), label_key="bulk_labels", layer="raw")
+        old = [control(panel, name) for name in ("Labels", "Groups", "Layer", "Values", "Gene names")]
+        assert (panel.state, [w.disabled for w in old]) == ("ready", [False] * 5)
+        control(panel, "File").value = str(tmp_path / "our")
+        assert (panel.state, [w.disabled for w in old]) == ("empty", [True] * 5)
+        control(panel, "File").value = f' "{tmp_path / "ours.h5ad"}" '
+        panel.settle(60)
+        assert [w.disabled for w in old] == [False] * 5
+
+    def test_values_and_gene_names_can_be_said(self, make, pbmc):
+        adata = pbmc.adata.raw.to_adata()
+        adata.X = adata.X.toarray() * np.linspace(0.7, 1.3, adata.n_obs)[:, None]
+        adata.obs = pbmc.adata.obs[["bulk_labels"]]
+        adata.var["symbol"] = adata.var_names
+        adata.var_names = [f"g{i}" for i in range(adata.n_vars)]
+        panel = make(adata, label_key="bulk_labels")
+        control(panel, "Values").value = "linear"
+        control(panel, "Gene names").value = "symbol"
+        panel.settle(60)
+        assert panel.state == "ready"
+        assert panel.dataset.given["values"] == "linear"
+        assert (panel.dataset.given["gene_column"], panel.dataset.genes[0]) == ("symbol", adata.var["symbol"].iloc[0])
+        assert control(panel, "Gene names").options[-1] == "symbol"
+
     def test_a_loaded_data_set_keeps_its_values_when_its_labels_change(self, make, three_kinds):
         panel = make(three_kinds)
         assert panel.dataset is three_kinds
@@ -881,19 +1017,27 @@ class TestResultPanel:
 
     def test_figures_follow_the_controls(self, comparison):
         panel = self.show(comparison)
-        maps, confusion = panel._shown["Maps"], panel._shown["Confusion"]
-        assert "coloured by label" in maps.value
-        before = maps.value
-        control(panel, "Colour by").value = "confidence"
+        confusion = panel._shown["Confusion"]
+        assert [view.name for view in panel.map.mapped.views] == [panel._left.value, panel._right.value]
+        panel.map.selected = [1, 4]
+        control(panel, "Left").value = panel._right.value
         panel.settle(60)
-        assert "coloured by confidence" in maps.value
-        assert maps.value != before
+        assert [view.name for view in panel.map.mapped.views] == [panel._right.value]
+        assert panel.map.cells == [comparison.records[0].cells[i] for i in (1, 4)]
         control(panel, "Numbers").value = True
         panel.settle(60)
         assert "in percent of the true class" in confusion.value
         control(panel, "Strategy").value = "lora"
         panel.settle(60)
         assert "Confusion matrix of lora" in confusion.value
+
+    def test_without_a_comparison_the_map_is_closed(self, comparison):
+        panel = self.show(comparison)
+        shown = panel.map
+        panel.comparison = None
+        assert panel.map is None
+        assert shown.comm is None
+        assert panel._shown["Maps"].value == NOTHING
 
     def test_label_efficiency_and_unknown_cells_are_shown_where_they_were_measured(self, comparison, make_record):
         assert "Not measured" in self.show(comparison)._shown["Labels"].value
@@ -1111,10 +1255,15 @@ def test_a_setting_that_cannot_be_split_is_told_before_the_run(make_panel):
     alert = html_of(panel.runner).partition('role="alert"')[2]
     assert "This cannot be run" in alert
     assert "group" in alert
-    assert "In this panel: group_key is the list Groups; kind is the list Split." in alert
+    assert (
+        "a split by group holds whole groups out, and no column is chosen under Groups; "
+        in alert.partition("<details")[0]
+    )
+    assert "choose stratified under Split" in alert.partition("<details")[0]
+    assert "=" not in said(panel)
     assert button(panel, "Run").disabled
     assert "group" in button(panel, "Run").tooltip
-    assert said(panel).startswith("This cannot be run: ")
+    assert said(panel).startswith("This cannot be run: a split by group holds whole groups out")
     control(panel, "Split").value = ""
     panel.settle(60)
     assert 'role="alert"' not in html_of(panel.runner)

@@ -15,7 +15,7 @@ from small_pretraining import FIRST, SECOND, SMALL, STEPS
 from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import Cancelled, DatasetError, FrostlineError
 from frostline.monitor import Monitor
-from frostline.pretraining import runs
+from frostline.pretraining import losses, runs
 from frostline.pretraining.corpus import principal_components, read_corpus
 from frostline.pretraining.runs import pretrain
 
@@ -294,7 +294,7 @@ def test_folding_moves_the_scale_into_the_first_layer(corpus):
         torch.from_numpy(part) for part in runs.draw_subset(pooled.tokens(0), 30, 31, np.random.default_rng(0))
     )
     with torch.inference_mode():
-        in_training = encoder.cls_states(ids, values / runs.VALUE_SCALE)
+        in_training = encoder.cls_states(ids, values / losses.VALUE_SCALE)
         runs.fold_values(encoder)
         torch.testing.assert_close(encoder.cls_states(ids, values), in_training, rtol=1e-5, atol=1e-5)
 

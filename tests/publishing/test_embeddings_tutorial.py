@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import frostline
-from frostline.artifacts import exports
+from frostline.artifacts import checking
 from frostline.publishing import notebooks, publications, run_checks
 
 NAME = "embeddings_for_scanpy"
@@ -58,7 +58,7 @@ def test_parameters_are_settings_of_a_run(root):
 def test_published_page_meets_the_rules_and_its_artifacts_pass(published):
     assert run_checks.find_problems(published / "book" / "published", NAME, published) == []
     folder = published / "book" / "published" / NAME
-    result = exports.check(folder)
+    result = checking.check(folder)
     assert (result.problems, result.files) == ([], 6)
     assert result.numbers >= 4
     assert np.load(folder / "embedding.npy").shape == (700, 32)
@@ -68,7 +68,7 @@ def test_published_page_meets_the_rules_and_its_artifacts_pass(published):
 def test_altered_artifact_is_named(published, tmp_path, name):
     folder = shutil.copytree(published / "book" / "published" / NAME, tmp_path / NAME)
     (folder / name).write_bytes((folder / name).read_bytes()[:-20])
-    assert any(problem.startswith(f"{name}: ") for problem in exports.check(folder).problems)
+    assert any(problem.startswith(f"{name}: ") for problem in checking.check(folder).problems)
 
 
 def test_pictures_have_a_text_and_no_warning_is_shown(published):

@@ -20,7 +20,7 @@ from papermill.parameterize import parameterize_notebook
 from traitlets.config import Config
 
 import frostline
-from frostline.artifacts import exports
+from frostline.artifacts import checking, exports
 from frostline.errors import FrostlineError
 from frostline.hashes import file_sha256
 from frostline.panels import AnnotationPanel
@@ -75,7 +75,7 @@ def run_papermill(tutorial: Path, settings: dict[str, object]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def changed(tutorial, small_settings, quick_umap_in_kernels, tmp_path_factory) -> Path:
+def changed(tutorial, small_settings, tmp_path_factory) -> Path:
     """Folder of a run by papermill with changed parameters; not to be changed."""
     folder = tmp_path_factory.mktemp("changed")
     with pytest.MonkeyPatch.context() as patch:
@@ -187,7 +187,7 @@ def test_cells_below_a_panel_use_nothing_that_was_bound_before_its_last_run(root
 
 def test_changed_parameters_reach_every_artifact(changed, small_settings, small_checkpoint):
     folder = changed / "mine" / "of seed 7"
-    assert exports.check(folder).problems == []
+    assert checking.check(folder).problems == []
     manifest = manifest_of(folder)
     weights = file_sha256(small_checkpoint / "model.safetensors")
     ran = {
@@ -200,7 +200,7 @@ def test_changed_parameters_reach_every_artifact(changed, small_settings, small_
     assert manifest["parameters"] == frostline.RunSettings.from_notebook(small_settings).model_dump() | ran
     assert manifest["seed"] == 7
     assert manifest["strategies"] == small_settings["STRATEGIES"]
-    assert {path.name for path in folder.iterdir()} == {*exports.declared(manifest["strategies"]), "manifest.json"}
+    assert {path.name for path in folder.iterdir()} == {*checking.declared(manifest["strategies"]), "manifest.json"}
 
 
 def test_quickstart_is_small_in_time_not_in_meaning(changed):
@@ -217,7 +217,7 @@ def test_split_of_the_notebook_is_that_of_the_function(changed, pbmc):
 
 
 def test_same_seed_gives_the_same_predictions_by_either_command(
-    changed, tutorial, small_settings, quick_umap_in_kernels, tmp_path, monkeypatch
+    changed, tutorial, small_settings, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     as_text = {**small_settings, "SEED": "007", "STRATEGIES": "pca_logistic,frozen_probe"}
@@ -226,13 +226,11 @@ def test_same_seed_gives_the_same_predictions_by_either_command(
     pd.testing.assert_frame_equal(pd.read_parquet(first), pd.read_parquet(second), check_exact=True)
 
 
-def test_another_labelled_data_set_is_given_as_a_path(
-    counts_file, tutorial, small_settings, quick_umap_in_kernels, tmp_path, monkeypatch
-):
+def test_another_labelled_data_set_is_given_as_a_path(counts_file, tutorial, small_settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     mine = {"DATASET": str(counts_file), "LABEL_KEY": "kind", "OUTPUT_DIR": "mine"}
     output = run_papermill(tutorial, {**small_settings, **mine})
-    assert exports.check("mine").problems == []
+    assert checking.check("mine").problems == []
     described = manifest_of(Path("mine"))["dataset"]
     assert (described["name"], described["label_key"], described["values"]) == ("mine", "kind", "counts")
     assert (described["cells"], described["genes"]) == (700, 765)
@@ -253,7 +251,7 @@ def test_published_tutorial_meets_the_rules_of_the_book(published):
 
 def test_defaults_leave_all_declared_artifacts(published):
     folder = published / "artifacts" / "scgpt_cell_type_annotation"
-    assert exports.check(folder).problems == []
+    assert checking.check(folder).problems == []
     assert {path.name for path in folder.iterdir()} == {
         "report.md",
         "report.csv",

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import frostline
-from frostline.artifacts import exports
+from frostline.artifacts import checking
 from frostline.publishing import notebooks, publications, run_checks
 
 NAME = "your_own_data"
@@ -26,7 +26,7 @@ def source(root):
 
 
 @pytest.fixture(scope="module")
-def published(root, quick_umap_in_kernels, tmp_path_factory) -> Path:
+def published(root, tmp_path_factory) -> Path:
     """Root of a project in which the tutorial was executed, without its encoder, and placed."""
     folder = tmp_path_factory.mktemp("published")
     (folder / "notebooks").mkdir()
@@ -71,7 +71,7 @@ def test_first_tutorial_points_to_it_by_link(root):
 @pytest.mark.slow
 def test_published_page_meets_the_rules_and_its_artifacts_pass(published, artifacts):
     assert run_checks.find_problems(published / "book" / "published", NAME, published) == []
-    result = exports.check(artifacts)
+    result = checking.check(artifacts)
     assert result.problems == []
     executed = nbformat.read(published / f"{NAME}.ipynb", 4)
     outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
@@ -108,4 +108,4 @@ def test_model_of_the_artifacts_is_one_that_loads(artifacts, tmp_path):
 def test_altered_artifact_is_named(artifacts, tmp_path, name):
     folder = shutil.copytree(artifacts, tmp_path / NAME)
     (folder / name).write_bytes((folder / name).read_bytes()[:-20])
-    assert any(problem.startswith(f"{name}: ") for problem in exports.check(folder).problems)
+    assert any(problem.startswith(f"{name}: ") for problem in checking.check(folder).problems)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from frostline import report
-from frostline.artifacts import archive, exports
+from frostline.artifacts import archive, checking, exports
 from frostline.publishing import executions
 from frostline.settings import RunSettings
 
@@ -34,7 +34,7 @@ def source(tutorial):
 
 
 @pytest.fixture(scope="module")
-def folder(tutorial, small_checkpoint, quick_umap_in_kernels, tmp_path_factory) -> Path:
+def folder(tutorial, small_checkpoint, tmp_path_factory) -> Path:
     """Where a run of two donors and four strategies went; not to be changed."""
     here = tmp_path_factory.mktemp("protocol")
     parameters = {
@@ -77,10 +77,10 @@ def test_its_parameters_are_those_of_a_run_and_it_defines_no_function(source):
 
 
 def test_its_artifacts_pass_the_check_with_both_studies(folder):
-    result = exports.check(folder / "results")
+    result = checking.check(folder / "results")
     assert result.problems == []
     studies = ["label_efficiency", "unknown_cells"]
-    wanted = {*exports.declared(STRATEGIES, studies), exports.MANIFEST}
+    wanted = {*checking.declared(STRATEGIES, studies), exports.MANIFEST}
     assert {path.name for path in (folder / "results").iterdir()} == wanted
 
 

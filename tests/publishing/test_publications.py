@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from tiny_project import PARAMETERS, SAVE_ARTIFACTS, SAVE_RECORDS, TOC
 
-from frostline.artifacts import exports
+from frostline.artifacts import checking
 from frostline.errors import ArtifactError, FrostlineError
 from frostline.hashes import file_sha256
 from frostline.publishing import executions, inputs, notebooks, publications, run_checks, states, tutorials
@@ -264,9 +264,9 @@ def test_run_manifest_says_what_the_status_box_shows(project):
     assert manifest["source_notebook"] == "notebooks/tiny.ipynb"
     assert (manifest["mode"], manifest["profile"], manifest["seed"]) == ("static executed tutorial", "quickstart", 7)
     assert manifest["parameters"] == done.parameters
-    result = exports.check(folder / "artifacts" / "tiny")
+    result = checking.check(folder / "artifacts" / "tiny")
     assert manifest["artifact_check"] == {"result": "passed", "files": result.files, "numbers": result.numbers}
-    assert result.files == len(exports.declared(["pca_logistic", "head"])) + 1
+    assert result.files == len(checking.declared(["pca_logistic", "head"])) + 1
     assert result.numbers >= 12  # two strategies, two metrics, three tables
     assert manifest["started"] <= manifest["ended"]
     assert manifest["started"].endswith("+00:00")

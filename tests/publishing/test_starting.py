@@ -70,7 +70,7 @@ def test_folder_that_is_in_use_is_refused(tmp_path):
         starting.init(tmp_path / "thesis.txt")
 
 
-def test_lab_publishes_from_the_installed_package_alone(wheel_folder, small_checkpoint, quick_umap_in_kernels, lab):
+def test_lab_publishes_from_the_installed_package_alone(wheel_folder, small_checkpoint, lab):
     """Without the repository's book: only what is in the wheel, and a checkpoint that embeds in a second."""
     shutil.copytree(small_checkpoint, lab / "small")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(wheel_folder), os.environ.get("PYTHONPATH", "")])}

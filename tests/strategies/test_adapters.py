@@ -9,11 +9,13 @@ import pytest
 import torch
 from peft import PeftModel
 
+from frostline.encoder import model
 from frostline.encoder.checkpoints import load_checkpoint
 from frostline.encoder.embedding import encode
 from frostline.errors import DatasetError, FrostlineError
 from frostline.strategies import Dora, Lora, LoraAttention
-from frostline.strategies.adapters import TARGETS
+from frostline.strategies.adapters import TARGETS, Adapters
+from frostline.strategies.tuning import EncoderTuning
 
 pytestmark = pytest.mark.slow
 
@@ -63,6 +65,111 @@ def test_peft_itself_puts_a_saved_adapter_on_the_same_encoder(fitted_once, pbmc,
     assert np.abs(states - before).max() > 1e-3
 
 
+@pytest.mark.parametrize("name", ["lora", "lora_attention", "dora", "ia3"])
+def test_dropout_belongs_to_adapters_and_head_unless_the_encoder_is_given_some(build, small_checkpoint, name):
+    checkpoint = load_checkpoint(small_checkpoint)
+    assert checkpoint.config.dropout == 0.1  # what all weights were trained with
+    for given, expected in ({}, {0.0}), ({"encoder_dropout": 0.2}, {0.2}):
+        encoder = dataclasses.replace(build(name), **given)._thawed(checkpoint.encoder())
+        dropouts = [(at, part.p) for at, part in encoder.named_modules() if isinstance(part, torch.nn.Dropout)]
+        assert {p for at, p in dropouts if ".lora_" not in at} == expected
+        assert {p for at, p in dropouts if ".lora_" in at} <= {0.05}
+        assert (
+            sum(".lora_" not in at for at, _ in dropouts) == 1 + 2 * 2
+        )  # values; attention and sub-layers of two blocks
+
+
+def test_full_tuning_keeps_the_dropout_of_the_checkpoint(build, small_checkpoint):
+    encoder = build("full")._thawed(load_checkpoint(small_checkpoint).encoder())
+    assert {part.p for part in encoder.modules() if isinstance(part, torch.nn.Dropout)} == {0.1}
+
+
+def adapted_blocks(strategy) -> set[str]:
+    """Numbers of the blocks with something that is trained."""
+    trained = strategy._trained(strategy.module_["encoder"])
+    return {name.split("layers.")[1].split(".")[0] for name in trained}
+
+
+@pytest.mark.parametrize("name", ["lora", "lora_attention", "dora", "ia3"])
+class TestLastBlocks:
+    """Adapters in the last block alone, on states that are computed once."""
+
+    def fitted(self, build, pbmc, cut, fresh, name, **changes):
+        return dataclasses.replace(build(name), epochs=2, layers=1, **changes).fit(fresh(pbmc), cut)
+
+    def test_training_is_the_one_that_computes_all_blocks_each_time(self, build, pbmc, cut, fresh, name, monkeypatch):
+        short = self.fitted(build, pbmc, cut, fresh, name)
+        assert adapted_blocks(short) == {"1"}
+        monkeypatch.setattr(Adapters, "_logits_of", EncoderTuning._logits_of)
+        whole = self.fitted(build, pbmc, cut, fresh, name)
+        assert adapted_blocks(whole) == {"1"}
+        assert len(short.history_) == 2
+        for one, other in zip(short.history_, whole.history_, strict=True):
+            assert one == pytest.approx(other, abs=1e-5)
+        for key, array in whole._arrays().items():
+            np.testing.assert_allclose(short._arrays()[key], array, rtol=0, atol=2e-4, err_msg=key)
+
+    def test_as_many_parameters_train_as_were_planned(self, build, pbmc, cut, fresh, name):
+        strategy = self.fitted(build, pbmc, cut, fresh, name)
+        assert strategy.planned_parameters(cut) == strategy.cost().trainable_parameters
+        assert strategy.planned_parameters(cut) < build(name).planned_parameters(cut)
+
+    def test_it_is_saved_and_peft_puts_it_on_the_same_encoder(
+        self, build, pbmc, cut, fresh, small_checkpoint, tmp_path, name
+    ):
+        strategy, dataset = self.fitted(build, pbmc, cut, fresh, name), fresh(pbmc)
+        strategy.save(tmp_path)
+        restored = type(strategy).load(tmp_path)
+        probabilities = strategy.predict_proba(dataset, cut.test)
+        np.testing.assert_array_equal(restored.predict_proba(dataset, cut.test), probabilities)
+        adapted = PeftModel.from_pretrained(load_checkpoint(small_checkpoint).encoder(), str(tmp_path))
+        states = encode(adapted.base_model.model.eval(), strategy._tokens(dataset, cut.test))
+        np.testing.assert_allclose(states, strategy._features(dataset, cut.test), rtol=0, atol=1e-5)
+
+    def test_the_blocks_below_have_no_dropout(self, build, small_checkpoint, name):
+        strategy = dataclasses.replace(build(name), layers=1, encoder_dropout=0.2)
+        encoder = strategy._thawed(load_checkpoint(small_checkpoint).encoder())
+        below, above = encoder.transformer_encoder.layers
+        for part, expected in ((encoder.value_encoder, {0.0}), (below, {0.0}), (above, {0.2, 0.05})):
+            assert {each.p for each in part.modules() if isinstance(each, torch.nn.Dropout)} <= expected
+        assert above.dropout.p == 0.2
+
+
+@pytest.mark.parametrize("changes", [{}, {"encoder_dropout": 0.3}, {"layers": 1}, {"precision": "bf16"}])
+@pytest.mark.parametrize("name", ["lora", "dora"])
+def test_low_memory_gives_the_same_losses_gradients_and_weights(build, pbmc, cut, fresh, name, changes, monkeypatch):
+    """Dropout too is drawn again as it was drawn first."""
+    calls = []
+    original = model.checkpoint
+
+    def counted(*args, **kwargs):
+        calls.append(args[0])
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(model, "checkpoint", counted)
+    found = []
+    for memory in ("normal", "low"):
+        strategy = dataclasses.replace(build(name), memory=memory, epochs=2, **changes).fit(fresh(pbmc), cut)
+        found.append(strategy)
+        assert bool(calls) == (memory == "low")
+    one, other = found
+    assert [epoch["train_loss"] for epoch in one.history_] == pytest.approx(
+        [epoch["train_loss"] for epoch in other.history_], abs=1e-5
+    )
+    for key, array in one._arrays().items():
+        np.testing.assert_allclose(other._arrays()[key], array, rtol=0, atol=1e-4, err_msg=key)
+
+
+def test_adapters_stay_in_float32_where_products_are_in_bf16(build, pbmc, cut, fresh):
+    strategy = dataclasses.replace(build("lora"), precision="bf16", epochs=2).fit(fresh(pbmc), cut)
+    trained = strategy._trained(strategy.module_["encoder"])
+    assert {(p.dtype, p.grad.dtype) for p in trained.values()} == {(torch.float32, torch.float32)}
+    plain = dataclasses.replace(build("lora"), epochs=2).fit(fresh(pbmc), cut)
+    for one, other in zip(strategy.history_, plain.history_, strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=0.03)
+        assert one["train_loss"] != other["train_loss"]
+
+
 class TestDora:
     def test_it_trains_lengths_too(self, fitted_once):
         names = [n for n, p in fitted_once("dora")[0].module_["encoder"].named_parameters() if p.requires_grad]
@@ -92,12 +199,17 @@ class TestLora:
         with pytest.raises(FrostlineError, match=r"'lora': targets is .* one or more of linear1, linear2, q_proj"):
             Lora(targets=targets)
 
+    def test_more_blocks_than_the_encoder_has_are_refused_before_fitting(self, build, pbmc, cut):
+        dataclasses.replace(build("lora"), layers=2).ensure_applicable(pbmc, cut)
+        with pytest.raises(FrostlineError, match=r"'lora': layers is 3, and must be at most 2 blocks.*0 takes all"):
+            dataclasses.replace(build("lora"), layers=3).ensure_applicable(pbmc, cut)
+
     @pytest.mark.parametrize(("targets", "highest"), [(("linear1",), 32), (("q_proj",), 32)])
     def test_a_rank_above_the_width_of_the_layers_is_refused_before_fitting(self, build, pbmc, cut, targets, highest):
         fits = dataclasses.replace(build("lora"), rank=highest, targets=targets)
-        fits.check(pbmc, cut)
+        fits.ensure_applicable(pbmc, cut)
         with pytest.raises(FrostlineError, match=r"'lora': rank is 33, and must be at most 32 dimensions.*checkpoint"):
-            dataclasses.replace(fits, rank=highest + 1).check(pbmc, cut)
+            dataclasses.replace(fits, rank=highest + 1).ensure_applicable(pbmc, cut)
 
     def test_cells_without_any_of_a_few_genes_are_told_that_more_can_be_read(self, build, pbmc, cut, fresh):
         strategy = dataclasses.replace(build("lora"), n_genes=2, epochs=1)

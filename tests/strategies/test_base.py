@@ -227,11 +227,13 @@ class TestContract:
         assert re.fullmatch(r"[A-Z][\w.& ]+ \d{4}, https://doi\.org/10\.\d{4,5}/\S+", strategy.reference)
 
     def test_training_cells_of_one_class_are_refused_before_fitting(self, strategy, pbmc, cut, fresh):
-        strategy.check(pbmc, cut)
+        strategy.ensure_applicable(pbmc, cut)
         with pytest.raises(DatasetError, match=r"only 'Dendritic' in 'bulk_labels', and two classes are needed"):
-            strategy.check(pbmc, dataclasses.replace(cut, train=cut.train[pbmc.labels[cut.train] == "Dendritic"]))
+            strategy.ensure_applicable(
+                pbmc, dataclasses.replace(cut, train=cut.train[pbmc.labels[cut.train] == "Dendritic"])
+            )
         with pytest.raises(DatasetError, match="no cell at all"):
-            strategy.check(pbmc, dataclasses.replace(cut, train=cut.train[:0]))
+            strategy.ensure_applicable(pbmc, dataclasses.replace(cut, train=cut.train[:0]))
 
     @pytest.mark.parametrize("name", [name for name in NAMES if name != "majority"])
     def test_it_separates_classes_that_are_easy_to_separate(self, build, easy, fresh, name):

@@ -67,7 +67,7 @@ for name in sys.argv[1:]:
         assert os.waitpid(child, 0)[1] == 0, name
         continue
     strategy = STRATEGIES[name].from_profile(profile, "mini")
-    strategy.check(cells, cut)
+    strategy.ensure_applicable(cells, cut)
     before = set(sys.modules)
     strategy.fit(cells, cut)
     late = [each for each in set(sys.modules) - before if each.split(".")[0] not in sys.stdlib_module_names]
@@ -88,21 +88,21 @@ class TestCheck:
     @pytest.mark.parametrize("name", ON_ENCODER)
     def test_what_the_encoder_cannot_read_is_refused_before_fitting(self, build, pbmc, cut, fresh, name):
         strategy = build(name)
-        strategy.check(pbmc, cut)
+        strategy.ensure_applicable(pbmc, cut)
         matrix = pbmc.matrix.tolil(copy=True)
         matrix[cut.test[3]] = 0
         with pytest.raises(DatasetError, match=f"1 cell.*{pbmc.cells[cut.test[3]]}"):
-            strategy.check(fresh(pbmc, matrix=matrix.tocsr()), cut)
+            strategy.ensure_applicable(fresh(pbmc, matrix=matrix.tocsr()), cut)
         ensembl = tuple(f"ENSG009{i:08d}" for i in range(len(pbmc.genes)))
         renamed = fresh(pbmc, genes=ensembl)
         with pytest.raises(DatasetError, match="Ensembl ids"):
-            strategy.check(renamed, dataclasses.replace(cut, genes=ensembl))
+            strategy.ensure_applicable(renamed, dataclasses.replace(cut, genes=ensembl))
         with pytest.raises(CheckpointError, match="unknown checkpoint 'nothing'"):
-            dataclasses.replace(strategy, checkpoint="nothing").check(pbmc, cut)
+            dataclasses.replace(strategy, checkpoint="nothing").ensure_applicable(pbmc, cut)
 
     @pytest.mark.parametrize("name", IN_EPOCHS)
     def test_validation_cells_of_unknown_classes_only_are_refused(self, build, pbmc, cut, fresh, name):
         labels = pbmc.labels.astype("U40")
         labels[cut.validation] = "unheard"
         with pytest.raises(DatasetError, match="no validation cell has a class that the training cells have"):
-            build(name).check(fresh(pbmc, labels=labels), cut)
+            build(name).ensure_applicable(fresh(pbmc, labels=labels), cut)

@@ -130,30 +130,30 @@ class TestProbeObsm:
             given.index, given.columns = pbmc.adata.obs_names, [f"latent {i}" for i in range(6)]
         dataset = self.with_embedding(pbmc, fresh, given)
         strategy = ProbeObsm("X_scVI")
-        strategy.check(dataset, cut)
+        strategy.ensure_applicable(dataset, cut)
         np.testing.assert_array_equal(strategy.fit(dataset, cut).embed(dataset, cut.test), values[cut.test])
 
     def test_a_missing_key_lists_those_that_are_there(self, pbmc, cut):
         with pytest.raises(DatasetError, match="embedding 'X_scVI' is not in obsm, which has: X_pca, X_umap"):
-            ProbeObsm("X_scVI").check(pbmc, cut)
+            ProbeObsm("X_scVI").ensure_applicable(pbmc, cut)
 
     def test_an_empty_obsm_is_said_to_be_empty(self, pbmc, cut, fresh):
         adata = pbmc.adata.copy()
         del adata.obsm
         with pytest.raises(DatasetError, match=r"'X_pca' is not in obsm, which has: nothing; compute one"):
-            ProbeObsm().check(fresh(pbmc, adata=adata), cut)
+            ProbeObsm().ensure_applicable(fresh(pbmc, adata=adata), cut)
 
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     def test_a_value_that_is_missing_names_its_cell(self, pbmc, cut, fresh, values, value):
         values = values.copy()
         values[cut.test[3], 2] = value
         with pytest.raises(DatasetError, match=rf"missing or infinite in 1 cell.*{pbmc.cells[cut.test[3]]}"):
-            ProbeObsm("X_scVI").check(self.with_embedding(pbmc, fresh, values), cut)
+            ProbeObsm("X_scVI").ensure_applicable(self.with_embedding(pbmc, fresh, values), cut)
 
     def test_what_is_no_table_of_numbers_is_refused(self, pbmc, cut, fresh, values):
         for wrong in (values.astype(str), values[:, None, :], values + 1j, values[:, :0]):
             with pytest.raises(DatasetError, match="must hold a row of real numbers for each cell"):
-                ProbeObsm("X_scVI").check(self.with_embedding(pbmc, fresh, wrong), cut)
+                ProbeObsm("X_scVI").ensure_applicable(self.with_embedding(pbmc, fresh, wrong), cut)
 
     @pytest.mark.usefixtures("instant_umap")
     def test_its_name_tells_the_key_and_leads_back_to_it(self, pbmc, cut, fresh, values, tmp_path):

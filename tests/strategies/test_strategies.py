@@ -72,8 +72,8 @@ class TestBuild:
         """The second tutorial trains LoRA for every number of labels and every repeat."""
         (lora,) = strategies.build(["lora"], profile=profile)
         for n in (20, 40, 80, 110):
-            plan = lora.plan(0).for_cells(n)
-            assert n * plan.epochs <= most
+            schedule = lora.schedule(0).for_cells(n)
+            assert n * schedule.epochs <= most
 
     @pytest.mark.parametrize(
         ("names", "message"),

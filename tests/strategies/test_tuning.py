@@ -189,8 +189,6 @@ class TestThroughTheEncoder:
         for module in strategy.module_.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
-            elif isinstance(getattr(module, "dropout", None), float):
-                module.dropout = 0.0
         tokens = strategy._tokens(pbmc, cut.test)
         with torch.no_grad():
             training = strategy._logits(tokens).cpu() if strategy.module_.train() else None

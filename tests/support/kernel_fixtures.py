@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,16 +21,6 @@ ROOT = Path(__file__).parents[2]
 
 
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
-UMAP_STAND_IN = '''
-class UMAP:
-    """Two columns of what it is given: the real one compiles for many seconds in every new kernel."""
-
-    def __init__(self, **settings):
-        pass
-
-    def fit_transform(self, values):
-        return values[:, :2]
-'''
 
 
 @pytest.fixture(scope="session")
@@ -69,16 +58,6 @@ def own_jupyter_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         for name in ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR"):
             patch.setenv(f"JUPYTER_{name}", str(folder / name.lower()))
         patch.setenv("IPYTHONDIR", str(folder / "ipython"))
-        yield
-
-
-@pytest.fixture(scope="module")
-def quick_umap_in_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Kernels started meanwhile import a stand-in for umap-learn."""
-    folder = tmp_path_factory.mktemp("stand_in")
-    (folder / "umap.py").write_text(UMAP_STAND_IN)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
         yield
 
 

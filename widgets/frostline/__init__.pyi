@@ -9,6 +9,7 @@ from .monitor import Monitor
 from .profiles import profile_table
 from .records import Record
 from .settings import RunSettings
+from .sweeps import sweep
 
 __version__: str
 __all__ = [
@@ -44,5 +45,6 @@ __all__ = [
     "split",
     "strategies",
     "suspects",
+    "sweep",
     "vocabulary",
 ]

@@ -21,13 +21,10 @@ from pydantic_core import PydanticKnownError
 
 from frostline.errors import FrostlineError
 from frostline.escaping import one_line
+from frostline.limits import LONGEST, SEEDS, SHORTEST
 
 T = TypeVar("T")
 _STRICT = ConfigDict(strict=True, use_attribute_docstrings=True)
-SEEDS = 2**32 - 1
-"""The largest seed."""
-SHORTEST, LONGEST = 2, 100_000
-"""Tokens of a sequence: `<cls>` and a gene at least."""
 _SHOWN = 80
 """Characters of a refused value in a message."""
 
@@ -61,7 +58,8 @@ Rate = Annotated[Real, Interval(ge=1e-8, le=1.0), Unit("per step")]
 Dropped = Annotated[Real, Interval(ge=0.0, lt=1.0), Unit("share of the values")]
 Seed = Annotated[Whole, Interval(ge=0, le=SEEDS), Unit("no unit")]
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], Unit("name")]
-Precision = Annotated[Literal["fp32", "bf16"], Unit("name")]
+Precision = Annotated[Literal["auto", "fp32", "bf16"], Unit("name")]
+Memory = Annotated[Literal["normal", "low"], Unit("name")]
 LongCells = Annotated[Literal["random", "highest"], Unit("genes that are kept")]
 """What is read of a cell that expresses more genes than the longest sequence holds."""
 MaxLength = Annotated[Whole, Interval(ge=SHORTEST, le=LONGEST), Unit("tokens")]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from frostline import __version__
-from frostline.bounds import LONGEST, SEEDS, SHORTEST
 from frostline.errors import Cancelled, FrostlineError
 from frostline.escaping import for_terminal
 from frostline.interrupts import Ended, clearing_up
+from frostline.limits import LONGEST, SEEDS, SHORTEST
 from frostline.publishing.terminal import model_lines, progress, result_lines
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def run(
     ] = None,
 ) -> None:
     """Execute a tutorial through papermill and check its artifacts."""
-    from frostline.artifacts import exports, folders
+    from frostline.artifacts import checking, folders
     from frostline.publishing import executions, notebooks
 
     source = notebooks.find_notebook(notebook)
@@ -139,7 +139,7 @@ def run(
     folders.refuse_others(folders.whole_path(str(typed.get("OUTPUT_DIR", known["OUTPUT_DIR"].default))))
     target = output or executions.default_output(source, typed)
     done = executions.execute(source, target, pairs)
-    result = exports.check(done.artifacts_folder)
+    result = checking.check(done.artifacts_folder)
     executions.refuse_other_run(done.artifacts_folder, done.run)
     if result.passed:
         print("\n".join(["", *result_lines(done.artifacts_folder)]))
@@ -205,9 +205,9 @@ def inspect(
 @app.command()
 def check(folder: Annotated[Path, typer.Argument(help="Folder of artifacts.")]) -> None:
     """Check a folder of artifacts by its content; exit 1 and name what is wrong."""
-    from frostline.artifacts import exports
+    from frostline.artifacts import checking
 
-    result = exports.check(folder)
+    result = checking.check(folder)
     for problem in result.problems:
         print(for_terminal(problem), file=sys.stderr)
     if not result.passed:
@@ -279,7 +279,7 @@ def book(
     print(f"site       {publications.build_book(release=release) / 'index.html'}")
     for state in publications.recomputed_states():
         if state.is_draft:
-            print(f"draft      {state.name}: {state.check}")
+            print(f"draft      {state.name}: {state.artifact_check}")
 
 
 @app.command()
@@ -290,6 +290,21 @@ def init(folder: Annotated[Path, typer.Argument(help="New or empty folder.")]) -
     for path in starting.init(folder):
         print(path)
     print(f"\ncd {folder} && frostline publish")
+
+
+@app.command()
+def lab(
+    source: Annotated[
+        Path | None, typer.Argument(metavar="FILE.h5ad", help="Labelled cells; the tutorial if not given.")
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="Open a window of the browser.")] = True,
+) -> None:
+    """Open JupyterLab on the tutorial, or on a notebook with the panel on a file; none that is there is replaced."""
+    from frostline.publishing import labs
+
+    notebook = labs.notebook_for(source)
+    print(f"notebook   {notebook}", flush=True)
+    raise typer.Exit(labs.open_lab(notebook, browser=browser))
 
 
 @app.command()
@@ -310,7 +325,7 @@ def embed(
         str | None, typer.Option(help="Column of var with the gene symbols; found, where it is needed, if not given.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps; auto takes CUDA where there is one.")] = "auto",
-    precision: Annotated[str, typer.Option(help="Of matrix products: fp32 or bf16.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="Of matrix products: fp32, bf16, or auto.")] = "fp32",
     scheduler: Scheduler = None,
     cluster: Cluster = "local",
     cluster_config: ClusterConfig = None,
@@ -421,7 +436,10 @@ def annotate(
     gene_column: Annotated[
         str | None, typer.Option(help="Column of var with the gene symbols; found, where it is needed, if not given.")
     ] = None,
-    chunk: Annotated[int, typer.Option(min=1, help="Cells that are read at once.")] = 1024,
+    chunk: Annotated[int, typer.Option(min=1, help="Cells that are read at once.")] = 256,
+    report: Annotated[
+        Path | None, typer.Option(metavar="OUT.html", help="Also a page of the report, with figures.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands under the key.")] = False,
     scheduler: Scheduler = None,
     cluster: Cluster = "local",
@@ -433,6 +451,7 @@ def annotate(
     """Label cells with a kept model; says which are unknown, of which the label is unsure, and why."""
     from frostline.annotation.annotating import annotate as label
     from frostline.annotation.folders import load_model
+    from frostline.annotation.saving import save_report
     from frostline.cells.reading import expanded
     from frostline.cells.saving import refuse_bad_target
     from frostline.monitor import Monitor
@@ -442,18 +461,24 @@ def annotate(
     if output.suffix == ".zarr":
         from frostline.cluster.atlases import annotate as label_atlas
 
+        if report is not None:
+            raise FrostlineError("--report draws labels of an OUT.h5ad; leave it out: that of OUT.zarr is printed")
         asked = _workers(workers, memory, scheduler, cluster, cluster_config)
         with progress(["annotate"]) as bars, _going_on(output):
             monitor = Monitor(bars["annotate"])
-            _, report = label_atlas(model, query, output, key, rows=rows, workers=asked, monitor=monitor, **how)
-        print(f"{for_terminal(report)}\n\n{output}")
+            _, said = label_atlas(model, query, output, key, rows=rows, workers=asked, monitor=monitor, **how)
+        print(f"{for_terminal(said)}\n\n{output}")
         return
     refuse_bad_target(query, output, (".h5ad",))
+    if report is not None:
+        refuse_bad_target(query, expanded(report), (".html",), "--report")
     with progress(["annotate"]) as bars:
         monitor = Monitor(bars["annotate"])
         found = label(load_model(model), query, key, chunk=chunk, monitor=monitor, **how)
         found.save(output)
     print(f"{for_terminal(found)}\n\n{output}")
+    if report is not None:
+        print(save_report(found, report))
 
 
 @app.command()
@@ -471,6 +496,37 @@ def pretrain(
         monitor = Monitor(progress=bars["pretrain"])
         done = pretrain_encoder(corpus, output, seed=seed, steps=steps, monitor=monitor)
     print(f"{done.folder}: {done.n_cells:,} cells, {done.n_genes:,} genes, {done.steps:,} steps")
+
+
+@app.command()
+def sweep(
+    source: Annotated[Path, typer.Argument(metavar="SWEEP.yml", help="Data sets, strategies, seeds and the rest.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of runs and results; sweeps/NAME if not given.")
+    ] = None,
+    number: Annotated[int | None, typer.Option("--workers", min=1, help="Runs at once; one for each core.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a scheduler of Dask that runs already.")] = None,
+    cluster: Annotated[str, typer.Option(help="local, or a batch system: slurm, pbs, sge, lsf ...")] = "local",
+    cluster_config: Annotated[
+        Path | None, typer.Option(help="YAML file of what the batch system is asked for.")
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="List the runs and where each stands; run nothing.")] = False,
+    collect: Annotated[bool, typer.Option("--collect", help="Write the tables of what is done; run nothing.")] = False,
+    export: Annotated[str | None, typer.Option(help="Print it as a workflow: snakemake or nextflow.")] = None,
+) -> None:
+    """Run a grid of data sets, strategies and seeds, one process each; interrupted, the same command goes on."""
+    from frostline.cluster.connections import Workers
+    from frostline.sweeps import commands, plans, workflows
+
+    planned = plans.plan(source, output)
+    if export is not None:
+        print(workflows.workflow(planned, export, source), end="")
+    elif plan:
+        commands.show_plan(planned)
+    else:
+        workers = Workers(number, scheduler=scheduler, cluster=cluster, config=cluster_config)
+        if not commands.run_plan(planned, source, None if collect else workers):
+            raise typer.Exit(1)
 
 
 @app.command("strategies")
@@ -523,7 +579,7 @@ app.add_typer(checkpoints_app, name="checkpoints")
 @checkpoints_app.command("list")
 def list_checkpoints() -> None:
     """List the checkpoints: name, whether it is here, size, what it is, where it is from, why it is trusted."""
-    from frostline.encoder.checkpoints import CHECKPOINTS, FILES
+    from frostline.encoder.catalogue import CHECKPOINTS, FILES
 
     for spec in CHECKPOINTS.values():
         print(f"{spec.name}  [{'here' if spec.is_here else 'not downloaded'}, {spec.megabytes} MB]")

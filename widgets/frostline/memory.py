@@ -134,6 +134,17 @@ def _resident() -> Callable[[], int] | None:
     return lambda: int(process.memory_info().rss)
 
 
+def larger(one: int | None, other: int | None) -> int | None:
+    """Return the higher of two peaks, as far as they are known.
+
+    Examples
+    --------
+    >>> larger(3, None), larger(3, 4), larger(None, None)
+    (3, 4, None)
+    """
+    return max((found for found in (one, other) if found is not None), default=None)
+
+
 def _status(key: str) -> int:
     """Bytes of an entry of /proc/self/status; 0 for one that it lacks."""
     with STATUS.open(encoding="ascii", errors="replace") as lines:

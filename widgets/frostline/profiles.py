@@ -82,11 +82,11 @@ PROFILES = {
             head_epochs=200,  # epochs
             lora_epochs=20,  # epochs
             head_lr=1e-3,  # per step
-            lora_lr=3e-3,  # per step
+            lora_lr=1e-3,  # per step
             repeats=3,  # splits
             full_epochs=30,  # epochs
             full_lr=1e-4,  # per step
-            tuning_genes=2_000,  # genes
+            tuning_genes=500,  # genes
             min_steps=200,  # optimiser steps
         ),
     )

@@ -69,6 +69,8 @@ class Cost:
     """Bytes above what was in use before the strategy began; None where it cannot be measured."""
     saved_bytes: int | None = None
     """Bytes that the fitted strategy takes on disk."""
+    device_memory: int | None = None
+    """Bytes on the GPU, measured like those of the host; None where the strategy computes on none."""
 
     @property
     def total_seconds(self) -> float:

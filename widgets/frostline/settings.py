@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from frostline.bounds import Device, Precision, hold
 from frostline.cells.datasets import DATASETS, Dataset, load_dataset, refuse_unknown_source
 from frostline.cells.joining import join_datasets
-from frostline.cells.splits import KINDS, Split, repeats_of, split
+from frostline.cells.partitions import Split
+from frostline.cells.splits import KINDS, repeats_of, split
 from frostline.cells.values import NAMES
 from frostline.errors import DatasetError, FrostlineError, unknown
 from frostline.lists import list_of
@@ -70,7 +71,7 @@ class RunSettings(BaseModel):
     device: str = "auto"
     """Where the encoder computes: auto (CUDA where there is one, else the CPU), cpu, cuda or mps."""
     precision: str = "fp32"
-    """Of its matrix products: fp32 or bf16."""
+    """Of its matrix products: fp32, bf16, or auto (bf16 where that pays)."""
     seed: int = Field(default=42, ge=0, lt=2**32)
     """Of the split and of all training."""
     repeats: int = Field(default=0, ge=0, le=100)

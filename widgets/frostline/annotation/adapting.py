@@ -14,16 +14,18 @@ from frostline.annotation.cards import Origin, card_of
 from frostline.annotation.certificates import certify
 from frostline.annotation.crossfitting import CrossFitted, all_labelled, centroids_of, cross_fit, folds_of
 from frostline.annotation.hierarchies import Hierarchy
-from frostline.annotation.models import Calibration, Model
+from frostline.annotation.models import BETWEEN, UNKNOWN, Calibration, Model
 from frostline.annotation.references import reference_of
 from frostline.bounds import Real, Seed, Whole, hold
 from frostline.cells.datasets import Dataset, load_dataset
 from frostline.cells.gene_table import ensembl_of
-from frostline.cells.splits import Split, repeats_of, split
+from frostline.cells.partitions import Split
+from frostline.cells.splits import repeats_of, split
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.jobs import Job, alone
 from frostline.comparison.verdicts import to_keep
-from frostline.encoder.checkpoints import CHECKPOINTS, load_checkpoint
+from frostline.encoder.catalogue import CHECKPOINTS
+from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import CheckpointError, DatasetError, FrostlineError
 from frostline.evaluation.calibration import fit_temperature, scale
 from frostline.monitor import Monitor
@@ -91,8 +93,9 @@ def adapt(
 
     The winner is the strategy that the verdict recommends; where it supports no choice, the one of the highest
     macro-F1, of equals the cheapest. With the hyper-parameters of the comparison it is fitted on all labelled cells,
-    but 15 % of each class where it needs them to tell when to stop. What its confidence means is found on cells that
-    were left out of a fit: whole groups where there are groups, else a fifth of the cells at a time.
+    but 15 % of each class where it needs them to tell when to stop: `max_cells` of a profile limits the comparison, and
+    no fit after it. What its confidence means is found on cells that were left out of a fit: whole groups where there
+    are groups, else a fifth of the cells at a time.
 
     Parameters
     ----------
@@ -134,6 +137,7 @@ def adapt(
         _refuse_foreign_embedding(each)
     columns = {"group_key": group_key, "layer": layer, "values": values, "gene_column": gene_column}
     dataset = _loaded(source, label_key, columns)
+    _refuse_double_meanings(dataset)
     built = with_like_probes(built, dataset)
     folds_of(dataset, profile=get_profile(profile), seed=seed)  # refused before the comparison, if at all
     comparison = _compared(dataset, built, profile, seed, monitor.part(0.0, COMPARED, "comparing: "))
@@ -215,6 +219,7 @@ def keep(
     promise = Promise(target, alpha, reference_cells)
     record = comparison.of(strategy or winner(comparison))[0]
     _refuse_other_data(record, dataset)
+    _refuse_double_meanings(dataset)
     strategy_to_keep = _strategy_of(record, checkpoint)
     return _kept(strategy_to_keep, record.strategy, comparison, dataset, promise, monitor or Monitor())
 
@@ -240,6 +245,25 @@ def _refuse_foreign_embedding(strategy: Strategy) -> None:
         raise FrostlineError(
             f"{strategy.name} reads adata.obsm[{strategy.obsm_key!r}], which frostline cannot compute for other cells; "
             "leave it out, and keep another strategy"
+        )
+
+
+def _refuse_double_meanings(dataset: Dataset) -> None:
+    """Refuse labels that would stand for something else in what a model answers: no label, or several classes."""
+    names, column = set(dataset.labels.tolist()), f"adata.obs[{dataset.label_key!r}]"
+    if UNKNOWN in names:
+        left = f"adata[{column} != {UNKNOWN!r}].copy()"
+        raise DatasetError(
+            f"some cells have the label {UNKNOWN!r}, which is what a model calls cells of no class that it knows; "
+            f"leave them out ({left}), or give them another label",
+            line=f"adata = {left}",
+        )
+    double = next((name for name in sorted(names) if BETWEEN in name and set(name.split(BETWEEN)) <= names), None)
+    if double is not None:
+        renamed = f"{column} = {column}.astype(str).replace({double!r}, {double.replace(BETWEEN, ' or ')!r})"
+        raise DatasetError(
+            f"the label {double!r} is how a model answers with several classes at once; rename it: {renamed}",
+            line=renamed,
         )
 
 
@@ -322,7 +346,7 @@ def fit_all(
     monitor = monitor or Monitor()
     folds = folds_of(dataset, profile=profile, seed=seed)
     cut = all_labelled(dataset, strategy, profile=profile, seed=seed)
-    strategy.check(dataset, cut)
+    strategy.ensure_applicable(dataset, cut)
     fitted = replace(strategy).fit(dataset, cut, monitor.part(0.0, FITTED, "fitting on all labelled cells: "))
     found = cross_fit(strategy, dataset, folds, monitor=monitor.part(FITTED, 1.0, "calibrating: "))
     centroids = centroids_of(fitted, dataset, cut.train)

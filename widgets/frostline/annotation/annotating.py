@@ -14,7 +14,7 @@ import numpy as np
 from annotated_types import Interval, Unit
 from numpy.typing import NDArray
 
-from frostline.annotation.labelling import Found, Landmarks, landmarks_of, shift_of, watched_of, width_of
+from frostline.annotation.labelling import PIECE, Found, Landmarks, landmarks_of, shift_of, watched_of
 from frostline.annotation.models import Calibration, Model
 from frostline.annotation.outputs import Outputs, Spool, refuse_taken
 from frostline.annotation.refitting import read_query
@@ -62,14 +62,20 @@ class Annotation:
         return self.outputs.table
 
     @property
+    def p_known(self) -> NDArray[np.float64]:
+        """(n_known,) p that a cell is of a known class, of the cells that express enough genes."""
+        found: NDArray[np.float64] = self.obs[f"{self.key}_p_known"].dropna().to_numpy(float)
+        return found
+
+    @property
     def probabilities(self) -> NDArray[np.float32]:
         """(n_cells, n_classes) after temperature scaling; NaN where too few genes are expressed."""
-        return self.outputs.probabilities
+        return self.outputs.probabilities.array()
 
     @property
     def embedding(self) -> NDArray[np.float32]:
         """(n_cells, d) that the model classifies from, or its scores where that are genes; NaN as above."""
-        return self.outputs.spool.array()
+        return self.outputs.embedding.array()
 
     def save(self, output: str | Path) -> Path:
         """Write a copy of the file that was read, with the labels in it.
@@ -102,7 +108,9 @@ class Annotation:
         return str(self.report)
 
     def _repr_html_(self) -> str:
-        return self.report._repr_html_()
+        from frostline.annotation.promises import promises_html  # matplotlib
+
+        return self.report._repr_html_() + promises_html(self.calibration, self.shift, self.p_known)
 
 
 def annotate(
@@ -113,7 +121,7 @@ def annotate(
     layer: str | None = None,
     values: str | None = None,
     gene_column: str | None = None,
-    chunk: int = 1024,
+    chunk: int = PIECE,
     overwrite: bool = False,
     monitor: Monitor | None = None,
 ) -> Annotation:
@@ -136,7 +144,7 @@ def annotate(
     layer, values, gene_column
         As for `load_dataset`.
     chunk
-        Cells that are read at once, rounded up to whole thousands of 1,024; the result does not depend on it.
+        Cells that are read at once, rounded up to a multiple of 256; the result does not depend on it.
     overwrite
         Whether what stands under the key may be replaced.
     monitor
@@ -166,7 +174,7 @@ def annotate(
     with open_cells(query, layer=layer, values=values, gene_column=gene_column) as cells:
         monitor.step(0.0, "genes and values")
         reading = read_query(model, cells, monitor.part(0.0, 0.2, "fitting again: "))
-        spool = Spool.on_disk(width_of(reading)) if path is not None else Spool(width_of(reading))
+        spool = Spool if path is None else Spool.on_disk
         found = Found.of(reading, cells, watched_of(len(cells)), spool, chunk, monitor.part(0.2, 0.95))
         monitor.step(0.95, "comparing with the reference cells")
         landmarks = landmarks_of(reading)

@@ -12,7 +12,7 @@ import numpy as np
 
 from frostline.annotation.crossfitting import CrossFitted
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.cells.totals import is_scaled
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.verdicts import recommended

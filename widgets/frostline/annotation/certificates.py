@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.comparison.significance import MIN_UNITS
+from frostline.comparison.grounds import MIN_UNITS
 
 TARGET, DELTA = 0.95, 0.1
 STEPS = 50

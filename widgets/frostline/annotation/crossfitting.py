@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from frostline.annotation import novelty
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split, repeats_of, split, split_nothing_off
+from frostline.cells.partitions import Split
+from frostline.cells.splits import repeats_of, split, split_nothing_off
 from frostline.classes import class_numbers, over_all_classes
 from frostline.errors import DatasetError
 from frostline.monitor import Monitor

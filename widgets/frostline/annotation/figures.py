@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from frostline.annotation.certificates import Certificate
 from frostline.annotation.hierarchies import CONFUSED, Hierarchy
 from frostline.annotation.shifts import Shift
-from frostline.comparison.figures import COLOURS, DPI
+from frostline.comparison.figures import DPI
 from frostline.comparison.lettering import Legend, named, title, width
+from frostline.comparison.palette import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-KNOWN, QUERY, LIMIT = COLOURS[0], COLOURS[4], "#444444"
+KNOWN, QUERY, LIMIT = COLOURS[0], COLOURS[5], "#444444"
 """Colours of labelled cells, of cells of a query, and of what was set beforehand."""
 BINS = 20
 FAINTEST = 1e-3
@@ -91,7 +92,7 @@ def hierarchy_figure(hierarchy: Hierarchy) -> Figure:
 
     n, order = len(hierarchy.classes), leaves_list(hierarchy.merges)
     shown = list(named([hierarchy.classes[i] for i in order], 40).values())
-    figure, axes = _axes(3.6 + width(shown, 8), 1.1 + 0.26 * n)
+    figure, axes = _axes(3.6 + width(shown, 8), 1.4 + 0.26 * n)
     x, y = [1.0] * n, [0.0] * n
     for row, i in enumerate(order):
         y[i] = float(row)
@@ -115,7 +116,7 @@ def hierarchy_figure(hierarchy: Hierarchy) -> Figure:
     return figure
 
 
-def shift_figure(shift: Shift) -> Figure:
+def shift_figure(shift: Shift | None) -> Figure:
     """What a classifier that tells a query from the training data says of the cells of either.
 
     Examples
@@ -125,6 +126,8 @@ def shift_figure(shift: Shift) -> Figure:
     >>> len(shift_figure(compare(cells[:100], cells[100:])).axes)
     1
     """
+    if shift is None:
+        return _absent("The model keeps no labelled cells to compare with: NA")
     if shift.auroc is None:
         return _absent(shift.sentence)
     figure, axes = _axes(5.0, 3.2)
@@ -135,7 +138,7 @@ def shift_figure(shift: Shift) -> Figure:
         (shift.query_scores, "query", QUERY),
     ):
         _histogram(axes, scores, edges, colour, f"{name} ({len(scores):,} cells)")
-    axes.set(xlabel="log-odds of being of the query", ylabel="share of cells")
+    axes.set(xlabel="score for being of the query", ylabel="share of cells")
     verdict = "differs" if shift.differs else "not shown to differ"
     axes.set_title(f"AUROC {shift.auroc:.2f} ({shift.low:.2f} to {shift.high:.2f}): {verdict}", loc="left", fontsize=9)
     return _finished(figure, axes)
@@ -165,6 +168,6 @@ def _finished(figure: Figure, axes: Axes) -> Figure:
 def _absent(text: str) -> Figure:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.0, 1.2), dpi=DPI)
+    figure = Figure(figsize=(5.0, 2.0), dpi=DPI)
     figure.text(0.5, 0.5, title(text, 4.6, 9), ha="center", va="center", fontsize=9)
     return figure

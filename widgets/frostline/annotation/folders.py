@@ -24,7 +24,8 @@ from frostline.annotation.models import Calibration, Model
 from frostline.annotation.novelty import Centroids
 from frostline.annotation.places import put_in_place, recover, refuse_bad_target
 from frostline.annotation.references import packed, unpacked
-from frostline.encoder.checkpoints import CHECKPOINTS, load_checkpoint
+from frostline.encoder.catalogue import CHECKPOINTS
+from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import CheckpointError, ModelError
 from frostline.hashes import file_sha256
 from frostline.plain_files import is_plain_file

@@ -1,13 +1,13 @@
 """What a model says of each cell of a query: class, confidence, answer that is safe, how strange it is, and why.
 
-A cell is computed together with the cells of its piece, 1,024 that follow each other in the query: the last bits of a
+A cell is computed together with the cells of its piece, 256 that follow each other in the query: the last bits of a
 matrix product depend on what stands beside it. So the result depends neither on how many cells are read at once nor on
 who reads which, as long as these are whole pieces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from frostline.annotation import novelty
 from frostline.annotation.crossfitting import represented
+from frostline.annotation.models import BETWEEN, UNKNOWN
 from frostline.annotation.outputs import Outputs, Spool, names_of
 from frostline.annotation.refitting import Reading
 from frostline.annotation.shifts import MOST, Shift, compare
@@ -28,12 +29,9 @@ from frostline.monitor import Monitor
 if TYPE_CHECKING:
     import pandas as pd
 
-UNKNOWN = "Unknown"
 REASONS = ("", "low confidence", "far from training", "too few genes")
 SURE, LOW, FAR, FEW = range(4)
-BETWEEN = " | "
-"""Between the classes of a coarser answer."""
-PIECE = 1_024
+PIECE = 256
 """Cells that are computed together, and between two reports of progress."""
 
 
@@ -74,16 +72,17 @@ class Found:
     """What was found of each cell of a query, or of whole pieces of one, filled run by run."""
 
     classes: tuple[str, ...]
-    spool: Spool
-    probabilities: NDArray[np.float32]
+    embedding: Spool
+    """(n_cells, d)."""
+    probabilities: Spool
     """(n_cells, n_classes)."""
     p_known: NDArray[np.float64]
     reasons: NDArray[np.int8]
     """(n_cells,) places in `REASONS`."""
-    best: NDArray[np.int32]
+    best: NDArray[np.int16]
     """(n_cells, 2) classes of the largest and the second largest probability; -1 where none was given."""
     confidence: NDArray[np.float64]
-    sets: NDArray[np.int32]
+    sets: NDArray[np.int16]
     """(n_cells,) places in `answers`."""
     answers: dict[tuple[str, ...], int]
     watched: NDArray[np.int64]
@@ -97,24 +96,24 @@ class Found:
         reading: Reading,
         query: Query,
         watched: NDArray[np.int64],
-        spool: Spool,
+        spool: Callable[[int], Spool] = Spool,
         chunk: int = PIECE,
         monitor: Monitor | None = None,
     ) -> Found:
-        """Annotate all cells of a query, so many at once, rounded up to whole pieces."""
+        """Annotate all cells of a query, so many at once, rounded up to whole pieces; `spool` makes tables by width."""
         from threadpoolctl import threadpool_limits
 
         n, width, monitor = len(query), width_of(reading), monitor or Monitor()
         classes = reading.calibration.hierarchy.classes
         found = cls(
             classes,
-            spool,
-            np.full((n, len(classes)), np.nan, dtype=np.float32),
+            spool(width),
+            spool(len(classes)),
             np.full(n, np.nan),
             np.full(n, FEW, dtype=np.int8),
-            np.full((n, 2), -1, dtype=np.int32),
+            np.full((n, 2), -1, dtype=np.int16),
             np.full(n, np.nan),
-            np.zeros(n, dtype=np.int32),
+            np.zeros(n, dtype=np.int16),
             {classes: 0},
             watched,
             [np.empty((0, width))],
@@ -122,23 +121,25 @@ class Found:
         with threadpool_limits(1, user_api="blas"):  # how a product is divided decides its last bits, too
             for start, cells in query.chunks(-(-chunk // PIECE) * PIECE):
                 mapped = reading.read(cells)
-                rows, features = np.flatnonzero(reading.readable(mapped)), np.full((len(cells), width), np.nan)
-                for piece in _pieces(rows):
+                features, p = np.full((len(cells), width), np.nan), np.full((len(cells), len(classes)), np.nan)
+                for piece in _pieces(np.flatnonzero(reading.readable(mapped))):
                     monitor.step((start + piece[0]) / n, f"{start + piece[0]:,} of {n:,} cells annotated")
-                    features[piece] = found._fill(reading, mapped, piece, start)
-                found.spool.append(features)
+                    features[piece], p[piece] = found._fill(reading, mapped, piece, start)
+                found.embedding.append(features)
+                found.probabilities.append(p)
                 here = found.watched[(found.watched >= start) & (found.watched < start + len(cells))]
                 found.seen.append(features[here - start])
         return found
 
-    def _fill(self, reading: Reading, cells: Dataset, rows: NDArray[np.int64], start: int) -> NDArray[np.floating]:
-        """Annotate some cells of a run that begins at `start`; return their representation."""
+    def _fill(
+        self, reading: Reading, cells: Dataset, rows: NDArray[np.int64], start: int
+    ) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
+        """Annotate some cells of a run that begins at `start`; return their representation and probabilities."""
         made, into, old = reading.strategy.outcome(cells, rows), start + rows, reading.calibration
         p = over_all_classes(scale(made.probabilities, old.temperature), reading.strategy.classes_, self.classes)
         features = represented(made)
         strange = novelty.energies(made.scores), old.centroids.distances(features)
         self.p_known[into] = novelty.p_known(old.energies, old.distances, *strange)
-        self.probabilities[into] = p
         self.best[into] = np.argsort(-p, axis=1, kind="stable")[:, :2]
         self.confidence[into] = p.max(axis=1)
         answers = old.hierarchy.answers(p, old.certificate.threshold)
@@ -146,7 +147,7 @@ class Found:
         least = -np.inf if old.certificate.threshold is None else old.certificate.threshold
         unsure = np.where(self.confidence[into] < least, LOW, SURE)
         self.reasons[into] = np.where(self.p_known[into] < old.alpha, FAR, unsure)
-        return features
+        return features, p
 
     @property
     def watch(self) -> dict[str, NDArray[Any]]:
@@ -177,7 +178,7 @@ class Found:
         columns = {end: _named(names[end], places[end]) for end in names}
         columns |= {"_confidence": self.confidence, "_p_known": self.p_known}
         ordered = {name: columns[name.removeprefix(key)] for name in names_of(key)["obs"]}
-        return Outputs(key, pd.DataFrame(ordered, index=query.obs_names), self.probabilities, self.spool, facts)
+        return Outputs(key, pd.DataFrame(ordered, index=query.obs_names), self.probabilities, self.embedding, facts)
 
 
 def names_in(classes: Sequence[str], answers: Iterable[Sequence[str]]) -> dict[str, list[str]]:

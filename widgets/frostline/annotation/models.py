@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from frostline.cells.datasets import Dataset
 
 
+UNKNOWN = "Unknown"
+"""Label of a cell that gets none."""
+BETWEEN = " | "
+"""Between the classes of a coarser answer."""
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What cross-fitted predictions of the labelled cells say about the confidence of a model."""

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 4096  # cells at a time, to bound the memory
+BLOCK = 1024  # cells at a time, to bound the memory
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,10 @@ class Centroids:
 
     def distances(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         """(n,) Mahalanobis distance of each cell to the nearest class."""
-        from scipy.spatial.distance import cdist
-
         centres, out = self.means @ self.whitening, np.empty(len(features))
         for start in range(0, len(features), BLOCK):
             part = np.asarray(features[start : start + BLOCK], dtype=np.float64) @ self.whitening
-            out[start : start + BLOCK] = cdist(part, centres).min(axis=1)
+            out[start : start + BLOCK] = np.min([np.linalg.norm(part - centre, axis=1) for centre in centres], axis=0)
         return out
 
     def arrays(self) -> dict[str, NDArray[Any]]:

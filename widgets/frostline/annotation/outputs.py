@@ -84,15 +84,21 @@ class Outputs:
     key: str
     table: pd.DataFrame = field(repr=False)
     """(n_cells, 6) columns of obs."""
-    probabilities: NDArray[np.float32] = field(repr=False)
+    probabilities: Spool = field(repr=False)
     """(n_cells, n_classes)."""
-    spool: Spool = field(repr=False)
+    embedding: Spool = field(repr=False)
+    """(n_cells, d)."""
     entry: Mapping[str, Any] = field(repr=False)
 
     @property
     def names(self) -> dict[str, tuple[str, ...]]:
         """Names that are written, by where."""
         return names_of(self.key)
+
+    @property
+    def _arrays(self) -> dict[str, Spool]:
+        """What goes into obsm, by name."""
+        return dict(zip(self.names["obsm"], (self.embedding, self.probabilities), strict=True))
 
     def write(self, adata: AnnData) -> None:
         """Write into an AnnData of the same cells, in place."""
@@ -101,8 +107,8 @@ class Outputs:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # of a view, which is copied
             for name, column in self.table.items():
                 adata.obs[name] = column.values
-            embedding, probabilities = self.names["obsm"]
-            adata.obsm[embedding], adata.obsm[probabilities] = self.spool.array(), self.probabilities
+            for name, spool in self._arrays.items():
+                adata.obsm[name] = spool.array()
             adata.uns[self.key] = dict(self.entry)
 
     def save(self, source: Path, output: Path) -> None:
@@ -161,10 +167,9 @@ class Outputs:
             write_elem(file["obs"], str(name), column.values)
         order = [str(name) for name in file["obs"].attrs["column-order"] if name not in self.names["obs"]]
         file["obs"].attrs["column-order"] = np.array([*order, *self.names["obs"]], dtype=object)
-        embedding, probabilities = self.names["obsm"]
-        write_elem(file["obsm"], probabilities, self.probabilities)
-        write_elem(file["obsm"], embedding, np.empty((0, self.spool.width), dtype=np.float32))
-        _fill(file["obsm"], embedding, self.spool)
+        for name, spool in self._arrays.items():
+            write_elem(file["obsm"], name, np.empty((0, spool.width), dtype=np.float32))
+            _fill(file["obsm"], name, spool)
         write_elem(file["uns"], self.key, dict(self.entry))
 
 
@@ -196,7 +201,7 @@ def names_of(key: str) -> dict[str, tuple[str, ...]]:
 
 
 def refuse_taken(source: Any, key: str, *, overwrite: bool = False) -> None:
-    """Refuse a key that cannot be written, or under which something stands already.
+    """Refuse a key that cannot be written, cells that cannot, or a key under which something stands already.
 
     Parameters
     ----------
@@ -216,6 +221,11 @@ def refuse_taken(source: Any, key: str, *, overwrite: bool = False) -> None:
         raise DatasetError(
             f"key {key!r} cannot be the name of columns in obs: give one without '/', blanks at its ends or '_' in "
             "front, such as 'frostline'"
+        )
+    if hasattr(source, "isbacked") and source.isbacked and source.is_view:
+        raise DatasetError(
+            "these cells are a part of an AnnData in a file, into which no labels can be written; load them first "
+            "(adata = adata.to_memory()), or annotate the file"
         )
     if overwrite:
         return

@@ -9,10 +9,17 @@ from frostline.annotation.annotating import Annotation
 from frostline.cells.datasets import DATASETS, Dataset
 from frostline.cells.reading import expanded
 from frostline.errors import FrostlineError
+from frostline.escaping import for_html
 from frostline.scratch import scratch_path
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+STYLE = (
+    "body { font: 16px/1.5 sans-serif; max-width: 52em; margin: 2em auto; padding: 0 1em } "
+    "table { border-collapse: collapse; margin: 1em 0 } caption { font-weight: bold; text-align: left } "
+    "th, td { text-align: left; vertical-align: top; padding: .2em .8em .2em 0; border-bottom: 1px solid #ddd }"
+)
 
 
 def save_labelled(
@@ -62,6 +69,52 @@ def save_labelled(
     scratch = scratch_path(path.parent, ".h5ad")
     try:
         adata.write_h5ad(scratch)
+        scratch.replace(path)
+    except OSError as error:
+        raise FrostlineError(f"{path} could not be written ({error}); name a file in another folder") from error
+    finally:
+        scratch.unlink(missing_ok=True)
+    return path
+
+
+def save_report(annotation: Annotation, output: str | Path) -> Path:
+    """Write what is to be thought of the labels as a page of its own, figures included.
+
+    Parameters
+    ----------
+    annotation
+        What `annotate` returned.
+    output
+        An .html file; replaced where it exists.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    FrostlineError
+        It cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile, frostline
+    >>> from frostline.annotation.annotating import annotate
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
+    >>> model = frostline.annotation.keep(frostline.compare([record]), pbmc)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_report(annotate(model, pbmc), f"{folder}/report.html").read_text(encoding="utf-8").count("<img")
+    4
+    """
+    path = expanded(output)
+    name = for_html(f"Labels of {annotation.report.facts['query']['name']}")
+    head = f'<head><meta charset="utf-8"><title>{name}</title><style>{STYLE}</style></head>'
+    page = f'<!DOCTYPE html>\n<html lang="en">{head}<body><h1>{name}</h1>{annotation._repr_html_()}</body></html>\n'
+    scratch = scratch_path(path.parent, ".html")
+    try:
+        scratch.write_text(page, encoding="utf-8")
         scratch.replace(path)
     except OSError as error:
         raise FrostlineError(f"{path} could not be written ({error}); name a file in another folder") from error

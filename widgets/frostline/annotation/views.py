@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.annotation import novelty
 from frostline.annotation.annotating import Annotation
-from frostline.annotation.figures import certificate_figure, hierarchy_figure, known_figure, shift_figure
-from frostline.annotation.labelling import REASONS, UNKNOWN
-from frostline.comparison.figures import DPI, scatter_kinds, style
+from frostline.annotation.labelling import REASONS
+from frostline.annotation.models import UNKNOWN
+from frostline.comparison import palette
+from frostline.comparison.figures import DPI, scatter_kinds
 from frostline.comparison.lettering import Legend, title
 from frostline.errors import unknown
 from frostline.escaping import for_figure
-from frostline.evaluation import evaluations
+from frostline.evaluation import maps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,60 +27,15 @@ MOST = 5_000
 """Cells of the query that are mapped; of more, these lie evenly."""
 COLOURINGS = ("label", "confidence", "reason")
 """What the cells of `map_figure` may be coloured by."""
-GREY = "#B8B8B8"
-STRANGE = {"color": "#595959", "marker": "X"}
+STRANGE = {"color": palette.DARK, "marker": "X"}
 SAID = {"": "none: the label stands"}
 """What a figure calls a reason that is empty."""
-DOUBTS = (
-    {"color": "#0072B2", "marker": "o"},
-    {"color": "#E69F00", "marker": "s"},
-    {"color": "#D55E00", "marker": "X"},
-)
+DOUBTS = tuple(palette.style(i) for i in (0, 11, 22))
 """Colour and marker of each of `REASONS` that a cell on the map may have."""
 
 
-def promise_figures(annotation: Annotation) -> list[tuple[str, Figure, str]]:
-    """Draw what the labels promise: heading, figure and alternative text of each.
-
-    The stated error, how strange the cells are beside labelled ones, which classes may be answered together, and
-    whether the query differs; the last where the model keeps cells to compare with.
-
-    Examples
-    --------
-    >>> import frostline
-    >>> from frostline.annotation.annotating import annotate
-    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
-    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
-    >>> model = frostline.annotation.keep(frostline.compare([record]), pbmc)
-    >>> [heading for heading, *_ in promise_figures(annotate(model, pbmc))]
-    ['Stated error', 'Unknown cells', 'Coarser answers', 'Like the training data?']
-    """
-    found = annotation.calibration
-    if found is None:
-        return []
-    known = novelty.p_known(found.energies, found.distances, found.energies, found.distances)
-    query = annotation.obs[f"{annotation.key}_p_known"].dropna().to_numpy(float)
-    drawn = [
-        (
-            "Stated error",
-            certificate_figure(found.certificate),
-            "Share of answers that is right against the share answered, with the promised accuracy and the bound",
-        ),
-        (
-            "Unknown cells",
-            known_figure(known, query, found.alpha),
-            "Histogram of how often a labelled cell is as strange, of labelled cells and of the query",
-        ),
-        ("Coarser answers", hierarchy_figure(found.hierarchy), "Tree of the classes by how much they are confused"),
-    ]
-    if annotation.shift is not None:
-        alt = "Histogram of a classifier's log-odds of being of the query, of training data and query"
-        drawn.append(("Like the training data?", shift_figure(annotation.shift), alt))
-    return drawn
-
-
 @dataclass(frozen=True)
-class CellMap:
+class Placed:
     """Cells of a query and reference cells of the model, on one plane."""
 
     rows: NDArray[np.int64] = field(repr=False)
@@ -91,7 +46,7 @@ class CellMap:
     """(n_reference, 2); none where the model keeps no cells."""
 
 
-def map_cells(annotation: Annotation, *, seed: int = 0) -> CellMap | None:
+def map_cells(annotation: Annotation, *, seed: int = 0) -> Placed | None:
     """UMAP of a query's cells and the reference cells together, as the model represents them.
 
     Parameters
@@ -103,7 +58,7 @@ def map_cells(annotation: Annotation, *, seed: int = 0) -> CellMap | None:
 
     Returns
     -------
-    CellMap or None
+    Placed or None
         None where there are too few cells for a map. Cells that express too few genes are on none.
 
     Examples
@@ -123,11 +78,11 @@ def map_cells(annotation: Annotation, *, seed: int = 0) -> CellMap | None:
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, MOST).astype(np.int64))]
     landmarks = annotation.landmarks
     known = np.empty((0, features.shape[1])) if landmarks is None else landmarks.features
-    placed = evaluations.umap_of(np.concatenate([known, features[rows]]), seed=seed)
-    return None if placed is None else CellMap(rows, placed[len(known) :], placed[: len(known)])
+    placed = maps.umap_of(np.concatenate([known, features[rows]]), seed=seed)
+    return None if placed is None else Placed(rows, placed[len(known) :], placed[: len(known)])
 
 
-def map_figure(annotation: Annotation, found: CellMap | None, colour: str = "label") -> Figure:
+def map_figure(annotation: Annotation, found: Placed | None, colour: str = "label") -> Figure:
     """Draw the map of a query: by label beside the reference cells, or by confidence or reason before them.
 
     Parameters
@@ -168,27 +123,27 @@ def map_figure(annotation: Annotation, found: CellMap | None, colour: str = "lab
     return figure
 
 
-def _column(annotation: Annotation, ending: str, found: CellMap) -> NDArray[Any]:
+def _column(annotation: Annotation, ending: str, found: Placed) -> NDArray[Any]:
     return np.asarray(annotation.obs[f"{annotation.key}{ending}"])[found.rows]
 
 
-def _size(found: CellMap) -> float:
+def _size(found: Placed) -> float:
     return float(np.clip(8_000 / max(1, len(found.query) + len(found.reference)), 3, 30))
 
 
 def _background(axes: Axes, points: NDArray[np.float64]) -> None:
     if len(points):
-        axes.scatter(points[:, 0], points[:, 1], s=6, c=GREY, linewidths=0, rasterized=True, label="reference cells")
+        axes.scatter(
+            points[:, 0], points[:, 1], s=6, c=palette.GREY, linewidths=0, rasterized=True, label="reference cells"
+        )
 
 
-def _by_label(grid: NDArray[Any], annotation: Annotation, found: CellMap) -> None:
+def _by_label(grid: NDArray[Any], annotation: Annotation, found: Placed) -> None:
     """Reference cells by the label that was given to them on the left, the query by what was found on the right."""
     classes, size = annotation.classes, _size(found)
 
-    def looks(i: int) -> dict[str, Any]:
-        return style(i) if i < len(classes) else STRANGE
-
     labels = np.asarray(_column(annotation, "", found), dtype=str)
+    looks = [*palette.styles([int((labels == name).sum()) for name in classes]), STRANGE].__getitem__
     scatter_kinds(grid[-1], found.query, labels, [*classes, UNKNOWN], size, looks=looks, counted=False, rasterized=True)
     if len(grid) > 1 and annotation.landmarks is not None:
         given = annotation.landmarks.labels
@@ -196,13 +151,13 @@ def _by_label(grid: NDArray[Any], annotation: Annotation, found: CellMap) -> Non
         _furnish(grid[0], f"{len(given):,} reference cells, by given label")
 
 
-def _by_confidence(axes: Axes, annotation: Annotation, found: CellMap) -> None:
+def _by_confidence(axes: Axes, annotation: Annotation, found: Placed) -> None:
     confidence = _column(annotation, "_confidence", found)
     order = np.argsort(-confidence, kind="stable")  # the doubtful ones on top
     points = found.query[order]
     drawn = axes.scatter(
-        points[:, 0], points[:, 1], s=_size(found), c=confidence[order], cmap="cividis", vmin=0, vmax=1, linewidths=0,
-        rasterized=True,
+        points[:, 0], points[:, 1], s=_size(found), c=confidence[order], cmap=palette.RAMP, vmin=0, vmax=1,
+        linewidths=0, rasterized=True,
     )  # fmt: skip
     axes.figure.colorbar(drawn, ax=axes, label="confidence of the label", shrink=0.8)
 

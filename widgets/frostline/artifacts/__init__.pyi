@@ -1,6 +1,7 @@
 from . import clusters, labelled
 from .archive import load_comparison
-from .exports import Run, begin, check, declared, export, save, save_annotation, save_clusters
+from .checking import check, declared
+from .exports import Run, begin, export, save, save_annotation, save_clusters
 
 __all__ = [
     "Run",

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from frostline.comparison.comparisons import Comparison, compare, long_predictions
+from frostline.comparison.comparisons import Comparison, compare
+from frostline.comparison.predictions import long_predictions
 from frostline.errors import ArtifactError
 from frostline.hashes import file_sha256
 from frostline.plain_files import Digest, is_plain_file, strict_json
@@ -59,6 +60,7 @@ class _Cost(BaseModel):
     total_parameters: Count
     peak_memory: Count | None
     saved_bytes: Count | None
+    device_memory: Count | None = None  # runs from before have none
 
 
 class _Sizes(BaseModel):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from frostline.artifacts import runs
 from frostline.artifacts.manifests import MANIFEST, read_manifest
-from frostline.encoder.checkpoints import cache_folder
+from frostline.encoder.catalogue import cache_folder
 from frostline.errors import ArtifactError
 from frostline.hashes import file_sha256
 from frostline.plain_files import entries, is_plain_file, is_system_file

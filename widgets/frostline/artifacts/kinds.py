@@ -123,7 +123,7 @@ def _others(studies: Sequence[str]) -> list[str]:
 
 def _write_kept(folder: Path, found: Kept, dataset: str) -> None:
     _write(folder, found[0], dataset)
-    labelled.write(folder, found[1], dataset)
+    labelled.write(folder, found[1], dataset, file_sha256(folder / archive.PREDICTIONS))
 
 
 def _rescue_kept(folder: Path, found: Kept) -> None:
@@ -139,7 +139,7 @@ def _facts_of_kept(found: Kept, settings: RunSettings) -> dict[str, Any]:
 def _problems_of_kept(folder: Path, manifest: Manifest, draws: bool) -> tuple[int, list[str]]:
     compared = manifest.model_copy(update={"studies": _others(manifest.studies)})
     numbers, wrong = audits.problems(folder, compared, draws)
-    more, others = labelled.problems(folder, manifest)
+    more, others = labelled.problems(folder, manifest, draws)
     return numbers + more, wrong + others
 
 

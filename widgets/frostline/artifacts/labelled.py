@@ -1,7 +1,8 @@
 """A kept model and cells that it labelled: what a run leaves of them, and the check that the one gives the other.
 
 The model is a ZIP of its folder: unpacked, `frostline.load_model` reads it. The cells carry their labels, and the table
-repeats these beside the labels that were known. The check loads the model, annotates the cells once more and compares.
+repeats these beside the labels that were known; pictures show what the labels promise. The check loads the model,
+annotates the cells once more and compares.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from frostline.annotation.annotating import annotate
+from frostline.annotation import promises
+from frostline.annotation.annotating import Annotation, annotate
 from frostline.annotation.folders import load_model
-from frostline.annotation.labelling import UNKNOWN
-from frostline.annotation.models import Model
+from frostline.annotation.models import UNKNOWN, Model
 from frostline.annotation.outputs import names_of
 from frostline.annotation.reports import Report
+from frostline.artifacts import archive, pictures
 from frostline.artifacts.manifests import Manifest
 from frostline.errors import ArtifactError, FrostlineError
 from frostline.escaping import for_markdown
+from frostline.hashes import file_sha256
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +36,15 @@ if TYPE_CHECKING:
 
 STUDY = "annotation"
 MODEL, CELLS, TABLE, REPORT = "model.zip", "labelled.h5ad", "labels.csv", "labels.md"
-FILES = (MODEL, CELLS, TABLE, REPORT)
+PICTURES = dict(
+    zip(
+        ("promise_error.png", "promise_unknown.png", "promise_coarser.png", "promise_likeness.png"),
+        promises.PROMISES,
+        strict=True,
+    )
+)
+"""Of what the labels promise, by the heading that each has."""
+FILES = (MODEL, CELLS, TABLE, REPORT, *PICTURES)
 """What is left, beside the files of the comparison that the model is the winner of."""
 KEY = "frostline"
 TRUE = "true_label"
@@ -53,6 +64,8 @@ class Labelled:
     """ZIP of its folder."""
     cells: AnnData
     """With their labels; those that were known stand in obs["true_label"]."""
+    annotation: Annotation | None = None
+    """What was said when they were labelled; None where they were read from files."""
 
     @property
     def table(self) -> pd.DataFrame:
@@ -85,7 +98,7 @@ class Labelled:
         return numbers
 
 
-def collect(model: Model, cells: AnnData, true: Any = None) -> Labelled:
+def collect(model: Model, cells: AnnData, annotation: Annotation, true: Any = None) -> Labelled:
     """Take a model and the cells that it has just labelled under the key `frostline`.
 
     Parameters
@@ -94,21 +107,25 @@ def collect(model: Model, cells: AnnData, true: Any = None) -> Labelled:
         What labelled them.
     cells
         As `annotate` left them.
+    annotation
+        What `annotate` returned.
     true
         (n_cells,) labels that are known; None where there are none.
 
     Raises
     ------
-    DatasetError
-        The cells have no such labels.
+    FrostlineError
+        The cells have no such labels, or others than the annotation.
     """
     cells = cells.copy()
     absent = [name for name in names_of(KEY)["obs"] if name not in cells.obs]
     if absent:
         raise FrostlineError(f"the cells have no obs[{absent[0]!r}]; label them first: model.annotate(cells)")
+    if annotation.key != KEY or not cells.obs[list(annotation.obs)].equals(annotation.obs):
+        raise FrostlineError(f"the labels in obs[{KEY!r}] are others than the annotation has; label the cells again")
     if true is not None:
         cells.obs[TRUE] = np.asarray(true, dtype=str)
-    return Labelled(_packed(model), cells)
+    return Labelled(_packed(model), cells, annotation)
 
 
 def _packed(model: Model) -> bytes:
@@ -156,9 +173,24 @@ def loaded(content: bytes) -> Model:
         return load_model(folder)
 
 
-def write(folder: Path, found: Labelled, name: str) -> None:
-    """Write all files into a folder."""
+def write(folder: Path, found: Labelled, name: str, source: str) -> None:
+    """Write all files into a folder.
+
+    Parameters
+    ----------
+    folder, found, name
+        Where, what `collect` returned, and what the data set is called.
+    source
+        sha256 that the pictures carry.
+    """
+    if found.annotation is None:
+        raise ArtifactError("labelled cells that were read from files are not written again; label them, and collect")
     write_data(folder, found)
+    data = _sha256(folder)
+    for picture in PICTURES:
+        content = _drawn(found.annotation, picture, source)
+        (folder / picture).write_bytes(content)
+        pictures.remember(data, picture, content)
     again = read(folder)
     (folder / TABLE).write_bytes(_table_text(again).encode())
     (folder / REPORT).write_text(report_markdown(again, name), encoding="utf-8")
@@ -168,6 +200,18 @@ def write_data(folder: Path, found: Labelled) -> None:
     """Write what cannot be made from the rest: model and cells."""
     (folder / MODEL).write_bytes(found.model)
     found.cells.write_h5ad(folder / CELLS)
+
+
+def _drawn(annotation: Annotation, picture: str, source: str) -> bytes:
+    _, draw = promises.PROMISES[PICTURES[picture]]
+    found = annotation.calibration
+    assert found is not None
+    return pictures.rendered(lambda: draw(found, annotation.shift, annotation.p_known), picture, source)
+
+
+def _sha256(folder: Path) -> str:
+    """Of the model and the cells, from which the pictures follow."""
+    return file_sha256(folder / MODEL) + file_sha256(folder / CELLS)
 
 
 def read(folder: Path) -> Labelled:
@@ -205,6 +249,7 @@ def report_markdown(found: Labelled, name: str) -> str:
         "\n".join(lines),
         "Cells of each label:",
         "\n".join(counts),
+        *(f"## {heading}\n\n![{promises.PROMISES[heading][0]}]({name})" for name, heading in PICTURES.items()),
     )
     return "\n\n".join(parts) + "\n"
 
@@ -227,8 +272,15 @@ def _percent(share: float) -> str:
     return "NA" if np.isnan(share) else f"{100 * share:.1f} %"
 
 
-def problems(folder: Path, manifest: Manifest) -> tuple[int, list[str]]:
+def problems(folder: Path, manifest: Manifest, draws: bool = False) -> tuple[int, list[str]]:
     """Load the model, label the cells again, and hold the files to that and to each other.
+
+    Parameters
+    ----------
+    folder, manifest
+        What was written, and what it says of itself.
+    draws
+        Whether the pictures are drawn again, where the labels are the same to the last bit.
 
     Returns
     -------
@@ -240,10 +292,15 @@ def problems(folder: Path, manifest: Manifest) -> tuple[int, list[str]]:
         model = loaded(found.model)
     except FrostlineError as error:
         return 0, [str(error) if str(error).startswith((MODEL, CELLS)) else f"{MODEL}: {error}"]
-    wrong = [*_model_problems(model, manifest), *_label_problems(model, found, manifest.parameters)]
+    again = _annotated(model, found, manifest.parameters)
+    wrong = [*_model_problems(model, manifest), *_label_problems(found, again)]
     for name, wanted in ((TABLE, _table_text(found)), (REPORT, report_markdown(found, manifest.dataset.name))):
         if (folder / name).read_bytes() != wanted.encode():
             wrong.append(f"{name}: is not what {CELLS} gives")
+    listed = manifest.files.get(archive.PREDICTIONS)
+    if draws and not wrong and listed is not None and again.obs.equals(found.cells.obs[list(again.obs)]):
+        source = str(listed.sha256)
+        wrong += pictures.redrawn_problems(folder, PICTURES, _sha256(folder), lambda name: _drawn(again, name, source))
     return 2 * len(found.cells) + len(found.measured), wrong
 
 
@@ -260,17 +317,22 @@ def _model_problems(model: Model, manifest: Manifest) -> list[str]:
     return wrong
 
 
-def _label_problems(model: Model, found: Labelled, parameters: Mapping[str, Any]) -> list[str]:
-    """Whether the model gives the cells the labels that they carry."""
+def _annotated(model: Model, found: Labelled, parameters: Mapping[str, Any]) -> Annotation:
+    """Label the cells again."""
     cells, names = found.cells.copy(), names_of(KEY)
     cells.obs = cells.obs.drop(columns=list(names["obs"]))
     for name in names["obsm"]:
         cells.obsm.pop(name, None)
     cells.uns.pop(KEY)
     layer, values, gene_column = (parameters.get(name) or None for name in ("layer", "values", "gene_column"))
-    again, wrong = annotate(model, cells, KEY, layer=layer, values=values, gene_column=gene_column).obs, []
-    for name in names["obs"]:
-        seen, wanted = found.cells.obs[name], again[name]
+    return annotate(model, cells, KEY, layer=layer, values=values, gene_column=gene_column)
+
+
+def _label_problems(found: Labelled, again: Annotation) -> list[str]:
+    """Whether the model gives the cells the labels that they carry."""
+    wrong = []
+    for name in names_of(KEY)["obs"]:
+        seen, wanted = found.cells.obs[name], again.obs[name]
         if name.endswith(("_confidence", "_p_known")):
             same = np.allclose(seen.to_numpy(float), wanted.to_numpy(float), atol=TOLERANCE, rtol=0, equal_nan=True)
         else:

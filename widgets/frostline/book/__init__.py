@@ -15,6 +15,6 @@ if TYPE_CHECKING:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the parts of the extension to Sphinx."""
-    for part in ("status_box", "status_page", "strategy_parameters", "self_hosted"):
+    for part in ("status_box", "status_page", "strategy_parameters", "self_hosted", "page_text", "repository"):
         app.setup_extension(f"frostline.book.{part}")
     return {"parallel_read_safe": True, "parallel_write_safe": True}

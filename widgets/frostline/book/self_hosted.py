@@ -14,6 +14,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
 from frostline.escaping import for_html, for_script
@@ -21,8 +22,11 @@ from frostline.publishing.page_checks import WIDGET_STATE
 
 logger = logging.getLogger(__name__)
 
-WIDGET_SCRIPTS = ("html-manager/assets_path.js", "html-manager/embed.js")
-"""In this order: the first tells the second where its fonts are."""
+WIDGET_SCRIPTS = ("html-manager/assets_path.js", "html-manager/anywidget.js", "html-manager/embed.js")
+"""In this order: the first two tell the third where its fonts are, and how maps of cells are drawn."""
+MADE_MANAGER = "(()=>new ot)"
+"""Where the manager is made, once in the vendored script, without a loader of other widgets."""
+WITH_LOADER = "(()=>new ot({loader:window.__frostline_widgets__}))"
 
 HERE = Path(__file__).parent
 STYLES = ("status_box.css", "outputs.css")
@@ -66,6 +70,48 @@ def use_own_files(app: Sphinx, config: Config) -> None:
     config.html_favicon = config.html_favicon or str(HERE / "static" / "favicon.svg")
     for style in STYLES:
         app.add_css_file(style)
+
+
+def manager_script() -> str:
+    """Script of the vendored manager, made to ask `anywidget_script` for what it does not hold.
+
+    Raises
+    ------
+    ExtensionError
+        The vendored script is of a version in which the place is another.
+    """
+    script = (HERE / "vendor" / "html-manager" / "embed.js").read_text(encoding="utf-8")
+    if script.count(MADE_MANAGER) != 1:
+        raise ExtensionError(f"embed.js holds {MADE_MANAGER!r} {script.count(MADE_MANAGER)} times: see VENDORED.md")
+    return script.replace(MADE_MANAGER, WITH_LOADER)
+
+
+def anywidget_script() -> str:
+    """Script that gives the manager the model and the view of the installed anywidget, and no other module."""
+    import anywidget
+
+    module = (Path(anywidget.__file__).parent / "nbextension" / "index.js").read_text(encoding="utf-8")
+    return f"""(() => {{
+let make, made;
+const define = (_needs, found) => {{ make = found; }};
+{module}
+window.__frostline_widgets__ = async function (name) {{
+  if (name !== "anywidget") throw new Error(`no widgets of ${{name}} on this page`);
+  const names = ["DOMWidgetModel", "DOMWidgetView"];
+  made ??= Promise.all(names.map((each) => this.loadClass(each, "@jupyter-widgets/base", "2.0.0"))).then(
+    ([DOMWidgetModel, DOMWidgetView]) => make({{ DOMWidgetModel, DOMWidgetView }}));
+  return made;
+}};
+}})();
+"""
+
+
+def write_widget_scripts(app: Sphinx, exception: Exception | None) -> None:
+    """Put both beside the manager's fonts."""
+    folder = Path(app.outdir) / "_static" / "html-manager"
+    if exception is None and app.builder.format == "html":
+        (folder / "embed.js").write_text(manager_script(), encoding="utf-8")
+        (folder / "anywidget.js").write_text(anywidget_script(), encoding="utf-8")
 
 
 def warn_of_outside_assets(
@@ -119,5 +165,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", warn_of_outside_assets, priority=900)
     app.connect("html-page-context", close_widget_state, priority=900)
     app.connect("build-finished", drop_font_preloads)
+    app.connect("build-finished", write_widget_scripts)
     app.connect("build-finished", escape_searched_titles)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

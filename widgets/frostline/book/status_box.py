@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from sphinx.errors import ExtensionError
 
 from frostline.book.drawing import draw
 from frostline.hashes import file_sha256
-from frostline.publishing.run_checks import TITLE, title_cell
+from frostline.publishing.run_checks import TITLE, read_json, title_cell
 from frostline.publishing.run_manifests import RunManifest
 from frostline.publishing.states import (
     FOLDER,
@@ -56,9 +57,33 @@ def render_box(state: State) -> str:
     return draw("status_box.html", state=state)
 
 
-def render_stub(state: State, title: str) -> str:
-    """Page of a tutorial that has no run to show."""
-    return f"{STUB}\n# {title}\n\n{render_box(state)}\n"
+def render_stub(state: State, title: str, source: Path | None = None) -> str:
+    """Page of a tutorial that has no run to show: what its notebook says, without any output.
+
+    Parameters
+    ----------
+    state, title
+        Of the tutorial.
+    source
+        Its notebook; None, or one that cannot be read, has no text.
+    """
+    parts = [STUB, f"# {title}", render_box(state)]
+    content, problems = ({}, ["none"]) if source is None else read_json(source)
+    cells = [] if problems else content.get("cells", [])
+    first = title_cell(cells)
+    for index, cell in enumerate(cells):
+        text = "".join(cell["source"]).strip()
+        if index == first:
+            text = text[TITLE.search(text).end() :].strip()  # type: ignore[union-attr]
+        if text:
+            parts.append(text if cell["cell_type"] == "markdown" else _as_code(text))
+    return "\n\n".join(parts) + "\n"
+
+
+def _as_code(text: str) -> str:
+    """Code of a cell in a fence that nothing in it ends."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}ipython3\n{text}\n{fence}"
 
 
 def inject_box(notebook_text: str, state: State) -> str:
@@ -98,8 +123,12 @@ def states_of_book(app: Sphinx) -> list[State]:
     return states_of(Path(app.srcdir) / FOLDER, tutorials_among(app.config.external_site_map), project_root(app))
 
 
-def link_stubs(notebook_text: str, folder: Path) -> str:
-    """Let links to tutorials that were not run lead to their stand-ins."""
+def link_pages(notebook_text: str, folder: Path, book: str) -> str:
+    """Let links to pages of the book, and to tutorials that were not run, lead to what is on the site.
+
+    In `notebooks/` the page `protocol.md` is `../book/protocol.md`, which JupyterLab opens.
+    """
+    notebook_text = notebook_text.replace(f"](../{book}/", "](../")
     for stub in filter(is_stub, sorted(folder.glob("*.md"))):
         notebook_text = notebook_text.replace(f"]({stub.stem}.ipynb)", f"]({stub.name})")
     return notebook_text
@@ -120,8 +149,9 @@ def write_stubs(app: Sphinx, config: Config) -> None:
             folder.mkdir(exist_ok=True)
             state = state_of(folder, name, project_root(app))
             if not state.problems:
-                title = source_title(project_root(app) / "notebooks" / f"{name}.ipynb")
-                (folder / f"{name}.md").write_text(render_stub(state, title), encoding="utf-8")
+                source = project_root(app) / "notebooks" / f"{name}.ipynb"
+                text = render_stub(state, source_title(source), source)
+                (folder / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 def on_before_read(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
@@ -132,12 +162,14 @@ def on_before_read(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> N
 
 
 def on_source_read(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Inject the box into a tutorial's page."""
-    if docname.startswith(f"{FOLDER}/") and not source[0].startswith(STUB):
+    """Inject the box into a tutorial's page, and let its links lead to other pages."""
+    if not docname.startswith(f"{FOLDER}/"):
+        return
+    source[0] = link_pages(source[0], Path(app.srcdir) / FOLDER, Path(app.srcdir).name)
+    if not source[0].startswith(STUB):
         app.env.note_reread()  # whether a page is stale depends on files that Sphinx does not watch
         name = docname.removeprefix(f"{FOLDER}/")
         source[0] = inject_box(source[0], state_of(Path(app.srcdir) / FOLDER, name, project_root(app)))
-        source[0] = link_stubs(source[0], Path(app.srcdir) / FOLDER)
 
 
 def on_build_finished(app: Sphinx, exception: Exception | None) -> None:
@@ -152,6 +184,7 @@ def on_build_finished(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect this part of the extension to Sphinx."""
     app.add_config_value("frostline_root", "..", "env")
+    app.add_js_file("status_box.js")
     # Both before Sphinx lists its files, which it does once the configuration is there: the stand-in of an earlier
     # build and the notebook published since would be two files of one page. sphinx_external_toc reads at 900.
     app.connect("config-inited", remove_stubs, priority=100)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from frostline.cells.columns import columns_of
 from frostline.cells.labels import read_labels, refuse_bad_groups
-from frostline.cells.matrices import in_memory, layer_names, values_of
+from frostline.cells.matrices import in_memory, layer_names, parts_of, values_of
 from frostline.cells.normalising import normalise
 from frostline.cells.reading import expanded, problem
 from frostline.cells.reading import read_h5ad as read_h5ad
@@ -135,7 +135,11 @@ class Dataset:
     adata: AnnData = field(repr=False)
     label_key: str
     matrix: sparse.csr_matrix = field(repr=False)
-    """(n_cells, n_genes) CSR float32, log1p of counts per ten thousand."""
+    """(n_cells, n_genes) CSR float32, log1p of counts per ten thousand.
+
+    Of a file it shares `indices` and `indptr` with the matrix of `adata` that it was made from: take values out of a
+    copy of that, `adata.X = adata.X.copy()`, never in place.
+    """
     genes: tuple[str, ...] = field(repr=False)
     labels: NDArray[np.str_] = field(repr=False)
     """(n_cells,) label of every cell."""
@@ -233,15 +237,13 @@ class Dataset:
     def fingerprint(self) -> str:
         """Return the sha256 of cells, genes, labels and values."""
         digest = hashlib.sha256()
-        for part in (self.cells, self.labels, self.genes):
-            digest.update("\n".join(part).encode())
+        for names in (self.cells, self.labels, self.genes):
+            digest.update("\n".join(names).encode())
             digest.update(b"\0")
-        for array in (
-            self.matrix.indptr.astype(np.int64),
-            self.matrix.indices.astype(np.int64),
-            self.matrix.data,
-        ):
-            digest.update(np.ascontiguousarray(array).tobytes())
+        for array in (self.matrix.indptr, self.matrix.indices):
+            for part in parts_of(array):
+                digest.update(array[part].astype(np.int64).data)
+        digest.update(np.ascontiguousarray(self.matrix.data).data)
         return digest.hexdigest()
 
     def summary(self) -> pd.DataFrame:
@@ -306,7 +308,8 @@ def load_dataset(
     if spec is not None:
         label_key, group_key = label_key or spec.label_key, group_key or spec.group_key
         layer, values = layer or spec.layer, values or spec.values
-    dataset = _checked(adata, name or found_name, label_key, group_key, (layer, values, gene_column))
+    own = adata is not source  # nobody else has it
+    dataset = _checked(adata, name or found_name, label_key, group_key, (layer, values, gene_column), own)
     given = str(source) if isinstance(source, str | Path) else dataset.name
     notes = (*(spec.notes if spec else ()), *dataset.notes)
     return replace(dataset, notes=notes, given={"dataset": given, **dataset.given})
@@ -318,11 +321,15 @@ def _checked(
     label_key: str | None,
     group_key: str | None,
     how: tuple[str | None, str | None, str | None],
+    own: bool,
 ) -> Dataset:
-    """Data set of an AnnData; `how` are layer, values and gene column, as they were asked for."""
+    """Data set of an AnnData; `how` are layer, values and gene column, as they were asked for.
+
+    On an `own` one, X as it was read and its log-normalised values share what says where the values are.
+    """
     labels = read_labels(adata.obs, label_key)
     refuse_bad_groups(adata.obs, group_key)
-    matrix, symbols, found = _matrix(adata, *how)
+    matrix, symbols, found = _matrix(adata, *how, own)
     refuse_unwritable("adata.obs_names", adata.obs_names)
     refuse_unwritable(symbols.source, symbols.names)
     refuse_unwritable("", [name, label_key, group_key, *adata.obsm])
@@ -383,10 +390,10 @@ def refuse_unknown_source(source: str | Path) -> None:
 
 
 def _matrix(
-    adata: AnnData, layer: str | None, said: str | None, gene_column: str | None
+    adata: AnnData, layer: str | None, said: str | None, gene_column: str | None, own: bool
 ) -> tuple[sparse.csr_matrix, Symbols, Values]:
     """CSR float32 of log1p(counts per ten thousand), its genes, and what the values were."""
-    matrix, layers = values_of(adata, layer), layer_names(adata)
+    matrix, layers = values_of(adata, layer, shared=own), layer_names(adata)
     refuse_scaled(matrix, layer, layers)
     refuse_repeated_cells(adata.obs_names)
     raw = layer == "raw"

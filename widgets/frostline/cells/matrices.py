@@ -6,6 +6,7 @@ scipy does, which trusts them and reads or writes outside its arrays where they 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 NO_X = "this AnnData has no X; name a layer (layer=...), or set adata.X = adata.layers[...]"
 BLOCK = 2**24
 """Values of a dense matrix that are looked at at once; bounds the memory, not the result."""
+_PART = 2**20
+_ZEROS = 8  # numbers of a dense matrix for one that is not zero, about
 
 
 def in_memory(adata: AnnData) -> AnnData:
@@ -47,8 +50,11 @@ def _unreadable(what: str, error: Exception) -> str:
     )
 
 
-def values_of(adata: AnnData, layer: str | None = None) -> sparse.csr_matrix:
+def values_of(adata: AnnData, layer: str | None = None, *, shared: bool = False) -> sparse.csr_matrix:
     """Take X, `raw` or a layer out of an AnnData, canonical and independent of it.
+
+    Where it may be `shared`, the numbers of columns and rows (not the values) are those of the AnnData, if they are in
+    order.
 
     Raises
     ------
@@ -65,7 +71,7 @@ def values_of(adata: AnnData, layer: str | None = None) -> sparse.csr_matrix:
     if name == "raw":
         if adata.raw is None:
             raise DatasetError(f"layer 'raw' was asked for, but this AnnData has no .raw; it has: {_listed(adata)}")
-        return canonical(adata.raw.X, (adata.n_obs, adata.raw.n_vars), "raw.X")
+        return canonical(adata.raw.X, (adata.n_obs, adata.raw.n_vars), "raw.X", shared=shared)
     if name != "X" and name not in adata.layers:
         raise DatasetError(f"layer {name!r} does not exist; this AnnData has: {_listed(adata)}")
     whole = getattr(adata, "_adata_ref", None) if adata.is_view else None
@@ -75,7 +81,35 @@ def values_of(adata: AnnData, layer: str | None = None) -> sparse.csr_matrix:
             refuse_broken(matrix, name)
     if matrix is None:
         raise DatasetError(NO_X)
-    return canonical(matrix, adata.shape, name if name == "X" else f"layer {name!r}")
+    return canonical(matrix, adata.shape, name if name == "X" else f"layer {name!r}", shared=shared)
+
+
+def spans_of(adata: AnnData) -> tuple[NDArray[np.int64], Callable[[slice], sparse.csr_matrix]]:
+    """Read X in runs of cells: (n_cells,) about how many values each has, and what makes a run of them canonical.
+
+    Rows are read where they lie, if X is CSR or dense; of another form a canonical copy is made by `values_of`.
+
+    Raises
+    ------
+    DatasetError
+        There is no X, or it is damaged or holds no numbers.
+
+    Examples
+    --------
+    >>> import anndata
+    >>> lengths, read = spans_of(anndata.AnnData(np.eye(3, dtype=np.float32)))
+    >>> lengths.tolist(), read(slice(1, 3)).nnz
+    ([1, 1, 1], 2)
+    """
+    n_cells, n_genes = adata.shape
+    whole: Any = None if adata.is_view or adata.isbacked else adata.X
+    dense = type(whole) is np.ndarray
+    if not dense and not (getattr(whole, "format", None) == "csr" and hasattr(whole, "nnz")):
+        copied = values_of(adata)
+        return np.diff(copied.indptr).astype(np.int64), lambda run: copied[run]
+    refuse_broken(whole, "X")
+    lengths = np.full(n_cells, -(-n_genes // _ZEROS)) if dense else np.diff(whole.indptr).astype(np.int64)
+    return lengths, lambda run: canonical(whole[run], (run.stop - run.start, n_genes), "X")
 
 
 def layer_names(adata: AnnData) -> tuple[str, ...]:
@@ -88,13 +122,15 @@ def _listed(adata: AnnData) -> str:
     return ", ".join(layer_names(adata))
 
 
-def canonical(matrix: Any, shape: tuple[int, int], what: str) -> sparse.csr_matrix:
+def canonical(matrix: Any, shape: tuple[int, int], what: str, *, shared: bool = False) -> sparse.csr_matrix:
     """Make CSR float32 of any matrix: entries that stand twice summed, columns in order, no stored zeros.
 
     Parameters
     ----------
     matrix
         Sparse of any format, dense, or in a file; it is not changed and shares no memory with the result.
+    shared
+        Whether the numbers of columns and rows may be shared after all, as `values_of` says.
     shape
         (n_cells, n_genes) that it must have.
     what
@@ -113,7 +149,9 @@ def canonical(matrix: Any, shape: tuple[int, int], what: str) -> sparse.csr_matr
     [[2.0, 0.0, 4.0]]
     """
     try:
-        csr = _as_csr(_loaded(matrix), what)
+        matrix = _loaded(matrix)
+        taken = _sharing(matrix, what) if shared else None
+        csr = _as_csr(matrix, what) if taken is None else taken
     except DatasetError:
         raise
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:  # what files and lazy arrays raise
@@ -131,6 +169,19 @@ def _loaded(matrix: Any) -> Any:
         if hasattr(matrix, method):
             return getattr(matrix, method)()
     return matrix
+
+
+def _sharing(matrix: Any, what: str) -> sparse.csr_matrix | None:
+    """CSR on the numbers of columns and rows of a matrix; None where they are not in order."""
+    from scipy import sparse
+
+    if getattr(matrix, "format", None) != "csr" or not hasattr(matrix, "nnz"):
+        return None
+    refuse_broken(matrix, what)
+    csr = sparse.csr_matrix((_numbers(matrix.data, what), matrix.indices, matrix.indptr), shape=matrix.shape)
+    if len(matrix.data) != matrix.nnz or not csr.has_canonical_format or not csr.data.all():
+        return None
+    return csr
 
 
 def _as_csr(matrix: Any, what: str) -> sparse.csr_matrix:
@@ -235,6 +286,17 @@ def _outside(places: NDArray[Any], size: int, name: str) -> str | None:
     return f"its {name} go from {low:,} to {high:,}, outside 0 to {size - 1:,}" if low < 0 or high >= size else None
 
 
+def parts_of(array: NDArray[Any]) -> Iterator[slice]:
+    """Parts of an array that are worked on one at a time; bounds the memory, not the result.
+
+    Examples
+    --------
+    >>> [part.stop for part in parts_of(np.zeros(3 * 2**20))] == [2**20, 2 * 2**20, 3 * 2**20]
+    True
+    """
+    return (slice(start, min(start + _PART, len(array))) for start in range(0, len(array), _PART))
+
+
 def refuse_bad_values(csr: sparse.csr_matrix, genes: Any, cells: Any) -> None:
     """Refuse values that are missing, infinite or negative; names the first cell and gene.
 
@@ -243,12 +305,16 @@ def refuse_bad_values(csr: sparse.csr_matrix, genes: Any, cells: Any) -> None:
     DatasetError
         There is such a value.
     """
-    bad = np.flatnonzero(~(np.isfinite(csr.data) & (csr.data >= 0)))
-    if len(bad):
-        cell = cells[np.searchsorted(csr.indptr, bad[0], side="right") - 1]
-        gene = genes[csr.indices[bad[0]]]
+    n_bad, first = 0, 0
+    for part in parts_of(csr.data):
+        bad = np.flatnonzero(~(np.isfinite(csr.data[part]) & (csr.data[part] >= 0)))
+        first = part.start + int(bad[0]) if len(bad) and not n_bad else first
+        n_bad += len(bad)
+    if n_bad:
+        cell = cells[np.searchsorted(csr.indptr, first, side="right") - 1]
+        gene = genes[csr.indices[first]]
         raise DatasetError(
-            f"{len(bad):,} values are missing, infinite (or above 3.4e38) or negative, the first is "
-            f"{csr.data[bad[0]]} in cell {str(cell)!r}, gene {str(gene)!r}; counts or log-normalised values are needed",
+            f"{n_bad:,} values are missing, infinite (or above 3.4e38) or negative, the first is "
+            f"{csr.data[first]} in cell {str(cell)!r}, gene {str(gene)!r}; counts or log-normalised values are needed",
             values="partly missing, infinite or negative",
         )

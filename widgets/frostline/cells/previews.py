@@ -5,7 +5,7 @@ Of a file only the names and the table of cells are read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,8 @@ LABEL_WORDS = (
     "leiden",
 )
 """Words in the names of columns that hold labels; the likeliest first."""
+CERTAIN = LABEL_WORDS[:3]
+"""Words that make a column one of labels even where another word of its name is of groups, as in cell_type_by_study."""
 MOST_CLASSES = 300
 
 
@@ -59,17 +61,19 @@ class Preview:
     n_genes: int
     columns: tuple[Column, ...]
     """Of two values or more, of two cells a value on average or more, and none that measures something; those most
-    likely to be labels first."""
+    likely to be labels first, those of donors, batches or studies last."""
     groups: tuple[str, ...]
     """Columns that look like donors, batches or studies, the likeliest first."""
     layers: tuple[str, ...]
     """`X`, `raw` where there is one, and the names of layers."""
+    var_columns: tuple[str, ...] = ()
+    """Columns of var, of which one may hold the names of the genes."""
 
     @property
     def label_key(self) -> str | None:
         """The likeliest column of labels; None where no column is likely."""
         first = self.columns[0].name if self.columns else None
-        return first if first is not None and _likelihood(first) < len(LABEL_WORDS) else None
+        return first if first is not None and _likelihood(first, self.groups) < len(LABEL_WORDS) else None
 
 
 def preview(source: str | Path | AnnData | Dataset) -> Preview:
@@ -100,10 +104,13 @@ def preview_of(source: Source) -> Preview:
     columns = [_column(values, key) for key, values in obs.items()]
     most = min(MOST_CLASSES, max(2, source.n_obs // 2))
     usable = [column for column in columns if 2 <= column.n_values <= most]
-    usable.sort(key=lambda column: _rank(column.name, obs[column.name]))
+    groups = group_columns(source)
+    usable.sort(key=lambda column: _rank(column.name, obs[column.name], groups))
     raw = source.raw.n_vars if source.raw is not None else 0
     n_genes = max(source.n_vars, int(raw))
-    return Preview(source.name, source.n_obs, n_genes, tuple(usable), group_columns(source), layer_names(source))
+    return Preview(
+        source.name, source.n_obs, n_genes, tuple(usable), groups, layer_names(source), tuple(columns_of(source.var))
+    )
 
 
 def path_problem(text: str) -> str:
@@ -131,9 +138,9 @@ def _is_measure(values: Any) -> bool:
     return not np.array_equal(found, np.rint(found))
 
 
-def _rank(name: str, values: Any) -> tuple[int, bool, int]:
-    """Labels first, text first, and `cell_type` before `cell_type_ontology_term_id`."""
-    place = _likelihood(name)
+def _rank(name: str, values: Any, groups: Collection[str]) -> tuple[int, bool, int]:
+    """Labels first, text first, and `cell_type` before `cell_type_ontology_term_id`; groups last."""
+    place = _likelihood(name, groups)
     return place, not _is_text(values), len(name) if place < len(LABEL_WORDS) else 0
 
 
@@ -141,9 +148,12 @@ def _is_text(values: Any) -> bool:
     return values.dtype == object or str(values.dtype) in ("category", "string", "str")
 
 
-def _likelihood(name: str) -> int:
-    """Place of the first word that is in a name; the number of words for other names."""
-    return next((i for i, word in enumerate(LABEL_WORDS) if word in name.lower()), len(LABEL_WORDS))
+def _likelihood(name: str, groups: Collection[str]) -> int:
+    """Place of the first word that is in a name; the number of words for other names, and more for groups."""
+    word = next((word for word in LABEL_WORDS if word in name.lower()), None)
+    if name in groups and word not in CERTAIN:
+        return len(LABEL_WORDS) + 1
+    return len(LABEL_WORDS) if word is None else LABEL_WORDS.index(word)
 
 
 def anndatas(names: dict[str, Any]) -> dict[str, AnnData]:

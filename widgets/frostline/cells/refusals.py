@@ -118,5 +118,9 @@ def refuse_flat(matrix: sparse.csr_matrix, layer: str | None, layers: Sequence[s
 
 
 def _is_one_row(matrix: sparse.csr_matrix, length: int) -> bool:
-    same = (matrix.indices.reshape(-1, length) == matrix.indices[:length]).all()
-    return bool(same and np.allclose(matrix.data.reshape(-1, length), matrix.data[:length], rtol=1e-5, atol=0))
+    places, values = matrix.indices.reshape(-1, length), matrix.data.reshape(-1, length)
+    step = max(1, 2**20 // length)
+    for rows in (slice(start, start + step) for start in range(0, len(places), step)):
+        if not (places[rows] == places[0]).all() or not np.allclose(values[rows], values[0], rtol=1e-5, atol=0):
+            return False
+    return True

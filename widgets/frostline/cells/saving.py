@@ -23,7 +23,9 @@ KEY = "X_scGPT"
 """Key of obsm in an .h5ad file that is written."""
 
 
-def refuse_bad_target(source: Path, output: Path, endings: Sequence[str] = (".npy", ".h5ad")) -> None:
+def refuse_bad_target(
+    source: Path, output: Path, endings: Sequence[str] = (".npy", ".h5ad"), option: str = "-o"
+) -> None:
     """Refuse a place where an embedding, or labels, cannot be written, before anything is read.
 
     Parameters
@@ -32,13 +34,15 @@ def refuse_bad_target(source: Path, output: Path, endings: Sequence[str] = (".np
         What is read, and where the result is to be.
     endings
         That the name of the output may have.
+    option
+        By which it was named, for messages.
 
     Raises
     ------
     FrostlineError
         The name, or the folder; says which.
     """
-    said, place = f"-o {output}", shlex.quote(str(output.parent))
+    said, place = f"{option} {output}", shlex.quote(str(output.parent))
     if output.suffix not in endings:
         raise FrostlineError(f"{said}: the name must end in {' or '.join(endings)}")
     if not output.parent.is_dir():

@@ -7,223 +7,33 @@ names of the groups: reordering the rows of a data set does not change it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from frostline.cells.datasets import Dataset
 from frostline.cells.draws import (
     DRAWS,
     MIN_CELLS,
-    OF_THE_REST,
-    PARTS,
     Draft,
     Rows,
     all_cells,
     group_folds,
-    joined_rows,
     names_of,
-    seeded_order,
 )
+from frostline.cells.partitions import Split, facts_of_parts, fingerprint_of_parts, in_order
 from frostline.errors import DatasetError, unknown
 from frostline.profiles import Profile, get_profile
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from scipy import sparse
+    pass
 
 KINDS = tuple(DRAWS)
-MIN_BUDGET = 2
-"""Labelled cells per class: one that trains, one that validates."""
 MIN_FOLDS = 3
 """Of which one tests and one validates."""
 OTHER_SEEDS = 20
 """Seeds that are tried to name one that works."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Which rows of a data set train, validate and test."""
-
-    train: Rows = field(repr=False)
-    validation: Rows = field(repr=False)
-    test: Rows = field(repr=False)
-    classes: tuple[str, ...]
-    """Classes of all parts, sorted."""
-    genes: tuple[str, ...] = field(repr=False)
-    """The gene list of every strategy, chosen on training cells."""
-    seed: int
-    repeat: int
-    profile: Profile = field(repr=False)
-    fingerprint: str
-    """sha256 of cell ids, labels and parts; of the kind and the groups too, where there are groups."""
-    test_fingerprint: str
-    """sha256 of the test cells' ids and labels."""
-    left_out: Mapping[str, int] = field(default_factory=dict)
-    """Classes that no part holds, and their cells: too few, or unknown to the training set of a cross split."""
-    kind: str = "stratified"
-    """`stratified`, `group` or `cross`."""
-    group_key: str | None = None
-    """Column of obs with the groups; None without groups."""
-    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Part -> names of the groups that have cells in it; empty without groups."""
-    untrained: tuple[str, ...] = ()
-    """Classes that have test cells and no training cell: every strategy errs on them."""
-    budget: int | None = None
-    """Labelled cells that a class has at most, validation included; None for all."""
-    unseen: str | None = None
-    """Class that `without_class` took out of training and validation."""
-    remarks: tuple[str, ...] = field(default=(), repr=False)
-    """What was noted when the cells were drawn."""
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Cells in each part, and genes."""
-        return {**{part: len(getattr(self, part)) for part in PARTS}, "genes": len(self.genes)}
-
-    def table(self, dataset: Dataset) -> pd.DataFrame:
-        """Cells of each class in each part."""
-        import pandas as pd
-
-        counts = {part: pd.Series(dataset.labels[getattr(self, part)]).value_counts() for part in PARTS}
-        return pd.DataFrame(counts).fillna(0).astype(int).rename_axis(dataset.label_key)
-
-    @property
-    def training_seed(self) -> int:
-        """Seed of whatever trains on this split; each repeat has its own."""
-        return (self.seed + 1_000_003 * self.repeat) % 2**32
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader must know about the split."""
-        notes = list(self.remarks)
-        absent = [name for name in self.untrained if name != self.unseen]
-        if absent:
-            notes.append(f"No training cell has the class(es) {', '.join(absent)}: every strategy errs on them.")
-        if self.budget is not None:
-            notes.append(f"At most {self.budget} labelled cells of each class, validation included.")
-        if self.unseen is not None:
-            notes.append(f"Class {self.unseen} was taken out of training and validation on purpose.")
-        return tuple(notes)
-
-    def with_budget(self, dataset: Dataset, n: int) -> Split:
-        """Keep at most `n` labelled cells of each class, training and validation together; the test stays.
-
-        A fifth of them validates, at least one. The cells of a smaller budget are among those of a larger one.
-        Genes are chosen again, on the training cells that remain.
-
-        Parameters
-        ----------
-        dataset
-            What was split.
-        n
-            At least two: one cell that trains and one that validates.
-
-        Raises
-        ------
-        DatasetError
-            `n` is smaller than two, or the data set is not the one that was split.
-
-        Examples
-        --------
-        >>> from frostline.cells.datasets import load_dataset
-        >>> pancreas = load_dataset("pancreas")
-        >>> split(pancreas, kind="stratified").with_budget(pancreas, 5).sizes
-        {'train': 20, 'validation': 5, 'test': 45, 'genes': 2000}
-        """
-        if n < MIN_BUDGET:
-            raise DatasetError(
-                f"a budget of {n} labelled cell(s) per class is too small; give at least {MIN_BUDGET}, "
-                "one that trains and one that validates"
-            )
-        self.refuse_other(dataset)
-        kept: dict[str, list[Rows]] = {"train": [], "validation": []}
-        salt = f"{self.seed}/{self.repeat}/budget"
-        rows = {part: _shuffled(dataset.cells, getattr(self, part), salt) for part in kept}
-        for name in self.classes:
-            members = {part: rows[part][dataset.labels[rows[part]] == name] for part in kept}
-            n_validation = min(max(1, round(OF_THE_REST * n)), len(members["validation"]))
-            kept["validation"].append(members["validation"][:n_validation])
-            kept["train"].append(members["train"][: n - n_validation])
-        return self._with_parts(dataset, joined_rows(kept["train"]), joined_rows(kept["validation"]), budget=n)
-
-    def without_class(self, dataset: Dataset, name: str) -> Split:
-        """Take a class out of training and validation, to see how its test cells stand out.
-
-        Genes are chosen again, on the training cells that remain.
-
-        Parameters
-        ----------
-        dataset
-            What was split.
-        name
-            One of `classes`.
-
-        Raises
-        ------
-        DatasetError
-            There is no such class, or fewer than two others train, or the data set is not the one that was split.
-
-        Examples
-        --------
-        >>> from frostline.cells.datasets import load_dataset
-        >>> pbmc = load_dataset("pbmc68k-reduced")
-        >>> split(pbmc).without_class(pbmc, "CD34+").untrained
-        ('CD34+',)
-        """
-        if name not in self.classes:
-            raise DatasetError(str(unknown("class", name, self.classes)))
-        self.refuse_other(dataset)
-        train, validation = (rows[dataset.labels[rows] != name] for rows in (self.train, self.validation))
-        left = np.unique(dataset.labels[train])
-        if len(left) < 2:
-            raise DatasetError(
-                f"without class {name!r} only {', '.join(left) or 'no class'} of column {dataset.label_key!r} would "
-                "train; two are needed: load with another label_key"
-            )
-        return self._with_parts(dataset, train, validation, unseen=name)
-
-    def refuse_other(self, dataset: Dataset) -> None:
-        """Do nothing when this is the data set that was split.
-
-        Raises
-        ------
-        DatasetError
-            Its test cells or their labels are other ones.
-
-        Examples
-        --------
-        >>> from frostline.cells.datasets import load_dataset
-        >>> pbmc = load_dataset("pbmc68k-reduced")
-        >>> split(pbmc).refuse_other(pbmc)
-        """
-        there = not len(self.test) or int(self.test.max()) < len(dataset)
-        if not there or _fingerprint(dataset, self.test) != self.test_fingerprint:
-            raise DatasetError(
-                f"this split was drawn from another data set than {dataset.name!r}, of other cells or labels; draw one "
-                "of this data set with frostline.split(dataset)"
-            )
-
-    def with_validation_trained(self, dataset: Dataset) -> Split:
-        """Let the validation cells train, too, for a strategy that chooses nothing on them; genes are chosen again.
-
-        Examples
-        --------
-        >>> from frostline.cells.datasets import load_dataset
-        >>> pbmc = load_dataset("pbmc68k-reduced")
-        >>> split(pbmc).with_validation_trained(pbmc).sizes
-        {'train': 524, 'validation': 0, 'test': 176, 'genes': 765}
-        """
-        self.refuse_other(dataset)
-        return self._with_parts(dataset, joined_rows([self.train, self.validation]), self.validation[:0])
-
-    def _with_parts(self, dataset: Dataset, train: Rows, validation: Rows, **changes: Any) -> Split:
-        parts = _in_order(dataset.cells, {"train": train, "validation": validation, "test": self.test})
-        return replace(self, **_described(dataset, parts, self.kind, self.profile), **changes)
 
 
 def split(
@@ -322,18 +132,18 @@ def split_nothing_off(
 
 
 def _drawn(dataset: Dataset, draft: Draft, kind: str, seed: int, repeat: int, profile: Profile) -> Split:
-    parts = _in_order(dataset.cells, draft.parts)
+    parts = in_order(dataset.cells, draft.parts)
     return Split(
         classes=tuple(sorted({str(name) for rows in parts.values() for name in dataset.labels[rows]})),
         seed=seed,
         repeat=repeat,
         profile=profile,
-        test_fingerprint=_fingerprint(dataset, parts["test"]),
+        test_fingerprint=fingerprint_of_parts(dataset, parts["test"]),
         left_out=draft.left_out,
         kind=kind,
         group_key=dataset.group_key,
         remarks=draft.remarks,
-        **_described(dataset, parts, kind, profile),
+        **facts_of_parts(dataset, parts, kind, profile),
     )
 
 
@@ -366,20 +176,6 @@ def repeats_of(dataset: Dataset, *, kind: str | None = None, profile: str | Prof
     return folds * -(-asked // folds)
 
 
-def _described(dataset: Dataset, parts: Mapping[str, Rows], kind: str, profile: Profile) -> dict[str, Any]:
-    """The rows of the parts and what follows from them: genes, groups, classes without training, fingerprint."""
-    groups, labels = dataset.groups, dataset.labels
-    trained = set(labels[parts["train"]])
-    names = {} if groups is None else {part: names_of(groups[rows]) for part, rows in parts.items()}
-    return {
-        **parts,
-        "genes": variable_genes(dataset, parts["train"], profile.max_genes),
-        "groups": names,
-        "untrained": tuple(name for name in names_of(labels[parts["test"]]) if name not in trained),
-        "fingerprint": _fingerprint(dataset, *(parts[part] for part in PARTS), kind=kind, groups=groups),
-    }
-
-
 def _untrainable(dataset: Dataset, parts: Mapping[str, Rows]) -> str:
     """Why nothing can be trained; empty when something can."""
     trained, validated = (set(dataset.labels[parts[part]].tolist()) for part in ("train", "validation"))
@@ -403,70 +199,10 @@ def _trainable(dataset: Dataset, kind: str, seed: int, repeat: int, profile: Pro
 
     def works(kind: str, seed: int) -> bool:
         parts = DRAWS[kind](dataset, seed, repeat, profile.max_cells).parts
-        return not _untrainable(dataset, _in_order(dataset.cells, parts))
+        return not _untrainable(dataset, in_order(dataset.cells, parts))
 
     remedies = ["choose kind='stratified'"] if kind != "stratified" and works("stratified", seed) else []
     other = next((one for one in range(seed + 1, seed + 1 + OTHER_SEEDS) if works(kind, one)), None)
     remedies += [f"choose seed={other}"] if other is not None else []
     remedies += ["load with another group_key"] if kind == "group" else []
     return ", or ".join(remedies) or "label more cells of each class"
-
-
-def _shuffled(cells: NDArray[np.str_], rows: Rows, salt: str) -> Rows:
-    return rows[seeded_order(cells[rows], salt)]
-
-
-def _in_order(cells: NDArray[np.str_], parts: Mapping[str, Rows]) -> dict[str, Rows]:
-    return {part: parts[part][np.argsort(cells[parts[part]])] for part in PARTS}
-
-
-def variable_genes(dataset: Dataset, train: Rows, max_genes: int) -> tuple[str, ...]:
-    """Names of the genes with the largest variance over the training cells, in the data set's order.
-
-    Parameters
-    ----------
-    dataset, train
-        The data set and the rows of its training cells.
-    max_genes
-        How many at most.
-
-    Examples
-    --------
-    >>> from frostline.cells.datasets import load_dataset
-    >>> pbmc = load_dataset("pbmc68k-reduced")
-    >>> variable_genes(pbmc, np.arange(100), 3)
-    ('HLA-DRA', 'LYZ', 'CST3')
-    """
-    if len(dataset.genes) <= max_genes:
-        return dataset.genes
-    return tuple(dataset.genes[i] for i in most_variable(dataset.matrix[train], max_genes))
-
-
-def most_variable(values: sparse.csr_matrix, n: int) -> NDArray[np.int64]:
-    """Columns of the largest variance, at most `n`, ascending.
-
-    Examples
-    --------
-    >>> from scipy.sparse import csr_matrix
-    >>> most_variable(csr_matrix([[0.0, 1.0, 4.0], [3.0, 1.0, 0.0]]), 2).tolist()
-    [0, 2]
-    """
-    matrix = values.astype(np.float64)
-    mean = np.asarray(matrix.mean(axis=0)).ravel()
-    variance = np.asarray(matrix.power(2).mean(axis=0)).ravel() - mean**2
-    return np.sort(np.argsort(-variance, kind="stable")[:n])
-
-
-def _fingerprint(
-    dataset: Dataset, *parts: Rows, kind: str = "stratified", groups: NDArray[np.str_] | None = None
-) -> str:
-    digest = hashlib.sha256()
-    if kind != "stratified" or groups is not None:
-        digest.update(f"{kind}\0".encode())
-    for rows in parts:
-        for cell, label in zip(dataset.cells[rows], dataset.labels[rows], strict=True):
-            digest.update(f"{cell}\t{label}\n".encode())
-        if groups is not None:
-            digest.update("\n".join(groups[rows]).encode())
-        digest.update(b"\0")
-    return digest.hexdigest()

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from frostline.cells.reading import opened, problem
 from frostline.errors import DatasetError, FrostlineError
 
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 
 MARKS = (".zgroup", "zarr.json", ".zattrs")
 """Files by which a folder is known to be of zarr."""
-_TABLE = "0.2.0"  # version of the layout of tables since anndata 0.8
+BLOCK = 8_192
+"""Names of cells that are read at once."""
 
 
 def is_store(path: Path) -> bool:
@@ -79,10 +82,17 @@ def refuse_no_store(path: Path) -> None:
 
 
 def names_in(table: Any) -> pd.Index:
-    """Names of the rows of a table in an open file; no column of it is read."""
+    """Names of the rows of a table in an open file, of which nothing else is read."""
+    import h5py
     import pandas as pd
     from anndata.io import read_elem
 
-    if "_index" in table.attrs and table.attrs.get("encoding-version") == _TABLE:
-        return pd.Index(read_elem(table[str(table.attrs["_index"])]))
-    return read_elem(table).index
+    key = str(table.attrs["_index"])
+    name = None if key == "_index" else key
+    column = table[key]
+    if not isinstance(column, h5py.Dataset) or h5py.check_string_dtype(column.dtype) is None:
+        return pd.Index(read_elem(column), name=name)
+    names = np.empty(len(column), dtype=object)
+    for start in range(0, len(names), BLOCK):  # of a long column at once, h5py holds every name twice
+        names[start : start + BLOCK] = column.asstr()[start : start + BLOCK]
+    return pd.Index(names, name=name)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 ENTRIES = 2**21
 """Entries of a CSC matrix that are sorted at once, and about as many as one run of its cells has; bounds the memory."""
+SAMPLED, PROBED = 2**18, 100
+"""Entries that a sample of rows has, about; rows that it has in any case, and that show how many entries a row has."""
 _ENTRY = np.dtype([("row", "<i8"), ("column", "<i4"), ("value", "<f4")])
 
 
@@ -49,7 +51,7 @@ class Rows:
         return sparse.vstack(parts, format="csr") if parts else self.span(0, 0)
 
     def spread(self, n: int) -> NDArray[np.int64]:
-        """At most `n` rows that may hold a value, evenly spread.
+        """At most `n` rows that may hold a value, evenly spread; fewer where these hold many, to bound the memory.
 
         Examples
         --------
@@ -57,6 +59,13 @@ class Rows:
         >>> in_memory(sparse.eye(9, format="csr", dtype="f4")).spread(3).tolist()
         [0, 4, 8]
         """
+        if n > PROBED:
+            probed = self._evenly(PROBED)
+            entries = self.take(probed).nnz / max(1, len(probed))
+            n = min(n, max(PROBED, int(SAMPLED / max(1.0, entries))))
+        return self._evenly(n)
+
+    def _evenly(self, n: int) -> NDArray[np.int64]:
         places = np.linspace(0, len(self.filled) - 1, min(n, len(self.filled)))
         return self.filled[np.unique(places.astype(np.int64))]
 

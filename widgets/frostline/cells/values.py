@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.cells.matrices import parts_of
 from frostline.errors import DatasetError, unknown
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def describe(matrix: sparse.csr_matrix, said: str | None = None) -> Values:
     """
     if said is not None and said not in NAMES:
         raise unknown("kind of values", said, NAMES)
-    whole = bool(np.array_equal(matrix.data, np.rint(matrix.data)))
+    whole = all(np.array_equal(matrix.data[part], np.rint(matrix.data[part])) for part in parts_of(matrix.data))
     sample = _sample(matrix)
     if said is not None:
         return _as_said(sample, said, whole)
@@ -374,11 +375,14 @@ def log_normalise(matrix: sparse.csr_matrix, values: Values) -> None:
     if values.is_done:
         return
     if values.transform.name != "linear":
-        matrix.data = values.transform.undo(matrix.data.astype(np.float64)).astype(np.float32)
+        for part in parts_of(matrix.data):
+            matrix.data[part] = values.transform.undo(matrix.data[part].astype(np.float64))
     if values.transform.name == "linear" or values.whole:
         totals = np.asarray(matrix.sum(axis=1)).ravel()
         scale = np.divide(TARGET, totals, where=totals > 0, out=np.zeros_like(totals))
-        matrix.data *= np.repeat(scale, np.diff(matrix.indptr))
+        for part in parts_of(matrix.data):
+            values_of_each = np.diff(np.clip(matrix.indptr, part.start, part.stop))
+            matrix.data[part] *= np.repeat(scale, values_of_each)
     elif values.total is not None:
         matrix.data *= np.float32(TARGET / values.total)
     np.log1p(matrix.data, out=matrix.data)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frostline import __version__
-from frostline.bounds import MaxLength, Seed, hold
+from frostline.bounds import MaxLength, Precision, Seed, hold
 from frostline.cells.queries import checked, open_matrices
 from frostline.cells.reading import expanded
 from frostline.cells.saving import KEY
@@ -112,7 +112,8 @@ def embed(
     output
         Folder of zarr that is made; it is there when it is whole.
     checkpoint, seed, max_length, gene_column, device, precision
-        As for `frostline.embed`; the device is that of the workers.
+        As for `frostline.embed`; the device is that of the workers, and the precision is not `auto`, which each of them
+        would decide for itself.
     rows
         Cells of a part, rounded up to whole blocks of 1,024; by the size of the cells if None.
     workers
@@ -129,10 +130,13 @@ def embed(
     FrostlineError
         The output is of something else or of other settings; the disk is full; the scheduler is gone.
     """
-    from frostline.encoder.checkpoints import CHECKPOINTS, load_checkpoint
+    from frostline.encoder.catalogue import CHECKPOINTS
+    from frostline.encoder.checkpoints import load_checkpoint
 
     monitor, path, target = monitor or Monitor(), _absolute(source), _absolute(output)
     settings = {"seed": hold(Seed, "seed", seed), "max_length": hold(MaxLength, "max_length", max_length)}
+    if hold(Precision, "precision", precision) == "auto":
+        raise FrostlineError("precision 'auto' may be another one on each worker: name fp32 or bf16")
     _refuse(path, target)
     monitor.step(0.0, "looking at the atlas")
     opened = load_checkpoint(checkpoint)

@@ -121,11 +121,21 @@ def refuse_missing() -> None:
         Holds the line that installs it.
     """
     try:
-        import dask_jobqueue  # noqa: F401
         import distributed  # noqa: F401
         import zarr  # noqa: F401
+
+        _batch_systems()
     except ImportError as error:
         raise FrostlineError(f"work on a cluster needs Dask, which is not installed ({error}): {EXTRA}") from error
+
+
+def _batch_systems() -> Any:
+    """Import dask-jobqueue, which makes every Ctrl-C a quiet success, and cannot do so beside the main thread."""
+    from unittest import mock
+
+    with mock.patch("signal.signal"):
+        import dask_jobqueue
+    return dask_jobqueue
 
 
 def _client(workers: Workers, stack: ExitStack) -> Client:
@@ -195,9 +205,9 @@ def _cores() -> int:
 
 
 def _jobs(workers: Workers) -> Any:
-    import dask_jobqueue
     from distributed.core import Status
 
+    dask_jobqueue = _batch_systems()
     if workers.cluster not in SYSTEMS:
         raise unknown("cluster", workers.cluster, ("local", *SYSTEMS))
     if workers.number is None:

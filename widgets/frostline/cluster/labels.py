@@ -19,7 +19,7 @@ from frostline.cells.genes import match_genes
 from frostline.cells.symbols import read_symbols
 from frostline.cells.values import SAMPLE
 from frostline.cluster.parts import ARRAY, CODES, Unfinished, group_of
-from frostline.encoder.token_readers import TokenReader
+from frostline.encoder.token_readers import TokenReader, ValueKind
 from frostline.encoder.vocabulary import described
 from frostline.errors import DatasetError
 
@@ -60,7 +60,8 @@ def token_reader(
         if not match.n_matched:
             raise DatasetError(said)
         warnings.warn(said, stacklevel=3)
-    return TokenReader.of(match, checkpoint, sample, seed, max_length), symbols.names
+    logged = ValueKind.of(sample).logged
+    return TokenReader.of(match, checkpoint, logged=logged, seed=seed, max_length=max_length), symbols.names
 
 
 def _totals(found: Matrices) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from frostline.cells.queries import Matrices, place_of
 from frostline.cells.stores import opened_store
 from frostline.cells.streams import in_range, refuse_by_gene
 from frostline.cells.values import SAMPLE
-from frostline.encoder.embedding import BLOCK
+from frostline.encoder.embedding import TOGETHER
 from frostline.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def rows_of(path: Path, layer: str | None, found: Matrices, asked: int | None = 
         How many, if that was said; rounded up to whole blocks.
     """
     if asked is not None:
-        return -(-asked // BLOCK) * BLOCK
+        return -(-asked // TOGETHER) * TOGETHER
     n, n_genes = found.rows.shape
     with opened_store(path) as file:
         part = file[place_of(layer)[0]]
@@ -96,8 +96,8 @@ def rows_of(path: Path, layer: str | None, found: Matrices, asked: int | None = 
         each = 8 * part["data"].shape[0] / max(1, n) if sparse else 4 * n_genes
         chunks = None if sparse else part.chunks
     rows = min(MOST_ROWS, int(BUDGET // max(1.0, each)), -(-n // LEAST_PARTS))
-    step = BLOCK if chunks is None else math.lcm(BLOCK, int(chunks[0]))
-    return max(1, rows // step) * step if step <= MOST_ROWS else max(1, rows // BLOCK) * BLOCK
+    step = TOGETHER if chunks is None else math.lcm(TOGETHER, int(chunks[0]))
+    return max(1, rows // step) * step if step <= MOST_ROWS else max(1, rows // TOGETHER) * TOGETHER
 
 
 def fingerprint(found: Matrices, genes: Sequence[str]) -> str:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 
 from frostline.annotation.labelling import Found, counted, watched_of, width_of
-from frostline.annotation.outputs import Spool, names_of
+from frostline.annotation.outputs import names_of
 from frostline.annotation.refitting import Reading
 from frostline.cells.matrices import refuse_bad_values
 from frostline.cells.queries import Query
 from frostline.cells.streams import in_memory
 from frostline.cluster.parts import CODES, SCRATCH, STORE, Array, Unfinished, put
 from frostline.cluster.sources import Source
-from frostline.encoder.embedding import BLOCK
+from frostline.encoder.embedding import TOGETHER
 from frostline.encoder.token_readers import TokenReader
 from frostline.errors import FrostlineError
 
@@ -77,12 +77,12 @@ class Embedding:
 
         refuse_bad_values(matrix, self.genes, names)
         self.reader.refuse_others(matrix, f"rows {start:,} to {start + matrix.shape[0] - 1:,}")
-        place = device_of(self.device, self.precision)
+        place = device_of(self.device)
         encoder = _encoder(self.checkpoint, self.weights).to(place)
         found = np.full((matrix.shape[0], self.width), np.nan, dtype=np.float32)
         readable = self.reader.expressing(matrix)
-        for first in range(0, matrix.shape[0], BLOCK):
-            rows = first + np.flatnonzero(readable[first : first + BLOCK])
+        for first in range(0, matrix.shape[0], TOGETHER):
+            rows = first + np.flatnonzero(readable[first : first + TOGETHER])
             if len(rows):
                 tokens = self.reader.tokens(matrix[rows])
                 found[rows] = normalise(encode(encoder, tokens, precision=self.precision))
@@ -117,8 +117,9 @@ class Labelling:
         watched = watched_of(self.n_cells) - start
         here = watched[(watched >= 0) & (watched < matrix.shape[0])]
         query = replace(self.query, obs_names=names, rows=in_memory(matrix))
-        found = Found.of(self.reading, query, here, Spool(width_of(self.reading)))
-        values = [found.spool.array(), found.probabilities, found.confidence, found.p_known, *found.places.values()]
+        found = Found.of(self.reading, query, here)
+        tables = found.embedding.array(), found.probabilities.array()
+        values = [*tables, found.confidence, found.p_known, *found.places.values()]
         facts = {
             "answers": [list(answer) for answer in found.answers],
             "counts": {end: list(counted(places).items()) for end, places in found.places.items()},

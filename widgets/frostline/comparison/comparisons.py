@@ -11,15 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.comparison import tables
+from frostline.comparison.grounds import Ground, Interval, PairedTest, Repeat
 from frostline.comparison.likeness import named_apart, refuse_gaps, refuse_other_parameters, refuse_unlike
-from frostline.comparison.significance import (
-    Ground,
-    Interval,
-    PairedTest,
-    Repeat,
-    paired_tests,
-    score_intervals,
-)
+from frostline.comparison.predictions import long_predictions
+from frostline.comparison.significance import paired_tests, score_intervals
 from frostline.comparison.verdicts import Evidence, pair_verdict, verdict
 from frostline.errors import FrostlineError, unknown
 from frostline.evaluation.metrics import METRICS, class_auroc, class_table, false_positive_rate, separation
@@ -211,11 +206,12 @@ class Comparison:
                     "trainable_parameters": max(record.cost.trainable_parameters for record in records),
                     "total_parameters": max(record.cost.total_parameters for record in records),
                     "peak_memory": _largest([record.cost.peak_memory for record in records]),
+                    "device_memory": _largest([record.cost.device_memory for record in records]),
                     "saved_bytes": _largest([record.cost.saved_bytes for record in records]),
                 }
             )
         table = pd.DataFrame(rows)
-        whole = ("trainable_parameters", "total_parameters", "peak_memory", "saved_bytes")
+        whole = ("trainable_parameters", "total_parameters", "peak_memory", "device_memory", "saved_bytes")
         kinds = {key: "Int64" if key in whole else "Float64" for key in table.columns if key != "strategy"}
         table = table.astype(kinds)
         return table.sort_values(["macro_f1", "accuracy"], ascending=False, kind="stable", ignore_index=True)
@@ -234,13 +230,15 @@ class Comparison:
                 "trainable_parameters": record.cost.trainable_parameters,
                 "total_parameters": record.cost.total_parameters,
                 "peak_memory": record.cost.peak_memory,
+                "device_memory": record.cost.device_memory,
                 "saved_bytes": record.cost.saved_bytes,
                 **{f"n_{part}": size for part, size in record.sizes.items()},
             }
             for record in self.records
         ]
         table = pd.DataFrame(rows)
-        kinds = {key: "Float64" for key in METRICS if key in table} | {"peak_memory": "Int64", "saved_bytes": "Int64"}
+        measured = ("peak_memory", "device_memory", "saved_bytes")
+        kinds = {key: "Float64" for key in METRICS if key in table} | dict.fromkeys(measured, "Int64")
         return table.astype(kinds)
 
     def class_metrics(self) -> pd.DataFrame:
@@ -396,42 +394,6 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _largest(values: Sequence[int | None]) -> int | None:
     defined = [value for value in values if value is not None]
     return max(defined) if len(defined) == len(values) else None
-
-
-def long_predictions(records: Sequence[Record], classes: Sequence[str]) -> pd.DataFrame:
-    """One row a record and test cell, in the order of both.
-
-    Parameters
-    ----------
-    records
-        Any records.
-    classes
-        One column `p_` each; a class that a split lacks has probability 0 in it.
-
-    Returns
-    -------
-    DataFrame
-        Columns cell, label, strategy, repeat, predicted, `group` where any cells come in groups, the probabilities.
-    """
-    import pandas as pd
-
-    grouped = any(record.groups is not None for record in records)
-    parts = []
-    for record in records:
-        column = {name: i for i, name in enumerate(record.classes)}
-        part: dict[str, object] = {
-            "cell": list(record.cells),
-            "label": list(record.labels),
-            "strategy": record.strategy,
-            "repeat": record.repeat,
-            "predicted": list(record.predicted),
-        }
-        if grouped:
-            part["group"] = list(record.groups or [None] * len(record.cells))
-        for name in classes:
-            part[f"p_{name}"] = record.probabilities[:, column[name]] if name in column else 0.0
-        parts.append(pd.DataFrame(part))
-    return pd.concat(parts, ignore_index=True)
 
 
 def compare(records: Sequence[Record]) -> Comparison:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from frostline.classes import class_numbers, over_all_classes
+from frostline.comparison import palette
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.lettering import Grid, Legend, named, title, width
+from frostline.comparison.palette import style
 from frostline.errors import FrostlineError, unknown
 from frostline.escaping import for_figure, for_html
 from frostline.evaluation import calibration
@@ -21,22 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette without its yellow, which is too light on white; safe for colour-blind eyes
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "P", "X", "v")
-LINES = ("-", "--", "-.", ":")
-RIGHT_WRONG = ({"color": "#56B4E9", "marker": "o"}, {"color": "#D55E00", "marker": "X"})
 DPI = 150
-
-
-def style(i: int) -> dict[str, Any]:
-    """Colour, marker and line of the i-th of several things: no two alike before the 28th."""
-    kind = i // len(COLOURS)
-    return {
-        "color": COLOURS[i % len(COLOURS)],
-        "marker": MARKERS[(i + kind) % len(MARKERS)],
-        "linestyle": LINES[kind % len(LINES)],
-    }
 
 
 def scatter_kinds(
@@ -46,7 +33,7 @@ def scatter_kinds(
     names: Iterable[Any],
     size: float,
     *,
-    looks: Callable[[int], Mapping[str, Any]] = style,
+    looks: Callable[[int], Mapping[str, Any]] | None = None,
     counted: bool = True,
     **shape: Any,
 ) -> None:
@@ -61,16 +48,25 @@ def scatter_kinds(
     size
         Of a marker, in square points.
     looks
-        Colour and marker of the i-th kind.
+        Colour and marker of the i-th kind; by default those of `palette.styles`. Grey kinds share an entry.
     counted
         Whether the legend says how many cells are of a kind.
     shape
         Further arguments of `Axes.scatter`, of all kinds.
     """
-    for i, (name, shown) in enumerate(named(names).items()):
-        part = points[kinds == name]
-        look = {key: value for key, value in looks(i).items() if key != "linestyle"}
-        label = f"{shown} ({len(part)})" if counted else shown
+    shown = named(names)
+    if looks is None:
+        looks = palette.styles([int((kinds == name).sum()) for name in shown]).__getitem__
+    of_kind = [{key: value for key, value in looks(i).items() if key != "linestyle"} for i in range(len(shown))]
+    rare = [name for name, look in zip(shown, of_kind, strict=True) if look["color"] == palette.GREY]
+    entries = [
+        ([name], text, look) for (name, text), look in zip(shown.items(), of_kind, strict=True) if name not in rare
+    ]
+    if rare:
+        entries.append((rare, f"{len(rare)} rarer kinds", {"color": palette.GREY, "marker": "o", "zorder": 0.5}))
+    for members, text, look in entries:
+        part = points[np.isin(kinds, members)]
+        label = f"{text} ({len(part)})" if counted else text
         axes.scatter(part[:, 0], part[:, 1], s=size, linewidths=0, label=label, **look, **shape)
 
 
@@ -162,7 +158,8 @@ def umaps_figure(comparison: Comparison, strategies: Sequence[str], colour: str 
             drawn = _scatter_confidence(axes, record)
         else:
             size = float(np.clip(8_000 / len(record.cells), 2, 30))
-            looks = (lambda i: RIGHT_WRONG[i]) if colour == "correctness" else style
+            classes = palette.styles([record.labels.count(name) for name in comparison.classes])
+            looks = (palette.RIGHT_WRONG if colour == "correctness" else classes).__getitem__
             kinds, names = _kinds(comparison, record, colour)
             scatter_kinds(
                 axes, record.umap, kinds, names, size, looks=looks, counted=False, alpha=0.85, rasterized=True
@@ -187,7 +184,7 @@ def _scatter_confidence(axes: Axes, record: Record) -> Any:
     order = np.argsort(-confidence, kind="stable")  # the doubtful ones on top
     size = float(np.clip(8_000 / len(order), 2, 30))
     points = record.umap[order]
-    look: dict[str, Any] = {"cmap": "cividis", "vmin": 0, "vmax": 1, "linewidths": 0, "rasterized": True}
+    look: dict[str, Any] = {"cmap": palette.RAMP, "vmin": 0, "vmax": 1, "linewidths": 0, "rasterized": True}
     return axes.scatter(points[:, 0], points[:, 1], s=size, c=confidence[order], **look)
 
 
@@ -401,7 +398,7 @@ def unknown_cells_figure(comparison: Comparison) -> Figure:
     ):
         means = table.pivot_table(index="strategy", columns="unseen", values=key, aggfunc="mean")
         values = means.reindex(index=names, columns=classes).to_numpy(dtype=float, na_value=np.nan)
-        image = axes.imshow(values, cmap="cividis", vmin=0.5, vmax=1, aspect="auto")
+        image = axes.imshow(values, cmap=palette.RAMP, vmin=0.5, vmax=1, aspect="auto")
         for row, column in np.ndindex(values.shape) if across.holds_numbers else ():
             value = values[row, column]
             text, colour = ("NA", "black") if np.isnan(value) else (f"{value:.2f}", "white" if value < 0.8 else "black")

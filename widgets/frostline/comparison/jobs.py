@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.comparison.comparisons import Comparison, compare
 from frostline.errors import Cancelled, FrostlineError
 from frostline.escaping import one_line
@@ -79,6 +79,8 @@ class Ran:
     """Strategies that were asked for and failed, and why."""
     changed: str = ""
     """What has been changed in the panel since, such as "seed"; empty when nothing."""
+    unfinished: str = ""
+    """What was asked for and is not finished, in words; empty when everything is."""
 
     @property
     def caption(self) -> tuple[str, ...]:
@@ -93,6 +95,8 @@ class Ran:
         ]
         lines = [f"Run last: {'; '.join(facts)}."]
         lines += [f"Failed, and not compared: {name}. {_reason(error)}" for name, error in self.failures.items()]
+        if self.unfinished:
+            lines.append(f"Partial: {self.unfinished}")
         if self.changed:
             lines.append(f"Changed in the panel since: {self.changed}. Press Run to bring this up to date.")
         return tuple(lines)
@@ -187,7 +191,12 @@ class Job:
     def comparison(self) -> Comparison | None:
         """What can be compared already; None before anything can. The same object until there is more."""
         complete = complete_records(self.records, self.failures)
-        key = ([(record.strategy, record.repeat) for record in complete], self.studies, tuple(self.failures))
+        key = (
+            [(record.strategy, record.repeat) for record in complete],
+            self.studies,
+            tuple(self.failures),
+            self.stopped,
+        )
         if key != self._compared[0]:
             self._compared = (key, self._compare(complete) if complete else None)
         return self._compared[1]
@@ -198,6 +207,8 @@ class Job:
             f"Strategy {one_line(name)} was asked for and failed, so it is not compared: {_reason(error)}"
             for name, error in self.failures.items()
         ]
+        if self.stopped:
+            notes.append(f"The run was cancelled, and this is a part of what was asked for: {self.unfinished}")
         if self.taken_over:
             notes.append(
                 f"{self.taken_over} of {len(self.strategies) * len(self.splits)} evaluations were taken over from an "
@@ -220,7 +231,21 @@ class Job:
             return None
         strategies = tuple(each for each in self.strategies if each.name in comparison.strategies)
         splits = tuple(split for split in self.splits if split.repeat in comparison.repeats)
-        return Ran(comparison, self.dataset, strategies, splits, self.failures, changed)
+        return Ran(comparison, self.dataset, strategies, splits, self.failures, changed, self.unfinished)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was cancelled before the end."""
+        return any(each.state == "stopped" for each in self.progress.values())
+
+    @property
+    def unfinished(self) -> str:
+        """What is not finished, and will not fail any more, in words; empty when nothing is left."""
+        n, wanted = len(self._records), len(self.strategies) * len(self.splits)
+        left = [name for name, each in self.progress.items() if each.state in ("waiting", "running", "stopped")]
+        if not left:
+            return ""
+        return f"{n} of {wanted} evaluations are finished; not yet or not in all repeats: {', '.join(left)}."
 
     def add(self, studies: Iterable[Record]) -> None:
         """Put records with fewer labels, or with a class withheld, into the comparison; again, in the place of those.
@@ -287,7 +312,7 @@ class Job:
     def _check(self, strategy: Strategy) -> None:
         todo = [split for split in self.splits if (strategy.name, split.repeat) not in self._records]
         for split in todo:
-            strategy.check(self.dataset, split)
+            strategy.ensure_applicable(self.dataset, split)
 
     def _guarded(self, strategy: Strategy, work: Callable[[], None]) -> None:
         """Do a strategy's work; a failure is this strategy's alone."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from frostline.comparison import tables
 from frostline.comparison.comparisons import Comparison
-from frostline.comparison.significance import ALPHA, MIN_CELLS, RELEVANT
+from frostline.comparison.glossary import explained
+from frostline.comparison.grounds import ALPHA, MIN_CELLS, RELEVANT
 from frostline.comparison.verdicts import spanned
 from frostline.escaping import UNFORMULATED, for_code, for_html, for_markdown, html_table, one_line, visible
 from frostline.evaluation.calibration import N_BINS
@@ -76,7 +77,7 @@ def shown(table: pd.DataFrame, *, index: bool = False) -> Shown:
     >>> "<b>" in shown(pd.DataFrame({"Class": ["<b>"]}))._repr_html_()
     False
     """
-    html = f'<div style="overflow-x:auto">{html_table(table, index=index)}</div>'
+    html = f'<div style="overflow-x:auto">{explained(html_table(table, index=index))}</div>'
     return Shown(html, visible(table).to_string(index=index))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from frostline.comparison.significance import MIN_CELLS, RELEVANT
+from frostline.comparison.glossary import explained
+from frostline.comparison.grounds import MIN_CELLS, RELEVANT
 from frostline.comparison.verdicts import spanned
 from frostline.escaping import UNFORMULATED, for_html, html_table
 from frostline.records import Finding, Record
@@ -52,9 +53,19 @@ def leaderboard(board: pd.DataFrame) -> pd.DataFrame:
         "silhouette": ("Silhouette", number),
         "seconds": ("Seconds", "{:.1f}".format),
         "trainable_parameters": ("Trained parameters", "{:,}".format),
-        "peak_memory": ("Peak MB", lambda value: f"{value / 2**20:,.0f}"),
+        "peak_memory": ("Peak MB", _megabytes),
+        **_on_gpu(board, "GPU MB"),
     }
     return _present(board.assign(interval=_intervals(board["macro_f1_low"], board["macro_f1_high"])), wanted)
+
+
+def _megabytes(value: float) -> str:
+    return f"{value / 2**20:,.0f}"
+
+
+def _on_gpu(board: pd.DataFrame, heading: str) -> Columns:
+    """Column of the memory on a GPU; none where nothing was computed on one."""
+    return {"device_memory": (heading, _megabytes)} if board["device_memory"].notna().any() else {}
 
 
 def _intervals(low: pd.Series, high: pd.Series, sign: str = "") -> list[str | None]:
@@ -67,9 +78,10 @@ def with_words(table: pd.DataFrame, text: str, warnings: Sequence[str]) -> str:
     """HTML of the leaderboard, and above it what is said of it."""
     items = "".join(f"<li>{for_html(warning)}</li>" for warning in warnings)
     found = f'<ul class="{UNFORMULATED}">{items}</ul>' if warnings else ""
+    board = explained(html_table(table, "frostline-leaderboard"))
     return (
         f'{found}<p class="{UNFORMULATED}">{for_html(text)}</p>'
-        f'<div style="overflow-x:auto"><style>{STYLE}</style>{html_table(table, "frostline-leaderboard")}</div>'
+        f'<div style="overflow-x:auto"><style>{STYLE}</style>{board}</div>'
     )
 
 
@@ -183,14 +195,15 @@ def costs(board: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     stages = [f"{stage}_seconds" for stage in ("load", "embed", "fit", "predict")]
     measured = [name for name in stages if name in metrics]
     means = metrics.groupby("strategy", sort=False)[measured].mean()
-    whole = ["strategy", "trainable_parameters", "total_parameters", "peak_memory", "saved_bytes"]
+    whole = ["strategy", "trainable_parameters", "total_parameters", "peak_memory", "device_memory", "saved_bytes"]
     second = "{:.2f}".format
     return as_text(
         board[whole].join(means, on="strategy"),
         {
             "strategy": ("Strategy", str),
             **{name: (name.removesuffix("_seconds").capitalize() + " (s)", second) for name in measured},
-            "peak_memory": ("Peak memory (MB)", lambda value: f"{value / 2**20:,.0f}"),
+            "peak_memory": ("Peak memory (MB)", _megabytes),
+            **_on_gpu(board, "Peak memory of the GPU (MB)"),
             "trainable_parameters": ("Trained parameters", "{:,}".format),
             "total_parameters": ("All parameters", "{:,}".format),
             "saved_bytes": ("Saved (kB)", lambda value: f"{value / 1000:,.0f}"),

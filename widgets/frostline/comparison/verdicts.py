@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from frostline.comparison.significance import MIN_CELLS, MIN_UNITS, RELEVANT, PairedTest
+from frostline.comparison.grounds import MIN_CELLS, MIN_UNITS, RELEVANT, PairedTest
 from frostline.records import kind_of
 
 LONG = 10.0
@@ -175,7 +175,7 @@ def pair_verdict(evidence: Evidence, test: PairedTest) -> str:
 
     Examples
     --------
-    >>> from frostline.comparison.significance import Interval
+    >>> from frostline.comparison.grounds import Interval
     >>> test = PairedTest("a", "b", 0.1, Interval(0.05, 0.15), 0.001, 0.9, 0.06)
     >>> evidence = Evidence({"a": 0.9, "b": 0.8}, {"a": 700.0, "b": 20.0}, {"a": 9, "b": 3}, [test])
     >>> pair_verdict(evidence, test)

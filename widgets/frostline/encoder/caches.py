@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.encoder.checkpoints import cache_folder
+from frostline.cells.matrices import parts_of
+from frostline.encoder.catalogue import cache_folder
 from frostline.errors import FrostlineError
 from frostline.scratch import scratch_path
 
@@ -46,6 +47,8 @@ class Kept:
     """(n_cells,) what computing each took; NaN where it was not computed."""
     peak: int | None = None
     """Highest memory, in bytes, of computing them; None where it is not known."""
+    device_peak: int | None = None
+    """Highest memory on the GPU; None where none computed them."""
 
     @property
     def done(self) -> NDArray[np.bool_]:
@@ -88,9 +91,10 @@ def digest(matrix: sparse.csr_matrix, genes: Sequence[str]) -> str:
     '9cbea687'
     """
     found = hashlib.sha256("\n".join(genes).encode())
-    for array in (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data):
+    for array, kind in ((matrix.indptr, np.int64), (matrix.indices, np.int64), (matrix.data, matrix.dtype)):
         found.update(b"\0")
-        found.update(np.ascontiguousarray(array).data)
+        for part in parts_of(array):
+            found.update(np.ascontiguousarray(array[part], dtype=kind).data)
     return found.hexdigest()
 
 
@@ -114,7 +118,8 @@ def read(key: str, shape: tuple[int, int]) -> Kept | None:
     path = _path(key)
     try:
         with np.load(path, allow_pickle=False) as file:
-            kept = Kept(file["states"], file["seconds"], int(file["peak"]) or None)
+            peaks = (int(file[name]) or None for name in ("peak", "device_peak"))
+            kept = Kept(file["states"], file["seconds"], *peaks)
         os.utime(path)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
@@ -141,7 +146,8 @@ def write(key: str, kept: Kept) -> None:
     path = scratch_path(place, ".npz")
     try:
         place.mkdir(parents=True, exist_ok=True)
-        np.savez(path, states=np.where(np.isnan(seconds)[:, None], 0, states), seconds=seconds, peak=kept.peak or 0)
+        known = np.where(np.isnan(seconds)[:, None], 0, states)
+        np.savez(path, states=known, seconds=seconds, peak=kept.peak or 0, device_peak=kept.device_peak or 0)
         path.replace(_path(key))
         _shrink(most)
     except OSError as error:

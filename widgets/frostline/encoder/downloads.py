@@ -14,15 +14,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from frostline.encoder.catalogue import CHECKPOINTS, FILES, CheckpointSpec, Pin, cache_folder
 from frostline.encoder.checkpoints import (
-    CHECKPOINTS,
-    FILES,
     ORIGIN,
     RECORD,
     WEIGHTS,
-    CheckpointSpec,
-    Pin,
-    cache_folder,
     find_folder,
     load_checkpoint,
     official_state,

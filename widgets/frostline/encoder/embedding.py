@@ -7,9 +7,10 @@ The cell embedding is the state of `<cls>` after the last layer, as on scGPT's o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,14 +20,14 @@ from frostline.bounds import MaxLength, Seed, hold
 from frostline.cells.datasets import Dataset
 from frostline.cells.gene_mapping import refuse_other_species
 from frostline.cells.genes import GeneMatch, match_genes
-from frostline.cells.matrices import refuse_bad_values, values_of
+from frostline.cells.matrices import refuse_bad_values, spans_of, values_of
 from frostline.cells.symbols import Symbols, read_symbols
 from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
-from frostline.encoder.devices import autocast, device_of, move, place_of, side_by_side, to_host
+from frostline.encoder.devices import autocast, device_of, move, place_of, precision_of, side_by_side, to_host
 from frostline.encoder.model import Encoder, EncoderConfig
-from frostline.encoder.token_readers import TokenReader, expressing, ids_of
-from frostline.encoder.tokens import MAX_LENGTH, Tokens, tokenize
-from frostline.encoder.vocabulary import described, overlap, token_values
+from frostline.encoder.token_readers import TokenReader, ValueKind, expressing, ids_of
+from frostline.encoder.tokens import BLOCK, MAX_LENGTH, TokenBlocks, Tokens, runs, tokenize
+from frostline.encoder.vocabulary import described, overlap, token_reader, token_values
 from frostline.errors import CheckpointError, DatasetError
 from frostline.monitor import Monitor
 
@@ -37,9 +38,10 @@ if TYPE_CHECKING:
 
 BATCH_TOKENS = {"cpu": 2_048, "mps": 8_192, "cuda": 131_072}
 """Padded tokens in one batch of inference on a device; bounds the memory."""
-BLOCK = 1_024
+TOGETHER = 1_024
 """Cells, from the first on, that are put into batches together. What else is in its batch decides the last bits of a
-cell's state: whoever embeds whole blocks, in whatever order, gets the states of all cells at once."""
+cell's state: whoever embeds whole groups of so many, in whatever order, gets the states of all cells at once."""
+_ROWS = 4_096  # that are normalised at a time
 _LISTED = 5  # cells that a line of code names one by one
 
 
@@ -72,16 +74,9 @@ def batches_by_length(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator
         start += size
 
 
-def _batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
-    """Rows in batches, block by block."""
-    for start in range(0, len(lengths), BLOCK):
-        for rows in batches_by_length(lengths[start : start + BLOCK], batch_tokens):
-            yield start + rows
-
-
 def encode(
     encoder: Encoder,
-    tokens: Tokens,
+    tokens: Tokens | TokenBlocks,
     *,
     precision: str = "fp32",
     batch_tokens: int | None = None,
@@ -97,19 +92,23 @@ def encode(
     monitor = monitor or Monitor()
     states = np.empty((len(tokens), encoder.config.d_model), dtype=np.float32)
     done, device = 0, place_of(encoder)
-    batches = list(_batches(tokens.lengths, batch_tokens or BATCH_TOKENS[device.type]))
+    precision = precision_of(precision, device)
+    batch_tokens = batch_tokens or BATCH_TOKENS[device.type]
 
-    def computed(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def computed(group: Tokens, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         with torch.inference_mode(), autocast(device, precision):
-            return to_host(encoder.cls_states(*move(pad_tokens(tokens.take(rows), encoder.config), device)))
+            return to_host(encoder.cls_states(*move(pad_tokens(group.take(rows), encoder.config), device)))
 
     with side_by_side(device) as each:
-        found = each(computed, batches)
-        for rows in batches:
-            monitor.step(done / len(tokens), f"{done:,} of {len(tokens):,} cells embedded")
-            states[rows] = next(found)
-            done += len(rows)
-    _refuse_useless(states, tokens, encoder.source)
+        for group in tokens.groups(TOGETHER):
+            found = states[done : done + len(group)]
+            batches = list(batches_by_length(group.lengths, batch_tokens))
+            made = each(partial(computed, group), batches)
+            for rows in batches:
+                monitor.step(done / len(tokens), f"{done:,} of {len(tokens):,} cells embedded")
+                found[rows] = next(made)
+                done += len(rows)
+            _refuse_useless(found, group, encoder.source)
     return states
 
 
@@ -136,9 +135,11 @@ def _differ(tokens: Tokens) -> bool:
     return any(bool((values != values[0]).any()) for values in rows)
 
 
-def normalise(states: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Divide every row by its L2 norm, as the official embedding path does."""
-    scaled: NDArray[np.float32] = states / np.linalg.norm(states, axis=1, keepdims=True)
+def normalise(states: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """Divide every row by its L2 norm, as the official embedding path does; into `out`, which may be `states`."""
+    scaled = np.empty_like(states) if out is None else out
+    for rows in (slice(start, start + _ROWS) for start in range(0, len(states), _ROWS)):
+        np.divide(states[rows], np.linalg.norm(states[rows], axis=1, keepdims=True), out=scaled[rows])
     return scaled
 
 
@@ -157,18 +158,51 @@ def tokenize_cells(
     Raises
     ------
     DatasetError
+        As `token_blocks`.
+    """
+    how: dict[str, Any] = {"seed": seed, "max_length": max_length, "long_cells": long_cells}
+    return token_blocks(dataset, cells, genes, checkpoint, **how).all()
+
+
+def token_blocks(
+    dataset: Dataset,
+    cells: NDArray[np.integer],
+    genes: Sequence[str],
+    checkpoint: Checkpoint,
+    *,
+    seed: int = 0,
+    max_length: int = MAX_LENGTH,
+    long_cells: str = "random",
+) -> TokenBlocks:
+    """As `tokenize_cells`, made a block at a time; whether every cell has a token is counted before.
+
+    Raises
+    ------
+    DatasetError
         The genes are another species', none is in the vocabulary, or a cell expresses none of them; names the cells.
     """
     match = overlap(dataset, checkpoint)
     if match.severity:
         refuse_other_species(match.names)
-    matrix, tokens = token_values(dataset, cells, genes, checkpoint)
-    empty = dataset.cells[cells][~expressing(matrix)]
-    if len(empty):
+    read, tokens = token_reader(dataset, genes, checkpoint)
+    lengths = np.diff(dataset.matrix.indptr)[cells].astype(np.int64)
+    known = _of_tokens(match, tokens)
+    filled = [expressing(dataset.matrix[cells[run]], known) for run in runs(lengths, BLOCK)]
+    without = ~np.concatenate([np.zeros(0, dtype=bool), *filled])
+    if without.any():
+        empty = dataset.cells[cells[without]]
         said = described(match, dataset.adata, dataset.gene_source, checkpoint)
         left = f"dataset.adata[frostline.embedding.readable(dataset.matrix, dataset.genes, {checkpoint.name!r})]"
         raise DatasetError(_without_known_genes(said, empty, len(cells), left))
-    return tokenize(matrix, ids_of(tokens, checkpoint), seed=seed, max_length=max_length, long_cells=long_cells)
+    ids = ids_of(tokens, checkpoint)
+    how: dict[str, Any] = {"seed": seed, "max_length": max_length, "long_cells": long_cells}
+    return TokenBlocks(lengths, lambda run: tokenize(read(cells[run]), ids, **how))
+
+
+def _of_tokens(match: GeneMatch, tokens: Sequence[str]) -> NDArray[np.bool_]:
+    """(n_names,) which names join one of the tokens."""
+    wanted, target = set(tokens), match.map.target
+    return np.array([place >= 0 and target[place] in wanted for place in match.map.places], dtype=bool)
 
 
 def readable(
@@ -198,7 +232,7 @@ def readable(
     from scipy import sparse
 
     known = match_genes(genes, load_checkpoint(checkpoint).vocabulary).ids >= 0
-    return expressing(sparse.csr_matrix(matrix)[:, np.flatnonzero(known)])
+    return expressing(sparse.csr_matrix(matrix), known)
 
 
 def _without_known_genes(said: str, empty: NDArray[np.str_], n_cells: int, left: str) -> str:
@@ -219,7 +253,7 @@ def token_table(dataset: Dataset, cell: int, genes: Sequence[str], checkpoint: C
     import pandas as pd
 
     matrix, names = token_values(dataset, np.array([cell]), genes, checkpoint)
-    if not expressing(matrix).any():
+    if not matrix.count_nonzero():
         return pd.DataFrame(columns=["gene", "log-normalised", "bin"])
     tokens = tokenize(matrix, ids_of(names, checkpoint))
     read = dict(zip(ids_of(names, checkpoint).tolist(), zip(names, matrix.toarray().ravel(), strict=True), strict=True))
@@ -266,7 +300,8 @@ def embed(
     device
         auto, cpu, cuda or mps; auto takes CUDA where there is one.
     precision
-        Of matrix products: fp32 or bf16.
+        Of matrix products: fp32, bf16, or auto, which is bf16 where that pays
+        (`frostline.encoder.devices.precision_of`).
     monitor
         Receives the progress, and is asked between batches whether to stop with `Cancelled`.
 
@@ -296,18 +331,32 @@ def embed(
     (5, 128)
     """
     seed, max_length = hold(Seed, "seed", seed), hold(MaxLength, "max_length", max_length)
-    place = device_of(device, precision)
+    place = device_of(device)
+    precision = precision_of(precision, place)
     opened = load_checkpoint(checkpoint)
-    matrix = values_of(adata)
-    symbols = symbols_of(adata, opened, gene_column)
-    refuse_bad_values(matrix, adata.var_names, adata.obs_names)
-    match = _match_all(adata, matrix, symbols, opened)
-    reader = TokenReader.of(match, opened, matrix, seed, max_length, long_cells)
-    states = encode(opened.encoder().to(place), reader.tokens(matrix), precision=precision, monitor=monitor)
-    embedding = normalise(states)
+    how: dict[str, Any] = {"seed": seed, "max_length": max_length, "long_cells": long_cells}
+    tokens = _blocks_of(adata, symbols_of(adata, opened, gene_column), opened, how)
+    states = encode(opened.encoder().to(place), tokens, precision=precision, monitor=monitor)
+    embedding = normalise(states, out=states)
     if key_added is not None:
         adata.obsm[key_added] = embedding
     return embedding
+
+
+def _blocks_of(adata: AnnData, symbols: Symbols, opened: Checkpoint, how: dict[str, Any]) -> TokenBlocks:
+    """Look at all values of X, in blocks, then promise their tokens."""
+    lengths, read = spans_of(adata)
+    totals, kind = np.zeros(adata.n_vars), ValueKind()
+    for run in runs(lengths, BLOCK):
+        part = read(run)
+        if not (np.isfinite(part.data) & (part.data >= 0)).all():
+            refuse_bad_values(values_of(adata), adata.var_names, adata.obs_names)
+        totals += np.asarray(part.sum(axis=0, dtype=np.float64)).ravel()
+        kind = kind.joined(ValueKind.of(part))
+    filled = lambda known: [expressing(read(run), known) for run in runs(lengths, BLOCK)]  # noqa: E731
+    match = _match_all(adata, totals, filled, symbols, opened)
+    reader = TokenReader.of(match, opened, logged=kind.logged, **how)
+    return TokenBlocks(lengths, lambda run: reader.tokens(read(run)))
 
 
 def symbols_of(adata: AnnData, checkpoint: Checkpoint, gene_column: str | None = None) -> Symbols:
@@ -327,17 +376,26 @@ def symbols_of(adata: AnnData, checkpoint: Checkpoint, gene_column: str | None =
     )
 
 
-def _match_all(adata: AnnData, matrix: sparse.csr_matrix, symbols: Symbols, opened: Checkpoint) -> GeneMatch:
-    """Match the genes; refuse cells without a known one, and warn of too few."""
-    totals = np.asarray(matrix.sum(axis=0), dtype=np.float64).ravel()
+def _match_all(
+    adata: AnnData,
+    totals: NDArray[np.float64],
+    filled: Callable[[NDArray[np.bool_]], list[NDArray[np.bool_]]],
+    symbols: Symbols,
+    opened: Checkpoint,
+) -> GeneMatch:
+    """Match the genes; refuse cells without a known one, and warn of too few.
+
+    `totals` are those of the genes, and `filled` says which cells have a value of the genes it is given.
+    """
     match = match_genes(symbols.names, opened.vocabulary, totals)
     if match.severity:
         refuse_other_species(match.names)
     said = described(match, adata, symbols.source, opened)
-    empty = np.asarray(adata.obs_names, dtype=str)[~expressing(matrix[:, np.flatnonzero(match.ids >= 0)])]
-    if len(empty):
+    without = ~np.concatenate([np.zeros(0, dtype=bool), *filled(match.ids >= 0)])
+    if without.any():
+        empty = np.asarray(adata.obs_names[without], dtype=str)
         left = f"adata[frostline.embedding.readable(adata.X, {symbols.source}, {opened.name!r})]"
         raise DatasetError(_without_known_genes(said, empty, adata.n_obs, left))
-    if match.severity and matrix.shape[0]:
-        warnings.warn(said, stacklevel=3)
+    if match.severity and adata.n_obs:
+        warnings.warn(said, stacklevel=4)
     return match

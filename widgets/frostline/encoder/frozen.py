@@ -14,11 +14,11 @@ from frostline.cells.datasets import Dataset
 from frostline.encoder import caches
 from frostline.encoder.caches import Kept
 from frostline.encoder.checkpoints import Checkpoint
-from frostline.encoder.devices import device_of
-from frostline.encoder.embedding import encode, tokenize_cells
+from frostline.encoder.devices import device_of, device_peak, precision_of
+from frostline.encoder.embedding import encode, token_blocks
 from frostline.encoder.tokens import MAX_LENGTH
 from frostline.encoder.vocabulary import overlap
-from frostline.memory import peak_memory
+from frostline.memory import larger, peak_memory
 from frostline.monitor import Monitor
 
 
@@ -33,6 +33,8 @@ class Frozen:
     """Highest memory, in bytes, of computing these and others of the data set; None where it is not known."""
     earlier: int
     """Cells of the data set whose states were on disk, from an earlier run."""
+    device_peak: int | None
+    """Highest memory on the GPU, likewise; None where nothing was computed on one."""
 
 
 @dataclass
@@ -69,21 +71,23 @@ def frozen_states(
     monitor
         Receives the progress, and is asked between batches whether to stop with `Cancelled`.
     """
-    place = device_of(device, precision)
+    place = device_of(device)
+    precision = precision_of(precision, place)
     how: dict[str, Any] = {"seed": seed, "max_length": max_length, "long_cells": long_cells}
     shared = _shared(dataset, genes, checkpoint, *how.values(), place.type, precision)
     todo = np.unique(cells[~shared.done[cells]])
     if len(todo):
         started = time.perf_counter()
-        with peak_memory(collect=False) as peak:
-            tokens = tokenize_cells(dataset, todo, genes, checkpoint, **how)
+        with peak_memory(collect=False) as peak, device_peak(place) as on_device:
+            tokens = token_blocks(dataset, todo, genes, checkpoint, **how)
             shared.states[todo] = encode(checkpoint.encoder().to(place), tokens, precision=precision, monitor=monitor)
-        shared.peak = max((found for found in (shared.peak, peak.bytes) if found is not None), default=None)
-        seconds = time.perf_counter() - started
-        shared.seconds[todo] = seconds / len(todo)
-        if seconds >= caches.WORTH:
+        shared.peak, shared.device_peak = larger(shared.peak, peak.bytes), larger(shared.device_peak, on_device.bytes)
+        taken = time.perf_counter() - started
+        shared.seconds[todo] = taken / len(todo)
+        if taken >= caches.WORTH:
             caches.write(shared.key, shared)
-    return Frozen(shared.states[cells], float(shared.seconds[cells].sum()), shared.peak, shared.earlier)
+    seconds = float(shared.seconds[cells].sum())
+    return Frozen(shared.states[cells], seconds, shared.peak, shared.earlier, shared.device_peak)
 
 
 def _shared(dataset: Dataset, genes: Sequence[str], checkpoint: Checkpoint, *how: object) -> _Shared:
@@ -95,7 +99,7 @@ def _shared(dataset: Dataset, genes: Sequence[str], checkpoint: Checkpoint, *how
         shape = (len(dataset), checkpoint.config.d_model)
         key = caches.key_of(_values(dataset), *encoder, *tokens, *how)
         kept = caches.read(key, shape) or Kept(np.empty(shape, np.float32), np.full(len(dataset), np.nan))
-        dataset.cache[name] = _Shared(kept.states, kept.seconds, kept.peak, key, int(kept.done.sum()))
+        dataset.cache[name] = _Shared(kept.states, kept.seconds, kept.peak, kept.device_peak, key, int(kept.done.sum()))
     shared: _Shared = dataset.cache[name]
     return shared
 

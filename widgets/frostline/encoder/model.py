@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 MAX_VALUE = 512.0  # values are clamped from above; -2 of <cls> passes through
 
@@ -97,7 +98,7 @@ class Attention(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.n_heads = config.n_heads
-        self.dropout = config.dropout
+        self.dropout = nn.Dropout(config.dropout)
         self.q_proj = nn.Linear(config.d_model, config.d_model)
         self.k_proj = nn.Linear(config.d_model, config.d_model)
         self.v_proj = nn.Linear(config.d_model, config.d_model)
@@ -113,7 +114,7 @@ class Attention(nn.Module):
             self._heads(self.k_proj(x)),
             self._heads(self.v_proj(x)),
         )
-        p = self.dropout if self.training else 0.0
+        p = self.dropout.p if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)  # (B, nh, Q, hs)
         out: Tensor = self.out_proj(y.transpose(1, 2).flatten(2))
         return out
@@ -164,6 +165,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.source = "this encoder"
+        self.recompute = False
+        """In training, keep of each block only what enters it, and compute the rest again for the gradients."""
         self.encoder = GeneEncoder(config)
         self.value_encoder = ValueEncoder(config)
         self.transformer_encoder = Layers(config)
@@ -185,20 +188,41 @@ class Encoder(nn.Module):
         Tensor
             (B, S, d), or (B, 1, d) with `cls_only`.
         """
-        x: Tensor = self.encoder(gene_ids) + self.value_encoder(values)  # (B, S, d)
+        return self.through(self.embedded(gene_ids, values), gene_ids, cls_only=cls_only)
+
+    def embedded(self, gene_ids: Tensor, values: Tensor) -> Tensor:
+        """(B, S, d) what enters the first block."""
+        x: Tensor = self.encoder(gene_ids) + self.value_encoder(values)
+        return x
+
+    def through(
+        self, x: Tensor, gene_ids: Tensor, *, first: int = 0, last: int | None = None, cls_only: bool = False
+    ) -> Tensor:
+        """States after the blocks `first` to `last`, the latter left out; x is what enters them, (B, S, d)."""
         present = gene_ids != self.config.pad_id
         # asked of a GPU, the question would wait for all that it has still to compute
         whole = present.device.type == "cpu" and bool(present.all())
         mask = None if whole else present[:, None, None, :]  # (B, 1, 1, S)
-        last = len(self.transformer_encoder.layers) - 1
-        for i, block in enumerate(self.transformer_encoder.layers):
-            x = block(x, mask, cls_only=cls_only and i == last)
+        blocks = self.transformer_encoder.layers[first:last]
+        for i, block in enumerate(blocks, start=1):
+            short = cls_only and i == len(blocks)
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(block, x, mask, cls_only=short, use_reentrant=False)
+            else:
+                x = block(x, mask, cls_only=short)
         return x
 
     def cls_states(self, gene_ids: Tensor, values: Tensor) -> Tensor:
         """(B, d) un-normalised states of `<cls>`: the cell embedding before its L2 norm."""
         states: Tensor = self(gene_ids, values, cls_only=True)
         return states[:, 0]
+
+
+def set_dropout(module: nn.Module, share: float) -> None:
+    """Drop so much of the values in training, wherever the module drops any."""
+    for part in module.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = share
 
 
 class ClsDecoder(nn.Module):

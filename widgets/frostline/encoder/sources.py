@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from frostline import __version__
-from frostline.encoder.checkpoints import FILES, CheckpointSpec, Pin
+from frostline.encoder.catalogue import FILES, CheckpointSpec, Pin
 from frostline.encoder.layouts import MOST_ARGS, MOST_VOCABULARY
 from frostline.errors import Cancelled
 from frostline.escaping import one_line
@@ -254,7 +254,7 @@ def sources_of(spec: CheckpointSpec) -> list[Source]:
 
     Examples
     --------
-    >>> from frostline.encoder.checkpoints import CHECKPOINTS
+    >>> from frostline.encoder.catalogue import CHECKPOINTS
     >>> [source.url for source in sources_of(CHECKPOINTS["brain"])]  # doctest: +ELLIPSIS
     ['https://huggingface.co/perturblab/scgpt-brain', 'https://drive.google.com/drive/folders/1vf1i...']
     """

@@ -21,6 +21,34 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class ValueKind:
+    """What of values shows whether they are logarithms.
+
+    Examples
+    --------
+    >>> ValueKind(3.2, decimals=True).joined(ValueKind(900.0)).logged
+    False
+    """
+
+    highest: float = 0.0
+    decimals: bool = False
+
+    @classmethod
+    def of(cls, matrix: sparse.csr_matrix) -> ValueKind:
+        """Of some cells."""
+        return cls(float(matrix.data.max(initial=0)), bool((matrix.data != np.rint(matrix.data)).any()))
+
+    def joined(self, other: ValueKind) -> ValueKind:
+        """Of the cells of both."""
+        return ValueKind(max(self.highest, other.highest), self.decimals or other.decimals)
+
+    @property
+    def logged(self) -> bool:
+        """Whether they look like logarithms."""
+        return self.highest <= LARGEST_LOG and self.decimals
+
+
+@dataclass(frozen=True)
 class TokenReader:
     """How the cells of a matrix become tokens: which genes are which, and what is known of the values."""
 
@@ -39,14 +67,14 @@ class TokenReader:
         cls,
         match: GeneMatch,
         checkpoint: Checkpoint,
-        matrix: sparse.csr_matrix,
+        *,
+        logged: bool,
         seed: int = 0,
         max_length: int = MAX_LENGTH,
         long_cells: str = "random",
     ) -> TokenReader:
-        """Read cells as those of a matrix, all or some."""
-        ids = ids_of(match.map.tokens, checkpoint)
-        return cls(match.map, ids, _within_logs(matrix) and _has_decimals(matrix), seed, max_length, long_cells)
+        """Read cells whose genes are matched with the vocabulary of a checkpoint."""
+        return cls(match.map, ids_of(match.map.tokens, checkpoint), logged, seed, max_length, long_cells)
 
     def tokens(self, matrix: sparse.csr_matrix) -> Tokens:
         """Tokens of cells; each expresses a known gene."""
@@ -55,7 +83,7 @@ class TokenReader:
 
     def expressing(self, matrix: sparse.csr_matrix) -> NDArray[np.bool_]:
         """(n_cells,) whether a cell expresses a known gene."""
-        return expressing(matrix[:, np.flatnonzero(self.map.places >= 0)])
+        return expressing(matrix, np.asarray(self.map.places) >= 0)
 
     def refuse_others(self, matrix: sparse.csr_matrix, name: str) -> None:
         """Refuse cells whose values are of another kind than those it was made of, where that decides a sum.
@@ -67,23 +95,15 @@ class TokenReader:
         """
         if not self.map.counts["summed"]:
             return
-        other = not _within_logs(matrix) if self.logged else _within_logs(matrix) and _has_decimals(matrix)
-        if other:
+        kind = ValueKind.of(matrix)
+        if kind.highest > LARGEST_LOG if self.logged else kind.logged:
             raise DatasetError(
                 f"the cells of {name} hold different kinds of values: in some they look like {_KINDS[self.logged]}, in "
-                f"others (largest value {matrix.data.max():g}) like {_KINDS[not self.logged]}; bring them to one kind"
+                f"others (largest value {kind.highest:g}) like {_KINDS[not self.logged]}; bring them to one kind"
             )
 
 
 _KINDS = {True: "logarithms", False: "counts"}
-
-
-def _within_logs(matrix: sparse.csr_matrix) -> bool:
-    return bool(len(matrix.data) and matrix.data.max() <= LARGEST_LOG)
-
-
-def _has_decimals(matrix: sparse.csr_matrix) -> bool:
-    return bool((matrix.data != np.rint(matrix.data)).any())
 
 
 def ids_of(tokens: Sequence[str], checkpoint: Checkpoint) -> NDArray[np.int32]:
@@ -91,13 +111,15 @@ def ids_of(tokens: Sequence[str], checkpoint: Checkpoint) -> NDArray[np.int32]:
     return np.array([checkpoint.vocabulary[token] for token in tokens], dtype=np.int32)
 
 
-def expressing(matrix: sparse.csr_matrix) -> NDArray[np.bool_]:
-    """(n_cells,) whether a cell has a value.
+def expressing(matrix: sparse.csr_matrix, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(n_cells,) whether a cell has a value of a known gene, (n_genes,).
 
     Examples
     --------
     >>> from scipy import sparse
-    >>> expressing(sparse.csr_matrix([[0, 2], [0, 0]]))
+    >>> expressing(sparse.csr_matrix([[0, 2], [3, 0]]), np.array([False, True]))
     array([ True, False])
     """
-    return np.asarray((matrix != 0).sum(axis=1)).ravel() > 0
+    filled = known[matrix.indices] & (matrix.data != 0)
+    seen: NDArray[np.bool_] = np.diff(np.concatenate([[0], np.cumsum(filled)])[matrix.indptr]) > 0
+    return seen

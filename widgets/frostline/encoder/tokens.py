@@ -11,7 +11,8 @@ Source: scGPT `preprocess.binning` and `data_collator.DataCollator` (v0.2.5).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,10 @@ N_BINS = 51
 MAX_LENGTH = 1200
 """Longest sequence of the official embedding path, `<cls>` included."""
 
-_CHUNK = 2_000  # cells at a time: its arrays stay in the processor's cache
+BLOCK = 2**19
+"""Values in one block of cells, or one cell; bounds the memory, not the result."""
+_CHUNK = 2**18  # values that are binned at a time: the arrays stay in the processor's cache
+_CHUNK_CELLS = 4_096
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -57,6 +61,60 @@ class Tokens:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         where = np.repeat(self.offsets[:-1][cells] - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Tokens(self.gene_ids[where], self.bins[where], offsets)
+
+    def groups(self, n: int) -> Iterator[Tokens]:
+        """Tokens of `n` cells, then of the next; the last may be fewer.
+
+        Examples
+        --------
+        >>> of_five = Tokens(np.zeros(5, np.int32), np.ones(5, np.uint8), np.arange(6))
+        >>> [len(group) for group in of_five.groups(2)]
+        [2, 2, 1]
+        """
+        return (self.take(np.arange(start, min(start + n, len(self)))) for start in range(0, len(self), n))
+
+
+@dataclass(frozen=True)
+class TokenBlocks:
+    """Tokens of many cells that are made a block of cells at a time, and not kept."""
+
+    lengths: NDArray[np.int64] = field(repr=False)
+    """(n_cells,) values of each, by which the blocks are cut."""
+    make: Callable[[slice], Tokens] = field(repr=False)
+    """Tokens of a run of cells."""
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def groups(self, n: int) -> Iterator[Tokens]:
+        """Tokens of `n` cells, then of the next; the last may be fewer."""
+        return (self._span(start, min(start + n, len(self))) for start in range(0, len(self), n))
+
+    def all(self) -> Tokens:
+        """Tokens of all cells, end to end."""
+        return self._span(0, len(self))
+
+    def _span(self, start: int, stop: int) -> Tokens:
+        """Tokens of the cells from one to before another, made a block at a time."""
+        blocks = runs(self.lengths[start:stop], BLOCK)
+        return _joined([self.make(slice(start + block.start, start + block.stop)) for block in blocks])
+
+
+def runs(lengths: NDArray[np.integer], most: int, most_cells: int | None = None) -> Iterator[slice]:
+    """Cells in runs of at most so many values together (or one cell), and of at most so many cells.
+
+    Examples
+    --------
+    >>> [(run.start, run.stop) for run in runs(np.array([4, 4, 9, 1, 1, 1]), 8)]
+    [(0, 2), (2, 3), (3, 6)]
+    """
+    ends, start = np.cumsum(lengths), 0
+    while start < len(lengths):
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + most, side="right")))
+        stop = stop if most_cells is None else min(stop, start + most_cells)
+        yield slice(start, stop)
+        start = stop
 
 
 def tokenize(
@@ -96,10 +154,13 @@ def tokenize(
     ([6, 7], [1, 50])
     """
     max_length, long_cells = hold(MaxLength, "max_length", max_length), hold(LongCells, "long_cells", long_cells)
-    parts = [
-        _tokenize_chunk(matrix[start : start + _CHUNK], gene_ids, seed, max_length, long_cells, start)
-        for start in range(0, matrix.shape[0], _CHUNK)
-    ]
+    chunks = runs(np.diff(matrix.indptr), _CHUNK, _CHUNK_CELLS)
+    return _joined([_tokenize_chunk(matrix[run], gene_ids, seed, max_length, long_cells, run.start) for run in chunks])
+
+
+def _joined(parts: list[Tokens]) -> Tokens:
+    if len(parts) == 1:
+        return parts[0]
     if not parts:
         return Tokens(np.empty(0, np.int32), np.empty(0, np.uint8), np.zeros(1, np.int64))
     lengths = np.concatenate([part.lengths for part in parts])

@@ -21,7 +21,7 @@ STEPS_PER_EPOCH, SMALLEST_BATCH = 12, 8
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
+class TrainingSchedule:
     """How long and how fast to train."""
 
     epochs: int
@@ -38,13 +38,13 @@ class TrainingPlan:
     min_steps: int = 0
     """Steps that must fit into the epochs; where few cells train, there are more epochs, and more patience."""
 
-    def for_cells(self, n: int) -> TrainingPlan:
+    def for_cells(self, n: int) -> TrainingSchedule:
         """Fit batches and epochs to the number of training cells: the same epochs of few cells are few steps.
 
         Examples
         --------
-        >>> plan = TrainingPlan(epochs=8, batch_size=32, learning_rate=2e-3, seed=0, patience=4, min_steps=100)
-        >>> few, many = plan.for_cells(40), plan.for_cells(420)
+        >>> schedule = TrainingSchedule(epochs=8, batch_size=32, learning_rate=2e-3, seed=0, patience=4, min_steps=100)
+        >>> few, many = schedule.for_cells(40), schedule.for_cells(420)
         >>> (few.batch_size, few.epochs, few.patience), (many.batch_size, many.epochs, many.patience)
         ((8, 20, 10), (32, 8, 4))
         """
@@ -58,7 +58,7 @@ def train_classifier(
     module: nn.Module,
     logits: Callable[[str, NDArray[np.int64]], Tensor],
     targets: dict[str, NDArray[np.int64]],
-    plan: TrainingPlan,
+    schedule: TrainingSchedule,
     *,
     lengths: NDArray[np.int64] | None = None,
     monitor: Monitor | None = None,
@@ -73,7 +73,7 @@ def train_classifier(
         Called with `train` or `validation` and rows of that part; (n_rows, n_classes).
     targets
         Class numbers of the cells of `train` and `validation`.
-    plan
+    schedule
         Epochs, rates, seed.
     lengths
         Tokens of each training cell; batches are then made of cells of similar length.
@@ -90,28 +90,30 @@ def train_classifier(
     Cancelled
         The monitor was asked to stop.
     """
-    plan = plan.for_cells(len(targets["train"]))
+    schedule = schedule.for_cells(len(targets["train"]))
     trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    monitor, descent = monitor or Monitor(), _Descent(trainable, plan)
-    rng = np.random.default_rng(plan.seed)
+    monitor, descent = monitor or Monitor(), _Descent(trainable, schedule)
+    rng = np.random.default_rng(schedule.seed)
     history: list[dict[str, float]] = []
     best, best_state, since_best = float("inf"), _snapshot(trainable), 0
-    for epoch in range(plan.epochs):
+    for epoch in range(schedule.epochs):
         module.train()
-        total, batches = 0.0, list(_batches(len(targets["train"]), plan.batch_size, rng, lengths))
+        total, batches = 0.0, list(_batches(len(targets["train"]), schedule.batch_size, rng, lengths))
         for i, rows in enumerate(batches):
-            monitor.step((epoch + i / len(batches)) / plan.epochs, f"epoch {epoch + 1} of at most {plan.epochs}")
+            monitor.step(
+                (epoch + i / len(batches)) / schedule.epochs, f"epoch {epoch + 1} of at most {schedule.epochs}"
+            )
             scores = logits("train", rows)
             loss = F.cross_entropy(scores, torch.from_numpy(targets["train"][rows]).to(scores.device))
             total += descent.step(loss, epoch + (i + 1) / len(batches)) * len(rows)
         descent.refuse_silent()
-        entry = _validate(module, logits, targets["validation"], plan.batch_size)
+        entry = _validate(module, logits, targets["validation"], schedule.batch_size)
         history.append({"epoch": epoch + 1, "train_loss": total / len(targets["train"]), **entry})
         monitor.epoch(history[-1])
         since_best += 1
         if entry["validation_loss"] < best:
             best, best_state, since_best = entry["validation_loss"], _snapshot(trainable), 0
-        if since_best >= plan.patience:
+        if since_best >= schedule.patience:
             break
     _restore(trainable, best_state)
     module.eval()
@@ -131,9 +133,11 @@ def _restore(trainable: dict[str, nn.Parameter], state: dict[str, Tensor]) -> No
 class _Descent:
     """Goes down the loss step by step, and knows which tensors have had no gradient but zeros."""
 
-    def __init__(self, trainable: dict[str, nn.Parameter], plan: TrainingPlan) -> None:
-        self.trainable, self.plan = trainable, plan
-        self.optimiser = torch.optim.AdamW(trainable.values(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
+    def __init__(self, trainable: dict[str, nn.Parameter], schedule: TrainingSchedule) -> None:
+        self.trainable, self.schedule = trainable, schedule
+        self.optimiser = torch.optim.AdamW(
+            trainable.values(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+        )
         self.silent, self.steps = dict(trainable), 0
 
     def step(self, loss: Tensor, epochs: float) -> float:
@@ -146,10 +150,10 @@ class _Descent:
         if cut_off:
             raise FrostlineError(f"called trainable, but no gradient reaches: {', '.join(cut_off[:5])}")
         self.silent = {name: p for name, p in self.silent.items() if p.grad is not None and not p.grad.any()}
-        nn.utils.clip_grad_norm_(self.trainable.values(), self.plan.clip)
-        if self.plan.warmup_epochs:
+        nn.utils.clip_grad_norm_(self.trainable.values(), self.schedule.clip)
+        if self.schedule.warmup_epochs:
             for group in self.optimiser.param_groups:
-                group["lr"] = self.plan.learning_rate * min(1.0, epochs / self.plan.warmup_epochs)
+                group["lr"] = self.schedule.learning_rate * min(1.0, epochs / self.schedule.warmup_epochs)
         self.optimiser.step()
         self.steps += 1
         return float(loss.item())

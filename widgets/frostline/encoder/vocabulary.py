@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scipy import sparse
 
-_CHUNK = 50_000_000  # values at a time
+_CHUNK = 2**20  # values at a time
 
 
 def overlap(dataset: Dataset, checkpoint: Checkpoint) -> GeneMatch:
@@ -70,11 +70,19 @@ def token_values(
     >>> token_values(pbmc, np.arange(5), ["ENSG00000090382", "nonsense"], mini)[1]
     ('LYZ',)
     """
+    read, tokens = token_reader(dataset, genes, checkpoint)
+    return read(cells), tokens
+
+
+def token_reader(
+    dataset: Dataset, genes: Sequence[str], checkpoint: Checkpoint
+) -> tuple[Callable[[NDArray[np.integer]], sparse.csr_matrix], tuple[str, ...]]:
+    """Return what `token_values` is of any cells, as a function of them, and the tokens: genes are matched once."""
     found = overlap(dataset, checkpoint).map
     places = {token: place for place, token in enumerate(found.tokens)}
     tokens = tuple(token for token in match_genes(genes, checkpoint.vocabulary).map.tokens if token in places)
     columns = np.array([places[token] for token in tokens], dtype=np.intp)
-    return found.merged(dataset.matrix[cells], logged=True)[:, columns], tokens
+    return lambda cells: found.merged(dataset.matrix[cells], logged=True)[:, columns], tokens
 
 
 def mapping_note(dataset: Dataset, checkpoint: Checkpoint) -> str:

@@ -1,16 +1,16 @@
 from . import checks
-from .checks import check
+from .checks import review
 from .evaluations import evaluate, evaluate_all, label_efficiency, leave_one_class_out
 from .inspecting import inspect
 from .inspection import Inspection
 
 __all__ = [
     "Inspection",
-    "check",
     "checks",
     "evaluate",
     "evaluate_all",
     "inspect",
     "label_efficiency",
     "leave_one_class_out",
+    "review",
 ]

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from frostline.cells.datasets import DATASETS, Dataset
 from frostline.cells.gene_mapping import map_genes
-from frostline.cells.splits import Split
-from frostline.encoder.checkpoints import CHECKPOINTS, CORPUS_GENES, find_folder, load_checkpoint
+from frostline.cells.partitions import Split
+from frostline.encoder.catalogue import CHECKPOINTS
+from frostline.encoder.checkpoints import CORPUS_GENES, find_folder, load_checkpoint
 from frostline.encoder.vocabulary import overlap
 from frostline.evaluation import clusterings, label_checks, leakage, vocabulary_checks
 from frostline.evaluation.cases import Case, Check
@@ -39,11 +40,11 @@ MIN_COMMON = 50
 _SAMPLE = 2_000  # cells that show whether a data set is unlike the corpus
 _ON_PANCREAS = (
     " On pancreas, the frozen probe of mini reached a macro-F1 of 0.67 where PCA + logistic regression reached 0.98 "
-    "(donors left out one by one)."
+    "(donors left out one by one; from the model card of mini, which make mini-report writes)."
 )
 
 
-def check(dataset: Dataset, split: Split, checkpoint: str | Path | None = None) -> tuple[Finding, ...]:
+def review(dataset: Dataset, split: Split, checkpoint: str | Path | None = None) -> tuple[Finding, ...]:
     """Look for what makes the results of a split wrong, optimistic or hard to read.
 
     Parameters
@@ -68,7 +69,7 @@ def check(dataset: Dataset, split: Split, checkpoint: str | Path | None = None) 
     >>> from frostline.cells.datasets import load_dataset
     >>> from frostline.cells.splits import split
     >>> pancreas = load_dataset("pancreas")
-    >>> for finding in check(pancreas, split(pancreas, kind="stratified"), "mini"):
+    >>> for finding in review(pancreas, split(pancreas, kind="stratified"), "mini"):
     ...     print(finding.severity, finding.code)
     warning shared-group
     warning optimistic-split

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.strategies import Strategy
 from frostline.strategies.encoder import EncoderStrategy, known_genes, variable_known_genes
 
@@ -62,7 +62,7 @@ def estimate(strategy: Strategy, dataset: Dataset, split: Split) -> Estimate:
     >>> estimate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc)).seconds > 0
     True
     """
-    strategy.check(dataset, split)
+    strategy.ensure_applicable(dataset, split)
     if not isinstance(strategy, EncoderStrategy):
         return Estimate(_scaled_fit(strategy, dataset, split))
     work = strategy.workload(split)
@@ -86,11 +86,12 @@ def _encoder_seconds(
 ) -> tuple[float, float]:
     """Seconds that encoding takes a cell, and the further seconds that its gradients take."""
     from frostline.encoder.checkpoints import load_checkpoint
-    from frostline.encoder.devices import device_of, move
+    from frostline.encoder.devices import device_of, move, precision_of
     from frostline.encoder.embedding import encode, pad_tokens, tokenize_cells
 
     opened, longest = load_checkpoint(strategy.checkpoint), strategy.max_length
-    place = device_of(strategy.device, strategy.precision)
+    place = device_of(strategy.device)
+    precision = precision_of(strategy.precision, place)
     key = (
         "encoder seconds",
         opened.weights_sha256,
@@ -98,7 +99,7 @@ def _encoder_seconds(
         longest,
         split.fingerprint,
         place.type,
-        strategy.precision,
+        precision,
     )
     if key not in dataset.cache:
         genes = known_genes(dataset, opened)
@@ -106,9 +107,9 @@ def _encoder_seconds(
             genes = variable_known_genes(dataset, split.train, n_genes, opened)
         tokens = tokenize_cells(dataset, _some(split.train), genes, opened, max_length=longest)
         encoder = opened.encoder().to(place)
-        encode(encoder, tokens, precision=strategy.precision)  # what the first call sets up is not counted
+        encode(encoder, tokens, precision=precision)  # what the first call sets up is not counted
         started = time.perf_counter()
-        encode(encoder, tokens, precision=strategy.precision)
+        encode(encoder, tokens, precision=precision)
         forward = time.perf_counter() - started
         backward = 0.0
         if n_genes is not None:

@@ -5,23 +5,24 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.classes import over_all_classes
 from frostline.encoder.checkpoints import Checkpoint
 from frostline.errors import FrostlineError
-from frostline.evaluation import checks
+from frostline.evaluation import checks, maps
 from frostline.evaluation.metrics import chosen_metrics, knn_purity, prediction_metrics, silhouette
-from frostline.memory import peak_memory
+from frostline.memory import Peak, peak_memory
 from frostline.monitor import Monitor
 from frostline.records import Cost, Finding, Record, fingerprint_of
 from frostline.strategies import Strategy
+from frostline.strategies.encoder import EncoderStrategy
 
-MIN_CELLS_FOR_UMAP = 5
 NEIGHBOURS = 5
 """Training cells that the distance of a test cell is a mean over."""
 BUDGETS = (5, 10, 20, 50)
@@ -61,7 +62,7 @@ def evaluate(
     """
     monitor = monitor or Monitor()
     split.refuse_other(dataset)
-    strategy.check(dataset, split)
+    strategy.ensure_applicable(dataset, split)
     return evaluate_checked(strategy, dataset, split, monitor)
 
 
@@ -76,14 +77,19 @@ def evaluate_checked(strategy: Strategy, dataset: Dataset, split: Split, monitor
         Receives every step and epoch; asked whether to stop.
     """
     findings = _findings(strategy, dataset, split)
-    with peak_memory(collect=split.budget is None and split.unseen is None) as peak:
+    collect = split.budget is None and split.unseen is None
+    with peak_memory(collect=collect) as peak, _device_peak(strategy) as on_device:
         fitted = dataclasses.replace(strategy).fit(dataset, split, monitor.part(0.0, 0.85))
         monitor.step(0.85, "predicting and mapping test cells")
         predicted = {
             part: over_all_classes(fitted.predict_proba(dataset, cells), fitted.classes_, split.classes)
             for part, cells in _predicted_cells(split).items()
         }
-    cost = dataclasses.replace(fitted.cost(), peak_memory=_larger(peak.bytes, fitted.embed_peak_))
+    cost = dataclasses.replace(
+        fitted.cost(),
+        peak_memory=_larger(peak.bytes, fitted.embed_peak_),
+        device_memory=_larger(on_device.bytes, fitted.embed_device_peak_),
+    )
     record = _record(fitted, dataset, split, predicted, cost, findings)
     monitor.step(1.0, "done")
     return record
@@ -96,7 +102,7 @@ def _findings(strategy: Strategy, dataset: Dataset, split: Split) -> tuple[Findi
     checkpoint = getattr(strategy, "checkpoint", None)
     key = ("checks", split.fingerprint, checkpoint, dataset.label_key, dataset.group_key)
     if key not in dataset.cache:
-        dataset.cache[key] = checks.check(dataset, split, checkpoint)
+        dataset.cache[key] = checks.review(dataset, split, checkpoint)
     found: tuple[Finding, ...] = dataset.cache[key]
     return found
 
@@ -105,6 +111,15 @@ def _predicted_cells(split: Split) -> dict[str, NDArray[np.int64]]:
     """Test cells last: what predicting them took is the cost of predicting; a study calibrates nothing."""
     study = split.budget is not None or split.unseen is not None
     return {"test": split.test} if study else {"validation": split.validation, "test": split.test}
+
+
+def _device_peak(strategy: Strategy) -> AbstractContextManager[Peak]:
+    """Of strategies on an encoder: others compute on the CPU."""
+    if not isinstance(strategy, EncoderStrategy):
+        return nullcontext(Peak())
+    from frostline.encoder.devices import device_of, device_peak
+
+    return device_peak(device_of(strategy.device))
 
 
 def _larger(own: int | None, shared: int | None) -> int | None:
@@ -152,7 +167,7 @@ def _record(
         probabilities=predicted["test"],
         metrics=metrics,
         cost=cost,
-        umap=None if study else umap_of(embedding, seed=split.training_seed),
+        umap=None if study else maps.umap_of(embedding, seed=split.training_seed),
         history=fitted.history_,
         notes=(*dataset.notes, *split.notes, *fitted.notes(dataset)),
         split_kind=split.kind,
@@ -244,7 +259,7 @@ def evaluate_all(
     for strategy in strategies:
         for split in splits:
             split.refuse_other(dataset)
-            strategy.check(dataset, split)
+            strategy.ensure_applicable(dataset, split)
     steps = [(strategy, split) for split in splits for strategy in strategies]
     repeats = len({split.repeat for split in splits})
     for i, (strategy, split) in enumerate(steps):
@@ -355,28 +370,3 @@ def leave_one_class_out(
         wanted = sorted(trained & tested) if classes is None else classes
         withheld += [cut.without_class(dataset, str(name)) for name in wanted]
     return evaluate_all(strategies, dataset, withheld, monitor=monitor)
-
-
-def umap_of(embedding: NDArray[np.float64], *, seed: int) -> NDArray[np.float64] | None:
-    """Two-dimensional UMAP (McInnes et al. 2018), seeded; None for fewer than five cells or one dimension.
-
-    Parameters
-    ----------
-    embedding
-        (n_cells, d)
-    seed
-        The map is the same for the same seed and data.
-
-    Returns
-    -------
-    ndarray or None
-        (n_cells, 2)
-    """
-    if len(embedding) < MIN_CELLS_FOR_UMAP or embedding.shape[1] < 2:
-        return None
-    from umap import UMAP
-
-    neighbours = min(15, len(embedding) - 1)
-    mapper = UMAP(n_neighbors=neighbours, min_dist=0.5, random_state=seed, n_jobs=1, init="pca")
-    coordinates: NDArray[np.float64] = np.asarray(mapper.fit_transform(embedding), dtype=np.float64)
-    return coordinates

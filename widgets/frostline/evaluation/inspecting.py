@@ -14,10 +14,12 @@ from frostline.cells.datasets import Dataset
 from frostline.cells.gene_mapping import map_genes, refuse_other_species
 from frostline.cells.gene_names import name_kinds
 from frostline.cells.labels import read_labels, refuse_bad_groups
+from frostline.cells.partitions import Split
 from frostline.cells.refusals import refuse_repeated_cells, refuse_unwritable
 from frostline.cells.sources import Source
-from frostline.cells.splits import Split, split
-from frostline.encoder.checkpoints import CHECKPOINTS, SPECIAL_TOKENS, find_folder
+from frostline.cells.splits import split
+from frostline.encoder.catalogue import CHECKPOINTS
+from frostline.encoder.checkpoints import SPECIAL_TOKENS, find_folder
 from frostline.encoder.layouts import read_vocabulary
 from frostline.encoder.vocabulary import gene_totals
 from frostline.errors import DatasetError

@@ -19,8 +19,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
-from frostline.encoder.checkpoints import cache_folder, load_checkpoint
+from frostline.cells.partitions import Split
+from frostline.encoder.catalogue import cache_folder
+from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import FrostlineError
 from frostline.records import Record
 from frostline.strategies import ProbeObsm, Strategy

@@ -42,7 +42,7 @@ class HyperParameters(widgets.VBox):  # type: ignore[misc]
         self._changed = changed
         self._strategies: dict[str, Strategy] = {}
         self._changes: dict[str, dict[str, Any]] = {}
-        self._putting_back = False
+        self._putting_back, self._locked = False, False
         self._which = widgets.Dropdown(
             description="Strategy", layout=wide(), tooltip="Whose hyper-parameters are shown"
         )
@@ -90,6 +90,14 @@ class HyperParameters(widgets.VBox):  # type: ignore[misc]
         """Strategies with the changed values."""
         return [dataclasses.replace(each, **self._changes.get(each.name, {})) for each in strategies]
 
+    def lock(self, *, locked: bool) -> None:
+        """Let nothing be changed, or anything again; what is set can be read meanwhile."""
+        self._locked = self._reset.disabled = locked
+        for row in self._fields.children:
+            for part in getattr(row, "children", ()):
+                if hasattr(part, "disabled"):
+                    part.disabled = locked
+
     def _forget(self) -> None:
         self._changes.pop(self._which.value, None)
         self._changed()
@@ -107,7 +115,7 @@ class HyperParameters(widgets.VBox):  # type: ignore[misc]
             if field in ELSEWHERE:
                 continue
             control = _control(field, changes.get(field, strategy.parameters[field]))
-            control.tooltip = setting.meaning
+            control.tooltip, control.disabled = setting.meaning, self._locked
             control.observe(lambda change, field=field: self._set(strategy.name, field, change), "value")
             said = f"{setting.meaning} {setting.extent} ({setting.unit})."
             words = widgets.HTML(f"<span class='frostline-quiet'>{for_html(said)}</span>")

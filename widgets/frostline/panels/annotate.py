@@ -25,8 +25,10 @@ from frostline.monitor import Monitor
 from frostline.panels.base import Panel, alert, at_most, replace_earlier, status, title, wide
 from frostline.panels.choices import Choice, Offer
 from frostline.panels.controls import RunButtons
+from frostline.panels.files import is_h5ad
 from frostline.panels.labelled import LabelledPanel
 from frostline.panels.tasks import PAUSE, Task
+from frostline.panels.wording import ANNOTATING
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -43,7 +45,9 @@ def _model_problem(text: str) -> str:
         kind = "no folder of a model: it holds no" if folder.is_dir() else "no folder that holds a"
     except (OSError, ValueError) as error:
         return f"{text} cannot be a folder ({error})"
-    return f"{text} is {kind} {MODEL}; keep one with frostline.adapt(...).save({text!r})"
+    return (
+        f"{text} is {kind} {MODEL}; choose a folder that the tab Keep of a comparison has written, or frostline adapt"
+    )
 
 
 def _models(names: dict[str, Any]) -> dict[str, str]:
@@ -65,6 +69,7 @@ MODELS = Offer(
     lambda model: f"{model.strategy.name} of {len(model.classes)} classes (given)",
     ("A folder ...", "Folder", "models/pancreas", "Folder that a model was saved in"),
     _model_problem,
+    lambda path: (path / MODEL).is_file(),
 )
 CELLS = Offer(
     "Cells",
@@ -73,18 +78,9 @@ CELLS = Offer(
     lambda given: f"{given.name} (given)" if isinstance(given, Dataset) else "the AnnData that was given",
     ("A file (.h5ad) ...", "File", "folder/cells.h5ad", "Path of an .h5ad file; labels are not needed"),
     path_problem,
+    is_h5ad,
     tuple(DATASETS),
 )
-
-
-WORDS = {
-    "gene_column": "gene_column is the field Gene names",
-    "layer": "the layer is chosen in the list Layer",
-    "values=": "values is the list Values",
-    "key=": "key is the field Key",
-    "overwrite=True": "overwrite is the box Replace labels under this key",
-}
-"""What messages call what this panel has a control for."""
 
 
 class AnnotatePanel(Panel):
@@ -222,7 +218,7 @@ class AnnotatePanel(Panel):
             found = load_model(folder)
         except Exception as error:  # whatever it is, it is shown, and the panel goes on
             self._busy["model"] = "The model could not be loaded; choose another one."
-            self._facts.value = alert(error, words=WORDS)
+            self._facts.value = alert(error, rules=ANNOTATING)
         else:
             self._busy["model"] = ""
             if self._models.value == folder:
@@ -250,7 +246,7 @@ class AnnotatePanel(Panel):
             columns = [str(name) for name in open_source(chosen).var.columns]
         except Exception as error:
             self._busy["cells"] = "These cells cannot be read; choose others."
-            self._found.value = alert(error, words=WORDS)
+            self._found.value = alert(error, rules=ANNOTATING)
         else:
             self._busy["cells"] = ""
             if not self.background.waits("cells"):
@@ -298,7 +294,8 @@ class AnnotatePanel(Panel):
         for choice in (self._models, self._cells):
             choice.lock(locked=running)
         for name, control in self._settings.items():
-            control.disabled = running or (name == "layer" and isinstance(self._cells.value, Dataset))
+            of_others = name in ("layer", "gene_column") and self._cells.value is not None and bool(self._busy["cells"])
+            control.disabled = running or of_others or (name == "layer" and isinstance(self._cells.value, Dataset))
         self._buttons.enable(running=running, held=self._task.held, problem=problem)
         if not running:
             self._say(problem or self._said_before)
@@ -358,7 +355,7 @@ class AnnotatePanel(Panel):
         try:
             self.run()
         except FrostlineError as error:
-            self._alert.value = alert(error, words=WORDS)
+            self._alert.value = alert(error, rules=ANNOTATING)
 
     def cancel(self) -> None:
         """Stop within the current cells; nothing is written then, and earlier labels stay."""
@@ -396,7 +393,7 @@ class AnnotatePanel(Panel):
             self._finish("cancelled", Cancelled("the run was cancelled"), words)
         except BaseException as error:  # shown here, and raised again by wait()
             self._bar.bar_style = "danger"
-            self._alert.value = alert(error, words=WORDS)
+            self._alert.value = alert(error, rules=ANNOTATING)
             self._finish("failed", error, "The cells were not annotated.")
         else:
             self._end(found, query)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import traitlets
 
-from frostline.artifacts.exports import CheckResult
+from frostline.artifacts.checking import CheckResult
 from frostline.cells.datasets import Dataset
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.jobs import Ran
@@ -84,9 +84,12 @@ class AnnotationPanel(Panel):
         traitlets.dlink((self.data, "dataset"), (self, "dataset"))
         for name in ("records", "comparison", "error", "state"):
             traitlets.dlink((self.runner, name), (self, name))
-        traitlets.dlink((self.runner, "stale"), (self.results, "stale"))
+        for name in ("stale", "partial"):
+            traitlets.dlink((self.runner, name), (self.results, name))
         self.runner.observe(self._show, "comparison")
         self.runner.observe(self._lock, "state")
+        self.results.study.observe(self._study, "running")
+        self.results.study.observe(lambda change: self.runner.add(change.new), "found")
         self.runner.plan.controls.checkpoint.observe(lambda change: self.data.use_checkpoint(change.new), "value")
         replace_earlier(self)
 
@@ -94,11 +97,18 @@ class AnnotationPanel(Panel):
         ran = self.runner.ran
         self.results.dataset = None if ran is None else ran.dataset
         self.results.keeper.checkpoint = None if ran is None else checkpoint_of(ran.strategies)
+        self.results.study.ran = ran
         self.results.comparison = change.new
 
     def _lock(self, change: Any) -> None:
         """Keep the data as they are while they are worked on, and draw what is open until all results are there."""
         self.data.locked = self.results.growing = change.new == "running"
+
+    def _study(self, change: Any) -> None:
+        """Run nothing else while labels are studied: both would train at once."""
+        self.runner.busy = (
+            "Labels are studied; wait until that is over, or cancel it in the tab Labels" if change.new else ""
+        )
 
     def run(self, *, wait: bool = False, resume: bool | None = None, keep_going: bool = False) -> Comparison | None:
         """Run the ticked strategies, as `RunPanel.run` does; when waited for, everything is drawn in the end."""

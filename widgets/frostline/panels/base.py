@@ -6,12 +6,14 @@ import atexit
 import threading
 import traceback
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ipywidgets as widgets
 
+from frostline.comparison.glossary import explained
 from frostline.escaping import for_html, html_table
+from frostline.panels.wording import COMPARING, Rules, for_panel
 from frostline.records import Finding
 
 STYLE = """<style>
@@ -28,7 +30,7 @@ STYLE = """<style>
 .frostline-panel .widget-checkbox label, .frostline-panel .widget-label-basic {white-space: normal; height: auto;
   line-height: 1.3; display: flex; align-items: center}
 .frostline-panel .widget-checkbox input {flex: none; margin: 0 8px 0 0}
-.frostline-panel select {background-image: \
+.frostline-panel select:not([size]) {background-image: \
 url('data:image/svg+xml,<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 18 18">\
 <path d="M5 7l4 4 4-4" fill="none" stroke="%23808080" stroke-width="2"/></svg>') !important}
 .frostline-panel :is(table, thead, tbody, tr) {background: transparent !important; color: var(--frostline-text)}
@@ -38,6 +40,15 @@ url('data:image/svg+xml,<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 18 
   border-bottom: 1px solid var(--frostline-line); white-space: normal}
 .frostline-panel table.frostline-numbers :is(th, td):not(:first-child) {text-align: right}
 .frostline-panel table.frostline-numbers td {white-space: nowrap}
+.frostline-panel table.frostline-verdicts :is(th, td) {padding: 3px 5px}
+.frostline-panel table.frostline-verdicts td:first-child {white-space: normal}
+.frostline-panel table.frostline-verdicts :is(th, td):last-child {white-space: normal; min-width: 13em;
+  text-align: left}
+.frostline-panel table.frostline-leaderboard :is(th, td) {padding: 3px 6px !important}
+.frostline-panel table.frostline-leaderboard td {white-space: nowrap}
+.frostline-panel .frostline-terms {font-size: 0.92em}
+.frostline-panel .frostline-terms dt {font-weight: 600}
+.frostline-panel .frostline-terms dd {margin: 0 0 4px 1.2em}
 .frostline-panel table.frostline-words td:first-child {white-space: nowrap}
 .frostline-panel caption {text-align: left; padding: 2px 9px; caption-side: top}
 .frostline-panel img {background: #fff; border-radius: 3px; padding: 4px; max-width: 100%; box-sizing: border-box}
@@ -51,6 +62,9 @@ url('data:image/svg+xml,<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 18 
 .frostline-panel .lm-TabBar-tab {flex: 0 1 auto !important; min-width: 0 !important}
 .frostline-panel .lm-TabBar-tab {color: var(--frostline-text) !important}
 .frostline-panel .frostline-row {border-bottom: 1px solid var(--frostline-line); align-items: center}
+.frostline-panel .frostline-row.frostline-failed {border-left: 5px solid #d55e00; padding-left: 6px;
+  background: rgba(213, 94, 0, 0.1)}
+.frostline-panel abbr {cursor: help}
 .frostline-panel :is(button, input, select):focus-visible {outline: 2px solid #0072b2 !important; outline-offset: 1px}
 </style>"""
 
@@ -75,43 +89,12 @@ def status(text: str) -> str:
     return f'<span role="status" aria-live="polite">{for_html(text)}</span>'
 
 
-PANEL_WORDS = {
-    "group_key": "group_key is the list Groups",
-    "label_key": "label_key is the list Labels",
-    "label column": "the label column is chosen in the list Labels",
-    "layer": "the layer is chosen in the list Layer",
-    "kind='": "kind is the list Split",
-    "seed=": "seed is the field Seed",
-}
-"""What messages call what a panel has a control for."""
-
-
-def in_this_panel(message: str, words: Mapping[str, str] = PANEL_WORDS) -> str:
-    """Where in a panel to do what a message asks for; empty where no control does it.
-
-    Parameters
-    ----------
-    message
-        Of an error.
-    words
-        What messages call what the panel has a control for -> where that is.
-
-    Examples
-    --------
-    >>> in_this_panel("choose kind='stratified', or load with another group_key")
-    'In this panel: group_key is the list Groups; kind is the list Split.'
-    """
-    found = [where for word, where in words.items() if word in message]
-    return f"In this panel: {'; '.join(found)}." if found else ""
-
-
-def alert(error: BaseException, heading: str = "", words: Mapping[str, str] = PANEL_WORDS) -> str:
-    """Say what went wrong in plain words, with the traceback to unfold."""
+def alert(error: BaseException, heading: str = "", rules: Rules = COMPARING) -> str:
+    """Say what went wrong in plain words and with the panel's own controls, with the traceback to unfold."""
     details = for_html("".join(traceback.format_exception(error)))
-    kind = heading or type(error).__name__
+    kind, said = heading or type(error).__name__, for_panel(str(error), rules)
     return (
-        f'<div role="alert" class="frostline-alert"><strong>{for_html(kind)}</strong>: {for_html(str(error))}'
-        f'<div class="frostline-quiet">{for_html(in_this_panel(str(error), words))}</div>'
+        f'<div role="alert" class="frostline-alert"><strong>{for_html(kind)}</strong>: {for_html(said)}'
         f"<details><summary>Details</summary><pre>{details}</pre></details></div>"
     )
 
@@ -131,7 +114,8 @@ def findings_html(findings: Sequence[Finding]) -> str:
     items = "".join(
         f"<details><summary><strong>{SEVERITY_MARKS[f.severity]} {f.severity}</strong>: "
         f"{for_html(f.title)}</summary>"
-        f"<div style='padding-left:1.2em'>{for_html(f.explanation)} <em>{for_html(f.remedy)}</em></div></details>"
+        f"<div style='padding-left:1.2em'>{for_html(f.explanation)} <em>{for_html(for_panel(f.remedy))}</em></div>"
+        "</details>"
         for f in findings
     )
     return f'<div class="frostline-note" role="status"><div>Before you believe any number:</div>{items}</div>'
@@ -140,7 +124,7 @@ def findings_html(findings: Sequence[Finding]) -> str:
 def table(frame: Any, caption: str, kind: str = "numbers") -> str:
     """Table of text: the first column to the left, `numbers` to the right, `words` to the left and wrapped."""
     head, _, rest = html_table(frame, f"frostline-{kind}").partition(">")
-    return f"{head}><caption class='frostline-quiet'>{for_html(caption)}</caption>{rest}"
+    return explained(f"{head}><caption class='frostline-quiet'>{for_html(caption)}</caption>{rest}")
 
 
 def walk(widget: widgets.Widget) -> Iterator[widgets.Widget]:
@@ -211,6 +195,11 @@ class Background:
         with self._lock:
             return name in self._waiting or self.closed
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being done, or waits."""
+        return self._thread is not None
+
     def settle(self, timeout: float | None = None) -> None:
         """Wait until nothing is left to do.
 
@@ -265,9 +254,10 @@ class Panel(widgets.VBox):  # type: ignore[misc]
 
     def settle(self, timeout: float | None = None) -> None:
         """Wait until everything is shown that is being worked out beside the notebook."""
-        for widget in walk(self):
-            if isinstance(widget, Panel):
-                widget.background.settle(timeout)
+        at_work = [widget.background for widget in walk(self) if isinstance(widget, Panel)]
+        while any(background.is_busy for background in at_work):  # the work of one may be the beginning of another's
+            for background in at_work:
+                background.settle(timeout)
 
     def _stop(self) -> None:
         """Stop what runs when the panel is closed."""

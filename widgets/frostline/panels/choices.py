@@ -11,6 +11,7 @@ import ipywidgets as widgets
 
 from frostline.cells.reading import expanded
 from frostline.panels.base import at_most, status
+from frostline.panels.files import PathBox
 
 NOTHING, GIVEN, PATH = "nothing", "given", "path"
 
@@ -30,6 +31,8 @@ class Offer:
     """Text in the list for a path, name of its field, an example, tooltip."""
     problem: Callable[[str], str]
     """What is wrong with a path; empty when it may be chosen."""
+    wanted: Callable[[Path], bool]
+    """What may be chosen in the list of folders and files."""
     registered: tuple[str, ...] = ()
 
 
@@ -58,9 +61,7 @@ class Choice(widgets.VBox):  # type: ignore[misc]
             layout=widgets.Layout(width="auto"),
         )  # fmt: skip
         _, field, example, tooltip = offer.path
-        self._path = widgets.Text(
-            description=field, placeholder=example, tooltip=tooltip, continuous_update=True, layout=at_most(420)
-        )
+        self._path = PathBox(field, example, tooltip, offer.wanted)
         self._hint = widgets.HTML()
         row = widgets.HBox([self._list, self._look, self._path], layout=widgets.Layout(flex_flow="row wrap"))
         super().__init__([row, self._hint])
@@ -93,8 +94,8 @@ class Choice(widgets.VBox):  # type: ignore[misc]
 
     def lock(self, *, locked: bool) -> None:
         """Let nothing else be chosen, or anything again."""
-        for control in (self._list, self._look, self._path):
-            control.disabled = locked
+        self._list.disabled = self._look.disabled = locked
+        self._path.lock(locked=locked)
 
     def _tell(self) -> None:
         if self._quiet:
@@ -145,7 +146,7 @@ class Choice(widgets.VBox):  # type: ignore[misc]
             return GIVEN
         if str(self._given) in self._offer.registered and not isinstance(self._given, Path):
             return f"registered {self._given}"
-        self._path.value = str(self._given)
+        self._path.type(str(self._given))
         return PATH
 
 

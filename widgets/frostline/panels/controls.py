@@ -9,9 +9,10 @@ import ipywidgets as widgets
 
 from frostline.bounds import Device, Precision, hold
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split, repeats_of
+from frostline.cells.partitions import Split
+from frostline.cells.splits import repeats_of
 from frostline.cells.splits import split as draw_split
-from frostline.encoder.checkpoints import CHECKPOINTS
+from frostline.encoder.catalogue import CHECKPOINTS
 from frostline.panels.base import at_most, note
 from frostline.profiles import PROFILES, get_profile
 from frostline.strategies import Strategy, build

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.comparison.jobs import Progress
 from frostline.errors import FrostlineError
 from frostline.evaluation.estimates import Estimate, duration, estimate
+from frostline.panels.wording import for_panel
 from frostline.strategies import Strategy
 
 TIMES = (
@@ -57,7 +58,7 @@ class Costs:
             times = f" for {len(cuts)} repeats" if len(cuts) > 1 else ""
             words.append(f"{str(total).capitalize()}{times}.")
         elif found:
-            words.append(f"Cannot run: {found}")
+            words.append(f"Cannot run: {for_panel(found)}")
         return " ".join(words)
 
     def seconds(self, name: str, repeats: int) -> float | None:

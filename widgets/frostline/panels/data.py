@@ -11,15 +11,18 @@ import traitlets
 
 from frostline.cells.datasets import DATASETS, Dataset, load_dataset
 from frostline.cells.previews import Preview, anndatas, path_problem, preview, shown_columns
+from frostline.cells.reading import expanded
 from frostline.cells.splits import split
+from frostline.cells.values import NAMES
 from frostline.encoder.checkpoints import load_checkpoint
 from frostline.encoder.vocabulary import overlap
 from frostline.errors import FrostlineError
 from frostline.escaping import for_html
-from frostline.evaluation.checks import check
+from frostline.evaluation.checks import review
 from frostline.evaluation.inspecting import inspect
 from frostline.panels.base import Panel, alert, at_most, findings_html, replace_earlier, status, title
 from frostline.panels.choices import notebook_names
+from frostline.panels.files import PathBox, is_h5ad
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -83,7 +86,7 @@ class DataPanel(Panel):
         self._names, self._given = names, source
         self._sources: dict[str, Any] = {}
         self._wanted = {"label": label_key, "group": group_key, "layer": layer}
-        self._quiet = False
+        self._quiet, self._offered = False, False
         self._make_controls()
         self._facts, self._checks, self._status = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self._report, self._turn = widgets.HTML(), 0
@@ -95,7 +98,7 @@ class DataPanel(Panel):
                 title("Data"),
                 widgets.HBox([self._source, self._look, self._path], layout=row),
                 self._hint,
-                widgets.HBox([self._label, self._group, self._layer], layout=row),
+                widgets.HBox([*self._columns, self._layer, self._values, self._genes], layout=row),
                 self._status,
                 widgets.HBox([self._facts, self._checks], layout=widgets.Layout(flex_flow="row wrap")),
                 self._report,
@@ -107,7 +110,7 @@ class DataPanel(Panel):
         self._path.observe(lambda _: self._choose(), "value")
         self._look.on_click(lambda _: self._refresh())
         self.observe(lambda _: self._lock(), "locked")
-        for control in (self._label, self._group, self._layer):
+        for control in (*self._columns, *self._how):
             control.observe(lambda _: self._load(), "value")
         if isinstance(source, Dataset):
             self._take_over(source)
@@ -127,10 +130,7 @@ class DataPanel(Panel):
             description="Look again", tooltip="Look for AnnDatas that the notebook has made meanwhile",
             layout=widgets.Layout(width="auto"),
         )  # fmt: skip
-        self._path = widgets.Text(
-            description="File", placeholder="folder/cells.h5ad", continuous_update=True, layout=at_most(360),
-            tooltip="Path of an .h5ad file with labels in obs",
-        )  # fmt: skip
+        self._path = PathBox("File", "folder/cells.h5ad", "Path of an .h5ad file with labels in obs", is_h5ad)
         self._hint = widgets.HTML()
         self._label = widgets.Dropdown(
             description="Labels", layout=at_most(360), tooltip="Column of obs with the cell types"
@@ -143,12 +143,23 @@ class DataPanel(Panel):
         self._layer = widgets.Dropdown(
             description="Layer", layout=at_most(360), tooltip="Where the counts or log-normalised values are"
         )
+        self._values = widgets.Dropdown(
+            options=[("found by looking", ""), *((name, name) for name in NAMES)], description="Values",
+            layout=at_most(360), tooltip="What the values are, where they do not show it",
+        )  # fmt: skip
+        self._genes = widgets.Combobox(
+            placeholder="found by looking", description="Gene names", layout=at_most(360), continuous_update=False,
+            tooltip="Column of var with the gene names; empty: found by looking",
+        )  # fmt: skip
+        self._columns, self._how = (self._label, self._group), (self._layer, self._values, self._genes)
+        for control in self._how:
+            control.style.description_width = "90px"
 
     @property
     def source(self) -> Any:
         """What is chosen, as `load_dataset` takes it; None when nothing is."""
         if self._source.value == FILE:
-            return Path(self._path.value).expanduser()
+            return expanded(self._path.value)
         return self._sources.get(self._source.value)
 
     def _refresh(self) -> None:
@@ -175,16 +186,20 @@ class DataPanel(Panel):
             self._source.value = before
         elif isinstance(given, str | Path):
             self._source.value = f"registered {given}" if str(given) in DATASETS else FILE
-            self._path.value = "" if str(given) in DATASETS else str(given)
+            self._path.type("" if str(given) in DATASETS else str(given))
         else:
             self._source.value = NOTHING if given is None else GIVEN
         self._quiet = False
         self._show_path()
 
     def _lock(self) -> None:
-        for control in (self._source, self._look, self._path, self._label, self._group):
-            control.disabled = self.locked
-        self._layer.disabled = self.locked or isinstance(self.source, Dataset)
+        """Put out of use what must not change, and what is of another file than the one that is chosen."""
+        self._source.disabled = self._look.disabled = self.locked
+        self._path.lock(locked=self.locked)
+        for control in self._columns:
+            control.disabled = self.locked or not self._offered
+        for control in self._how:
+            control.disabled = self.locked or not self._offered or isinstance(self.source, Dataset)
 
     def _show_path(self) -> None:
         self._path.layout.display = None if self._source.value == FILE else "none"
@@ -194,6 +209,8 @@ class DataPanel(Panel):
         if self._quiet:
             return
         self._show_path()
+        self._offered = False
+        self._lock()
         kind = self._source.value
         self._hint.value = ""
         if kind == NOTHING:
@@ -247,8 +264,10 @@ class DataPanel(Panel):
         if layer is not None and layer not in found.layers:
             self._layer.options = [*self._layer.options, (layer, layer)]
         self._layer.value = layer or ""
-        given = isinstance(self.source, Dataset)
-        self._layer.disabled = given
+        self._values.value = self._genes.value = ""
+        self._genes.options = found.var_columns
+        given, self._offered = isinstance(self.source, Dataset), True
+        self._lock()
         self._layer.tooltip = "The data set was loaded from its layer already" if given else "Where the values are"
         self._wanted = {"label": None, "group": None, "layer": None}
         self._quiet = False
@@ -269,8 +288,9 @@ class DataPanel(Panel):
                 dataset = source.relabelled(label, group)
             else:
                 dataset = load_dataset(
-                    source, label, group_key=group, layer=self._layer.value or None, name=self._name()
-                )
+                    source, label, group_key=group, layer=self._layer.value or None, name=self._name(),
+                    values=self._values.value or None, gene_column=self._genes.value or None,
+                )  # fmt: skip
                 if group is None and dataset.group_key is not None:  # a registered one has groups of its own
                     dataset = dataset.relabelled(label)
         except Exception as error:  # whatever it is, it is shown, and the panel goes on
@@ -311,7 +331,7 @@ class DataPanel(Panel):
     def _check_now(self, dataset: Dataset) -> None:
         """Show what the checks find, before anything is trained."""
         try:
-            found = check(dataset, split(dataset), self._readable_checkpoint())
+            found = review(dataset, split(dataset), self._readable_checkpoint())
         except Exception as error:  # such as too few cells to split
             self._checks.value = alert(error, "The checks cannot be made")
             return

@@ -10,19 +10,20 @@ import ipywidgets as widgets
 import traitlets
 
 from frostline.annotation.annotating import Annotation
-from frostline.annotation.labelling import UNKNOWN
+from frostline.annotation.models import UNKNOWN
+from frostline.annotation.promises import promises_html
 from frostline.annotation.saving import save_labelled
-from frostline.annotation.views import COLOURINGS, CellMap, map_cells, map_figure, promise_figures, unknown_cells
-from frostline.comparison import figures
+from frostline.annotation.views import map_cells, unknown_cells
 from frostline.errors import FrostlineError
 from frostline.escaping import for_html
 from frostline.panels.base import Panel, alert, at_most, note, replace_earlier, status, table, title
+from frostline.panels.cellmap import CellMap
+from frostline.panels.mapped import of_annotation
+from frostline.panels.wording import SAVING
 
 DPI = 96
 LISTED = 20
 """Unknown cells that are listed."""
-WORDS = {"overwrite=True": "overwrite is the box Replace a file that is there"}
-"""What messages call what this panel has a control for."""
 NOTHING = "<p>No labels yet: press Annotate.</p>"
 
 
@@ -40,6 +41,8 @@ class LabelledPanel(Panel):
     ----------
     annotation
         May be set at any time.
+    map
+        The CellMap of the tab Map; None until it is drawn.
     stale
         What has been changed since; shown above the labels when not empty.
 
@@ -55,26 +58,23 @@ class LabelledPanel(Panel):
 
     def __init__(self, annotation: Annotation | None = None, query: Any = None) -> None:
         self.query = query
-        self._map: CellMap | None = None
-        self._colour = widgets.Dropdown(
-            options=COLOURINGS, description="Colour by", layout=at_most(300),
-            tooltip="What the colours and markers of the cells mean",
-        )  # fmt: skip
+        self.map: CellMap | None = None
         self._draw_page: dict[str, Callable[[Annotation], str]] = {
             "Labels": _labels,
             "Map": self._mapped,
             "Unknown": _unknown,
-            "Promises": _promises,
-            "Report": lambda annotation: annotation._repr_html_(),
+            "Promises": lambda said: promises_html(said.calibration, said.shift, said.p_known, DPI),
+            "Report": lambda annotation: annotation.report._repr_html_(),
         }
         self._shown = {name: widgets.HTML(NOTHING) for name in self._draw_page}
-        boxes = [widgets.VBox([self._colour, w] if name == "Map" else [w]) for name, w in self._shown.items()]
-        self._tabs = widgets.Tab([*boxes, self._save_box()], titles=[*self._shown, "Save"], selected_index=0)
+        self._boxes = {name: widgets.VBox([shown]) for name, shown in self._shown.items()}
+        self._tabs = widgets.Tab(
+            [*self._boxes.values(), self._save_box()], titles=[*self._shown, "Save"], selected_index=0
+        )
         self._banner = widgets.HTML()
         super().__init__([title("Labels"), self._banner, self._tabs], "frostline-labelled-panel")
         self.observe(lambda _: self._new(), "annotation")
         self.observe(lambda _: self._mark(), ["stale", "annotation"])
-        self._colour.observe(lambda _: self._draw("Map"), "value")
         self.annotation = annotation
         replace_earlier(self)
 
@@ -100,7 +100,8 @@ class LabelledPanel(Panel):
     def _new(self) -> None:
         """Draw all tabs, the open one first, and the map, which takes longest, last."""
         annotation = self.annotation
-        self._map, self._saved.value = None, ""
+        self._drop_map()
+        self._saved.value = ""
         self._save.disabled = annotation is None
         self._save.tooltip = "There are no labels to save yet" if annotation is None else "Write the file"
         if annotation is None:
@@ -137,13 +138,19 @@ class LabelledPanel(Panel):
         self._banner.value = note(text, "stale") if self.stale and self.annotation is not None else ""
 
     def _mapped(self, annotation: Annotation) -> str:
-        if self._map is None:
-            self._map = map_cells(annotation)
-        colour = self._colour.value
-        alt = f"UMAP of the annotated cells among the reference cells of the model, coloured by {colour}"
-        picture = figures.image_html(map_figure(annotation, self._map, colour), alt, dpi=DPI)
-        none = "" if annotation.landmarks else " The model keeps no reference cells to show beside them."
-        return f"{picture}<p class='frostline-quiet'>Distances between clusters mean little.{none}</p>"
+        """Show the map; it has all words that there are, so that none are left for the tab."""
+        found = of_annotation(annotation, map_cells(annotation))
+        if self.map is None:
+            self.map = CellMap()
+            self._boxes["Map"].children += (self.map,)
+        self.map.take(found)
+        return ""
+
+    def _drop_map(self) -> None:
+        if self.map is not None:
+            self._boxes["Map"].children = self._boxes["Map"].children[:-1]
+            self.map.close()
+            self.map = None
 
     # ------------------------------------------------------------------ saving
 
@@ -169,17 +176,21 @@ class LabelledPanel(Panel):
     def _save_clicked(self) -> None:
         path, overwrite = self._path.value, bool(self._replace.value)
         self._saved.value = status(f"Writing {path} ...")
-        self._save.disabled = True
+        self._lock(locked=True)
 
         def work() -> None:
             try:
                 self._saved.value = status(f"Written: {self.save(path, overwrite=overwrite).resolve()}")
             except Exception as error:  # shown where the reader looks
-                self._saved.value = alert(error, words=WORDS)
+                self._saved.value = alert(error, rules=SAVING)
             finally:
-                self._save.disabled = self.annotation is None
+                self._lock(locked=False)
 
         self.background.do("save", work)
+
+    def _lock(self, *, locked: bool) -> None:
+        self._path.disabled = self._replace.disabled = locked
+        self._save.disabled = locked or self.annotation is None
 
 
 def _labels(annotation: Annotation) -> str:
@@ -209,15 +220,6 @@ def _reasons(annotation: Annotation) -> Any:
     }
     rows = [(reason, f"{n:,}", meaning[reason]) for reason, n in reasons.items()]
     return pd.DataFrame(rows, columns=["reason", "cells", "what it means"])
-
-
-def _promises(annotation: Annotation) -> str:
-    """What the labels promise, in pictures: how often they are right, what is unknown, what is answered together."""
-    parts = [
-        f"<h4>{heading}</h4>{figures.image_html(figure, alt, dpi=DPI)}"
-        for heading, figure, alt in promise_figures(annotation)
-    ]
-    return "".join(parts)
 
 
 def _unknown(annotation: Annotation) -> str:

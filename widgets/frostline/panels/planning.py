@@ -11,7 +11,7 @@ import traitlets
 
 from frostline.artifacts import runs
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.comparison.jobs import Job
 from frostline.errors import FrostlineError
 from frostline.evaluation.journal import Journal
@@ -20,6 +20,7 @@ from frostline.panels.base import Panel, alert, status
 from frostline.panels.controls import First, RunControls
 from frostline.panels.costs import TIMES, Costs
 from frostline.panels.rows import StrategyRow
+from frostline.panels.wording import for_panel, held_out
 from frostline.strategies import STRATEGIES, ProbeObsm, Strategy, refuse_unusable_checkpoint, with_like_probes
 
 MAP = 2
@@ -70,10 +71,18 @@ class PlanPanel(Panel):
         self._costs = Costs()
         self._rows: dict[str, StrategyRow] = {}
         self._strategies, self.advanced = widgets.VBox([]), HyperParameters(self._changed)
-        self._beside = widgets.HTML()
+        self._beside, self._held_out = widgets.HTML(), widgets.HTML()
         settings = widgets.HBox(self.controls.settings, layout=widgets.Layout(flex_flow="row wrap"))
         super().__init__(
-            [settings, widgets.HTML(TIMES), self._strategies, self._beside, self.advanced, self.controls.resume],
+            [
+                settings,
+                self._held_out,
+                widgets.HTML(TIMES),
+                self._strategies,
+                self._beside,
+                self.advanced,
+                self.controls.resume,
+            ],
             "frostline-plan-panel",
         )
         for control in self.controls.settings:
@@ -94,7 +103,7 @@ class PlanPanel(Panel):
             return "Choose data first."
         if not self.chosen:
             return "Tick at least one strategy to run."
-        return f"This cannot be run: {self.refused}" if self.refused else ""
+        return f"This cannot be run: {for_panel(str(self.refused))}" if self.refused else ""
 
     def prepared(self) -> tuple[list[Strategy], Dataset, list[Split]]:
         """Ticked strategies with their hyper-parameters and probes like them, the data set, and its splits.
@@ -155,6 +164,7 @@ class PlanPanel(Panel):
     def _lock(self) -> None:
         for control in (*self.controls, *(row.box for row in self._rows.values())):
             control.disabled = self.locked
+        self.advanced.lock(locked=self.locked)
         if self.locked:
             self._alert.value = ""
         else:
@@ -167,7 +177,7 @@ class PlanPanel(Panel):
             strategies = self.controls.build(list(self._rows))
             refuse_unusable_checkpoint(self.controls.checkpoint.value, self._ticked(strategies))
             if dataset is None:
-                self._alert.value = ""
+                self._alert.value = self._held_out.value = ""
                 return
             self.advanced.offer(strategies)
             strategies = self.advanced.applied(strategies)
@@ -177,7 +187,7 @@ class PlanPanel(Panel):
             return
         if self.locked:
             return
-        self._alert.value = ""
+        self._alert.value, self._held_out.value = "", _held_out(cuts)
         wanted = with_like_probes(self._ticked(strategies), dataset)
         self._say_beside([each.name for each in wanted if each.name not in self._rows])
         found = Journal.of(dataset, cuts).finished(wanted)
@@ -208,6 +218,7 @@ class PlanPanel(Panel):
         if self.locked:
             return
         self._costs.forget()
+        self._held_out.value = ""
         self.controls.offer_to_take_over(0, 0)
         for row in self._rows.values():
             row.describe("")
@@ -217,3 +228,10 @@ class PlanPanel(Panel):
     def _describe(self, strategy: Strategy, dataset: Dataset, cuts: Sequence[Split]) -> None:
         if strategy.name in self._rows:
             self._rows[strategy.name].describe(self._costs.words(strategy, dataset, cuts))
+
+
+def _held_out(cuts: Sequence[Split]) -> str:
+    """Name the groups that will be tested, before the run; empty where cells are drawn at random."""
+    tested = {cut.repeat: cut.groups.get("test", ()) for cut in cuts}
+    words = held_out(cuts[0].group_key, tested) if cuts[0].kind == "group" else ""
+    return status(words) if words else ""

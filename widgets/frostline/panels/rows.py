@@ -9,6 +9,7 @@ import ipywidgets as widgets
 from frostline.comparison.jobs import Progress
 from frostline.escaping import for_html
 from frostline.evaluation.estimates import duration
+from frostline.panels.wording import for_panel
 from frostline.strategies import STRATEGIES, show
 
 STYLES = {"running": "info", "done": "success", "failed": "danger", "stopped": "warning", "waiting": ""}
@@ -56,6 +57,7 @@ class StrategyRow(widgets.HBox):  # type: ignore[misc]
     def show(self, progress: Progress | None, expected: float | None = None) -> None:
         """Show how far the strategy is; nothing without progress."""
         self._progress.layout.display = None if progress else "none"
+        self._mark(failed=progress is not None and progress.state == "failed")
         if progress is None:
             self._words.value, self._curve.value, self._bar.value = "", "", 0.0
             return
@@ -64,12 +66,15 @@ class StrategyRow(widgets.HBox):  # type: ignore[misc]
         self._bar.tooltip = f"{self.name}: {progress.fraction:.0%}"
         left = _left(progress, expected)
         words = progress.message if progress.state != "waiting" else "waiting"
-        self._words.value = f"{for_html(progress.state)}{': ' if words != progress.state else ''}" + (
-            for_html(words) if words != progress.state else ""
-        )
+        state = "<strong>✖ failed</strong>" if progress.state == "failed" else for_html(progress.state)
+        self._words.value = f"{state}: {for_html(for_panel(words))}" if words != progress.state else state
         if left:
             self._words.value += f", {left} left"
         self._curve.value = loss_curve(progress.history)
+
+    def _mark(self, *, failed: bool) -> None:
+        """Set a row apart whose strategy has failed."""
+        (self.add_class if failed else self.remove_class)("frostline-failed")
 
 
 def _left(progress: Progress, expected: float | None) -> str:

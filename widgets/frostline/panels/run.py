@@ -47,6 +47,10 @@ class RunPanel(Panel):
         The exception of a failed run, else None.
     stale
         What has been changed since the results were made, such as "seed"; empty when nothing.
+    partial
+        What the results lack of what was asked for, in words; empty when nothing.
+    busy
+        Why nothing can be run for the moment, though nothing is running here; empty when something can.
 
     Raises
     ------
@@ -67,6 +71,8 @@ class RunPanel(Panel):
     records = traitlets.Tuple()
     error = traitlets.Instance(BaseException, allow_none=True)
     stale = traitlets.Unicode("")
+    partial = traitlets.Unicode("")
+    busy = traitlets.Unicode("")
 
     def __init__(
         self,
@@ -90,7 +96,7 @@ class RunPanel(Panel):
         self._buttons.cancel.on_click(lambda _: self.cancel())
         traitlets.dlink((self, "dataset"), (self.plan, "dataset"))
         self.plan.observe(lambda _: self._changed(), ["inputs", "refused"])
-        self.observe(lambda _: self._enable(), "state")
+        self.observe(lambda _: self._enable(), ["state", "busy"])
         self.dataset = dataset
         self._enable()
         replace_earlier(self)
@@ -108,8 +114,8 @@ class RunPanel(Panel):
         self._enable()
 
     def _enable(self) -> None:
-        running, problem = self.state == "running", self.plan.problem
-        self.plan.locked = running
+        running, problem = self.state == "running", self.busy or self.plan.problem
+        self.plan.locked = running or bool(self.busy)
         self._buttons.enable(running=running, held=self._task.held, problem=problem)
         if running:
             return
@@ -147,8 +153,9 @@ class RunPanel(Panel):
         """
         if self.state == "running":
             raise FrostlineError("a run is under way; cancel it or wait for it")
-        if self.plan.problem:
-            raise FrostlineError(self.plan.problem)
+        problem = self.busy or self.plan.problem
+        if problem:
+            raise FrostlineError(problem)
         self._task.prepare(wait=wait)
         self._begin()
         take_over = in_a_lab() if resume is None else resume
@@ -164,7 +171,7 @@ class RunPanel(Panel):
         self.set_trait("error", None)
         self.set_trait("comparison", None)
         self.set_trait("records", ())
-        self._alert.value = ""
+        self._alert.value = self.partial = ""
         self._bar.bar_style, self._bar.value = "info", 0.0
         self.plan.follow(None)
         self.set_trait("state", "running")
@@ -253,6 +260,7 @@ class RunPanel(Panel):
     def _tell(self, job: Job) -> None:
         """Show how far the job is; called from within its loops."""
         new = len(job.records) > len(self.records)
+        self._show_failures(job)
         now = time.monotonic()
         settled = all(each.state != "running" for each in job.progress.values())
         if not (new or settled or now - self._last_told > PAUSE):
@@ -264,21 +272,34 @@ class RunPanel(Panel):
         if running is not None and not self._task.stop.is_set():
             self._say(f"{running.strategy}: {running.message}" + (f"; about {left} left in all" if left else ""))
         if new:
-            self.set_trait("records", job.records)
-            self.set_trait("comparison", job.comparison)
+            self._show(job)
+
+    def _show(self, job: Job) -> None:
+        """Hand out what has finished, and say what it lacks."""
+        failed = f"Failed: {', '.join(job.failures)}. " if job.failures else ""
+        said = f"{failed}{job.unfinished}".strip()
+        self.partial = said[:1].upper() + said[1:]
+        self.set_trait("records", job.records)
+        self.set_trait("comparison", job.comparison)
+
+    def _show_failures(self, job: Job) -> None:
+        """Say what went wrong as soon as it has; the other strategies go on."""
+        said = "".join(alert(error, f"{name} failed") for name, error in job.failures.items())
+        if said != self._alert.value:
+            self._alert.value = said
 
     def _end(self, stop: BaseException | None) -> None:
         job = self._job
         if job is not None:
             self.plan.follow(job)
-            self.set_trait("records", job.records)
-            self.set_trait("comparison", job.comparison)
+            self._show_failures(job)
+            self._show(job)
         n = len(self.records)
         if isinstance(stop, Cancelled | KeyboardInterrupt):
             self._bar.bar_style = "warning"
-            self._finish(
-                "cancelled", Cancelled("the run was cancelled"), f"Cancelled; {n} finished evaluation(s) kept."
-            )
+            failed = f" {', '.join(job.failures)} failed." if job is not None and job.failures else ""
+            words = f"Cancelled; {n} finished evaluation(s) kept.{failed}"
+            self._finish("cancelled", Cancelled("the run was cancelled"), words)
         elif stop is not None:
             self._fail(stop)
         elif job is not None and job.failures:
@@ -293,7 +314,6 @@ class RunPanel(Panel):
         """Show what went wrong; the other strategies have their results."""
         failures = job.failures
         self._bar.bar_style = "danger"
-        self._alert.value = "".join(alert(error, f"{name} failed") for name, error in failures.items())
         first = next(iter(failures.values()))
         words = f"{', '.join(failures)} failed; {len(self.records)} evaluation(s) of the others are kept."
         self._finish("failed", first, words)

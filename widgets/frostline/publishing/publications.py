@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from frostline import scratch
-from frostline.artifacts import exports
+from frostline.artifacts import checking, exports
 from frostline.errors import ArtifactError, FrostlineError
 from frostline.hashes import file_sha256
 from frostline.publishing.executions import Execution, default_output, execute, refuse_other_run
@@ -217,13 +217,13 @@ def place(execution: Execution) -> None:
     """
     folder, name = execution.artifacts_folder, execution.notebook.stem
     if not folder.is_dir():
-        raise ArtifactError(f"{folder}: {exports.check(folder)}; nothing was published")
+        raise ArtifactError(f"{folder}: {checking.check(folder)}; nothing was published")
     PUBLISHED.mkdir(parents=True, exist_ok=True)
     _clear_old()
     with scratch.scratch_folder(PUBLISHED) as staging:
         shutil.copytree(folder, staging / name)
         # looked at where nothing else writes
-        result = exports.check(staging / name)
+        result = checking.check(staging / name)
         if not result.passed:
             raise ArtifactError(f"{folder} {result}; nothing was published (see {execution.output})")
         refuse_other_run(folder, execution.run, staging / name)
@@ -248,7 +248,7 @@ def _clear_old() -> None:
 
 
 def _run_manifest(
-    execution: Execution, result: exports.CheckResult, manifest: Mapping[str, Any], staging: Path
+    execution: Execution, result: checking.CheckResult, manifest: Mapping[str, Any], staging: Path
 ) -> dict[str, Any]:
     """What the status box of the page says, and the hashes that hold the page to it."""
     name = execution.notebook.stem
@@ -289,7 +289,7 @@ def recomputed_states() -> list[State]:
 def _recomputed(state: State) -> State:
     if not state.manifest:
         return state
-    result, said = exports.check(PUBLISHED / state.name), state.manifest.artifact_check
+    result, said = checking.check(PUBLISHED / state.name), state.manifest.artifact_check
     problems = [f"{state.name}/{problem}" for problem in result.problems]
     if not problems and (result.files, result.numbers) != (said.files, said.numbers):
         problems = [f"{state.name}.run.json: says {said.files} files and {said.numbers} numbers; found {result}"]

@@ -24,6 +24,8 @@ from frostline.publishing.run_manifests import RunManifest, seal
 CORE_WIDGETS = ("@jupyter-widgets/base", "@jupyter-widgets/controls", "@jupyter-widgets/output")
 """Widget modules that the vendored manager holds; it would fetch any other from another host."""
 
+OWN_WIDGETS = "frostline.panels."
+"""Beginning of what anywidget calls the widgets of this package, whose state holds a script that asks for nothing."""
 TITLE = re.compile(r"^# \S.*$", re.MULTILINE)
 MACHINE_PATH = re.compile(
     r"(?:(?<![\w.~:/-])|(?<=file://))"
@@ -169,8 +171,16 @@ def check_notebook(notebook: dict[str, Any]) -> Iterator[str]:
         yield "no Markdown cell has a title ('# ...')"
     yield from check_cells(notebook)
     states = metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {}).values()
-    for module in sorted({state.get("model_module", "") for state in states} - set(CORE_WIDGETS)):
+    for module in sorted(
+        {state.get("model_module", "") for state in states if not is_own_widget(state)} - set(CORE_WIDGETS)
+    ):
         yield f"widgets of {module!r} cannot be drawn on a static page; use core ipywidgets"
+
+
+def is_own_widget(state: dict[str, Any]) -> bool:
+    """Whether the state of a widget is that of one which this package made with anywidget."""
+    name = str(state.get("state", {}).get("_anywidget_id", ""))
+    return state.get("model_module") == "anywidget" and name.startswith(OWN_WIDGETS)
 
 
 def check_cells(notebook: dict[str, Any]) -> Iterator[str]:

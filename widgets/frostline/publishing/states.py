@@ -49,12 +49,12 @@ class State:
         return self.result != PASSED
 
     @property
-    def check(self) -> str:
+    def artifact_check(self) -> str:
         """The artifact check in a line.
 
         Examples
         --------
-        >>> State("mine", "not run").check
+        >>> State("mine", "not run").artifact_check
         'not run'
         """
         checked = self.manifest.artifact_check if self.manifest else None
@@ -118,7 +118,7 @@ def refusal(states: Sequence[State], *, release: bool) -> str:
         f"  {_from_root(line, state.name)}"
         for state in states
         if state.is_draft and (release or state.result == ALTERED)
-        for line in (state.problems or (f"{state.name}: {state.check}",))
+        for line in (state.problems or (f"{state.name}: {state.artifact_check}",))
     ]
     return "\n".join([f"these tutorials cannot be {word}:", *lines]) if lines else ""
 

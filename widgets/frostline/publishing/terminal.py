@@ -30,6 +30,7 @@ COLUMNS = (
     "Seconds",
     "Trained parameters",
     "Peak MB",
+    "GPU MB",
 )
 """Of the leaderboard; report.csv has all."""
 INTERVAL = 60.0

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+import numpy as np
 from annotated_types import Interval, MinLen, Unit
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BeforeValidator
 
 from frostline.bounds import Dropped, Whole, bounded
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import FrostlineError
 from frostline.strategies.base import WEIGHTS, as_safetensors
@@ -24,6 +25,7 @@ from frostline.strategies.tuning import EncoderTuning
 
 if TYPE_CHECKING:
     from frostline.encoder.model import Encoder, EncoderConfig
+    from frostline.encoder.tokens import Tokens
 
 Layer = Literal["linear1", "linear2", "q_proj", "k_proj", "v_proj", "out_proj"]
 FEED_FORWARD: tuple[Layer, ...] = ("linear1", "linear2")
@@ -60,10 +62,14 @@ class Adapters(EncoderTuning):
 
     targets: Targets = FEED_FORWARD
     """Layers of each block: linear1, linear2 (feed-forward), q_proj, k_proj, v_proj, out_proj (attention)."""
+    encoder_dropout: Dropped = 0.0
+    """Dropout in the frozen encoder while its adapters train; 0.2 in scGPT's own training, where all weights train."""
+    layers: Annotated[Whole, Interval(ge=0, le=1_000), Unit("blocks")] = 0
+    """Blocks that get adapters, counted from the last; 0 for all. With few, states below are computed once: faster."""
 
     @abstractmethod
-    def _config(self) -> Any:
-        """PEFT's configuration."""
+    def _config(self, n_layers: int) -> Any:
+        """PEFT's configuration, for an encoder of so many blocks."""
 
     @abstractmethod
     def _adapter_size(self, n_in: int, n_out: int, *, feed_forward: bool) -> int:
@@ -77,21 +83,52 @@ class Adapters(EncoderTuning):
             self._adapter_size(*shapes.get(target, square), feed_forward=target in FEED_FORWARD)
             for target in self.targets
         )
-        return config.n_layers * block
+        return (self.layers or config.n_layers) * block
+
+    def ensure_applicable(self, dataset: Dataset, split: Split) -> None:
+        """Refuse also more blocks than the encoder has."""
+        n_layers = load_checkpoint(self.checkpoint).config.n_layers
+        if self.layers > n_layers:
+            raise FrostlineError(
+                f"strategy {self.name!r}: layers is {self.layers:,}, and must be at most {n_layers:,} blocks, as many "
+                f"as checkpoint {self.checkpoint!r} has; 0 takes all of them"
+            )
+        super().ensure_applicable(dataset, split)
 
     def _thawed(self, encoder: Encoder) -> Encoder:
         """Inject PEFT's layers; afterwards only they require a gradient."""
         from peft import inject_adapter_in_model
 
-        adapted: Encoder = inject_adapter_in_model(self._config(), encoder)  # type: ignore[assignment]
+        from frostline.encoder.model import set_dropout
+
+        set_dropout(encoder, 0.0)
+        for block in encoder.transformer_encoder.layers[-self.layers :] if self.layers else [encoder]:
+            set_dropout(block, self.encoder_dropout)
+        config = self._config(encoder.config.n_layers)
+        adapted: Encoder = inject_adapter_in_model(config, encoder)  # type: ignore[assignment]
         return adapted
+
+    def _logits_of(self, tokens: Mapping[str, Tokens]) -> Callable[[str, NDArray[np.int64]], Any]:
+        """Of few blocks the states below are computed once."""
+        if not self.layers:
+            return super()._logits_of(tokens)
+        from frostline.encoder.lower_states import LowerStates
+
+        lower = {part: LowerStates(self._encoder, each, self.layers, self.precision) for part, each in tokens.items()}
+        return lambda part, rows: self._head(lower[part].cls_states(rows).float())
+
+    def _pattern(self, names: tuple[Layer, ...], n_layers: int) -> str:
+        # a pattern over whole names: the value encoder has a linear1 and a linear2 of its own
+        blocks = "|".join(map(str, range(n_layers - self.layers, n_layers))) if self.layers else r"\d+"
+        return rf"transformer_encoder\.layers\.({blocks})\.(self_attn\.)?({'|'.join(names)})"
 
     def weight_files(self) -> dict[str, bytes]:
         """The adapter as PEFT saves it, so that it can be put on the same encoder without frostline; and the head."""
         arrays = self._arrays()
         adapter = {_peft_name(name): array for name, array in arrays.items() if name.startswith(TRAINED)}
         rest = {name: array for name, array in arrays.items() if not name.startswith(TRAINED)}
-        config = json.dumps({**self._config().to_dict(), "inference_mode": True}, indent=2, sort_keys=True) + "\n"
+        settings = self._config(self._encoder.config.n_layers).to_dict() | {"inference_mode": True}
+        config = json.dumps(settings, indent=2, sort_keys=True) + "\n"
         return {
             "adapter_config.json": config.encode(),
             "adapter_model.safetensors": as_safetensors(adapter, {"format": "pt"}),
@@ -117,11 +154,6 @@ def _own_name(name: str) -> str:
     return f"{TRAINED}{stem}{dot}{ending}"
 
 
-def _layers(names: tuple[Layer, ...]) -> str:
-    # a pattern over whole names: the value encoder has a linear1 and a linear2 of its own
-    return rf"transformer_encoder\.layers\.\d+\.(self_attn\.)?({'|'.join(names)})"
-
-
 @bounded
 class Lora(Adapters):
     """LoRA on the feed-forward layers: rank-limited updates.
@@ -145,7 +177,7 @@ class Lora(Adapters):
     lora_dropout: Dropped = 0.05
     """Dropout on the input of the low-rank matrices."""
 
-    def check(self, dataset: Dataset, split: Split) -> None:
+    def ensure_applicable(self, dataset: Dataset, split: Split) -> None:
         """Refuse also a rank that is not lower than what the weights can have."""
         config = load_checkpoint(self.checkpoint).config
         widest = min(config.d_model, config.d_hid) if set(self.targets) & set(FEED_FORWARD) else config.d_model
@@ -154,16 +186,16 @@ class Lora(Adapters):
                 f"strategy {self.name!r}: rank is {self.rank:,}, and must be at most {widest:,} dimensions, as many as "
                 f"the layers of checkpoint {self.checkpoint!r} have"
             )
-        super().check(dataset, split)
+        super().ensure_applicable(dataset, split)
 
-    def _config(self) -> Any:
+    def _config(self, n_layers: int) -> Any:
         from peft import LoraConfig
 
         return LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.lora_dropout,
-            target_modules=_layers(self.targets),
+            target_modules=self._pattern(self.targets, n_layers),
             use_dora=self.method == "dora",
         )
 
@@ -225,10 +257,11 @@ class Ia3(Adapters):
 
     targets: Targets = ("k_proj", "v_proj", "linear2")
 
-    def _config(self) -> Any:
+    def _config(self, n_layers: int) -> Any:
         from peft import IA3Config
 
-        return IA3Config(target_modules=_layers(self.targets), feedforward_modules=_layers(FEED_FORWARD))
+        targets, inner = (self._pattern(names, n_layers) for names in (self.targets, FEED_FORWARD))
+        return IA3Config(target_modules=targets, feedforward_modules=inner)
 
     def _adapter_size(self, n_in: int, n_out: int, *, feed_forward: bool) -> int:
         return n_in if feed_forward else n_out

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from frostline.bounds import Setting, bounded, learned, settings
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
@@ -89,6 +89,8 @@ class Strategy(ABC):
     """Seconds of fitting in which something was done that is charged to another stage."""
     embed_peak_: int | None = learned(None)
     """Peak memory, in bytes, of the embedding that strategies share, whoever computed it; None without one."""
+    embed_device_peak_: int | None = learned(None)
+    """That of a GPU; None where it was not computed on one."""
 
     @classmethod
     def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
@@ -124,7 +126,7 @@ class Strategy(ABC):
         self._must_be_fitted()
         return self._chosen()
 
-    def check(self, dataset: Dataset, split: Split) -> None:
+    def ensure_applicable(self, dataset: Dataset, split: Split) -> None:
         """Refuse, before any training, what `fit` could not work on; import what it needs."""
         for kind in type(self).__mro__:
             for name in vars(kind).get("libraries", ()):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from frostline.bounds import Genes, Whole, bounded, learned
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.errors import DatasetError
 from frostline.monitor import Monitor
 from frostline.strategies.base import Strategy
@@ -47,9 +47,9 @@ class OnComponents(Strategy):
     components_: NDArray[np.float32] = learned()
     """(n_components, n_genes) loadings."""
 
-    def check(self, dataset: Dataset, split: Split) -> None:
+    def ensure_applicable(self, dataset: Dataset, split: Split) -> None:
         """Import scanpy, too, where genes are to be chosen; refuse a single gene, which has no components."""
-        super().check(dataset, split)
+        super().ensure_applicable(dataset, split)
         if len(split.genes) < 2:
             raise DatasetError(
                 f"strategy {self.name!r} needs two genes for a principal component, and the split has "

@@ -28,8 +28,10 @@ from frostline.bounds import (
     learned,
 )
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split, most_variable
-from frostline.encoder.checkpoints import CHECKPOINTS, Checkpoint, load_checkpoint
+from frostline.cells.partitions import Split
+from frostline.cells.variable_genes import most_variable
+from frostline.encoder.catalogue import CHECKPOINTS
+from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
 from frostline.encoder.tokens import MAX_LENGTH
 from frostline.errors import CheckpointError, DatasetError, FrostlineError
 from frostline.monitor import Monitor
@@ -38,12 +40,12 @@ from frostline.strategies.base import Strategy, Workload, trained_classes
 
 if TYPE_CHECKING:
     from frostline.encoder.model import EncoderConfig
-    from frostline.encoder.training import TrainingPlan
+    from frostline.encoder.training import TrainingSchedule
 
 WarmUp = Annotated[Whole, Interval(ge=0, le=10_000), Unit("epochs")]
 
-_tried: set[tuple[str, str]] = set()
-"""Weights that have encoded a cell in this process, and where."""
+_tried: set[tuple[str, str, str]] = set()
+"""Weights that have encoded a cell in this process, where and how precisely."""
 
 
 @bounded
@@ -64,7 +66,7 @@ class EncoderStrategy(Strategy):
     device: Device = "auto"
     """Where the encoder computes; auto takes CUDA where there is one, else the CPU."""
     precision: Precision = "fp32"
-    """Of matrix products; weights, LayerNorm and the loss stay in float32."""
+    """Of matrix products; weights, LayerNorm and the loss stay in float32. auto is bf16 where that pays, else fp32."""
 
     opened_: Checkpoint = learned()
     encoder_parameters_: int = learned()
@@ -76,22 +78,32 @@ class EncoderStrategy(Strategy):
         """Build it; nothing of the profile matters to it."""
         return cls(checkpoint=checkpoint)
 
-    def check(self, dataset: Dataset, split: Split) -> None:
+    def ensure_applicable(self, dataset: Dataset, split: Split) -> None:
         """Refuse an unknown or unfit checkpoint, no gene in its vocabulary, cells without a known gene."""
-        from frostline.encoder.devices import device_of
-        from frostline.encoder.embedding import encode, tokenize_cells
+        from frostline.encoder.devices import device_of, precision_of
+        from frostline.encoder.embedding import encode, token_blocks
 
-        super().check(dataset, split)
-        place = device_of(self.device, self.precision)
+        super().ensure_applicable(dataset, split)
+        place = device_of(self.device)
+        precision = precision_of(self.precision, place)
         opened = load_checkpoint(self.checkpoint)
         cells = np.concatenate([split.train, split.validation, split.test])
         genes = known_genes(dataset, opened)
-        tokens = tokenize_cells(dataset, cells, genes, opened, **self._tokenised)
+        tokens = token_blocks(dataset, cells, genes, opened, **self._tokenised)
         # of two cells: weights that tell none apart are refused, and what torch sets up at its first use is not
         # charged to the strategy that happens to be first
-        if (opened.weights_sha256, place.type) not in _tried:
-            encode(opened.encoder().to(place), tokens.take(np.arange(min(2, len(tokens)))), precision=self.precision)
-            _tried.add((opened.weights_sha256, place.type))
+        tried = (opened.weights_sha256, place.type, precision)
+        if tried not in _tried:
+            encode(opened.encoder().to(place), tokens.make(slice(0, 2)), precision=precision)
+            _tried.add(tried)
+
+    def _start(self) -> None:
+        """Decide what precision auto is here; a record and a saved strategy hold what was taken."""
+        super()._start()
+        if self.precision == "auto":
+            from frostline.encoder.devices import device_of, precision_of
+
+            object.__setattr__(self, "precision", precision_of("auto", device_of(self.device)))
 
     @property
     def _tokenised(self) -> dict[str, Any]:
@@ -163,7 +175,7 @@ class EncoderStrategy(Strategy):
 
         how: Mapping[str, Any] = {**self._tokenised, "device": self.device, "precision": self.precision}
         frozen = frozen_states(dataset, cells, self.genes_, self.opened_, monitor=monitor, **how)
-        self._learn(embed_peak=frozen.peak, earlier=frozen.earlier)
+        self._learn(embed_peak=frozen.peak, embed_device_peak=frozen.device_peak, earlier=frozen.earlier)
         return frozen.states, frozen.seconds
 
     def _encoder_arrays(self) -> dict[str, NDArray[Any]]:
@@ -237,16 +249,16 @@ class InEpochs(EncoderStrategy):
         steps = f"(or {self.min_steps} steps, if more)"
         return f"at most {self.epochs} epochs {steps}, stopped early on the validation loss"
 
-    def check(self, dataset: Dataset, split: Split) -> None:
+    def ensure_applicable(self, dataset: Dataset, split: Split) -> None:
         """Refuse also a split without validation cells of the trained classes."""
-        super().check(dataset, split)
+        super().ensure_applicable(dataset, split)
         rows_to_train_on(dataset, split)
 
-    def plan(self, seed: int) -> TrainingPlan:
+    def schedule(self, seed: int) -> TrainingSchedule:
         """How long and how fast it trains."""
-        from frostline.encoder.training import TrainingPlan
+        from frostline.encoder.training import TrainingSchedule
 
-        return TrainingPlan(
+        return TrainingSchedule(
             self.epochs,
             self.batch_size,
             self.learning_rate,

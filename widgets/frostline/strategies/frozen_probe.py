@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from frostline.bounds import Genes, bounded
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import FrostlineError
 from frostline.monitor import Monitor

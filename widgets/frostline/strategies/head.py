@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from frostline.bounds import Epochs, bounded, learned
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.classes import class_numbers
 from frostline.monitor import Monitor
 from frostline.strategies.base import trained_names
@@ -63,7 +63,7 @@ class HeadTuning(InEpochs):
                 head,
                 lambda part, rows: head(states[part][torch.from_numpy(rows).to(place)]),
                 targets,
-                self.plan(split.training_seed),
+                self.schedule(split.training_seed),
                 monitor=monitor.part(0.8, 1.0),
             )
         self._learn(head=head, history=history)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from frostline.bounds import bounded, learned
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.monitor import Monitor
 from frostline.strategies.components import OnComponents
 from frostline.strategies.selection import choose, cross_validated, inner_folds

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from frostline.bounds import bounded
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.monitor import Monitor
 from frostline.strategies.base import trained_classes
 from frostline.strategies.components import OnComponents

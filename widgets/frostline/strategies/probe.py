@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from frostline.bounds import bounded, learned
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.monitor import Monitor
 from frostline.strategies.base import Strategy
 from frostline.strategies.selection import Features, choose, cross_validated, inner_folds
@@ -63,22 +63,25 @@ class LinearProbe:
         """
         from sklearn.linear_model import LogisticRegression
         from sklearn.preprocessing import StandardScaler
+        from threadpoolctl import threadpool_limits
 
         features = np.asarray(features, dtype=np.float64)
 
         def candidates(rows: NDArray[np.intp], held_out: NDArray[np.intp]) -> Iterator[NDArray[np.float64]]:
             x, unseen = refit(rows, held_out) if refit else (features[rows], features[held_out])
-            scaler = StandardScaler().fit(x)
-            x, unseen = scaler.transform(x), scaler.transform(unseen)
-            # from the last solution it is a short way to the next, less regularised one
-            model = LogisticRegression(max_iter=10_000, warm_start=True)
-            for c in cls.GRID:
-                yield model.set_params(C=c).fit(x, labels[rows]).predict_proba(unseen)
+            with threadpool_limits(1, "blas"):  # many small products: more threads would only wait for each other
+                scaler = StandardScaler().fit(x)
+                x, unseen = scaler.transform(x), scaler.transform(unseen)
+                # from the last solution it is a short way to the next, less regularised one
+                model = LogisticRegression(max_iter=10_000, warm_start=True)
+                for c in cls.GRID:
+                    yield model.set_params(C=c).fit(x, labels[rows]).predict_proba(unseen)
 
         c = choose(cls.GRID, labels, folds, candidates, monitor.part(0.0, 0.9))
         monitor.step(0.9, f"logistic regression, C = {c:g}")
         scaler = StandardScaler().fit(features)
-        model = LogisticRegression(C=c, max_iter=10_000).fit(scaler.transform(features), labels)
+        with threadpool_limits(1, "blas"):
+            model = LogisticRegression(C=c, max_iter=10_000).fit(scaler.transform(features), labels)
         # row-major, as a saved copy is: the memory order decides the last bit of a matrix product
         return cls(scaler.mean_, scaler.scale_, np.ascontiguousarray(model.coef_), model.intercept_, c)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from frostline.bounds import Text, bounded
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
 from frostline.strategies.base import trained_classes
@@ -51,9 +51,9 @@ class ProbeObsm(OnProbe):
             raise FrostlineError("name the key of obsm after the colon, as in probe_obsm:X_scVI")
         return replace(self, obsm_key=text)
 
-    def check(self, dataset: Dataset, split: Split) -> None:
+    def ensure_applicable(self, dataset: Dataset, split: Split) -> None:
         """Refuse also a key that is not there, and what is no table of finite numbers."""
-        super().check(dataset, split)
+        super().ensure_applicable(dataset, split)
         self._features(dataset, np.concatenate([split.train, split.validation, split.test]))
 
     def notes(self, dataset: Dataset) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from frostline.cells.datasets import Dataset
 from frostline.cells.draws import seeded_order
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.monitor import Monitor
 
 Features = Callable[[NDArray[np.intp], NDArray[np.intp]], tuple[NDArray[Any], NDArray[Any]]]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.bounds import Genes, bounded, learned
+from frostline.bounds import Genes, Memory, bounded, learned
 from frostline.cells.datasets import Dataset
-from frostline.cells.splits import Split
+from frostline.cells.partitions import Split
 from frostline.classes import class_numbers
 from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
@@ -38,6 +38,8 @@ class EncoderTuning(InEpochs):
 
     n_genes: Genes = 1_000
     """Genes that it reads: of those that the encoder knows, the ones of the largest variance over training cells."""
+    memory: Memory = "normal"
+    """Of training: low keeps less of each block and computes it again, which takes a third longer."""
 
     module_: nn.ModuleDict = learned()
     states_: dict[bytes, tuple[NDArray[np.float32], float]] = learned()
@@ -54,7 +56,7 @@ class EncoderTuning(InEpochs):
 
     def workload(self, split: Split) -> Workload:
         """Every epoch trains on the training cells and encodes the validation cells."""
-        epochs = self.plan(split.training_seed).for_cells(len(split.train)).epochs
+        epochs = self.schedule(split.training_seed).for_cells(len(split.train)).epochs
         encoded = (epochs + 1) * len(split.validation) + len(split.test)
         return Workload(encoded, epochs * len(split.train), self.n_genes)
 
@@ -75,7 +77,7 @@ class EncoderTuning(InEpochs):
         from frostline.encoder.model import Head
         from frostline.encoder.training import train_classifier
 
-        place = device_of(self.device, self.precision)
+        place = device_of(self.device)
         opened, classes = self._open(), trained_names(dataset, split)
         self._learn(genes=variable_known_genes(dataset, split.train, self.n_genes, opened))
         rows_of = rows_to_train_on(dataset, split)
@@ -83,13 +85,14 @@ class EncoderTuning(InEpochs):
         targets = {part: class_numbers(dataset.labels[rows], classes) for part, rows in rows_of.items()}
         with seeded(split.training_seed, place):
             encoder = self._thawed(opened.encoder())
+            encoder.recompute = self.memory == "low"
             head = Head(opened.config.d_model, len(classes), self.dropout)
             self._learn(module=torch.nn.ModuleDict({"encoder": encoder, "head": head}).to(place), states={})
             history = train_classifier(
                 self.module_,
-                lambda part, rows: self._logits(tokens[part].take(rows)),
+                self._logits_of(tokens),
                 targets,
-                self.plan(split.training_seed),
+                self.schedule(split.training_seed),
                 lengths=tokens["train"].lengths,
                 monitor=monitor,
             )
@@ -103,6 +106,10 @@ class EncoderTuning(InEpochs):
         except DatasetError as error:
             few = f"; or let {self.name!r} read more genes than n_genes = {self.n_genes:,}"
             raise DatasetError(f"{error}{few if len(self.genes_) >= self.n_genes else ''}") from None
+
+    def _logits_of(self, tokens: Mapping[str, Tokens]) -> Callable[[str, NDArray[np.int64]], Any]:
+        """Logits of rows of a part, as training asks for them again and again."""
+        return lambda part, rows: self._logits(tokens[part].take(rows))
 
     def _logits(self, tokens: Tokens) -> Any:
         from frostline.encoder.devices import autocast, move, place_of
@@ -176,5 +183,5 @@ class EncoderTuning(InEpochs):
             for name, parameter in wanted.items():
                 parameter.copy_(torch.from_numpy(arrays[name].copy()))
         head = head_from_arrays(arrays, opened.config.d_model, len(self.classes_))
-        place = device_of(self.device, self.precision)
+        place = device_of(self.device)
         self._learn(module=torch.nn.ModuleDict({"encoder": encoder.eval(), "head": head}).to(place), states={})

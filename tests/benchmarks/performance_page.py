@@ -1,0 +1,241 @@
+"""The page of the book about speed and memory, from the stored lines of `performance.py` and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+PAGE = Path(__file__).parents[2] / "book" / "performance.md"
+Line = dict[str, Any]
+WORDS = {
+    "embedding": "frozen embedding by `mini`",
+    "lora": "one epoch of LoRA on `mini`",
+    "pca_logistic": "fit of `pca_logistic`",
+    "annotate": "labelling a file",
+}
+COLUMNS = ("Seconds", "Of the processor", "Cells in one of these", "Memory, MB")
+PARAMETERS = 12 * (4 * 512**2 + 2 * 512 * 512)  # of the matrix products of one token in the blocks of whole-human
+LINEAR = 1.1
+"""Log-log slope up to which time is called linear in cells."""
+
+HEAD = """# Speed and memory
+
+How long frostline takes, how that grows, and how it compares. All numbers of this page are measured by `make bench`,
+which also writes the page; a single part is run again with `make bench ONLY=part`. Seconds are medians by the clock,
+with the smallest and largest run in brackets; those of the processor, of all threads together, depend less on what
+else runs on the machine. Memory is the highest above what the process held before the work, without the data set
+itself and what is returned. Where a size was not measured, the table says so; nothing is extrapolated.
+
+`mini`, the encoder that is installed, has 4 layers of 128 dimensions; scGPT's whole-human has 12 of 512.
+"""
+GROWTH = """## By the number of cells
+
+Cells are made up; how many genes each expresses is in the table. LoRA trains on 60 % of the cells and validates on
+15 % after the epoch, `pca_logistic` fits on 60 % and chooses genes and C, and labelling reads a file in chunks. The
+slope is that of log(seconds of the processor) over log(cells): 1 is linear, below 1 what is paid once still counts.
+"""
+DEPTH = """## By the genes of a cell
+
+A cell's tokens are the genes that it expresses. Every token attends to every other one, so that long cells cost more
+than in proportion; the slopes are those over log(genes).
+"""
+PEERS = """## Beside other software
+
+The same {cells} cells of `pbmc68k-reduced`, {mean:.0f} tokens each on average, from values to states, taken in turns
+in one process and with the same threads. The weights have the shape of scGPT's whole-human model and are random:
+speed does not depend on their values. scDLKit {scdlkit} pads every cell to the length of the gene list; its fastest
+batch was sought first. `nn.TransformerEncoder` is torch's own, on the batches of frostline.
+"""
+SHARE = """
+A matrix product of this shape reaches {gflops:.0f} GFLOP/s here in fp32 at the same threads; the last column says
+which part of that the encoder's own products take.
+"""
+PLAIN = "## Beside other software\n"
+TRAINING = """### An epoch of LoRA
+
+{cells} cells, of which two thirds train in batches of 8 and a third validates; weights as above. The adapters are
+those of each package: rank 4 in the feed-forward layers here, rank 8 there and in the attention's output, too.
+"""
+CACHE = """## What was embedded before
+
+Frozen states are kept on disk, and a later run on the same cells reads them: `frostline cache list`.
+"""
+
+
+def page(lines: Sequence[Line]) -> str:
+    """Markdown of the page; a part without lines is said to be missing."""
+    parts = {line["part"] for line in lines}
+    found = [HEAD, machine(lines), cells(lines), depths(lines), peers(lines), cache(lines)]
+    missing = sorted({"embedding", "lora", "pca_logistic", "annotate", "genes", "peers", "cache"} - parts)
+    if missing:
+        found.insert(1, f"**Not measured yet: {', '.join(missing)}.**\n")
+    return "\n".join(part for part in found if part)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown; the first column is text, others are numbers."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows)) + "\n"
+
+
+def machine(lines: Sequence[Line]) -> str:
+    """Where, when and under which load each part was measured."""
+    heads = [line for line in lines if "versions" in line]
+    if not heads:
+        return ""
+    first = heads[0]
+    versions = ", ".join(f"{name} {number}" for name, number in first["versions"].items())
+    said = (
+        f"## Machine\n\n{first['processor']}, {first['cores']} cores, {first['memory_gb']} GB, {first['system']}; "
+        f"{versions}. The load is that of the whole machine in the minute before a part and after each measurement: "
+        "above the number of cores, other programs took part of it, and seconds by the clock are longer than alone.\n"
+    )
+    rows = [
+        [f"`{head['part']}`", head["date"], str(head["threads"]), ", ".join(_loads(lines, head["part"]))]
+        for head in heads
+    ]
+    others = [head["part"] for head in heads if {**head, **_constant(first)} != head]
+    said += f"\nAnother machine or other versions: {', '.join(others)}.\n" if others else ""
+    return f"{said}\n{table(['Part', 'Measured', 'Threads', 'Load'], rows)}"
+
+
+def _constant(head: Line) -> Line:
+    return {key: head[key] for key in ("processor", "cores", "memory_gb", "system", "versions")}
+
+
+def _loads(lines: Sequence[Line], part: str) -> list[str]:
+    """Load before a part and after each measurement."""
+    found = [line["load"] for line in lines if line["part"] == part and line.get("load") is not None]
+    return [f"{value:.1f}" for value in found]
+
+
+def cells(lines: Sequence[Line]) -> str:
+    """Seconds and memory by the number of cells, and their slopes."""
+    parts = [part for part in WORDS if any(line["part"] == part for line in lines)]
+    if not parts:
+        return ""
+    rows, slopes = [], []
+    for part in parts:
+        own = [line for line in lines if line["part"] == part and "cells" in line]
+        rows += [[WORDS[part], f"{line['genes']:,}", f"{line['cells']:,}", *shown(line)] for line in own]
+        done = [line for line in own if "seconds" in line]
+        if len(done) > 1:
+            found = [slope([(line["cells"], median(line["cpu"])) for line in pair]) for pair in _neighbours(done)]
+            said = "" if found[-1] <= LINEAR else ", **worse than linear**"
+            slopes.append(f"- {WORDS[part]}: {', '.join(f'{value:.2f}' for value in found)}{said}")
+    head = ["Work", "Genes a cell", "Cells", *COLUMNS]
+    steps = "Slopes from each size to the next:\n\n" + "\n".join(slopes) + "\n" if slopes else ""
+    return f"{GROWTH}\n{table(head, rows)}\n{steps}"
+
+
+def _neighbours(done: Sequence[Line]) -> list[tuple[Line, Line]]:
+    return list(pairwise(done))
+
+
+def depths(lines: Sequence[Line]) -> str:
+    """Seconds and memory by genes a cell."""
+    own = [line for line in lines if line["part"] == "genes" and "genes" in line]
+    if not own:
+        return ""
+    rows = [[WORDS[line["what"]], f"{line['genes']:,}", f"{line['cells']:,}", *shown(line)] for line in own]
+    head = ["Work", "Genes a cell", "Cells", *COLUMNS]
+    slopes = []
+    for what in dict.fromkeys(line["what"] for line in own):
+        done = [line for line in own if line["what"] == what and "seconds" in line]
+        found = [slope([(line["genes"], median(line["cpu"])) for line in pair]) for pair in _neighbours(done)]
+        slopes.append(f"- {WORDS[what]}: {', '.join(f'{value:.2f}' for value in found)}")
+    return f"{DEPTH}\n{table(head, rows)}\nSlopes from each depth to the next:\n\n" + "\n".join(slopes) + "\n"
+
+
+def peers(lines: Sequence[Line]) -> str:
+    """Side by side with other software."""
+    own = [line for line in lines if line["part"] == "peers" and "what" in line]
+    embed = [line for line in own if line["what"] == "embed" and "seconds" in line]
+    train = [line for line in own if line["what"] == "lora" and "seconds" in line]
+    text = ""
+    if embed:
+        mean: float | None = next(line["mean"] for line in own if line.get("name") == "tokens")
+        text += (
+            f"{PEERS.format(**{**embed[0], 'mean': mean})}{SHARE.format(**embed[0]) if embed[0]['gflops'] else ''}\n"
+        )
+        mean = mean if embed[0]["gflops"] else None  # no share of what was not measured
+        text += f"{side_by_side(embed, mean)}\n{_agreement(embed)}"
+    if train:
+        text += f"\n{TRAINING.format(**train[0])}\n{side_by_side(train, None)}"
+    for line in own:
+        if "left" in line:
+            what = {"embed": "Embedding", "lora": "An epoch of LoRA"}[line["what"]]
+            text += f"{'' if text else PLAIN}\n{what} beside other software was not measured: {line['left']}.\n"
+    return text
+
+
+def side_by_side(lines: Sequence[Line], mean: float | None) -> str:
+    """Contenders, how many times the seconds of the first they took in the same round, and the share of the product."""
+    own = lines[0]
+    rows = []
+    for line in lines:
+        row = [line["name"], *shown(line)]
+        for clock in ("seconds", "cpu"):
+            ratios = [other / ours for other, ours in zip(line[clock], own[clock], strict=True)]
+            row.append(spread(ratios, ""))
+        if mean is not None:
+            flops = 2 * PARAMETERS * mean * line["cells"]
+            share = flops * line["threads"] / median(line["cpu"]) / line["gflops"] / 1e9
+            row.append("" if "bf16" in line["name"] else f"{share:.0%}".replace("%", " %"))
+        rows.append(row)
+    head = ["", *COLUMNS, "Times frostline's seconds", "and of the processor"]
+    return table([*head, "Of the product"] if mean is not None else head, rows)
+
+
+def _agreement(embed: Sequence[Line]) -> str:
+    apart = embed[0].get("apart")
+    if not apart:
+        return ""
+    said = ", ".join(f"{name} {value:.5f}" for name, value in apart.items())
+    return (
+        f"The smallest cosine of a cell's state to that of frostline in fp32: {said}. scDLKit draws among the bins of "
+        "tied values in another order, so that its tokens are not the same; the others read equal tokens.\n"
+    )
+
+
+def cache(lines: Sequence[Line]) -> str:
+    """What a hit costs."""
+    own = [line for line in lines if line["part"] == "cache" and "first" in line]
+    if not own:
+        return ""
+    (line,) = own
+    saved = median([line["first"] / again for again in line["seconds"]])
+    return (
+        f"{CACHE}\n{line['cells']:,} cells of {line['genes']} genes took {line['first']:.1f} s by `mini`, and "
+        f"{spread(line['seconds'], 's')} when they were found on disk, where they take {line['bytes'] / 1e6:.1f} MB: "
+        f"{saved:,.0f} times faster. Most of that is the hash of the values, by which they are found.\n"
+    )
+
+
+def shown(line: Line) -> list[str]:
+    """Seconds by the clock and of the processor, cells in one of the latter, and memory of a line."""
+    if "left" in line:
+        return [f"not measured: {line['left']}", "", "", ""]
+    used = median(line["cpu"])
+    memory = "NA" if line["peak_mb"] is None else f"{line['peak_mb']:,.0f}"
+    rate = line["cells"] / used
+    return [spread(line["seconds"], ""), spread([used], "").split()[0], f"{rate:,.{0 if rate > 10 else 1}f}", memory]
+
+
+def spread(values: Sequence[float], unit: str) -> str:
+    """Median, and in brackets the smallest and largest; of one run that it is one."""
+    small = 2 if max(values) < 10 else 1
+    low, middle, high = (f"{value:.{small}f}" for value in (min(values), median(values), max(values)))
+    unit = f" {unit}" if unit else ""
+    return f"{middle}{unit} (one run)" if len(values) == 1 else f"{middle}{unit} ({low} to {high})"
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """Least squares through (log size, log seconds)."""
+    xs, ys = ([math.log(point[i]) for point in points] for i in (0, 1))
+    x, y = sum(xs) / len(xs), sum(ys) / len(ys)
+    return sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True)) / sum((a - x) ** 2 for a in xs)

@@ -1,0 +1,101 @@
+"""Sweeps as they are run: processes of Dask, a process for each run, whatever ends them, and a tutorial."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from tiny_sweep import PARAMETERS, SAVE
+
+import frostline
+from frostline.cluster.connections import Workers
+from frostline.sweeps.grids import Grid
+from frostline.sweeps.plans import plan
+
+pytestmark = pytest.mark.slow
+
+PROGRAM = [sys.executable, "-c", "from frostline.cli import main; main()", "sweep", "sweep.yml", "--workers", "2"]
+HELD = """\
+import os, time
+if DATASET == "pbmc68k-reduced":
+    open("kernel.tmp", "w").write(str(os.getpid()))
+    os.rename("kernel.tmp", "kernel")
+    while not os.path.exists("go"):
+        time.sleep(0.05)
+"""
+"""One of the runs says that it is at work, and waits."""
+
+
+def wait_for(condition, seconds: float = 90.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not come to that")
+
+
+@pytest.fixture
+def two(own, write_notebook, grid_of):
+    """A data set whose run waits until there is a file `go`, and a broken one."""
+    write_notebook(Path("own.ipynb"), PARAMETERS, HELD, SAVE)
+    Path("broken.h5ad").write_bytes(b"\x89HDF and no more")
+    return grid_of("datasets: [pbmc68k-reduced, broken.h5ad]\nstrategies: [majority]")
+
+
+@pytest.mark.usefixtures("heard_interrupts")
+def test_whatever_ends_a_sweep_the_same_command_goes_on(two, here):
+    held, broken = two.runs
+    with subprocess.Popen(PROGRAM, stderr=subprocess.PIPE, text=True) as sweep:
+        kernel = wait_for(lambda: Path("kernel").exists() and int(Path("kernel").read_text()))
+        wait_for(lambda: (broken.folder / "outcome.json").exists())
+        sweep.send_signal(signal.SIGINT)
+        _, said = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130
+    assert "stopped: 0 of 2 runs done, 1 failed, 1 waiting" in said
+    assert "The same command goes on: frostline sweep sweep.yml" in said
+    assert "Traceback" not in said
+    assert not psutil.pid_exists(kernel)
+    assert not (held.folder / "outcome.json").exists()
+
+    Path("kernel").unlink()
+    with subprocess.Popen(PROGRAM, stderr=subprocess.DEVNULL) as sweep:
+        kernel = wait_for(lambda: Path("kernel").exists() and int(Path("kernel").read_text()))
+        started = psutil.Process(sweep.pid).children(recursive=True)
+        assert kernel in [process.pid for process in started]
+        sweep.kill()
+    _, alive = psutil.wait_procs(started, timeout=60)
+    assert alive == []
+
+    Path("go").touch()
+    done = subprocess.run(PROGRAM, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "1 of 2 runs done, 1 failed" in done.stdout
+    table = pd.read_csv(two.folder / "results" / "runs.csv").set_index("dataset")
+    assert table["state"].tolist() == ["done", "failed"]
+    assert "broken.h5ad cannot be read as .h5ad" in table.loc["broken.h5ad", "reason"]
+    assert held.log.read_text().count("$ frostline run") == 3
+
+
+def test_a_tutorial_with_two_seeds(here):
+    grid = Grid(notebook="cell_type_annotation", strategies=["pca_logistic"], seeds=[1, 2])
+    seen = []
+    result = frostline.sweep(
+        grid, "seeds", workers=Workers(number=2), changed=lambda standing: seen.append(standing.dashboard)
+    )
+    assert result.failures == {}
+    assert result.missing == []
+    assert result.table["seed"].tolist() == [1, 2]
+    assert result.table["macro_f1"].nunique() == 2
+    assert seen[-1].startswith("http")
+    (found,) = result.across.values()
+    mean = result.table["macro_f1"].astype(float).mean()
+    assert found.scores.loc["pbmc68k-reduced", "pca_logistic"] == pytest.approx(mean)
+    assert plan(grid, "seeds").runs[0].log.read_text().count("check      passed") == 1

@@ -1,0 +1,88 @@
+"""Workflows: a job for each run, whose commands are those of the sweep; and what they leave is the sweep's result."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from frostline import cli
+from frostline.errors import FrostlineError
+from frostline.sweeps.workflows import workflow
+
+HOSTILE = """datasets: [{DATASET: "a 'b' $HOME {c}.h5ad", LABEL_KEY: 'x "y" \\z'}]\nseeds: [1, 2]"""
+
+
+def commands_of(snakefile: str) -> dict[str, str]:
+    """Commands of a Snakefile, by run."""
+    found = re.search(r"^RUNS = (\{.*?^\})", snakefile, re.MULTILINE | re.DOTALL)
+    return ast.literal_eval(found[1])
+
+
+def test_a_snakefile_has_the_commands_of_the_sweep(grid_of):
+    planned = grid_of(HOSTILE)
+    text = workflow(planned, "snakemake", "sweep.yml")
+    assert commands_of(text) == {run.name: run.command for run in planned.runs}
+    assert re.search(r'params: collect="(.*)"', text)[1] == "frostline sweep sweep.yml -o sweeps/sweep --collect"
+    assert text.count(f'"{planned.folder}/runs/{{run}}/artifacts/manifest.json"') == 2
+
+
+def test_a_nextflow_script_has_the_commands_of_the_sweep(grid_of):
+    planned = grid_of(HOSTILE)
+    text = workflow(planned, "nextflow", "it's a $weep.yml")
+    listed = re.findall(r"^    \[('(?:[^'\\]|\\.)*'), ('(?:[^'\\]|\\.)*')\],$", text, re.MULTILINE)
+    assert {ast.literal_eval(a): ast.literal_eval(b) for a, b in listed} == {r.name: r.command for r in planned.runs}
+    assert "a \\$weep.yml" in text  # a dollar that is not escaped would be filled in
+    assert (text.count("{") - text.count("}"), text.count('"""')) == (0, 4)
+
+
+def test_another_system_is_named(grid_of):
+    with pytest.raises(FrostlineError, match="unknown workflow system 'make'; known: snakemake, nextflow"):
+        workflow(grid_of("seeds: [1]"), "make", "sweep.yml")
+
+
+@pytest.mark.slow
+def test_commands_of_a_snakefile_run_in_order_and_collect_makes_the_table(grid_of, done_here):
+    planned = grid_of("datasets: [pancreas]\nstrategies: [majority]\nseeds: [1, 2]")
+    told = CliRunner().invoke(cli.app, ["sweep", "sweep.yml", "--export", "snakemake"])
+    assert told.stdout == workflow(planned, "snakemake", "sweep.yml")
+    for command in commands_of(told.stdout).values():
+        done = CliRunner().invoke(cli.app, shlex.split(command)[1:])
+        assert done.exit_code == 0, done.output
+    collect = re.search(r'params: collect="(.*)"', told.stdout)[1]
+    done = CliRunner().invoke(cli.app, shlex.split(collect)[1:])
+    assert done.exit_code == 0, done.output
+    table = pd.read_parquet(planned.folder / "results" / "runs.parquet")
+    assert table[["state", "seed", "strategy"]].values.tolist() == [["done", 1, "majority"], ["done", 2, "majority"]]
+
+
+SNAKEMAKE = os.environ.get("SNAKEMAKE") or shutil.which("snakemake")
+"""An environment of its own: it is no dependency, and pins packages of its own."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SNAKEMAKE, reason="snakemake is not installed; SNAKEMAKE=path/to/snakemake runs this")
+def test_snakemake_itself_runs_it_and_the_table_is_that_of_the_sweep(grid_of, here, monkeypatch):
+    planned = grid_of("datasets: [pancreas]\nstrategies: [majority]\nseeds: [1, 2]")
+    Path("Snakefile").write_text(workflow(planned, "snakemake", "sweep.yml"))
+    program = here / "bin" / "frostline"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable} -P\nfrom frostline.cli import main\nmain()\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    done = subprocess.run([SNAKEMAKE, "--cores", "2"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    table = pd.read_csv(planned.folder / "results" / "runs.csv")
+    assert table["state"].tolist() == ["done", "done"]
+    again = CliRunner().invoke(cli.app, ["sweep", "sweep.yml"])  # nothing is left to be run
+    assert again.exit_code == 0
+    pd.testing.assert_frame_equal(pd.read_csv(planned.folder / "results" / "runs.csv"), table)

@@ -1,0 +1,75 @@
+"""Maps of cells in two dimensions: UMAP as igraph has it, which needs no compiling before the first one."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+from numpy.typing import NDArray
+
+MIN_CELLS_FOR_UMAP = 5
+NEIGHBOURS = 15
+"""Of a cell, itself included."""
+_MANY = 10_000  # cells above which fewer rounds do, as in umap-learn
+
+
+class _Draws:
+    """Draws of a seed by methods of Python: during these other threads get their turn, which igraph gives none."""
+
+    def __init__(self, seed: int) -> None:
+        self._source = random.Random(seed)
+
+    def getrandbits(self, n: int) -> int:
+        return self._source.getrandbits(n)
+
+    def randint(self, low: int, high: int) -> int:
+        return self._source.randint(low, high)
+
+    def random(self) -> float:
+        return self._source.random()
+
+    def gauss(self, mean: float, deviation: float) -> float:
+        return self._source.gauss(mean, deviation)
+
+
+def umap_of(embedding: NDArray[np.float64], *, seed: int) -> NDArray[np.float64] | None:
+    """Two-dimensional UMAP (McInnes et al. 2018), seeded; None for fewer than five cells or one dimension.
+
+    It begins at the first two principal components.
+
+    Parameters
+    ----------
+    embedding
+        (n_cells, d)
+    seed
+        The map is the same for the same seed and data.
+
+    Returns
+    -------
+    ndarray or None
+        (n_cells, 2)
+
+    Examples
+    --------
+    >>> umap_of(np.random.default_rng(0).normal(size=(30, 4)), seed=0).shape
+    (30, 2)
+    """
+    n_cells = len(embedding)
+    if n_cells < MIN_CELLS_FOR_UMAP or embedding.shape[1] < 2:
+        return None
+    import igraph
+    from sklearn.decomposition import PCA
+    from sklearn.neighbors import kneighbors_graph
+
+    nearest = kneighbors_graph(embedding, min(NEIGHBOURS, n_cells) - 1, mode="distance").tocoo()
+    graph = igraph.Graph(n=n_cells, edges=np.column_stack(nearest.coords), directed=True)
+    first = PCA(2, svd_solver="full").fit_transform(embedding)
+    first *= 10 / max(float(np.abs(first).max()), 1e-12)
+    igraph.set_random_number_generator(_Draws(seed))
+    try:
+        layout = graph.layout_umap(
+            dist=nearest.data.tolist(), seed=first.tolist(), min_dist=0.5, epochs=500 if n_cells <= _MANY else 200
+        )
+    finally:
+        igraph.set_random_number_generator(random)
+    return np.asarray(layout.coords, dtype=np.float64)

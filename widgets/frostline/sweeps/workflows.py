@@ -1,0 +1,126 @@
+"""The same grid as a workflow of Snakemake or Nextflow: a job for each run, which calls `frostline run`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from frostline.artifacts.manifests import MANIFEST
+from frostline.errors import unknown
+from frostline.escaping import one_line
+from frostline.sweeps.plans import LOG, RUNS, Plan
+
+RETRIES = 1
+"""Times that a job which failed is run again."""
+
+
+def workflow(plan: Plan, system: str, source: str | Path) -> str:
+    """Write a workflow, to be run in the folder in which the sweep would be.
+
+    The last step makes the tables, as `frostline sweep SWEEP.yml --collect` does.
+
+    Parameters
+    ----------
+    plan
+        Of the sweep.
+    system
+        snakemake or nextflow.
+    source
+        Path of SWEEP.yml.
+
+    Raises
+    ------
+    FrostlineError
+        The system is another one.
+    """
+    if system not in SYSTEMS:
+        raise unknown("workflow system", system, SYSTEMS)
+    collect = shlex.join(["frostline", "sweep", str(source), "-o", str(plan.folder), "--collect"])
+    return SYSTEMS[system](plan, collect)
+
+
+def _snakefile(plan: Plan, collect: str) -> str:
+    runs = (plan.folder / RUNS).as_posix()
+    commands = "".join(f"    {json.dumps(run.name)}: {json.dumps(run.command)},\n" for run in plan.runs)
+    return f"""\
+# {len(plan.runs)} runs of a sweep. Run it in this folder: snakemake --cores 2 --keep-going
+# Where a run fails, the table of the others is made by: {one_line(collect)}
+# A run with anything changed is another run: write this file again when the sweep, its data or frostline have changed.
+
+RUNS = {{
+{commands}}}
+
+
+rule all:
+    input: expand({json.dumps(f"{runs}/{{run}}/artifacts/{MANIFEST}")}, run=RUNS)
+    params: collect={json.dumps(collect)}
+    shell: "{{params.collect}}"
+
+
+rule run:
+    output: {json.dumps(f"{runs}/{{run}}/artifacts/{MANIFEST}")}
+    log: {json.dumps(f"{runs}/{{run}}/{LOG}")}
+    params: command=lambda wildcards: RUNS[wildcards.run]
+    retries: {RETRIES}
+    shell: "{{params.command}} > {{log}} 2>&1"
+"""
+
+
+def _nextflow(plan: Plan, collect: str) -> str:
+    commands = "".join(f"    [{_quoted(run.name)}, {_quoted(run.command)}],\n" for run in plan.runs)
+    return f"""\
+// {len(plan.runs)} runs of a sweep. Run it in this folder: nextflow run main.nf
+// A run with anything changed is another run: write this file again when the sweep, its data or frostline have changed.
+
+def RUNS = [
+{commands}]
+
+process RUN {{
+    tag "${{name}}"
+    errorStrategy {{ task.attempt > {RETRIES} ? 'ignore' : 'retry' }}
+
+    input:
+    tuple val(name), val(command)
+
+    output:
+    val name
+
+    script:
+    \"\"\"
+    cd '${{workflow.launchDir}}'
+    ${{command}}
+    \"\"\"
+}}
+
+process COLLECT {{
+    input:
+    val names
+
+    script:
+    \"\"\"
+    cd '${{workflow.launchDir}}'
+    {_in_script(collect)}
+    \"\"\"
+}}
+
+workflow {{
+    RUN(Channel.fromList(RUNS))
+    COLLECT(RUN.out.collect().ifEmpty([]))
+}}
+"""
+
+
+def _quoted(text: str) -> str:
+    """Text of Groovy in which nothing is filled in."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+    return f"'{escaped}'"
+
+
+def _in_script(text: str) -> str:
+    """Text in a script of Nextflow, in which a dollar would be filled in."""
+    return text.replace("\\", "\\\\").replace("$", "\\$")
+
+
+SYSTEMS: dict[str, Callable[[Plan, str], str]] = {"snakemake": _snakefile, "nextflow": _nextflow}
