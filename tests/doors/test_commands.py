@@ -53,7 +53,13 @@ NOT_HERE = {
     "frostline checkpoints download whole-human": "fetches 200 MB; test_downloads has a server of its own",
     "jupyter-book build book --config _config.yml --path-output build/site -W -n --keep-going --all": "tests/book",
     "make annotation": "measures for the better part of an hour; tests of the annotation room look at its rules",
+    "make bench-cluster": "measures for an hour",
     "make browser": "installs a browser",
+    "python tests/benchmarks/cluster.py --cost r": "r stands for a rate that make bench-cluster measures",
+    "frostline embed atlas.h5ad -o embedded.zarr --scheduler tcp://10.0.0.1:8786": "test_atlases has one of its own",
+    "frostline embed atlas.h5ad -o embedded.zarr --cluster slurm --cluster-config slurm.yml --workers 8": (
+        "needs SLURM; test_connections looks at what it is asked for"
+    ),
     "make test-gpu": "the tests themselves",
     "make house": "draws a picture of the package; test_package looks at it",
     "make clean": "removes the environment that the tests run in",
