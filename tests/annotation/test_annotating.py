@@ -9,7 +9,7 @@ import pytest
 from kept_models import islet_model, islets, model_of
 from scipy import sparse
 
-from frostline.annotation import annotating
+from frostline.annotation import labelling
 from frostline.annotation.annotating import annotate
 from frostline.cells.datasets import load_dataset
 from frostline.cells.gene_table import ensembl_of
@@ -268,11 +268,14 @@ def test_cells_of_another_kind_are_said_to_differ(model, counts):
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_a_file_gives_the_same_in_runs_of_any_size(model, counts, expected, tmp_path, monkeypatch, size):
-    monkeypatch.setattr(annotating, "PIECE", 3)
+    monkeypatch.setattr(labelling, "PIECE", 3)
     counts = counts[:40].copy()
     counts.write_h5ad(tmp_path / "in.h5ad")
     found = model.annotate(tmp_path / "in.h5ad", chunk=size)
     assert np.allclose(found.probabilities, expected[:40], atol=1e-6)
+    at_once = model.annotate(tmp_path / "in.h5ad", chunk=40)
+    assert np.array_equal(found.probabilities, at_once.probabilities)  # to the last bit
+    assert np.array_equal(found.embedding, at_once.embedding)
     assert found.embedding.shape == (40, 10)
     read = anndata.read_h5ad(found.save(tmp_path / "out.h5ad"))
     assert list(read.obs) == [f"frostline{name}" for name in NAMES]

@@ -60,7 +60,7 @@ def test_a_file_gives_what_memory_gives_in_runs_of_any_size(labelled, tmp_path, 
 
 @pytest.mark.parametrize("key", [None, "barcode"])
 def test_names_of_a_file_are_read_in_blocks_and_without_the_other_columns(tmp_path, monkeypatch, key):
-    monkeypatch.setattr("frostline.cells.queries.BLOCK", 7)
+    monkeypatch.setattr("frostline.cells.stores.BLOCK", 7)
     adata = make()
     adata.obs_names = [f"cell {i} \u00e9" for i in range(adata.n_obs)]
     adata.obs.index.name = key

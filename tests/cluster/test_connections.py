@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import dask
 import psutil
 import pytest
 
@@ -95,6 +96,16 @@ def test_what_was_started_is_stopped(monkeypatch):
         pytest.fail("such workers were accepted")
     _, alive = psutil.wait_procs(set(psutil.Process().children(recursive=True)) - before, timeout=10)
     assert [process.cmdline() for process in alive if "resource_tracker" not in " ".join(process.cmdline())] == []
+
+
+def test_processes_that_end_before_they_compute_are_an_error_with_a_remedy(tmp_path):
+    (tmp_path / "ended.py").write_text("import os\nos._exit(1)\n", encoding="utf-8")
+    said = r"1 process\(es\) of 1GB could not be started .*: the same command tries it again.*--memory"
+    with (
+        dask.config.set({"distributed.worker.preload": [str(tmp_path / "ended.py")]}),
+        pytest.raises(FrostlineError, match=said),
+    ):
+        cluster_of(Workers(number=1, memory="1GB"))
 
 
 def test_slurm_is_asked_for_what_the_file_says(asked, no_jobs):

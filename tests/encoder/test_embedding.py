@@ -8,6 +8,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
@@ -84,6 +85,29 @@ class TestEmbed:
         adata.X = container(broken.tocsr())
         with pytest.raises(DatasetError, match=rf"^2 values .*-1.0 in cell '{adata.obs_names[3]}'"):
             embed(adata, checkpoint=small_checkpoint)
+
+    def test_whole_groups_of_cells_have_the_bits_that_all_cells_have(self, adata, small_checkpoint, monkeypatch):
+        """However the values are stored, in whatever blocks they are read, and whoever computes which groups."""
+        monkeypatch.setattr(embedding_module, "TOGETHER", 6)
+        monkeypatch.setitem(embedding_module.BATCH_TOKENS, device_of("auto").type, 200)
+        expected = embed(adata, checkpoint=small_checkpoint, max_length=60)
+        parts = [embed(adata[rows], checkpoint=small_checkpoint, max_length=60) for rows in (slice(12), slice(12, 20))]
+        assert np.concatenate(parts).tobytes() == expected.tobytes()
+        monkeypatch.setattr(tokens_module, "BLOCK", 300)
+        adata.X = adata.X.toarray()
+        assert embed(adata, checkpoint=small_checkpoint, max_length=60).tobytes() == expected.tobytes()
+
+    def test_the_number_of_threads_does_not_change_a_bit(self, adata, small_checkpoint, monkeypatch):
+        monkeypatch.setitem(embedding_module.BATCH_TOKENS, device_of("auto").type, 200)
+        before, found = torch.get_num_threads(), []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            try:
+                found.append(embed(adata, checkpoint=small_checkpoint, max_length=60, device="cpu").tobytes())
+                assert torch.get_num_threads() == threads
+            finally:
+                torch.set_num_threads(before)
+        assert found[0] == found[1]
 
     def test_key_added_writes_to_obsm_and_nothing_else_is_touched(self, adata, small_checkpoint):
         before = adata.copy()

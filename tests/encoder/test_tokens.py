@@ -418,9 +418,19 @@ class TestBlocks:
         monkeypatch.setattr(tokens_module, "BLOCK", block)
         monkeypatch.setattr(tokens_module, "_CHUNK", chunk)
         lengths = np.diff(matrix.indptr)
-        made = TokenBlocks(lengths, lambda run: tokenize(matrix[run], ids, seed=3, max_length=90))
-        assert len(list(made.blocks(block))) == len(list(runs(lengths, block)))
+        asked: list[slice] = []
+
+        def make(run):
+            asked.append(run)
+            return tokenize(matrix[run], ids, seed=3, max_length=90)
+
+        made = TokenBlocks(lengths, make)
         assert_same(made.all(), expected)
+        assert asked == list(runs(lengths, block))
+        for groups in (list(made.groups(7)), list(expected.groups(7))):
+            assert [len(group) for group in groups] == [min(7, len(lengths) - i) for i in range(0, len(lengths), 7)]
+            for i, group in enumerate(groups):
+                assert_same(group, expected.take(np.arange(7 * i, 7 * i + len(group))))
 
     def test_the_row_of_a_cell_without_a_known_gene_is_that_in_the_whole_matrix(self, monkeypatch):
         monkeypatch.setattr(tokens_module, "_CHUNK", 2)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +18,7 @@ from frostline.limits import LONGEST, SEEDS, SHORTEST
 from frostline.publishing.terminal import model_lines, progress, result_lines
 
 if TYPE_CHECKING:
+    from frostline.cluster.connections import Workers
     from frostline.publishing.publications import Outcome
 
 app = typer.Typer(
@@ -33,6 +35,18 @@ def _names_of_notebooks(incomplete: str) -> list[str]:
     return sorted(name for name in known_notebooks() if name.startswith(incomplete))
 
 
+Scheduler = Annotated[
+    str | None, typer.Option(help="Address of a Dask scheduler that runs, for OUT.zarr: tcp://10.0.0.1:8786.")
+]
+Cluster = Annotated[str, typer.Option(help="For OUT.zarr: local, or slurm, pbs, sge, lsf, htcondor, oar, moab.")]
+ClusterConfig = Annotated[
+    Path | None, typer.Option(help="YAML with what the batch system is asked for: queue, cores, memory, walltime ...")
+]
+NWorkers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes or jobs, for OUT.zarr; one a core if not given.")
+]
+Memory = Annotated[str, typer.Option(help="Limit of each process on this machine, for OUT.zarr.")]
+Rows = Annotated[int | None, typer.Option(min=1, help="Cells of a part, for OUT.zarr; by their size if not given.")]
 Profile = Annotated[str | None, typer.Option("--profile", help="quickstart or full; the notebook's own if not given.")]
 Parameters = Annotated[
     list[str] | None, typer.Option("--parameter", "-p", help="KEY=VALUE, a parameter of the notebook; repeatable.")
@@ -296,7 +310,12 @@ def lab(
 @app.command()
 def embed(
     source: Annotated[Path, typer.Argument(metavar="IN.h5ad", help="Cells; X holds counts or log-values.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="OUT.npy, or OUT.h5ad with obsm['X_scGPT'].")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="OUT.npy, or OUT.h5ad with obsm['X_scGPT']; OUT.zarr: by many workers, for atlases."
+        ),
+    ],
     checkpoint: Annotated[str, typer.Option(help="Name or folder of a checkpoint.")] = "mini",
     seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of the draws among tied bins.")] = 0,
     max_length: Annotated[
@@ -307,8 +326,14 @@ def embed(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps; auto takes CUDA where there is one.")] = "auto",
     precision: Annotated[str, typer.Option(help="Of matrix products: fp32, bf16, or auto.")] = "fp32",
+    scheduler: Scheduler = None,
+    cluster: Cluster = "local",
+    cluster_config: ClusterConfig = None,
+    workers: NWorkers = None,
+    memory: Memory = "4GB",
+    rows: Rows = None,
 ) -> None:
-    """Embed cells with a frozen encoder."""
+    """Embed cells with a frozen encoder; into OUT.zarr part by part on workers, where the same command goes on."""
     from frostline.cells import saving
     from frostline.cells.genes import match_genes
     from frostline.cells.reading import expanded, read_h5ad
@@ -318,26 +343,44 @@ def embed(
     from frostline.monitor import Monitor
 
     source, output = expanded(source), expanded(output)
+    how: dict[str, Any] = {"checkpoint": checkpoint, "seed": seed, "max_length": max_length}
+    how |= {"gene_column": gene_column, "device": device, "precision": precision}
+    if output.suffix == ".zarr":
+        from frostline.cluster.atlases import embed as embed_atlas
+
+        asked = _workers(workers, memory, scheduler, cluster, cluster_config)
+        with progress(["embed"]) as bars, _going_on(output):
+            done = embed_atlas(source, output, **how, rows=rows, workers=asked, monitor=Monitor(bars["embed"]))
+        print(f"{output}: {done.n_cells:,} cells")
+        return
     saving.refuse_bad_target(source, output)
     adata = read_h5ad(source)
     saving.refuse_unwritable(adata, output)
     with progress(["embed"]) as bars:
-        embedding = embed_cells(
-            adata,
-            checkpoint=checkpoint,
-            seed=seed,
-            max_length=max_length,
-            gene_column=gene_column,
-            device=device,
-            precision=precision,
-            monitor=Monitor(bars["embed"]),
-        )
+        embedding = embed_cells(adata, **how, monitor=Monitor(bars["embed"]))
     saving.save(embedding, adata, output)
     print(f"{output}: {embedding.shape[0]:,} cells x {embedding.shape[1]}")
     symbols = symbols_of(adata, load_checkpoint(checkpoint), gene_column)
     if symbols.note:
         print(symbols.note)
     print(match_genes(symbols.names, load_checkpoint(checkpoint).vocabulary))
+
+
+def _workers(number: int | None, memory: str, scheduler: str | None, cluster: str, config: Path | None) -> Workers:
+    """Which workers fill an OUT.zarr."""
+    from frostline.cluster.connections import Workers
+
+    return Workers(number, memory, scheduler, cluster, config)
+
+
+@contextmanager
+def _going_on(output: Path) -> Iterator[None]:
+    """Say, when it is stopped, that what is finished is kept."""
+    try:
+        yield
+    except (KeyboardInterrupt, Cancelled, Ended):
+        print(f"finished parts are kept in {output}.unfinished; the same command goes on from them", file=sys.stderr)
+        raise
 
 
 @app.command()
@@ -377,7 +420,14 @@ def adapt(
 def annotate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a model that was kept.")],
     query: Annotated[Path, typer.Argument(metavar="QUERY.h5ad", help="Cells to label; they need no labels.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="OUT.h5ad: a copy of the query with the labels.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="OUT.h5ad: a copy of the query with the labels; OUT.zarr: by many workers, for atlases.",
+        ),
+    ],
     key: Annotated[str, typer.Option(help="Name of the columns that are written.")] = "frostline",
     layer: Annotated[str | None, typer.Option(help="Where the values are: a layer, raw, or X if not given.")] = None,
     values: Annotated[
@@ -391,6 +441,12 @@ def annotate(
         Path | None, typer.Option(metavar="OUT.html", help="Also a page of the report, with figures.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands under the key.")] = False,
+    scheduler: Scheduler = None,
+    cluster: Cluster = "local",
+    cluster_config: ClusterConfig = None,
+    workers: NWorkers = None,
+    memory: Memory = "4GB",
+    rows: Rows = None,
 ) -> None:
     """Label cells with a kept model; says which are unknown, of which the label is unsure, and why."""
     from frostline.annotation.annotating import annotate as label
@@ -401,13 +457,24 @@ def annotate(
     from frostline.monitor import Monitor
 
     query, output = expanded(query), expanded(output)
+    how: dict[str, Any] = {"layer": layer, "values": values, "gene_column": gene_column, "overwrite": overwrite}
+    if output.suffix == ".zarr":
+        from frostline.cluster.atlases import annotate as label_atlas
+
+        if report is not None:
+            raise FrostlineError("--report draws labels of an OUT.h5ad; leave it out: that of OUT.zarr is printed")
+        asked = _workers(workers, memory, scheduler, cluster, cluster_config)
+        with progress(["annotate"]) as bars, _going_on(output):
+            monitor = Monitor(bars["annotate"])
+            _, said = label_atlas(model, query, output, key, rows=rows, workers=asked, monitor=monitor, **how)
+        print(f"{for_terminal(said)}\n\n{output}")
+        return
     refuse_bad_target(query, output, (".h5ad",))
     if report is not None:
         refuse_bad_target(query, expanded(report), (".html",), "--report")
-    how = {"layer": layer, "values": values, "gene_column": gene_column}
     with progress(["annotate"]) as bars:
         monitor = Monitor(bars["annotate"])
-        found = label(load_model(model), query, key, chunk=chunk, overwrite=overwrite, monitor=monitor, **how)
+        found = label(load_model(model), query, key, chunk=chunk, monitor=monitor, **how)
         found.save(output)
     print(f"{for_terminal(found)}\n\n{output}")
     if report is not None:

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.cells.reading import opened
+from frostline.cells.stores import is_store, opened_store
 from frostline.errors import DatasetError, FrostlineError
 from frostline.scratch import scratch_path
 
@@ -126,6 +126,11 @@ class Outputs:
         FrostlineError
             It could not be written.
         """
+        if is_store(source):
+            raise FrostlineError(
+                f"{source} is a zarr folder, of which no labelled copy is made here: frostline annotate MODEL {source} "
+                "-o OUT.zarr writes the labels beside it"
+            )
         scratch = scratch_path(output.parent, ".h5ad")
         try:
             self._copy(source, scratch)
@@ -242,7 +247,7 @@ def _there(source: Any) -> dict[str, set[str]]:
         found: dict[str, Any] = {"obs": source.obs.columns, "obsm": source.obsm, "uns": source.uns}
         return {place: set(map(str, names)) for place, names in found.items()}
     if isinstance(source, Path):
-        with opened(source) as file:
+        with opened_store(source) as file:
             for place in places.keys() & set(file):
                 part = file[place]
                 places[place] = set(map(str, part if hasattr(part, "keys") else part.dtype.names or ()))

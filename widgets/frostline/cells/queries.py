@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from frostline.cells import streams
 from frostline.cells.datasets import DATASETS, Dataset, refuse_unknown_source
 from frostline.cells.matrices import in_memory, layer_names, refuse_bad_values, values_of
-from frostline.cells.reading import expanded, opened, read_h5ad
+from frostline.cells.reading import expanded, read_h5ad
 from frostline.cells.refusals import refuse_repeated_cells, refuse_scaled, refuse_unwritable
+from frostline.cells.stores import is_store, names_in, opened_store
 from frostline.cells.symbols import Symbols, read_symbols
 from frostline.cells.values import DECIMALS, LARGEST_LOG, SAMPLE, TRANSFORMS, Values, describe, log_normalise
 from frostline.errors import DatasetError
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scipy import sparse
 
-BLOCK = 8_192
-"""Names of cells that are read at once."""
 NOTHING = Values(TRANSFORMS["log1p"], "no value", "no cell has a value")
 """Of cells that have none: there is nothing to normalise."""
 
@@ -102,7 +101,7 @@ def open_cells(
     Parameters
     ----------
     source
-        A name of `DATASETS`, the path of an .h5ad file, an AnnData, or a data set.
+        A name of `DATASETS`, the path of an .h5ad file or of a zarr folder, an AnnData, or a data set.
     layer, values, gene_column, name
         As in `load_dataset`; a data set has its own.
 
@@ -162,17 +161,40 @@ def load_cells(
 
 
 @dataclass(frozen=True)
-class _Matrices:
+class Matrices:
     """The tables of an AnnData or a file, and the matrix that is read."""
 
     name: str
-    obs_names: pd.Index
-    var: pd.DataFrame
+    obs_names: pd.Index = field(repr=False)
+    var: pd.DataFrame = field(repr=False)
     rows: streams.Rows
     layers: tuple[str, ...]
 
 
-def _matrices(source: str | Path | AnnData, layer: str | None, stack: ExitStack) -> _Matrices:
+@contextmanager
+def open_matrices(path: Path, layer: str | None = None) -> Iterator[Matrices]:
+    """Open a file or zarr folder of cells as it is; of the values nothing is checked.
+
+    Parameters
+    ----------
+    path, layer
+        As for `open_cells`.
+
+    Raises
+    ------
+    DatasetError
+        It cannot be read, or has no such layer.
+    """
+    with ExitStack() as stack:
+        yield _matrices(path, layer, stack)
+
+
+def checked(found: Matrices, layer: str | None, said: str | None, gene_column: str | None) -> Query:
+    """Cells as `open_cells` gives them, of what `open_matrices` has opened."""
+    return _checked(found, layer, said, gene_column, None)
+
+
+def _matrices(source: str | Path | AnnData, layer: str | None, stack: ExitStack) -> Matrices:
     from anndata import AnnData
 
     if isinstance(source, AnnData):
@@ -182,48 +204,43 @@ def _matrices(source: str | Path | AnnData, layer: str | None, stack: ExitStack)
     if not isinstance(source, str | Path):
         kind = type(source).__name__
         raise DatasetError(f"a {kind} holds no cells: give the path of an .h5ad file, an AnnData, or a data set")
-    refuse_unknown_source(source)
+    if not is_store(expanded(source)):
+        refuse_unknown_source(source)
     return _of_file(expanded(source), layer, stack)
 
 
-def _of_adata(adata: AnnData, layer: str | None, name: str) -> _Matrices:
+def _of_adata(adata: AnnData, layer: str | None, name: str) -> Matrices:
     rows = streams.in_memory(values_of(adata, layer))
-    return _Matrices(name, adata.obs_names, adata.raw.var if layer == "raw" else adata.var, rows, layer_names(adata))
+    return Matrices(name, adata.obs_names, adata.raw.var if layer == "raw" else adata.var, rows, layer_names(adata))
 
 
-def _of_file(path: Path, layer: str | None, stack: ExitStack) -> _Matrices:
-    import h5py
+def _of_file(path: Path, layer: str | None, stack: ExitStack) -> Matrices:
     from anndata.io import read_elem
 
-    file = stack.enter_context(opened(path))
-    if not isinstance(file["obs"], h5py.Group):  # the layout is older than anndata 0.7
+    file = stack.enter_context(opened_store(path))
+    if not hasattr(file["obs"], "keys"):  # the layout is older than anndata 0.7
         return _of_adata(read_h5ad(path), layer, path.stem)
     own = [name for name in file.get("layers", ()) if name not in ("X", "raw")]
-    layers = ("X", *(["raw"] if "raw" in file else []), *own)
-    place = {"X": "X", "raw": "raw/X"}.get(layer or "X", f"layers/{layer}")
+    has_raw = "raw" in file and hasattr(file["raw"], "keys")  # in zarr, None is written down
+    layers = ("X", *(["raw"] if has_raw else []), *own)
+    place, what = place_of(layer)
     if (layer or "X") not in layers or place not in file:
         raise DatasetError(f"layer {layer or 'X'!r} does not exist; {path.name} has: {', '.join(layers)}")
-    var, names = read_elem(file["raw/var" if layer == "raw" else "var"]), _names(file["obs"])
-    what = "raw.X" if layer == "raw" else layer if layer in (None, "X") else f"layer {layer!r}"
-    rows = streams.in_file(file[place], (len(names), len(var)), what or "X", stack)
-    return _Matrices(path.stem, names, var, rows, layers)
+    var, names = read_elem(file["raw/var" if layer == "raw" else "var"]), names_in(file["obs"])
+    rows = streams.in_file(file[place], (len(names), len(var)), what, stack)
+    return Matrices(path.stem, names, var, rows, layers)
 
 
-def _names(table: Any) -> pd.Index:
-    """Names of the rows of a table in a file, of which nothing else is read."""
-    import h5py
-    import pandas as pd
-    from anndata.io import read_elem
+def place_of(layer: str | None) -> tuple[str, str]:
+    """Where a matrix is in a file, and what it is called in errors.
 
-    key = str(table.attrs["_index"])
-    name = None if key == "_index" else key
-    column = table[key]
-    if h5py.check_string_dtype(column.dtype) is None:
-        return pd.Index(read_elem(column), name=name)
-    names = np.empty(len(column), dtype=object)
-    for start in range(0, len(names), BLOCK):  # of a long column at once, h5py holds every name twice
-        names[start : start + BLOCK] = column.asstr()[start : start + BLOCK]
-    return pd.Index(names, name=name)
+    Examples
+    --------
+    >>> place_of(None), place_of("raw"), place_of("counts")
+    (('X', 'X'), ('raw/X', 'raw.X'), ('layers/counts', "layer 'counts'"))
+    """
+    places = {"X": ("X", "X"), "raw": ("raw/X", "raw.X")}
+    return places.get(layer or "X", (f"layers/{layer}", f"layer {layer!r}"))
 
 
 def _of_dataset(dataset: Dataset) -> Query:
@@ -233,7 +250,7 @@ def _of_dataset(dataset: Dataset) -> Query:
     return Query(dataset.name, dataset.adata.obs_names, symbols, values, streams.in_memory(dataset.matrix))
 
 
-def _checked(found: _Matrices, layer: str | None, said: str | None, gene_column: str | None, name: str | None) -> Query:
+def _checked(found: Matrices, layer: str | None, said: str | None, gene_column: str | None, name: str | None) -> Query:
     """Refuse what `load_dataset` refuses, as far as cells that are spread over all show it."""
     refuse_repeated_cells(found.obs_names)
     refuse_unwritable("adata.obs_names", found.obs_names)

@@ -82,12 +82,12 @@ def in_memory(matrix: sparse.csr_matrix) -> Rows:
 
 
 def in_file(part: Any, shape: tuple[int, int], what: str, stack: ExitStack) -> Rows:
-    """Rows of a matrix in an open .h5ad file.
+    """Rows of a matrix in an open .h5ad file or zarr store.
 
     Parameters
     ----------
     part
-        The array or the group of HDF5.
+        The array or the group.
     shape
         (n_cells, n_genes) that it must have.
     what
@@ -111,6 +111,48 @@ def in_file(part: Any, shape: tuple[int, int], what: str, stack: ExitStack) -> R
     return _by_rows(part, pointers, shape, what) if kind == "csr" else _by_columns(part, pointers, shape, what, stack)
 
 
+def in_range(part: Any, shape: tuple[int, int], what: str, start: int, stop: int) -> sparse.csr_matrix:
+    """Rows from one to before another of a matrix in an open file; nothing of the others is read, nor where they are.
+
+    Parameters
+    ----------
+    part, shape, what
+        As for `in_file`.
+    start, stop
+        The rows.
+
+    Raises
+    ------
+    DatasetError
+        It is damaged, or stored gene by gene (CSC), where a row is everywhere.
+    """
+    from scipy import sparse
+
+    refuse_by_gene(part, what)
+    here = (stop - start, shape[1])
+    if _kind(part) == "dense":
+        return canonical(part[start:stop], here, what)
+    pointers = np.asarray(part["indptr"][start : stop + 1]).astype(np.int64)
+    there = slice(int(pointers[0]), int(pointers[-1]))
+    parts = part["data"][there], part["indices"][there], pointers - pointers[0]
+    return canonical(sparse.csr_matrix(parts, shape=here), here, what)
+
+
+def refuse_by_gene(part: Any, what: str) -> None:
+    """Refuse a matrix in an open file in which each cell is everywhere.
+
+    Raises
+    ------
+    DatasetError
+        Holds the line that writes it otherwise.
+    """
+    if _kind(part) == "csc":
+        raise DatasetError(
+            f"{what} is stored gene by gene (CSC), where a part of the cells cannot be read by itself; write it as "
+            "CSR: adata.X = adata.X.tocsr(); adata.write_h5ad(...)"
+        )
+
+
 def _kind(part: Any) -> str:
     """`dense`, `csr` or `csc`."""
     if not hasattr(part, "keys"):
@@ -129,12 +171,12 @@ def _refuse_other_shape(found: tuple[int, ...], shape: tuple[int, int], what: st
 
 def _pointers(part: Any, n: int, what: str) -> NDArray[np.int64]:
     """(n + 1,) where the entries of each row or column begin; they rise within what is there."""
-    found, entries = np.asarray(part["indptr"]).astype(np.int64), len(part["data"])
+    found, entries = np.asarray(part["indptr"][:]).astype(np.int64), part["data"].shape[0]
     sound = found.shape == (n + 1,) and found[0] == 0 and (np.diff(found) >= 0).all() and found[-1] <= entries
-    if not sound or len(part["indices"]) != entries:
+    if not sound or part["indices"].shape[0] != entries:
         raise DatasetError(
             f"{what} is damaged: its {len(found):,} pointers do not lead through {entries:,} values and "
-            f"{len(part['indices']):,} indices. Take the file from its source again"
+            f"{part['indices'].shape[0]:,} indices. Take the file from its source again"
         )
     return found
 

@@ -1,3 +1,4 @@
+from .atlases import annotate, embed
 from .connections import Workers, connected
 
-__all__ = ["Workers", "connected"]
+__all__ = ["Workers", "annotate", "connected", "embed"]

@@ -186,16 +186,23 @@ def _processes(workers: Workers) -> Any:
         limit = parse_bytes(workers.memory)
     except ValueError as error:
         raise FrostlineError(f"memory {workers.memory!r} is no amount: write 4GB or 800MB") from error
-    with dask.config.set(_MEMORY):
-        return LocalCluster(  # type: ignore[no-untyped-call]
-            n_workers=workers.number or _cores(),
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=limit,
-            resources=dict(workers.resources),
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,  # what matters of it is said by the work itself
-        )
+    number = workers.number or _cores()
+    try:
+        with dask.config.set(_MEMORY):
+            return LocalCluster(  # type: ignore[no-untyped-call]
+                n_workers=number,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=limit,
+                resources=dict(workers.resources),
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.CRITICAL,  # what matters of it is said by the work itself
+            )
+    except RuntimeError as error:  # one was killed, or ran out of memory, before it could compute
+        raise FrostlineError(
+            f"{number} process(es) of {workers.memory} could not be started ({error}): the same command tries it "
+            "again; if they end each time, ask for fewer (--workers) with more memory (--memory)"
+        ) from error
 
 
 def _cores() -> int:

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +29,9 @@ from frostline.bounds import Device, Precision, hold
 from frostline.errors import FrostlineError
 from frostline.memory import Peak
 
+T = TypeVar("T")
+AT_ONCE = 16
+"""Batches of inference that the CPU computes at once, at most; bounds the memory, not the result."""
 _WORKSPACE = ":4096:8"  # cuBLAS then adds in the same order each time (CUDA's documentation of cublasSetWorkspace)
 CPUINFO = Path("/proc/cpuinfo")
 MARGIN = 3.0
@@ -139,6 +144,32 @@ def to_host(tensor: Tensor) -> NDArray[np.float32]:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Compute matrix products in fp32 or bf16; weights, LayerNorm and sums stay in float32."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+@contextmanager
+def side_by_side(device: torch.device) -> Iterator[Callable[[Callable[[Any], T], Sequence[Any]], Iterator[T]]]:
+    """Give a `map` for batches of inference: as many at once as torch has threads on the CPU, else one by one.
+
+    Each is computed by one thread. Divided among threads, a product is added up in another order, so that its last bits
+    would depend on how many there are.
+
+    Examples
+    --------
+    >>> with side_by_side(torch.device("cpu")) as each:
+    ...     list(each(len, ["a", "bc"]))
+    [1, 2]
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield map
+        return
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(min(threads, AT_ONCE), thread_name_prefix="frostline-encoder")
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +22,10 @@ from frostline.cells.gene_mapping import refuse_other_species
 from frostline.cells.genes import GeneMatch, match_genes
 from frostline.cells.matrices import refuse_bad_values, spans_of, values_of
 from frostline.cells.symbols import Symbols, read_symbols
-from frostline.cells.values import LARGEST_LOG
 from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
-from frostline.encoder.devices import autocast, device_of, move, place_of, precision_of, to_host
+from frostline.encoder.devices import autocast, device_of, move, place_of, precision_of, side_by_side, to_host
 from frostline.encoder.model import Encoder, EncoderConfig
+from frostline.encoder.token_readers import TokenReader, ValueKind, expressing, ids_of
 from frostline.encoder.tokens import BLOCK, MAX_LENGTH, TokenBlocks, Tokens, runs, tokenize
 from frostline.encoder.vocabulary import described, overlap, token_reader, token_values
 from frostline.errors import CheckpointError, DatasetError
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 BATCH_TOKENS = {"cpu": 2_048, "mps": 8_192, "cuda": 131_072}
-"""Padded tokens in one batch of inference on a device; bounds the memory, not the result."""
-BATCHES = 32
-"""Batches that a block of cells is enough for, at least: in few batches, cells of unlike lengths pad each other."""
+"""Padded tokens in one batch of inference on a device; bounds the memory."""
+TOGETHER = 1_024
+"""Cells, from the first on, that are put into batches together. What else is in its batch decides the last bits of a
+cell's state: whoever embeds whole groups of so many, in whatever order, gets the states of all cells at once."""
 _ROWS = 4_096  # that are normalised at a time
 _LISTED = 5  # cells that a line of code names one by one
 
@@ -89,20 +91,24 @@ def encode(
     """
     monitor = monitor or Monitor()
     states = np.empty((len(tokens), encoder.config.d_model), dtype=np.float32)
-    first, device = 0, place_of(encoder)
+    done, device = 0, place_of(encoder)
     precision = precision_of(precision, device)
     batch_tokens = batch_tokens or BATCH_TOKENS[device.type]
-    blocks = [tokens] if isinstance(tokens, Tokens) else tokens.blocks(max(BLOCK, BATCHES * batch_tokens))
-    for block in blocks:
-        found, done = states[first : first + len(block)], first
+
+    def computed(group: Tokens, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         with torch.inference_mode(), autocast(device, precision):
-            for rows in batches_by_length(block.lengths, batch_tokens):
+            return to_host(encoder.cls_states(*move(pad_tokens(group.take(rows), encoder.config), device)))
+
+    with side_by_side(device) as each:
+        for group in tokens.groups(TOGETHER):
+            found = states[done : done + len(group)]
+            batches = list(batches_by_length(group.lengths, batch_tokens))
+            made = each(partial(computed, group), batches)
+            for rows in batches:
                 monitor.step(done / len(tokens), f"{done:,} of {len(tokens):,} cells embedded")
-                batch = move(pad_tokens(block.take(rows), encoder.config), device)
-                found[rows] = to_host(encoder.cls_states(*batch))
+                found[rows] = next(made)
                 done += len(rows)
-        _refuse_useless(found, block, encoder.source)
-        first = done
+            _refuse_useless(found, group, encoder.source)
     return states
 
 
@@ -181,14 +187,14 @@ def token_blocks(
     read, tokens = token_reader(dataset, genes, checkpoint)
     lengths = np.diff(dataset.matrix.indptr)[cells].astype(np.int64)
     known = _of_tokens(match, tokens)
-    filled = [_expressing(dataset.matrix[cells[run]], known) for run in runs(lengths, BLOCK)]
+    filled = [expressing(dataset.matrix[cells[run]], known) for run in runs(lengths, BLOCK)]
     without = ~np.concatenate([np.zeros(0, dtype=bool), *filled])
     if without.any():
         empty = dataset.cells[cells[without]]
         said = described(match, dataset.adata, dataset.gene_source, checkpoint)
         left = f"dataset.adata[frostline.embedding.readable(dataset.matrix, dataset.genes, {checkpoint.name!r})]"
         raise DatasetError(_without_known_genes(said, empty, len(cells), left))
-    ids = _ids(tokens, checkpoint)
+    ids = ids_of(tokens, checkpoint)
     how: dict[str, Any] = {"seed": seed, "max_length": max_length, "long_cells": long_cells}
     return TokenBlocks(lengths, lambda run: tokenize(read(cells[run]), ids, **how))
 
@@ -197,10 +203,6 @@ def _of_tokens(match: GeneMatch, tokens: Sequence[str]) -> NDArray[np.bool_]:
     """(n_names,) which names join one of the tokens."""
     wanted, target = set(tokens), match.map.target
     return np.array([place >= 0 and target[place] in wanted for place in match.map.places], dtype=bool)
-
-
-def _ids(tokens: Sequence[str], checkpoint: Checkpoint) -> NDArray[np.int32]:
-    return np.array([checkpoint.vocabulary[token] for token in tokens], dtype=np.int32)
 
 
 def readable(
@@ -230,14 +232,7 @@ def readable(
     from scipy import sparse
 
     known = match_genes(genes, load_checkpoint(checkpoint).vocabulary).ids >= 0
-    return _expressing(sparse.csr_matrix(matrix), known)
-
-
-def _expressing(matrix: sparse.csr_matrix, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(n_cells,) whether a cell has a value of a known gene, (n_genes,)."""
-    filled = known[matrix.indices] & (matrix.data != 0)
-    seen: NDArray[np.bool_] = np.diff(np.concatenate([[0], np.cumsum(filled)])[matrix.indptr]) > 0
-    return seen
+    return expressing(sparse.csr_matrix(matrix), known)
 
 
 def _without_known_genes(said: str, empty: NDArray[np.str_], n_cells: int, left: str) -> str:
@@ -260,8 +255,8 @@ def token_table(dataset: Dataset, cell: int, genes: Sequence[str], checkpoint: C
     matrix, names = token_values(dataset, np.array([cell]), genes, checkpoint)
     if not matrix.count_nonzero():
         return pd.DataFrame(columns=["gene", "log-normalised", "bin"])
-    tokens = tokenize(matrix, _ids(names, checkpoint))
-    read = dict(zip(_ids(names, checkpoint).tolist(), zip(names, matrix.toarray().ravel(), strict=True), strict=True))
+    tokens = tokenize(matrix, ids_of(names, checkpoint))
+    read = dict(zip(ids_of(names, checkpoint).tolist(), zip(names, matrix.toarray().ravel(), strict=True), strict=True))
     rows = [read[token] for token in tokens.gene_ids.tolist()]
     table = pd.DataFrame(rows, columns=["gene", "log-normalised"]).assign(bin=tokens.bins)
     return table.sort_values(["bin", "gene"], ascending=[False, True], ignore_index=True)
@@ -351,19 +346,17 @@ def embed(
 def _blocks_of(adata: AnnData, symbols: Symbols, opened: Checkpoint, how: dict[str, Any]) -> TokenBlocks:
     """Look at all values of X, in blocks, then promise their tokens."""
     lengths, read = spans_of(adata)
-    totals, highest, broken = np.zeros(adata.n_vars), 0.0, False
+    totals, kind = np.zeros(adata.n_vars), ValueKind()
     for run in runs(lengths, BLOCK):
         part = read(run)
         if not (np.isfinite(part.data) & (part.data >= 0)).all():
             refuse_bad_values(values_of(adata), adata.var_names, adata.obs_names)
         totals += np.asarray(part.sum(axis=0, dtype=np.float64)).ravel()
-        highest = max(highest, part.data.max(initial=0))
-        broken |= bool((part.data != np.rint(part.data)).any())
-    logged = highest <= LARGEST_LOG and broken  # for the few that are summed; of what is binned, no more need be known
-    filled = lambda known: [_expressing(read(run), known) for run in runs(lengths, BLOCK)]  # noqa: E731
-    found = _match_all(adata, totals, filled, symbols, opened).map
-    ids = _ids(found.tokens, opened)
-    return TokenBlocks(lengths, lambda run: tokenize(found.merged(read(run), logged=logged), ids, **how))
+        kind = kind.joined(ValueKind.of(part))
+    filled = lambda known: [expressing(read(run), known) for run in runs(lengths, BLOCK)]  # noqa: E731
+    match = _match_all(adata, totals, filled, symbols, opened)
+    reader = TokenReader.of(match, opened, logged=kind.logged, **how)
+    return TokenBlocks(lengths, lambda run: reader.tokens(read(run)))
 
 
 def symbols_of(adata: AnnData, checkpoint: Checkpoint, gene_column: str | None = None) -> Symbols:

@@ -62,6 +62,17 @@ class Tokens:
         where = np.repeat(self.offsets[:-1][cells] - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Tokens(self.gene_ids[where], self.bins[where], offsets)
 
+    def groups(self, n: int) -> Iterator[Tokens]:
+        """Tokens of `n` cells, then of the next; the last may be fewer.
+
+        Examples
+        --------
+        >>> of_five = Tokens(np.zeros(5, np.int32), np.ones(5, np.uint8), np.arange(6))
+        >>> [len(group) for group in of_five.groups(2)]
+        [2, 2, 1]
+        """
+        return (self.take(np.arange(start, min(start + n, len(self)))) for start in range(0, len(self), n))
+
 
 @dataclass(frozen=True)
 class TokenBlocks:
@@ -75,13 +86,18 @@ class TokenBlocks:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def blocks(self, most: int = BLOCK) -> Iterator[Tokens]:
-        """Tokens of cells that have so many values together, block after block."""
-        return (self.make(cells) for cells in runs(self.lengths, most))
+    def groups(self, n: int) -> Iterator[Tokens]:
+        """Tokens of `n` cells, then of the next; the last may be fewer."""
+        return (self._span(start, min(start + n, len(self))) for start in range(0, len(self), n))
 
     def all(self) -> Tokens:
         """Tokens of all cells, end to end."""
-        return _joined(list(self.blocks()))
+        return self._span(0, len(self))
+
+    def _span(self, start: int, stop: int) -> Tokens:
+        """Tokens of the cells from one to before another, made a block at a time."""
+        blocks = runs(self.lengths[start:stop], BLOCK)
+        return _joined([self.make(slice(start + block.start, start + block.stop)) for block in blocks])
 
 
 def runs(lengths: NDArray[np.integer], most: int, most_cells: int | None = None) -> Iterator[slice]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.annotation.annotating import REASONS, Annotation
+from frostline.annotation.annotating import Annotation
+from frostline.annotation.labelling import REASONS
 from frostline.annotation.models import UNKNOWN
 from frostline.annotation.views import Placed
 from frostline.cells.columns import columns_of

@@ -1,0 +1,285 @@
+"""Atlases on workers: the same as by one process, to the last bit, whoever is killed when; others are refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import zarr
+from anndata.experimental import read_elem_lazy
+from anndata.io import write_elem
+
+from frostline.annotation.annotating import annotate as annotate_alone
+from frostline.annotation.folders import load_model
+from frostline.cluster import atlases
+from frostline.cluster.connections import Workers
+from frostline.cluster.parts import folder_of
+from frostline.errors import Cancelled, DatasetError, FrostlineError
+from frostline.monitor import Monitor
+
+pytestmark = pytest.mark.slow
+HOW = {"max_length": 40}
+
+
+def same_bits(left, right):
+    return left.shape == right.shape and left.dtype == right.dtype and left.tobytes() == right.tobytes()
+
+
+def with_value(adata, row, column, value):
+    """Put a value where none may be stored yet."""
+    rows = adata.X.tolil()
+    rows[row, column] = value
+    adata.X = rows.tocsr()
+    return adata
+
+
+def embed(atlas, output, workers, **options):
+    return atlases.embed(atlas, output, workers=workers, **{**HOW, **options})
+
+
+@pytest.mark.parametrize("rows", [1, 2_048, None])
+def test_an_embedding_is_that_of_one_process_to_the_last_bit(atlas, embedded, workers, tmp_path, rows):
+    done = embed(atlas, tmp_path / "out.zarr", workers, rows=rows)
+    assert (done.n_cells, done.parts, done.earlier) == (2_500, 2 if rows == 2_048 else 3, 0)
+    read, source = ad.read_zarr(tmp_path / "out.zarr"), ad.read_h5ad(atlas)
+    assert same_bits(read.obsm["X_scGPT"], embedded)
+    pd.testing.assert_frame_equal(read.obs, source.obs)
+    assert read.var_names.tolist() == source.var_names.tolist()
+    assert not folder_of(tmp_path / "out.zarr").exists()
+
+
+def test_the_output_is_read_lazily_chunk_by_chunk(atlas, embedded, workers, tmp_path):
+    embed(atlas, tmp_path / "out.zarr", workers, rows=1_024)
+    lazy = read_elem_lazy(zarr.open_group(tmp_path / "out.zarr", mode="r")["obsm/X_scGPT"])
+    assert lazy.chunks == ((1_024, 1_024, 452), (128,))
+    assert same_bits(lazy[2_000:2_100].compute(), embedded[2_000:2_100])
+
+
+@pytest.mark.parametrize("layout", ["zarr", "dense"])
+def test_zarr_and_dense_atlases_give_the_same(atlas, embedded, workers, tmp_path, layout):
+    whole = ad.read_h5ad(atlas)
+    if layout == "zarr":
+        write_elem(zarr.open_group(tmp_path / "in.zarr", mode="w", zarr_format=2), "/", whole)
+        path = tmp_path / "in.zarr"
+    else:
+        whole.X = whole.X.toarray()
+        path = tmp_path / "in.h5ad"
+        whole.write_h5ad(path, compression="gzip")
+    embed(path, tmp_path / "out.zarr", workers)
+    assert same_bits(ad.read_zarr(tmp_path / "out.zarr").obsm["X_scGPT"], embedded)
+
+
+def test_labels_are_those_of_one_process_to_the_last_bit(model, query, workers, tmp_path):
+    alone = annotate_alone(load_model(model), query)
+    _, report = atlases.annotate(model, query, tmp_path / "out.zarr", rows=1_024, workers=workers)
+    read = ad.read_zarr(tmp_path / "out.zarr")
+    own = read.obs[[name for name in read.obs if name.startswith("frostline")]]
+    pd.testing.assert_frame_equal(own, alone.obs, check_exact=True)
+    assert same_bits(read.obsm["frostline_probabilities"], alone.probabilities)
+    assert same_bits(read.obsm["X_frostline"], alone.embedding)
+    assert str(report) == str(alone.report)
+    assert list(read.obs)[:2] == ["batch", "depth"]
+
+
+def test_a_whole_output_is_left_and_other_settings_are_refused(atlas, workers, tmp_path):
+    output = tmp_path / "out.zarr"
+    embed(atlas, output, workers)
+    before = output.stat().st_mtime_ns
+    assert embed(atlas, output, Workers(scheduler="tcp://127.0.0.1:9")).earlier == 3  # nobody is asked
+    assert output.stat().st_mtime_ns == before
+    with pytest.raises(FrostlineError, match=r"another seed \(0, now 1\): name another output"):
+        embed(atlas, output, workers, seed=1)
+
+
+@pytest.fixture
+def begun(atlas, tmp_path, workers):
+    """An output of which the first part is done."""
+    output = tmp_path / "begun.zarr"
+    heard = []
+
+    def cancelled():
+        return (folder_of(output) / "parts" / "000000.json").exists()
+
+    with pytest.raises(Cancelled):
+        embed(atlas, output, workers, rows=1_024, monitor=Monitor(lambda *said: heard.append(said), cancelled))
+    assert not output.exists()
+    assert any("cells/s" in words for _, words in heard)
+    return output
+
+
+def test_a_cancelled_run_goes_on(atlas, embedded, workers, begun):
+    done = embed(atlas, begun, workers, rows=1_024)
+    assert done.earlier >= 1
+    assert same_bits(ad.read_zarr(begun).obsm["X_scGPT"], embedded)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"max_length": 50}, r"another max_length \(40, now 50\)"),
+        ({"precision": "bf16"}, r"another precision \(fp32, now bf16\)"),
+    ],
+)
+def test_other_settings_never_go_on(atlas, workers, begun, change, said):
+    with pytest.raises(FrostlineError, match=said):
+        embed(atlas, begun, workers, rows=1_024, **change)
+
+
+def test_another_input_of_the_same_shape_never_goes_on(atlas, workers, begun, tmp_path):
+    other = with_value(ad.read_h5ad(atlas), 0, 0, 77)
+    other.write_h5ad(tmp_path / "other.h5ad")
+    with pytest.raises(FrostlineError, match="another input"):
+        embed(tmp_path / "other.h5ad", begun, workers, rows=1_024)
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered", "gone", "record"])
+def test_a_part_that_is_not_as_it_was_written_is_computed_again(atlas, embedded, workers, begun, damage):
+    folder = folder_of(begun)
+    chunk, record = folder / "store/obsm/X_scGPT/0.0", folder / "parts" / "000000.json"
+    content = chunk.read_bytes()
+    if damage == "record":
+        record.write_bytes(record.read_bytes()[:40])
+    elif damage == "gone":
+        chunk.unlink()
+    else:
+        chunk.write_bytes(content[:100] if damage == "cut" else content[:-1] + bytes([content[-1] ^ 1]))
+    embed(atlas, begun, workers, rows=1_024)
+    assert same_bits(ad.read_zarr(begun).obsm["X_scGPT"], embedded)
+
+
+def test_parts_that_fail_are_listed_and_the_others_kept(atlas, embedded, workers, tmp_path):
+    """A value that no count can be, in the second of three parts."""
+    sick = ad.read_h5ad(atlas)
+    spread = set(np.unique(np.linspace(0, 2_499, 2_000).astype(int)).tolist())
+    row = next(row for row in range(1_100, 2_000) if row not in spread)
+    with_value(sick, row, 3, -1.0).write_h5ad(tmp_path / "sick.h5ad")
+    with pytest.raises(atlases.PartsFailed) as failed:
+        embed(tmp_path / "sick.h5ad", tmp_path / "out.zarr", workers, rows=1_024)
+    assert list(failed.value.reasons) == [1]
+    assert "rows 1,024 to 2,047: 1 values are missing, infinite (or above 3.4e38) or negative" in str(failed.value)
+    assert "each tried 3 times" in str(failed.value)
+    records = sorted(path.name for path in (folder_of(tmp_path / "out.zarr") / "parts").iterdir())
+    assert records == ["000000.json", "000002.json"]
+
+
+COMMAND = """
+import sys
+from frostline.cluster import atlases
+from frostline.cluster.connections import Workers
+from frostline.monitor import Monitor
+heard = []
+def hear(_, words):
+    if "cells/s" in words and not heard:
+        heard.append(words)
+        print("at work", flush=True)
+if __name__ == "__main__":
+    workers = Workers(number=2, memory="2GB")
+    atlases.embed(sys.argv[1], sys.argv[2], max_length=40, rows=1024, workers=workers, monitor=Monitor(hear))
+    print("whole")
+"""
+
+
+@pytest.fixture
+def command(tmp_path, atlas):
+    """Start the work in a process of its own, with two workers of its own."""
+    script = tmp_path / "work.py"
+    script.write_text(COMMAND, encoding="utf-8")
+    output = tmp_path / "out.zarr"
+
+    def start():
+        return subprocess.Popen([sys.executable, script, atlas, output], stdout=subprocess.PIPE, text=True)
+
+    return start, output
+
+
+def workers_of(process):
+    """Processes that compute, as soon as there are two."""
+    while process.poll() is None:
+        found = [
+            p for p in psutil.Process(process.pid).children(recursive=True) if "spawn_main" in " ".join(p.cmdline())
+        ]
+        if len(found) >= 2:
+            return found
+        time.sleep(0.05)
+    pytest.fail("it ended before it had workers")
+
+
+def wait_for(path: Path, process):
+    while not path.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+
+
+def test_killed_clients_and_workers_leave_a_run_that_goes_on(command, embedded):
+    """The client while its workers start, then again after the first part, then a worker that has been given parts."""
+    start, output = command
+    for moment in ("store", "parts/000000.json"):
+        process = start()
+        wait_for(folder_of(output) / moment, process)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        assert not output.exists()
+    process = start()
+    assert process.stdout.readline() == "at work\n"
+    workers_of(process)[0].kill()
+    said, _ = process.communicate(timeout=120)
+    assert (process.returncode, said.strip()) == (0, "whole")
+    assert same_bits(ad.read_zarr(output).obsm["X_scGPT"], embedded)
+
+
+def test_two_clients_do_not_write_one_output(atlas, workers, begun):
+    held = "import sys, time, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire()"
+    wait = "print(1, flush=True); time.sleep(60)"
+    other = subprocess.Popen(
+        [sys.executable, "-c", f"{held}; {wait}", folder_of(begun) / "lock"], stdout=subprocess.PIPE
+    )
+    try:
+        other.stdout.readline()
+        with pytest.raises(FrostlineError, match="is at work already"):
+            embed(atlas, begun, workers, rows=1_024)
+    finally:
+        other.kill()
+        other.communicate()
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [("out.h5ad", "must end in .zarr"), ("none/out.zarr", "there is no folder"), ("there.zarr", "is not of frostline")],
+)
+def test_bad_targets_are_refused(atlas, workers, tmp_path, output, said):
+    (tmp_path / "there.zarr").mkdir()
+    with pytest.raises(FrostlineError, match=said):
+        embed(atlas, tmp_path / output, workers)
+
+
+def test_a_precision_that_workers_would_decide_is_refused(atlas, workers, tmp_path):
+    with pytest.raises(FrostlineError, match="precision 'auto' may be another one on each worker: name fp32 or bf16"):
+        embed(atlas, tmp_path / "out.zarr", workers, precision="auto")
+
+
+def test_an_atlas_stored_gene_by_gene_is_refused_before_any_work(atlas, workers, tmp_path):
+    whole = ad.read_h5ad(atlas)
+    whole.X = whole.X.tocsc()
+    whole.write_h5ad(tmp_path / "csc.h5ad")
+    with pytest.raises(DatasetError, match=r"gene by gene \(CSC\).*adata.X = adata.X.tocsr"):
+        embed(tmp_path / "csc.h5ad", tmp_path / "out.zarr", Workers(scheduler="tcp://127.0.0.1:9"))
+
+
+def test_cells_without_a_known_gene_have_no_embedding_and_are_counted(atlas, embedded, workers, tmp_path):
+    some = ad.read_h5ad(atlas)[:1_500].copy()
+    with_value(some, 700, slice(None), 0).write_h5ad(tmp_path / "some.h5ad")
+    done = embed(tmp_path / "some.h5ad", tmp_path / "out.zarr", workers)
+    found = ad.read_zarr(tmp_path / "out.zarr").obsm["X_scGPT"]
+    assert np.flatnonzero(np.isnan(found).any(axis=1)).tolist() == [700]
+    assert done.said["X_scGPT_made"]["unreadable"] == 1
+    assert np.allclose(found[:700], embedded[:700], atol=1e-5)

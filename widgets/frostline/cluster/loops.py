@@ -1,0 +1,166 @@
+"""The loop that hands parts to workers, tries again what failed, and says how far it is."""
+
+from __future__ import annotations
+
+import errno
+import time
+from asyncio import CancelledError as Lost
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError as AlsoLost
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from frostline.errors import FrostlineError
+from frostline.monitor import Monitor
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+RETRIES = 2
+"""How often a part that failed is tried again."""
+LOOK = 0.25
+"""Seconds between two looks at what is done."""
+AHEAD = 2
+"""Parts that each thread of a worker has been given, so that none waits."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class DiskFull(FrostlineError):
+    """There is no room for the output."""
+
+
+@dataclass
+class Pace:
+    """How far the work is."""
+
+    total: int
+    """Cells of all."""
+    done: int
+    """Cells that are done, those of earlier runs among them."""
+    failed: int = 0
+    """Parts that were given up."""
+    began: float = field(default_factory=time.monotonic)
+    computed: int = 0
+    """Cells of this run."""
+
+    def words(self, now: float | None = None) -> str:
+        """In words: cells, cells per second, what failed, and the time that is left.
+
+        Examples
+        --------
+        >>> Pace(4_000, 3_000, began=0.0, computed=1_000).words(10.0)
+        '3,000 of 4,000 cells, 100 cells/s, 0 parts failed, 10 s left'
+        """
+        passed = (time.monotonic() if now is None else now) - self.began
+        rate = self.computed / passed if passed > 0 else 0.0
+        left = f"{_duration((self.total - self.done) / rate)} left" if rate > 0 else "time left not known yet"
+        speed = f"{rate:,.0f} cells/s" if rate >= 10 or rate == 0 else f"{rate:.1f} cells/s"
+        failed = f"{self.failed:,} part{'s' * (self.failed != 1)} failed"
+        return f"{self.done:,} of {self.total:,} cells, {speed}, {failed}, {left}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def run(
+    client: Client,
+    compute: Callable[[int], Mapping[str, Any]],
+    parts: Mapping[int, int],
+    pace: Pace,
+    *,
+    resources: Mapping[str, float],
+    monitor: Monitor,
+) -> dict[int, str]:
+    """Let workers compute parts; what fails is tried again `RETRIES` times.
+
+    Parameters
+    ----------
+    client
+        With workers.
+    compute
+        From the number of a part to facts; runs on a worker.
+    parts
+        Cells of each part that is to be computed.
+    pace
+        Is brought up to date.
+    resources
+        That each part needs, as workers declare them.
+    monitor
+        Receives the progress, and is asked whether to stop with `Cancelled`.
+
+    Returns
+    -------
+    dict
+        Why each part that was given up has failed.
+
+    Raises
+    ------
+    DiskFull
+        There is no room for the output.
+    FrostlineError
+        The scheduler is gone.
+    """
+    waiting, tried, failed = deque(parts), dict.fromkeys(parts, 0), dict[int, str]()
+    futures: dict[Future[Any], int] = {}
+    try:
+        while waiting or futures:
+            monitor.step(pace.done / max(1, pace.total), pace.words())
+            threads = sum(client.nthreads().values())  # type: ignore[no-untyped-call]
+            while waiting and len(futures) < AHEAD * max(1, threads):
+                part = waiting.popleft()
+                futures[client.submit(compute, part, pure=False, resources=dict(resources) or None)] = part
+            for future in _done(list(futures)):
+                part = futures.pop(future)
+                reason = _reason(future)
+                if reason is None:
+                    pace.done, pace.computed = pace.done + parts[part], pace.computed + parts[part]
+                elif tried[part] < RETRIES and not _is_killed(future):
+                    tried[part] += 1
+                    waiting.append(part)
+                else:
+                    failed[part], pace.failed = reason, pace.failed + 1
+    except (Lost, AlsoLost, OSError) as error:
+        raise FrostlineError(f"the scheduler is gone ({type(error).__name__}): the same command goes on") from error
+    finally:
+        if client.status == "running":
+            client.cancel(list(futures))  # type: ignore[no-untyped-call]
+    monitor.step(pace.done / max(1, pace.total), pace.words())
+    return failed
+
+
+def _done(futures: Sequence[Future[Any]]) -> Sequence[Future[Any]]:
+    """Those that are over, after a short while."""
+    from distributed import wait
+
+    try:
+        found = wait(futures, timeout=LOOK, return_when="FIRST_COMPLETED")  # type: ignore[no-untyped-call]
+    except TimeoutError:
+        return ()
+    return list(found.done)
+
+
+def _is_killed(future: Future[Any]) -> bool:
+    from distributed import KilledWorker
+
+    return isinstance(future.exception(), KilledWorker)  # type: ignore[no-untyped-call]
+
+
+def _reason(future: Future[Any]) -> str | None:
+    """Why a part failed, in one line; None where it did not."""
+    if future.status == "cancelled":
+        raise Lost
+    error = future.exception()  # type: ignore[no-untyped-call]
+    if error is None:
+        return None
+    if isinstance(error, OSError) and error.errno in _FULL:
+        raise DiskFull(f"the disk of the output is full ({error}): make room, and the same command goes on")
+    if _is_killed(future):
+        return (
+            "its workers were ended again and again, as they are above their memory: give them more (--memory), or "
+            "fewer cells at once (--rows)"
+        )
+    return str(error) if isinstance(error, FrostlineError) else f"{type(error).__name__}: {error}"
