@@ -29,7 +29,7 @@ from frostline.publishing.terminal import model_lines, progress
 
 def datasets() -> None:
     """List the registered data sets: what they are, their columns, whether they are here."""
-    from frostline.cells.datasets import DATASETS
+    from frostline.cells.catalogue import DATASETS
 
     for spec in DATASETS.values():
         print(f"{spec.name}  [{'here' if spec.is_here else 'not downloaded'}]")
