@@ -124,7 +124,7 @@ def test_the_rules_would_notice_an_import_from_below():
     assert may_import("strategies", "strategies.adapters")
     assert set(imported_by("comparison.comparisons")) == {
         *("errors", "records", "evaluation.metrics", "evaluation.prediction_sets", "strategies", "strategies.tuning"),
-        *(f"comparison.{name}" for name in ("grounds", "likeness", "predictions", "significance", "tables")),
+        *(f"comparison.{name}" for name in ("grounds", "likeness", "record_tables", "significance", "tables")),
         "comparison.verdicts",
     }
     assert "encoder.model" in set(imported_by("encoder.checkpoints"))  # inside functions
