@@ -18,6 +18,7 @@ from frostline.comparison.palette import style
 from frostline.errors import FrostlineError, unknown
 from frostline.escaping import for_figure
 from frostline.evaluation import calibration
+from frostline.evaluation.islands import islands_of
 from frostline.records import Record
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 def umap_figure(comparison: Comparison, strategy: str) -> Figure:
     """UMAP of the test cells of the first repeat, in the representation that a strategy classifies from.
 
-    Colour and marker show the true class, a black ring a wrong prediction. Where the record has no map,
-    since fewer than five cells tested, the figure says so.
+    Colour and marker show the true class, a black ring a wrong prediction. Wide gaps are narrowed. Where the record
+    has no map, since fewer than five cells tested, the figure says so.
     """
     from matplotlib.figure import Figure
 
@@ -45,8 +46,9 @@ def umap_figure(comparison: Comparison, strategy: str) -> Figure:
     figure = Figure(figsize=(5.4, 4.6), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     size = float(np.clip(8_000 / len(labels), 3, 36))
-    scatter_kinds(axes, record.umap, labels, comparison.classes, size, alpha=0.85, rasterized=len(labels) > 5_000)
-    rings = record.umap[wrong]
+    points = islands_of(record.umap).nearer(record.umap)
+    scatter_kinds(axes, points, labels, comparison.classes, size, alpha=0.85, rasterized=len(labels) > 5_000)
+    rings = points[wrong]
     axes.scatter(
         rings[:, 0],
         rings[:, 1],
@@ -69,7 +71,7 @@ COLOURINGS = ("label", "prediction", "correctness", "confidence")
 
 
 def umaps_figure(comparison: Comparison, strategies: Sequence[str], colour: str = "label") -> Figure:
-    """UMAPs of the test cells of the first repeat, one for each strategy, side by side.
+    """UMAPs of the test cells of the first repeat, one for each strategy, side by side; wide gaps are narrowed.
 
     Parameters
     ----------
@@ -111,15 +113,14 @@ def umaps_figure(comparison: Comparison, strategies: Sequence[str], colour: str 
         if record.umap is None:
             axes.text(0.5, 0.5, "NA: no map of these cells", ha="center", transform=axes.transAxes, fontsize=9)
         elif colour == "confidence":
-            drawn = _scatter_confidence(axes, record)
+            drawn = _scatter_confidence(axes, islands_of(record.umap).nearer(record.umap), record)
         else:
             size = float(np.clip(8_000 / len(record.cells), 2, 30))
             classes = palette.styles([record.labels.count(name) for name in comparison.classes])
             looks = (palette.RIGHT_WRONG if colour == "correctness" else classes).__getitem__
             kinds, names = _kinds(comparison, record, colour)
-            scatter_kinds(
-                axes, record.umap, kinds, names, size, looks=looks, counted=False, alpha=0.85, rasterized=True
-            )
+            points = islands_of(record.umap).nearer(record.umap)
+            scatter_kinds(axes, points, kinds, names, size, looks=looks, counted=False, alpha=0.85, rasterized=True)
     if drawn is not None:
         figure.colorbar(drawn, ax=list(grid), label="probability of the predicted class", shrink=0.8)
     Legend.of(*grid).beside(figure)
@@ -134,12 +135,11 @@ def _kinds(comparison: Comparison, record: Record, colour: str) -> tuple[np.ndar
     return np.array(record.labels if colour == "label" else record.predicted), list(comparison.classes)
 
 
-def _scatter_confidence(axes: Axes, record: Record) -> Any:
-    assert record.umap is not None
+def _scatter_confidence(axes: Axes, places: np.ndarray, record: Record) -> Any:
     confidence = record.probabilities.max(axis=1)
     order = np.argsort(-confidence, kind="stable")  # the doubtful ones on top
     size = float(np.clip(8_000 / len(order), 2, 30))
-    points = record.umap[order]
+    points = places[order]
     look: dict[str, Any] = {"cmap": palette.RAMP, "vmin": 0, "vmax": 1, "linewidths": 0, "rasterized": True}
     return axes.scatter(points[:, 0], points[:, 1], s=size, c=confidence[order], **look)
 
