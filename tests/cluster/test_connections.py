@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -169,6 +170,17 @@ def test_an_address_without_a_scheduler_is_refused_by_name(address, monkeypatch)
         connected(Workers(scheduler=address)),
     ):
         pytest.fail("there is none")
+
+
+def test_a_server_that_speaks_of_something_else_is_refused_in_time(monkeypatch):
+    monkeypatch.setattr(connections, "REACH", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and says nothing
+        address = "tcp://127.0.0.1:{1}".format(*server.getsockname())
+        with (
+            pytest.raises(FrostlineError, match=f"no scheduler of Dask answers at {address!r}"),
+            connected(Workers(scheduler=address)),
+        ):
+            pytest.fail("there is none")
 
 
 def test_a_scheduler_and_a_batch_system_are_one_too_many():

@@ -11,11 +11,11 @@ import zarr
 
 from frostline.cluster import parts
 from frostline.cluster.loops import DiskFull, Pace, _reason
-from frostline.cluster.parts import Array, Plan, held
+from frostline.cluster.parts import Array, OutputPlan, held
 from frostline.errors import FrostlineError
 
 ARRAYS = (Array("store/obsm/X", "float32", 2), Array("codes/label", "int8"))
-PLAN = Plan({"command": "embed", "seed": 0}, n_cells=10, rows=4, arrays=ARRAYS)
+PLAN = OutputPlan({"command": "embed", "seed": 0}, n_cells=10, rows=4, arrays=ARRAYS)
 
 
 def values(n: int) -> dict[str, np.ndarray]:
@@ -66,7 +66,7 @@ def test_a_disk_that_fills_leaves_no_part_that_counts(unfinished, monkeypatch, w
 
 
 def test_a_part_of_another_plan_does_not_count(unfinished):
-    other = parts.Unfinished(unfinished.output, Plan({"command": "embed", "seed": 1}, 10, 4, ARRAYS))
+    other = parts.Unfinished(unfinished.output, OutputPlan({"command": "embed", "seed": 1}, 10, 4, ARRAYS))
     other.write(0, values(4), {})
     assert unfinished.facts(0) is None
 

@@ -175,6 +175,7 @@ def project(tmp_path_factory, quick, counts_file, small_checkpoint) -> Path:
     mine.write_h5ad(folder / "mine.h5ad")
     mine.obs = mine.obs[[]]
     mine.write_h5ad(folder / "new.h5ad")
+    mine.write_h5ad(folder / "atlas.h5ad")
     write_small_sweep(folder)
     quick.chdir(folder)
     run("frostline init our-studies")
