@@ -154,8 +154,8 @@ def _client(workers: Workers, stack: ExitStack) -> Client:
         client = Client(workers.scheduler, timeout=REACH)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise FrostlineError(
-            f"no scheduler of Dask answers at {workers.scheduler!r} ({str(error) or 'silence'}): give the address that `dask scheduler` "
-            "prints, such as tcp://10.0.0.1:8786, from a machine that reaches it"
+            f"no scheduler of Dask answers at {workers.scheduler!r} ({str(error) or 'silence'}): give the address that "
+            "`dask scheduler` prints, such as tcp://10.0.0.1:8786, from a machine that reaches it"
         ) from error
     return stack.enter_context(client)  # type: ignore[no-any-return]
 
