@@ -525,7 +525,7 @@ def sweep(
         commands.show_plan(planned)
     else:
         workers = Workers(number, scheduler=scheduler, cluster=cluster, config=cluster_config)
-        if not commands.run_plan(planned, source, None if collect else workers):
+        if not commands.run_plan(planned, None if collect else workers):
             raise typer.Exit(1)
 
 
