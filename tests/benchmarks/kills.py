@@ -87,10 +87,11 @@ class Case:
 def kill(case: Case, expected: object, seconds: float, draw: random.Random) -> str:
     """Start the command, kill one of its processes at a random moment, compare what is whole; says what was killed."""
     process = case.started()
+    own, started = psutil.Process(process.pid), []
     kind, moment = draw.choice(["client", "worker"]), draw.uniform(0.0, seconds)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(moment)
-    said, own, started = "nothing, it had ended", psutil.Process(process.pid), []
+    said = "nothing, it had ended"
     while process.poll() is None and not started:
         started = [each for each in own.children(recursive=True) if "resource_tracker" not in _command(each)]
         if kind == "client":
