@@ -67,6 +67,7 @@ NOT_HERE = {
     "frostline embed atlas.h5ad -o embedded.zarr --cluster slurm --cluster-config slurm.yml --workers 8": (
         "needs SLURM; test_connections looks at what it is asked for"
     ),
+    "make kills": "kills commands for half an hour",
     "make test-gpu": "the tests themselves",
     "make house": "draws a picture of the package; test_package looks at it",
     "make clean": "removes the environment that the tests run in",

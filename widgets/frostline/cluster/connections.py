@@ -142,12 +142,14 @@ def _batch_systems() -> Any:
 
 def _client(workers: Workers, stack: ExitStack) -> Client:
     from distributed import Client
+    from distributed.utils import silence_logging_cmgr
 
     if workers.scheduler is None:
         client = Client(stack.enter_context(cluster_of(workers)))  # type: ignore[no-untyped-call]
         return stack.enter_context(client)  # type: ignore[no-any-return]
     if workers.cluster != "local":
         raise FrostlineError(f"a scheduler ({workers.scheduler}) and a cluster ({workers.cluster}): give one of them")
+    stack.enter_context(silence_logging_cmgr(logging.CRITICAL))  # of a scheduler that is gone it would print tracebacks
     try:
         with ThreadPoolExecutor(1) as thread:  # this one may have a loop that runs, as in a notebook
             thread.submit(asyncio.run, _greeted(workers.scheduler)).result()
