@@ -288,7 +288,7 @@ def test_script_keeps_its_code_without_comments():
     from frostline.panels import cellmap
 
     code = cellmap.script()
-    assert "// ---" not in code
+    assert "// " not in code
     assert code.endswith("export default { render };\n")
     assert "innerHTML" not in code
     assert "insertAdjacentHTML" not in code
