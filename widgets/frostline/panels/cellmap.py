@@ -17,7 +17,8 @@ from frostline.annotation.annotating import Annotation
 from frostline.annotation.views import map_cells
 from frostline.comparison.comparisons import Comparison
 from frostline.errors import FrostlineError, unknown
-from frostline.panels.mapped import Mapped, of_adata, of_annotation, of_comparison, packed
+from frostline.panels.mapped import Mapped, of_adata, of_annotation, of_comparison
+from frostline.panels.packing import packed
 
 if TYPE_CHECKING:
     import pandas as pd
