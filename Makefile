@@ -61,8 +61,9 @@ lab: $(VENV)/installed
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/cell_type_annotation.ipynb
 
 # Two workers of one thread each: torch's threads of two workers would fight for the same cores.
-# Files are taken in the order that tests/conftest.py gives: those of minutes come first.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Files are taken in the order that tests/conftest.py gives: those that take longest come first.
+# Compiled modules are kept, also where the environment says otherwise: every kernel and command imports the package.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Where Chromium cannot be installed, the tests that drive it fail and say so; the others still run.
 test: $(VENV)/installed-test

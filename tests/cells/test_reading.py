@@ -276,6 +276,7 @@ class TestOtherKinds:
 
 
 class TestState:
+    @pytest.mark.slow
     def test_locked_by_another_program(self, good):
         code = "import h5py, sys, time; file = h5py.File(sys.argv[1], 'r+'); print(1, flush=True); time.sleep(60)"
         other = subprocess.Popen([sys.executable, "-c", code, good], stdout=subprocess.PIPE)
@@ -367,6 +368,7 @@ class TestForeignParts:
             with contextlib.nullcontext() if is_sound else pytest.raises(DatasetError, match="its links form a circle"):
                 reading.refuse_foreign_parts(file, good)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["hard", "soft", "doubling"])
     def test_circles_end_soon(self, good, kind):
         with h5py.File(good, "r+") as file:

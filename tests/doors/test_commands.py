@@ -172,7 +172,7 @@ def project(tmp_path_factory, quick, counts_file, small_checkpoint) -> Path:
     common = cells.obs["kind"].isin(cells.obs["kind"].value_counts().index[:2])
     mine = cells[common][:80].copy()
     mine.obs = mine.obs.rename(columns={"kind": "cell_type"})
-    mine.obs["donor"] = [f"donor {i % 4}" for i in range(mine.n_obs)]
+    mine.obs["donor"] = [f"donor {i % 3}" for i in range(mine.n_obs)]
     mine.write_h5ad(folder / "mine.h5ad")
     mine.obs = mine.obs[[]]
     mine.write_h5ad(folder / "new.h5ad")

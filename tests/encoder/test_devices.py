@@ -121,6 +121,7 @@ class TestPrecision:
         assert devices._times_faster() == 2
         devices._times_faster.cache_clear()
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("instant_umap")
     @pytest.mark.parametrize("name", ["frozen_probe", "head", "lora"])
     def test_a_record_and_a_saved_strategy_say_what_auto_was(
@@ -267,6 +268,7 @@ class TestDevicePeak:
             pass
         assert peak.bytes is None
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("instant_umap")
     def test_the_costs_of_a_strategy_have_it(self, gpu, pbmc, tiny_profile, small_checkpoint, fresh, monkeypatch):
         """The one that computes an embedding, and the one that takes it over; none without an encoder."""
