@@ -14,7 +14,7 @@ from scipy import sparse
 import frostline
 from frostline.cells.queries import open_cells, open_matrices
 from frostline.cluster import labels, parts
-from frostline.cluster.parts import Array, Plan, held
+from frostline.cluster.parts import Array, OutputPlan, held
 from frostline.errors import DatasetError
 
 ANSWERS = [["B", "T"], ["T"], ["B"]]
@@ -24,7 +24,7 @@ ANSWERS = [["B", "T"], ["T"], ["B"]]
 def unfinished(tmp_path):
     """Five cells in parts of two, with columns `age` and `kind_confidence`, and codes of two columns of names."""
     arrays = (Array("codes/label", "int32"), Array("codes/label_set", "int32"))
-    with held(tmp_path / "out.zarr", Plan({"command": "annotate"}, 5, 2, arrays)) as unfinished:
+    with held(tmp_path / "out.zarr", OutputPlan({"command": "annotate"}, 5, 2, arrays)) as unfinished:
         obs = pd.DataFrame({"kind_confidence": 0.5, "age": np.arange(5)}, index=list("abcde"))
         write_elem(zarr.open_group(unfinished.store, mode="w", zarr_format=2), "/", ad.AnnData(obs=obs))
         for array in arrays:

@@ -95,7 +95,7 @@ import numpy as np
 from frostline.cluster import parts
 
 arrays = (parts.Array("store/obsm/X", "float32", 2), parts.Array("codes/label", "int8"))
-plan = parts.Plan({"command": "embed"}, n_cells=10, rows=4, arrays=arrays)
+plan = parts.OutputPlan({"command": "embed"}, n_cells=10, rows=4, arrays=arrays)
 values = {"store/obsm/X": np.ones((4, 2)), "codes/label": np.ones(4)}
 with parts.held(pathlib.Path(sys.argv[1]), plan) as unfinished:
     for array in arrays:

@@ -16,7 +16,7 @@ from frostline.annotation.refitting import read_query
 from frostline.cells.queries import open_cells
 from frostline.cluster import parts, works
 from frostline.cluster.labels import light
-from frostline.cluster.parts import Array, Plan, held
+from frostline.cluster.parts import Array, OutputPlan, held
 from frostline.cluster.sources import Source
 from frostline.cluster.works import Embedding, Labelling, compute, kept
 from frostline.errors import FrostlineError
@@ -35,7 +35,7 @@ class Sums:
 
 @pytest.fixture
 def unfinished(tmp_path):
-    with held(tmp_path / "out.zarr", Plan({"command": "sum"}, 5, 2, (SUM,))) as unfinished:
+    with held(tmp_path / "out.zarr", OutputPlan({"command": "sum"}, 5, 2, (SUM,))) as unfinished:
         parts._made(SUM, unfinished.plan, unfinished.folder / SUM.place)
         yield unfinished
 

@@ -88,7 +88,8 @@ class ValueEncoder(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """(B, S) -> (B, S, d)."""
         if values.device.type == "cpu" and not torch.is_grad_enabled():
-            levels, places = values.unique(return_inverse=True)  # bins: some fifty, however many tokens
+            # bins: some fifty, however many tokens
+            levels, places = values.unique(return_inverse=True)  # type: ignore[no-untyped-call]
             return F.embedding(places, self._encoded(levels))
         return self._encoded(values)
 
