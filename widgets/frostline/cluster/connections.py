@@ -148,9 +148,11 @@ def _client(workers: Workers, stack: ExitStack) -> Client:
     if workers.cluster != "local":
         raise FrostlineError(f"a scheduler ({workers.scheduler}) and a cluster ({workers.cluster}): give one of them")
     stack.enter_context(silence_logging_cmgr(logging.CRITICAL))  # of a scheduler that is gone it would print tracebacks
+    client = Client.__new__(Client)
     try:
-        client = Client(workers.scheduler, timeout=REACH)  # type: ignore[no-untyped-call]
+        client.__init__(workers.scheduler, timeout=REACH)  # type: ignore[misc, no-untyped-call]
     except (OSError, ValueError) as error:
+        client.close()  # type: ignore[no-untyped-call]  # the garbage collector would wait for what the next one holds
         raise FrostlineError(
             f"no scheduler of Dask answers at {workers.scheduler!r} ({error}): give the address that `dask scheduler` "
             "prints, such as tcp://10.0.0.1:8786, from a machine that reaches it"
