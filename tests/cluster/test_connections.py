@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import dask
 import psutil
 import pytest
 from batch_job import ASKED, SCRIPT
+from distributed import Client
 
 from frostline.cluster import connections
 from frostline.cluster.connections import Workers, cluster_of, connected, gpu_of, refuse_missing
@@ -142,6 +144,11 @@ def test_an_address_without_a_scheduler_is_refused_by_name(address, monkeypatch)
         connected(Workers(scheduler=address)),
     ):
         pytest.fail("there is none")
+    made = {each.status for each in gc.get_objects() if isinstance(each, Client)}
+    assert made <= {
+        "closed",
+        "running",
+    }  # closed by the garbage collector while another one starts, it would wait for ever
 
 
 def test_a_server_that_speaks_of_something_else_is_refused_in_time(monkeypatch):
