@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PROFILE ?= quickstart
 
-.PHONY: help quickstart publish book release test test-fast test-gpu lint lab browser bench bench-memory bench-cluster statistics annotation tuning dropout mini-report screenshots colab house mutants clean
+.PHONY: help quickstart publish book release test test-fast test-gpu lint lab browser bench bench-memory bench-cluster statistics annotation situations tuning dropout mini-report screenshots colab house mutants clean
 
 help:
 	@echo "make quickstart  run the tutorial on real cells, check it, build the book"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench-cluster  one and two workers beside a plain loop, and their memory: the table of book/howto/clusters.md"
 	@echo "make statistics  what a verdict is worth, counted in simulated worlds"
 	@echo "make annotation SETS='a.h5ad,label,donor ...'  what a kept model's promises are worth, counted on labelled cells"
+	@echo "make situations LABELLED=folder  queries of other names, values, genes, donors: the table of book/annotation.md"
 	@echo "make tuning      what LoRA is best trained with: genes, rate, steps, patience (KANG=file, JOBS=1)"
 	@echo "make dropout     whether dropout in the frozen encoder helps adapters (KANG=file, JOBS=1, DEVICE=cpu)"
 	@echo "make mini-report LABELLED=folder CORPUS='a.h5ad b.h5ad'  mini's model card"
@@ -111,6 +112,10 @@ statistics: $(VENV)/installed-test
 # Stated error, unknown cells and other donors on labelled sets, those of SETS too: the tables of book/annotation.md.
 annotation: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/annotation.py $(SETS) --write
+
+# Names, values, genes and cells that a kept model was not made for: kang_muscat.h5ad and pbmc3k_seurat.h5ad in LABELLED.
+situations: $(VENV)/installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/situations.py $(LABELLED) --write
 
 # The numbers of book/decisions/0010-tuning-settings.md; a quarter of an hour on one core, and what is in the file is not done again.
 tuning: $(VENV)/installed-test
