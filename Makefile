@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PROFILE ?= quickstart
 
-.PHONY: help quickstart publish book release test test-fast test-gpu lint lab browser bench bench-memory kills statistics annotation tuning dropout mini-report screenshots colab house mutants clean
+.PHONY: help quickstart publish book release test test-fast test-gpu lint lab browser bench bench-memory kills statistics annotation situations tuning dropout mini-report screenshots colab house mutants clean
 
 help:
 	@echo "make quickstart  run the tutorial on real cells, check it, build the book"
@@ -18,10 +18,11 @@ help:
 	@echo "make release     build the book, refused unless every tutorial is passed"
 	@echo "make browser     install the Chromium that the browser tests drive"
 	@echo "make bench       speed and memory, beside other software too: book/performance.md (ONLY='embedding peers')"
-	@echo "make bench-memory kills  peak memory of labelling a file: 200,000 cells by PCA, 2,000 by the encoder (MINI=)"
+	@echo "make bench-memory  peak memory of labelling a file: 200,000 cells by PCA, 2,000 by the encoder (MINI=)"
 	@echo "make kills       kill clients and workers at random, compare with an undisturbed run (N=20, ONLY='embed annotate sweep')"
 	@echo "make statistics  what a verdict is worth, counted in simulated worlds"
 	@echo "make annotation SETS='a.h5ad,label,donor ...'  what a kept model's promises are worth, counted on labelled cells"
+	@echo "make situations LABELLED=folder  queries of other names, values, genes, donors: the table of book/annotation.md"
 	@echo "make tuning      what LoRA is best trained with: genes, rate, steps, patience (KANG=file, JOBS=1)"
 	@echo "make dropout     whether dropout in the frozen encoder helps adapters (KANG=file, JOBS=1, DEVICE=cpu)"
 	@echo "make mini-report LABELLED=folder CORPUS='a.h5ad b.h5ad'  mini's model card"
@@ -112,6 +113,10 @@ statistics: $(VENV)/installed-test
 # Stated error, unknown cells and other donors on labelled sets, those of SETS too: the tables of book/annotation.md.
 annotation: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/annotation.py $(SETS) --write
+
+# Names, values, genes and cells that a kept model was not made for: kang_muscat.h5ad and pbmc3k_seurat.h5ad in LABELLED.
+situations: $(VENV)/installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/situations.py $(LABELLED) --write
 
 # The numbers of book/decisions/0010-tuning-settings.md; a quarter of an hour on one core, and what is in the file is not done again.
 tuning: $(VENV)/installed-test

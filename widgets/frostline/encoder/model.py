@@ -95,7 +95,7 @@ class ValueEncoder(nn.Module):
 
     def _encoded(self, values: Tensor) -> Tensor:
         x = values.clamp(max=MAX_VALUE).unsqueeze(-1)  # (..., 1)
-        out: Tensor = self.dropout(self.norm(self.linear2(F.relu(self.linear1(x)))))
+        out: Tensor = self.dropout(self.norm(self.linear2(F.relu(self.linear1(x), inplace=True))))
         return out
 
 
@@ -143,7 +143,7 @@ class Block(nn.Module):
         """(B, S, d) -> (B, S, d), or (B, 1, d) when only `<cls>` is wanted."""
         queries = x[:, :1] if cls_only else x
         y = self.norm1(queries + self.dropout(self.self_attn(queries, x, mask)))
-        hidden = self.dropout(F.relu(self.linear1(y)))  # (B, Q, h)
+        hidden = self.dropout(F.relu(self.linear1(y), inplace=True))  # (B, Q, h)
         out: Tensor = self.norm2(y + self.dropout(self.linear2(hidden)))
         return out
 
