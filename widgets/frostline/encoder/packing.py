@@ -54,7 +54,7 @@ def packed(module: nn.Module) -> Any:
 
 
 def _pays() -> bool:
-    has = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    has = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
     return has and platform.machine().lower() in ("x86_64", "amd64")
 
 
