@@ -61,12 +61,13 @@ NOT_HERE = {
     "make colab": "changes the notebooks; test_repository looks at the cell",
     "make dropout KANG=kang_muscat.h5ad": "trains for half an hour, on data that is not shipped",
     "python tests/benchmarks/long_cells.py": "fits probes for minutes",
-    "make bench-cluster": "measures for an hour",
-    "python tests/benchmarks/cluster.py --cost r": "r stands for a rate that make bench-cluster measures",
+    "make bench ONLY=cluster": "measures for a quarter of an hour",
+    "python tests/benchmarks/performance_costs.py": "test_performance compares what it prints with the guide",
     "frostline embed atlas.h5ad -o embedded.zarr --scheduler tcp://10.0.0.1:8786": "test_atlases has one of its own",
     "frostline embed atlas.h5ad -o embedded.zarr --cluster slurm --cluster-config slurm.yml --workers 8": (
         "needs SLURM; test_connections looks at what it is asked for"
     ),
+    "make kills": "kills commands for half an hour",
     "make test-gpu": "the tests themselves",
     "make house": "draws a picture of the package; test_package looks at it",
     "make clean": "removes the environment that the tests run in",
@@ -171,10 +172,11 @@ def project(tmp_path_factory, quick, counts_file, small_checkpoint) -> Path:
     common = cells.obs["kind"].isin(cells.obs["kind"].value_counts().index[:2])
     mine = cells[common][:80].copy()
     mine.obs = mine.obs.rename(columns={"kind": "cell_type"})
-    mine.obs["donor"] = [f"donor {i % 4}" for i in range(mine.n_obs)]
+    mine.obs["donor"] = [f"donor {i % 3}" for i in range(mine.n_obs)]
     mine.write_h5ad(folder / "mine.h5ad")
     mine.obs = mine.obs[[]]
     mine.write_h5ad(folder / "new.h5ad")
+    mine.write_h5ad(folder / "atlas.h5ad")
     write_small_sweep(folder)
     quick.chdir(folder)
     run("frostline init our-studies")

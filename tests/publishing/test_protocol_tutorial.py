@@ -34,7 +34,7 @@ def source(tutorial):
 
 
 @pytest.fixture(scope="module")
-def folder(tutorial, small_checkpoint, tmp_path_factory) -> Path:
+def folder(in_this_process, tutorial, small_checkpoint, tmp_path_factory) -> Path:
     """Where a run of two donors and four strategies went; not to be changed."""
     here = tmp_path_factory.mktemp("protocol")
     parameters = {

@@ -54,7 +54,8 @@ def packed(module: nn.Module) -> Any:
 
 
 def _pays() -> bool:
-    has = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
+    there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    has = there and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return has and platform.machine().lower() in ("x86_64", "amd64")
 
 

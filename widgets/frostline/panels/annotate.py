@@ -14,7 +14,8 @@ from frostline.annotation.annotating import Annotation, annotate
 from frostline.annotation.facts import MODEL
 from frostline.annotation.folders import load_model
 from frostline.annotation.models import Model
-from frostline.cells.datasets import DATASETS, Dataset
+from frostline.cells.catalogue import DATASETS
+from frostline.cells.datasets import Dataset
 from frostline.cells.previews import anndatas, path_problem
 from frostline.cells.reading import expanded
 from frostline.cells.sources import open_source
