@@ -11,7 +11,7 @@ import pytest
 
 import frostline
 from frostline.annotation import adapting
-from frostline.cells.datasets import DATASETS
+from frostline.cells.catalogue import DATASETS
 from frostline.evaluation import evaluations
 
 pytestmark = pytest.mark.slow
