@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -85,15 +86,21 @@ def changed(tutorial, small_settings, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def published(tutorial, tmp_path_factory) -> Path:
-    """Root of a project in which the tutorial was executed with its defaults and placed; not to be changed."""
+def published(tutorial, small_checkpoint, tmp_path_factory) -> Path:
+    """Root of a project in which the tutorial was executed and placed, with its defaults but a small encoder.
+
+    Not to be changed. LoRA on `mini` would take most of a minute.
+    """
     folder = tmp_path_factory.mktemp("published")
     (folder / "notebooks").mkdir()
     (folder / "notebooks" / tutorial.name).write_bytes(tutorial.read_bytes())
+    shutil.copytree(small_checkpoint, folder / "small")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         notebook = notebooks.find_notebook(NAME)
-        publications.publish(notebook, {}, output=Path("artifacts") / notebook.name, show_progress=False)
+        publications.publish(
+            notebook, {"CHECKPOINT": "small"}, output=Path("artifacts") / notebook.name, show_progress=False
+        )
     return folder
 
 
@@ -231,7 +238,7 @@ def test_another_labelled_data_set_is_given_as_a_path(
     counts_file, tutorial, small_settings, without_kernel, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    mine = {"DATASET": str(counts_file), "LABEL_KEY": "kind", "OUTPUT_DIR": "mine"}
+    mine = {"DATASET": str(counts_file), "LABEL_KEY": "kind", "CHECKPOINT": "mini", "OUTPUT_DIR": "mine"}
     executions.execute(tutorial, Path("out.ipynb"), {**small_settings, **mine}, show_progress=False)
     assert checking.check("mine").problems == []
     described = manifest_of(Path("mine"))["dataset"]
@@ -246,7 +253,7 @@ def test_another_labelled_data_set_is_given_as_a_path(
     assert "values are counts" in printed
 
 
-# ---- executed with its defaults
+# ---- executed with its defaults, but a small encoder
 
 
 def test_published_tutorial_meets_the_rules_of_the_book(published):
