@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PROFILE ?= quickstart
 
-.PHONY: help quickstart publish book release test test-fast test-gpu lint lab browser bench bench-memory statistics annotation tuning dropout mini-report screenshots colab house mutants clean
+.PHONY: help quickstart publish book release test test-fast test-gpu lint lab browser bench bench-memory kills statistics annotation tuning dropout mini-report screenshots colab house mutants clean
 
 help:
 	@echo "make quickstart  run the tutorial on real cells, check it, build the book"
@@ -18,7 +18,8 @@ help:
 	@echo "make release     build the book, refused unless every tutorial is passed"
 	@echo "make browser     install the Chromium that the browser tests drive"
 	@echo "make bench       speed and memory, beside other software too: book/performance.md (ONLY='embedding peers')"
-	@echo "make bench-memory  peak memory of labelling a file: 200,000 cells by PCA, 2,000 by the encoder (MINI=)"
+	@echo "make bench-memory kills  peak memory of labelling a file: 200,000 cells by PCA, 2,000 by the encoder (MINI=)"
+	@echo "make kills       kill clients and workers at random, compare with an undisturbed run (N=20, ONLY='embed annotate sweep')"
 	@echo "make statistics  what a verdict is worth, counted in simulated worlds"
 	@echo "make annotation SETS='a.h5ad,label,donor ...'  what a kept model's promises are worth, counted on labelled cells"
 	@echo "make tuning      what LoRA is best trained with: genes, rate, steps, patience (KANG=file, JOBS=1)"
@@ -99,6 +100,10 @@ bench: $(VENV)/installed-test
 # MINI=200000 labels as many cells with the encoder, which takes an hour.
 bench-memory: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/annotation_memory.py $(if $(MINI),--mini-cells $(MINI))
+
+# Twenty random SIGKILLs of each command, and what is there in the end beside an undisturbed run: half an hour on two cores.
+kills: $(VENV)/installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/kills.py $(if $(ONLY),--only $(ONLY)) --kills $(or $(N),20)
 
 # False claims, coverage and power by design, in worlds whose truth is known: the table of book/protocol.md.
 statistics: $(VENV)/installed-test

@@ -221,7 +221,7 @@ def about() -> Job:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_gb": _memory(),
-        "system": platform.platform(terse=True),
+        "system": f"{platform.system()} on {platform.machine()}",
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
     }

@@ -97,9 +97,10 @@ def machine(lines: Sequence[Line]) -> str:
     first = heads[0]
     versions = ", ".join(f"{name} {number}" for name, number in first["versions"].items())
     said = (
-        f"## Machine\n\n{first['processor']}, {first['cores']} cores, {first['memory_gb']} GB, {first['system']}; "
-        f"{versions}. The load is that of the whole machine in the minute before a part and after each measurement: "
-        "above the number of cores, other programs took part of it, and seconds by the clock are longer than alone.\n"
+        f"## Machine\n\nProcessor {first['processor']}, {first['cores']} cores, {first['memory_gb']} GB of memory, "
+        f"{first['system']}; {versions}. The load is that of the whole machine in the minute before a part and after "
+        "each measurement: above the number of cores, other programs took part of it, and seconds by the clock are "
+        "longer than alone.\n"
     )
     rows = [
         [f"`{head['part']}`", head["date"], str(head["threads"]), ", ".join(_loads(lines, head["part"]))]

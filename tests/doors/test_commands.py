@@ -68,6 +68,7 @@ NOT_HERE = {
     "frostline embed atlas.h5ad -o embedded.zarr --cluster slurm --cluster-config slurm.yml --workers 8": (
         "needs SLURM; test_connections looks at what it is asked for"
     ),
+    "make kills": "kills commands for half an hour",
     "make test-gpu": "the tests themselves",
     "make house": "draws a picture of the package; test_package looks at it",
     "make clean": "removes the environment that the tests run in",
@@ -176,6 +177,7 @@ def project(tmp_path_factory, quick, counts_file, small_checkpoint) -> Path:
     mine.write_h5ad(folder / "mine.h5ad")
     mine.obs = mine.obs[[]]
     mine.write_h5ad(folder / "new.h5ad")
+    mine.write_h5ad(folder / "atlas.h5ad")
     write_small_sweep(folder)
     quick.chdir(folder)
     run("frostline init our-studies")

@@ -1023,6 +1023,16 @@ class TestResultPanel:
         panel.settle(60)
         assert "Confusion matrix of lora" in confusion.value
 
+    def test_where_javascript_is_off_its_maps_are_a_picture(self, comparison):
+        panel = self.show(comparison)
+        pair = f"{panel._left.value} and {panel._right.value}"
+        found = panel.still().data
+        assert found.startswith("<noscript><img ")
+        assert f'alt="UMAPs of the test cells by true class, as {pair} represent them"' in found
+        assert found.endswith("></noscript>")
+        with pytest.raises(FrostlineError, match="no results to draw yet"):
+            ResultPanel().still()
+
     def test_without_a_comparison_the_map_is_closed(self, comparison):
         panel = self.show(comparison)
         shown = panel.map

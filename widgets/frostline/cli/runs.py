@@ -225,5 +225,5 @@ def sweep(
         commands.show_plan(planned)
     else:
         asked = Workers(workers, scheduler=scheduler, cluster=cluster or "local", config=cluster_config)
-        if not commands.run_plan(planned, source, None if collect else asked):
+        if not commands.run_plan(planned, None if collect else asked):
             raise typer.Exit(1)

@@ -251,11 +251,11 @@ def _draw_reliability(axes: Axes, comparison: Comparison, name: str) -> None:
         columns.append(class_numbers(record.labels, comparison.classes))
     truth = np.concatenate(columns)
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
-    for label, parts, look in (("as predicted", raw, style(0)), ("temperature-scaled", scaled, style(4))):
+    for label, parts, look in (("as predicted", raw, style(0)), ("temperature-scaled", scaled, style(14))):
         found = calibration.reliability(np.concatenate(parts), truth)
         full = found.cells > 0
         points = found.confidence[full], found.accuracy[full]
-        axes.plot(*points, linewidth=0.9, alpha=0.6, color=look["color"])
+        axes.plot(*points, linewidth=0.9, alpha=0.6, color=look["color"], linestyle=look["linestyle"])
         sizes = 6 + 90 * found.cells[full] / found.cells.sum()  # a point of few cells says little
         axes.scatter(*points, s=sizes, color=look["color"], marker=look["marker"], linewidths=0, label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")

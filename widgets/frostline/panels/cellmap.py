@@ -32,7 +32,7 @@ HERE = Path(__file__).parent
 def script() -> str:
     """Code of the widget without its indentation and comments, since every notebook that shows a map keeps a copy."""
     code = (HERE / "cell_map.js").read_text(encoding="utf-8")
-    return re.sub(r"^(?:\s*//.*\n|\s+)", "", code, flags=re.MULTILINE)
+    return re.sub(r"^(?:\s*//.*\n|\s+)| // .*$", "", code, flags=re.MULTILINE)
 
 
 class CellMap(anywidget.AnyWidget):
