@@ -39,6 +39,15 @@ def test_two_islands_keep_their_shapes_and_come_as_near_as_is_left_to_them():
     assert gaps(drawn, found.codes)[0] == pytest.approx(0.8)
 
 
+def test_dense_islands_come_as_near_as_a_sixteenth_of_the_diagonal():
+    """Unit squares beside each other with a gap g: 16 g is the root of (2 + g)^2 + 1, so 255 g^2 - 4 g - 5 = 0."""
+    line = np.linspace(0, 1, 41)  # four times its steps are less
+    dense = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    points = np.vstack([dense, dense + np.array([50, 0])])
+    found = islands_of(points)
+    assert gaps(found.nearer(points), found.codes)[0] == pytest.approx((4 + np.sqrt(5_116)) / 510, rel=0.01)
+
+
 def test_no_gap_is_narrowed_below_a_sixteenth_of_what_is_drawn(scattered):
     found = islands_of(scattered)
     assert len(found.shifts) > 1
