@@ -1,12 +1,13 @@
 """The built site in headless Chromium: quiet, self-contained, and each widget drawn once."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, SoupStrainer
 from chromium import chromium_path, launch
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
 from published_project import NAME, UNRUN
@@ -96,15 +97,18 @@ def visit(watcher: Watcher, address: str, path: str) -> Page:
     return page
 
 
-@pytest.mark.parametrize("width", [800, NARROW])
-def test_every_page_is_quiet_and_fits_in_light_and_dark(browser: Browser, server: str, site: Path, width: int) -> None:
+def test_every_page_is_quiet_and_fits_in_light_and_dark_on_a_telephone_and_wider(
+    browser: Browser, server: str, site: Path
+) -> None:
     pages = pages_of(site)
     assert {"index.html", "status.html", "api/encoder.html", TUTORIAL} <= set(pages)
-    with browser.new_context(viewport={"width": width, "height": 900}) as context:
+    with browser.new_context() as context:
         watcher = Watcher(context)
         for path in pages:
+            watcher.page.set_viewport_size({"width": NARROW, "height": 900})
             page = visit(watcher, server, path)
-            for scheme in ("light", "dark"):
+            for width, scheme in itertools.product((NARROW, 800), ("light", "dark")):
+                page.set_viewport_size({"width": width, "height": 900})
                 page.emulate_media(color_scheme=scheme)
                 page.wait_for_selector(f"html[data-theme={scheme}]")
                 assert page.evaluate("document.documentElement.scrollWidth") == width, (path, scheme)
@@ -207,7 +211,8 @@ def test_a_panel_stands_on_the_page_s_own_ground_in_the_dark(browser: Browser, s
 def test_every_page_says_what_it_is_about(site: Path) -> None:
     said = {}
     for path in pages_of(site):
-        found = BeautifulSoup((site / path).read_bytes(), "html.parser").select("meta[name=description]")
+        page = BeautifulSoup((site / path).read_bytes(), "html.parser", parse_only=SoupStrainer("meta"))
+        found = page.select("meta[name=description]")
         assert len(found) == 1, path
         said[path] = found[0]["content"]
     assert said["index.html"].startswith("You have a labelled human single-cell data set")
