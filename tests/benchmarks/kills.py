@@ -76,6 +76,11 @@ class Case:
             tail = (self.output.parent / f"{self.name}.log").read_text("utf-8", "replace")[-3_000:]
             raise SystemExit(f"{self.name} ended with {process.returncode}:\n{tail}")
 
+    def compared(self, said: str, expected: object) -> None:
+        """Compare what is there after something that was said with what an undisturbed run left."""
+        if (found := self.taken()) != expected:
+            raise SystemExit(f"{self.name}: what is there after {said} is another:\n{expected}\n{found}")
+
     def taken(self) -> object:
         """What is compared of the output, which is moved away so that the next command begins again."""
         found = self.contents(self.output)
@@ -107,8 +112,7 @@ def kill(case: Case, expected: object, seconds: float, draw: random.Random) -> s
                 raise SystemExit(f"{case.name}: processes outlive their client: {[_command(each) for each in alive]}")
             return said
     case.ended(process)
-    if (found := case.taken()) != expected:
-        raise SystemExit(f"{case.name}: what is there after the kill of a {said} is another:\n{expected}\n{found}")
+    case.compared(said, expected)
     return f"{said}; whole, and equal"
 
 
@@ -171,8 +175,7 @@ def main() -> None:
                 said = kill(case, expected, seconds, draw)
                 print(f"{case.name} {case.killed.total()}: {said}", flush=True)
             case.ended(case.started())
-            if case.taken() != expected:
-                raise SystemExit(f"{case.name}: the last output is not that of an undisturbed run")
+            case.compared("the last kill", expected)
             killed = f"{case.killed['client']} clients and {case.killed['worker']} workers were killed"
             print(f"{case.name}: {killed}; {case.wholes} whole outputs, all equal", flush=True)
 

@@ -55,7 +55,7 @@ def write(path: Path, n: int, depth: int, made: Made) -> None:
         group = file.create_group("X")
         group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": (n, block.n_vars)})
         for name, values in (("data", block.X.data), ("indices", block.X.indices.astype(np.int32))):
-            array = group.create_dataset(name, shape=(n * depth,), dtype=values.dtype, chunks=(65_536,))
+            array = group.create_dataset(name, shape=(n * depth,), dtype=values.dtype, chunks=(min(65_536, n * depth),))
             for start in range(0, n * depth, len(values)):
                 array[start : start + len(values)] = values[: n * depth - start]
         group.create_dataset("indptr", data=np.arange(n + 1, dtype=np.int64) * depth)
@@ -70,6 +70,8 @@ def atlas_of(job: Job, made: Made) -> Path:
         )
         writer.start()
         writer.join()
+        if writer.exitcode:
+            raise SystemExit(f"{path} was not written")
     return path
 
 

@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import dask
 import psutil
@@ -71,6 +73,21 @@ def test_what_was_started_is_stopped(monkeypatch):
         pytest.fail("such workers were accepted")
     _, alive = psutil.wait_procs(set(psutil.Process().children(recursive=True)) - before, timeout=10)
     assert [process.cmdline() for process in alive if "resource_tracker" not in " ".join(process.cmdline())] == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (ModuleNotFoundError("No module named 'frostline'"), r"worker b cannot import frostline \(No module named"),
+        ("0.0.1", r"worker b has frostline 0\.0\.1, and this is"),
+        (OSError("connection reset"), None),  # it was killed just now, and is started again
+    ],
+)
+def test_workers_with_other_code_are_refused_and_those_that_have_ended_are_not(answer, said):
+    answers = {"a": connections.__version__, "b": answer}
+    client = SimpleNamespace(run=lambda _, *, on_error: answers)
+    with nullcontext() if said is None else pytest.raises(FrostlineError, match=said):
+        connections._refuse_other_version(client)
 
 
 def test_processes_that_end_before_they_compute_are_an_error_with_a_remedy(tmp_path):

@@ -273,18 +273,20 @@ def _arguments(path: Path, system: str) -> dict[str, Any]:
 
 
 def _refuse_other_version(client: Client) -> None:
-    """Refuse workers that would compute with other code."""
+    """Refuse workers that would compute with other code; one that ends meanwhile is asked nothing."""
     try:
-        found = client.run(_version)
-    except Exception as error:  # whatever a worker without frostline answers
+        found = client.run(_version, on_error="return")
+    except OSError as error:
+        raise FrostlineError(f"the scheduler is gone ({error}): the same command goes on") from error
+    for address, said in found.items():
+        if isinstance(said, OSError) or said == __version__:
+            continue
+        if isinstance(said, Exception):  # whatever a worker without frostline answers
+            raise FrostlineError(
+                f"worker {address} cannot import frostline ({said}): install version {__version__} where workers run"
+            ) from said
         raise FrostlineError(
-            f"a worker cannot import frostline ({error}): install version {__version__} where the workers run"
-        ) from error
-    other = {address: version for address, version in found.items() if version != __version__}
-    if other:
-        address, version = next(iter(other.items()))
-        raise FrostlineError(
-            f"worker {address} has frostline {version}, and this is {__version__}: install the same where workers run"
+            f"worker {address} has frostline {said}, and this is {__version__}: install the same where workers run"
         )
 
 
