@@ -5,7 +5,8 @@
 Every measurement is made in a process of its own, and kept as one line of performance.jsonl beside this file, with the
 machine, the versions and the load at that time; book/performance.md, and the costs in book/howto/clusters.md, are
 written from these lines (`--page` writes them and measures nothing). A part that is run again replaces its lines; what
-is too large to be measured here is kept as a line that says so. All takes about three quarters of an hour.
+is too large to be measured here is kept as a line that says so. No part begins after WHOLE minutes; it keeps the lines
+that it had, and `--only` measures it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ LIBRARIES = ("frostline", "torch", "numpy", "scipy", "scikit-learn", "scanpy", "
 SIZES = (1_000, 10_000, 100_000)
 DEPTHS = (100, 300, 600, 1_199)
 """Genes that a cell expresses; the last and `<cls>` are the longest sequence that scGPT reads."""
+LONGEST = {"peers": 8}
+"""Minutes that a measurement of a part may take, by default MINUTES; one of more is ended, and its line says so."""
+MINUTES = 5
+WHOLE = 24
+"""Minutes of a run; parts that have not begun by then keep the lines that they had."""
 Job = dict[str, Any]
 
 PLANS: dict[str, list[Job]] = {
@@ -251,11 +257,31 @@ def measured(part: str, folder: Path) -> Iterator[Job]:
         command = [*python, HERE / "performance.py", "--measure", json.dumps({**job, "part": part})]
         environment = {**os.environ, "FROSTLINE_BENCH": str(folder), "FROSTLINE_CACHE": str(folder / "cache")}
         environment["FROSTLINE_EMBEDDINGS_MB"] = "0"  # nothing is found on disk, but where that is measured
-        done = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, text=True, check=True, env=environment)
-        for line in done.stdout.splitlines():
+        minutes = LONGEST.get(part, MINUTES)
+        found = output([*map(str, command)], environment, 60 * minutes)
+        if found is None:
+            yield {**job, "part": part, "left": f"ended after {minutes} minutes"}
+            continue
+        for line in found.splitlines():
             if line.startswith('{"'):
                 print(line, flush=True)
                 yield {**json.loads(line), "part": part, "load": about()["load"]}
+
+
+def output(command: list[str], environment: dict[str, str], seconds: float) -> str | None:
+    """What a process prints; None if it was ended, with all that it had started, since it took too long."""
+    import psutil
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            found = process.communicate(timeout=seconds)[0]
+        except subprocess.TimeoutExpired:
+            for child in [*psutil.Process(process.pid).children(recursive=True), process]:
+                child.kill()
+            return None
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return found
 
 
 def kept(parts: list[str]) -> list[Job]:
@@ -275,7 +301,11 @@ def main() -> None:
         found = performance_peers.measure(job) if job["part"] == "peers" else measure(job)
         print(*map(json.dumps, found), sep="\n")
         return
+    started = time.monotonic()
     for part in [] if asked.page else asked.only:
+        if time.monotonic() - started > 60 * WHOLE:
+            print(f"{part} is not measured: {WHOLE} minutes are over; do it with --only {part}", flush=True)
+            continue
         others, own = kept([part]), []
         with tempfile.TemporaryDirectory() as name:
             for line in measured(part, Path(name)):  # kept as they come: what is cut short was not in vain

@@ -92,7 +92,8 @@ def rates(lines: Sequence[Line]) -> tuple[list[Rate], float, float]:
     """Rates of encoders, genes that one core reads in a second, efficiency of two workers; no rates if not measured."""
     whole, tokens = (cluster_line(lines, what, cells=4_096, how="plain loop") for what in ("embed", "tokens"))
     one, two = (cluster_line(lines, "embed", cells=100_000, how=how) for how in ("plain loop", "2 workers"))
-    peer = next((line for line in lines if line["part"] == "peers" and line.get("name") == "frostline"), None)
+    embed = (line for line in lines if line["part"] == "peers" and line.get("what") == "embed")
+    peer = next((line for line in embed if line.get("name") == "frostline"), None)
     mean = next((line["mean"] for line in lines if line.get("name") == "tokens"), None)
     if not (whole and tokens and one and two and peer and mean):
         return [], 0.0, 0.0

@@ -235,10 +235,7 @@ def cluster(lines: Sequence[Line]) -> str:
         "tokens": "the same without the encoder",
     }
     rows = [
-        [f"{words[line['what']]}, {line['genes']} genes a cell", f"{line['cells']:,}", line["how"]]
-        + [f"{line[name]:,.0f}" for name in ("seconds", "computing", "cpu")]
-        + [f"{line['cells'] / line['seconds']:,.0f}"]
-        + ["" if line[name] is None else f"{line[name]:,.0f}" for name in ("worker_mb", "own_mb")]
+        [f"{words[line['what']]}, {line['genes']} genes a cell", f"{line['cells']:,}", line["how"], *_on_workers(line)]
         for line in own
     ]
     head = ["Work", "Cells", "By", "Seconds", "Computing", "Of the processor", "Cells/s", "A worker, MB", "Client, MB"]
@@ -246,9 +243,19 @@ def cluster(lines: Sequence[Line]) -> str:
     return f"{CLUSTER}\n{table(head, rows)}\n{said}\n"
 
 
+def _on_workers(line: Line) -> list[str]:
+    if "left" in line:
+        return [f"not measured: {line['left']}", *[""] * 5]
+    return [
+        *(f"{line[name]:,.0f}" for name in ("seconds", "computing", "cpu")),
+        f"{line['cells'] / line['seconds']:,.0f}",
+        *("" if line[name] is None else f"{line[name]:,.0f}" for name in ("worker_mb", "own_mb")),
+    ]
+
+
 def cluster_line(lines: Sequence[Line], what: str, **facts: Any) -> Line | None:
     """Line of a measurement on workers; None where there is none."""
-    own = (line for line in lines if line["part"] == "cluster" and line.get("what") == what)
+    own = (line for line in lines if line["part"] == "cluster" and line.get("what") == what and "seconds" in line)
     return next((line for line in own if facts.items() <= line.items()), None)
 
 

@@ -143,3 +143,17 @@ def test_longer_cells_cost_what_their_operations_do(costs):
 
 def test_no_cost_is_made_of_what_was_not_measured(costs):
     assert costs.costs(MEASURED[:-1]) == "Not measured yet.\n"
+
+
+def test_a_measurement_that_was_ended_is_said_to_be_missing(writer):
+    ended = {"cells": 200_000, "how": "2 workers", "left": "ended after 5 minutes"}
+    found = writer.cluster([{"part": "cluster", "what": "embed", "genes": 60, **ended}])
+    assert "| 200,000 | 2 workers | not measured: ended after 5 minutes |" in found
+
+
+def test_a_process_that_takes_too_long_is_ended(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    performance = loaded("performance")
+    command = [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(600)"]
+    assert performance.output(command, {}, 0.5) is None
+    assert performance.output([sys.executable, "-c", "print('done')"], {}, 60) == "done\n"

@@ -78,6 +78,10 @@ class TestWorkload:
         assert tuning.workload(cut) == Workload(encoded=9 * 20 + 20 + 30, trained=9 * 90, genes=40)
         short = dataclasses.replace(tuning, min_steps=0, n_genes=7)
         assert short.workload(cut) == Workload(encoded=2 * 20 + 20 + 30, trained=2 * 90, genes=7)
+        # of the two blocks the last: half of each epoch, and the other half once
+        upper = dataclasses.replace(tuning, layers=1)
+        encoded = 9 * 20 / 2 + (90 + 20) / 2 + 20 + 30
+        assert upper.workload(cut) == Workload(encoded=int(encoded), trained=9 * 90 // 2, genes=40)
         for kind in (FrozenProbe, HeadTuning):
             assert kind(checkpoint=str(small_checkpoint)).workload(cut) == Workload(encoded=90 + 20 + 30)
         assert PcaLogistic().workload(cut) == Workload()

@@ -1,6 +1,6 @@
 """Weights of linear layers as oneDNN wants them: on x86 CPUs their products in fp32 are then faster than by MKL.
 
-On an EPYC of Zen 4 a product of 2,048 tokens by 512 x 512 weights reaches 107 GFLOP/s a core so, and 92 by MKL.
+What that saves, and what it does not: book/decisions/0013-packed-weights.md.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ from frostline.cells.datasets import Dataset
 from frostline.cells.partitions import Split
 from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import FrostlineError
-from frostline.strategies.base import WEIGHTS, as_safetensors
+from frostline.strategies.base import WEIGHTS, Workload, as_safetensors
 from frostline.strategies.tuning import EncoderTuning
 
 if TYPE_CHECKING:
@@ -84,6 +85,17 @@ class Adapters(EncoderTuning):
             for target in self.targets
         )
         return (self.layers or config.n_layers) * block
+
+    def workload(self, split: Split) -> Workload:
+        """Of few blocks, what is below them is computed once, and each epoch passes their share of the encoder."""
+        whole = super().workload(split)
+        if not self.layers:
+            return whole
+        share = self.layers / load_checkpoint(self.checkpoint).config.n_layers
+        after = len(split.validation) + len(split.test)  # encoded when training is over
+        once = (1 - share) * (len(split.train) + len(split.validation))
+        encoded = after + round(share * (whole.encoded - after) + once)
+        return replace(whole, encoded=encoded, trained=round(share * whole.trained))
 
     def ensure_applicable(self, dataset: Dataset, split: Split) -> None:
         """Refuse also more blocks than the encoder has."""

@@ -30,7 +30,10 @@ WEIGHTS = "weights.safetensors"
 
 @dataclass(frozen=True)
 class Workload:
-    """Cells that go through an encoder while a strategy is fitted and predicts, at most."""
+    """Cells that go through an encoder while a strategy is fitted and predicts, at most.
+
+    One that goes through half of the blocks is half a cell.
+    """
 
     encoded: int = 0
     """Cells that are encoded only."""
