@@ -66,7 +66,7 @@ def many(n: int, k: int = 25) -> mapped.Mapped:
     classes = tuple(f"type {i:02d}" for i in range(k))
     names = tuple(f"AAACATACAACC{i:06d}-1" for i in range(n))
     return mapped.Mapped(
-        f"{n} cells", names, tuple(views), (mapped.Column("label", "class", classes, kinds),), classes, True
+        f"{n} cells", names, tuple(views), (mapped.MapColumn("label", "class", classes, kinds),), classes, True
     )
 
 

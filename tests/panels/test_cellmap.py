@@ -12,7 +12,7 @@ from anndata import AnnData
 import frostline
 from frostline.comparison import palette
 from frostline.errors import FrostlineError
-from frostline.panels import CellMap, mapped
+from frostline.panels import CellMap, mapped, packing
 
 CLASSES = ("B cell", "NK", "T cell")
 PROBABILITIES = {
@@ -83,7 +83,30 @@ class TestBuffer:
         assert [view["placed"] for view in unplaced._facts["views"]] == [False]
         assert "points0" not in unplaced._facts["arrays"]
         points = np.array([[0.0, 1.0], [np.nan, 2.0], [4.0, 3.0]])
-        assert mapped._coordinates(points).tolist() == [[0, 0], [65_535, 65_535], [65_534, 65_534]]
+        assert packing._coordinates(points).tolist() == [[0, 0], [65_535, 65_535], [65_534, 65_534]]
+
+    def test_wide_gaps_are_narrowed_and_the_moves_lead_back(self, make_record):
+        rng = np.random.default_rng(0)
+        places = rng.normal(size=(30, 2)) + np.repeat([[0, 0], [400, 0], [0, 300]], 10, axis=0)
+        record = make_record("head", n=30, umap=places)
+        found = CellMap(frostline.compare([record]))
+        drawn, codes = array_of(found, "points0").reshape(30, 2) / 65_534, array_of(found, "islands0")
+        assert codes.tolist() == np.repeat([0, 1, 2], 10).tolist()
+        back = drawn + np.array(found._facts["views"][0]["moves"])[codes]
+        back = (back - back.min(axis=0)) / np.ptp(back, axis=0)
+        assert np.abs(back - (places - places.min(axis=0)) / np.ptp(places, axis=0)).max() < 1e-4
+        spread = [np.ptp(drawn[codes == i], axis=0).min() for i in range(3)]
+        assert min(spread) > 0.15  # of less than a hundredth of the map that was computed
+
+    def test_coordinates_of_others_are_drawn_as_they_are_and_pca_is_never_narrowed(self, adata):
+        wide = np.repeat([[0.0, 0.0], [400.0, 300.0]], [2, 2], axis=0) + np.arange(8.0).reshape(4, 2)
+        grown = AnnData(obs=pd.concat([adata.obs.set_index(adata.obs_names + f"-{i}") for i in range(4)]))
+        grown.obsm = {"X_umap": np.tile(wide, (4, 1)), "X_pca": np.tile(wide, (4, 1))}
+        shown = CellMap(grown)
+        assert [bool(view["moves"]) for view in shown._facts["views"]] == [True, False]
+        assert shown._facts["narrow"] is False
+        low, high = wide.min(axis=0), wide.max(axis=0)
+        assert np.abs(array_of(shown, "points0").reshape(16, 2)[:4] / 65_534 - (wide - low) / (high - low)).max() < 1e-4
 
     def test_names_stay_whole_and_on_one_line(self, make_record):
         names = ("a\nb", "x" * 10_000, "<img src=x onerror=1>", "", "細胞")
@@ -93,16 +116,16 @@ class TestBuffer:
         assert found.cells == ["a\nb"]
 
     def test_more_than_254_classes_take_two_bytes(self):
-        assert mapped._codes(np.array([-1, 299]), 300).tolist() == [65_535, 299]
-        assert mapped._codes(np.array([-1, 253]), 254).tolist() == [255, 253]
+        assert packing._codes(np.array([-1, 299]), 300).tolist() == [65_535, 299]
+        assert packing._codes(np.array([-1, 253]), 254).tolist() == [255, 253]
 
-    def test_a_thousand_cells_take_less_than_a_hundred_kilobytes_of_a_page(self, comparison):
+    def test_a_thousand_cells_take_less_than_110_kilobytes_of_a_page(self, comparison):
         rng = np.random.default_rng(0)
         best, chances = mapped.top_classes(rng.dirichlet(np.ones(10), size=1_000))
         views = tuple(mapped.View(name, name, rng.normal(size=(1_000, 2)), best, chances) for name in "ab")
         column = mapped.MapColumn("label", "label", tuple(map(str, range(10))), best[:, 0])
         cells = tuple(f"AAACATACAACC{i:05d}-1" for i in range(1_000))
-        facts, data = mapped.packed(mapped.Mapped("", cells, views, (column,), column.names, truth=True))
+        facts, data = packing.packed(mapped.Mapped("", cells, views, (column,), column.names, truth=True))
         assert len(data) * 4 / 3 + len(str(facts)) + len(CellMap._esm) + len(CellMap._css) < 110_000
 
 
@@ -254,7 +277,7 @@ class TestPalette:
         codes = np.arange(200)
         column = mapped.MapColumn("label", "label", tuple(f"{i:03d}" for i in range(200)), codes)
         view = mapped.View("a", "a", np.random.default_rng(0).normal(size=(200, 2)))
-        facts, _ = mapped.packed(mapped.Mapped("", column.names, (view,), (column,), ()))
+        facts, _ = packing.packed(mapped.Mapped("", column.names, (view,), (column,), ()))
         assert sum(look == -1 for look in facts["columns"][0]["looks"]) == 171
 
     def test_a_right_cell_is_a_circle_and_a_wrong_one_a_cross_in_figures_too(self):
@@ -265,7 +288,7 @@ def test_script_keeps_its_code_without_comments():
     from frostline.panels import cellmap
 
     code = cellmap.script()
-    assert "// ---" not in code
+    assert "// " not in code
     assert code.endswith("export default { render };\n")
     assert "innerHTML" not in code
     assert "insertAdjacentHTML" not in code

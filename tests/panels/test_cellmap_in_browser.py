@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from widget_page import write_page
 
 import frostline
+from frostline.evaluation.islands import islands_of
 from frostline.panels import CellMap
 
 pytestmark = pytest.mark.slow
@@ -84,14 +85,24 @@ def at(page: Page, x: float, y: float, number: int = 0) -> tuple[float, float]:
     return box["x"] + x * box["width"], box["y"] + y * box["height"]
 
 
+def at_cell(page: Page, comparison, cell: int, *, narrow: bool = True) -> tuple[float, float]:
+    """Point of the window where the first map draws a cell."""
+    places = comparison.of("pca_logistic")[0].umap
+    places = islands_of(places).nearer(places) if narrow else places
+    x, y = ((places - places.min(axis=0)) / np.ptp(places, axis=0))[cell]
+    box = page.get_by_role("application").first.bounding_box()
+    return box["x"] + 14 + x * (box["width"] - 28), box["y"] + 14 + (1 - y) * (box["height"] - 28)
+
+
 def said(page: Page):
     return page.locator(".frostline-map-said")
 
 
-def test_pointing_names_the_cell_its_classes_and_probabilities(page):
-    page.mouse.move(*at(page, 0.08, 0.93))
+def test_pointing_names_the_cell_its_classes_and_probabilities(page, comparison):
+    page.mouse.move(*at(page, 0.5, 0.5))
     tip = page.locator(".frostline-map-tip")
-    page.mouse.move(*at(page, 0.07, 0.92))
+    page.mouse.move(*at_cell(page, comparison, 7))
+    expect(tip).to_contain_text("cell 7")
     expect(tip).to_contain_text("true class: B cell")
     expect(tip).to_contain_text("right: B cell 0.80")
     page.mouse.move(*at(page, 0.5, 0.5))
@@ -99,9 +110,9 @@ def test_pointing_names_the_cell_its_classes_and_probabilities(page):
 
 
 def test_a_lasso_selects_in_both_maps_and_lists_the_wrong_first(page):
-    page.mouse.move(*at(page, 0.02, 0.7))
+    page.mouse.move(*at(page, 0.02, 0.6))
     page.mouse.down()
-    for corner in ((0.3, 0.7), (0.3, 0.99), (0.02, 0.99)):
+    for corner in ((0.5, 0.6), (0.5, 0.99), (0.02, 0.99)):
         page.mouse.move(*at(page, *corner), steps=4)
     page.mouse.up()
     expect(said(page)).to_have_text("8 cells of 24 selected")
@@ -156,6 +167,24 @@ def test_zoom_and_the_whole_map(page):
     page.wait_for_function(f"before => {picture} !== before", arg=before)
     page.get_by_role("button", name="Whole").click()
     page.wait_for_function(f"before => {picture} === before", arg=before)
+
+
+def test_wide_gaps_are_narrow_until_a_reader_wants_them_as_computed(page, comparison):
+    picture = "document.querySelector('.frostline-map-cells').toDataURL()"
+    button, tip = page.get_by_role("button", name="Narrow gaps"), page.locator(".frostline-map-tip")
+    expect(button).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("p.frostline-map-note").first).to_contain_text("drawn narrower")
+    before = page.evaluate(picture)
+    page.mouse.move(*at_cell(page, comparison, 20))
+    expect(tip).to_contain_text("cell 20")
+    button.click()
+    assert page.evaluate(picture) != before
+    page.mouse.move(*at_cell(page, comparison, 20))
+    expect(tip).to_be_hidden()
+    page.mouse.move(*at_cell(page, comparison, 20, narrow=False))
+    expect(tip).to_contain_text("cell 20")
+    button.click()
+    assert page.evaluate(picture) == before
 
 
 def test_the_ground_follows_the_page(page):

@@ -45,15 +45,6 @@ def short_training():
         yield
 
 
-@pytest.fixture(scope="module")
-def worked_out(three_kinds, small_checkpoint, fresh):
-    """What a panel works out of the data before anything is run, such as clusters and the times of a few cells."""
-    panel = AnnotationPanel(fresh(three_kinds), checkpoint=str(small_checkpoint))
-    panel.settle(60)
-    panel.close()
-    return panel.dataset.cache
-
-
 @pytest.fixture
 def make_panel(three_kinds, small_checkpoint, fresh, worked_out):
     made = []
@@ -1031,6 +1022,16 @@ class TestResultPanel:
         control(panel, "Strategy").value = "lora"
         panel.settle(60)
         assert "Confusion matrix of lora" in confusion.value
+
+    def test_where_javascript_is_off_its_maps_are_a_picture(self, comparison):
+        panel = self.show(comparison)
+        pair = f"{panel._left.value} and {panel._right.value}"
+        found = panel.still().data
+        assert found.startswith("<noscript><img ")
+        assert f'alt="UMAPs of the test cells by true class, as {pair} represent them"' in found
+        assert found.endswith("></noscript>")
+        with pytest.raises(FrostlineError, match="no results to draw yet"):
+            ResultPanel().still()
 
     def test_without_a_comparison_the_map_is_closed(self, comparison):
         panel = self.show(comparison)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +10,15 @@ import numpy as np
 from frostline.classes import class_numbers, over_all_classes
 from frostline.comparison import palette
 from frostline.comparison.comparisons import Comparison
+from frostline.comparison.drawing import DPI, scatter_kinds
+from frostline.comparison.drawing import image_html as image_html
+from frostline.comparison.drawing import png as png
 from frostline.comparison.lettering import Grid, Legend, named, title, width
 from frostline.comparison.palette import style
 from frostline.errors import FrostlineError, unknown
-from frostline.escaping import for_figure, for_html
+from frostline.escaping import for_figure
 from frostline.evaluation import calibration
+from frostline.evaluation.islands import islands_of
 from frostline.records import Record
 
 if TYPE_CHECKING:
@@ -23,58 +26,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DPI = 150
-
-
-def scatter_kinds(
-    axes: Axes,
-    points: np.ndarray,
-    kinds: np.ndarray,
-    names: Iterable[Any],
-    size: float,
-    *,
-    looks: Callable[[int], Mapping[str, Any]] | None = None,
-    counted: bool = True,
-    **shape: Any,
-) -> None:
-    """Scatter cells whose kinds differ in colour and marker, with an entry of the legend for each.
-
-    Parameters
-    ----------
-    axes, points
-        Where, and (n_cells, 2).
-    kinds, names
-        Kind of each cell, and all kinds in order; one without a cell has its entry too.
-    size
-        Of a marker, in square points.
-    looks
-        Colour and marker of the i-th kind; by default those of `palette.styles`. Grey kinds share an entry.
-    counted
-        Whether the legend says how many cells are of a kind.
-    shape
-        Further arguments of `Axes.scatter`, of all kinds.
-    """
-    shown = named(names)
-    if looks is None:
-        looks = palette.styles([int((kinds == name).sum()) for name in shown]).__getitem__
-    of_kind = [{key: value for key, value in looks(i).items() if key != "linestyle"} for i in range(len(shown))]
-    rare = [name for name, look in zip(shown, of_kind, strict=True) if look["color"] == palette.GREY]
-    entries = [
-        ([name], text, look) for (name, text), look in zip(shown.items(), of_kind, strict=True) if name not in rare
-    ]
-    if rare:
-        entries.append((rare, f"{len(rare)} rarer kinds", {"color": palette.GREY, "marker": "o", "zorder": 0.5}))
-    for members, text, look in entries:
-        part = points[np.isin(kinds, members)]
-        label = f"{text} ({len(part)})" if counted else text
-        axes.scatter(part[:, 0], part[:, 1], s=size, linewidths=0, label=label, **look, **shape)
-
 
 def umap_figure(comparison: Comparison, strategy: str) -> Figure:
     """UMAP of the test cells of the first repeat, in the representation that a strategy classifies from.
 
-    Colour and marker show the true class, a black ring a wrong prediction. Where the record has no map,
-    since fewer than five cells tested, the figure says so.
+    Colour and marker show the true class, a black ring a wrong prediction. Wide gaps are narrowed. Where the record
+    has no map, since fewer than five cells tested, the figure says so.
     """
     from matplotlib.figure import Figure
 
@@ -89,8 +46,9 @@ def umap_figure(comparison: Comparison, strategy: str) -> Figure:
     figure = Figure(figsize=(5.4, 4.6), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     size = float(np.clip(8_000 / len(labels), 3, 36))
-    scatter_kinds(axes, record.umap, labels, comparison.classes, size, alpha=0.85, rasterized=len(labels) > 5_000)
-    rings = record.umap[wrong]
+    points = islands_of(record.umap).nearer(record.umap)
+    scatter_kinds(axes, points, labels, comparison.classes, size, alpha=0.85, rasterized=len(labels) > 5_000)
+    rings = points[wrong]
     axes.scatter(
         rings[:, 0],
         rings[:, 1],
@@ -113,7 +71,7 @@ COLOURINGS = ("label", "prediction", "correctness", "confidence")
 
 
 def umaps_figure(comparison: Comparison, strategies: Sequence[str], colour: str = "label") -> Figure:
-    """UMAPs of the test cells of the first repeat, one for each strategy, side by side.
+    """UMAPs of the test cells of the first repeat, one for each strategy, side by side; wide gaps are narrowed.
 
     Parameters
     ----------
@@ -155,15 +113,14 @@ def umaps_figure(comparison: Comparison, strategies: Sequence[str], colour: str 
         if record.umap is None:
             axes.text(0.5, 0.5, "NA: no map of these cells", ha="center", transform=axes.transAxes, fontsize=9)
         elif colour == "confidence":
-            drawn = _scatter_confidence(axes, record)
+            drawn = _scatter_confidence(axes, islands_of(record.umap).nearer(record.umap), record)
         else:
             size = float(np.clip(8_000 / len(record.cells), 2, 30))
             classes = palette.styles([record.labels.count(name) for name in comparison.classes])
             looks = (palette.RIGHT_WRONG if colour == "correctness" else classes).__getitem__
             kinds, names = _kinds(comparison, record, colour)
-            scatter_kinds(
-                axes, record.umap, kinds, names, size, looks=looks, counted=False, alpha=0.85, rasterized=True
-            )
+            points = islands_of(record.umap).nearer(record.umap)
+            scatter_kinds(axes, points, kinds, names, size, looks=looks, counted=False, alpha=0.85, rasterized=True)
     if drawn is not None:
         figure.colorbar(drawn, ax=list(grid), label="probability of the predicted class", shrink=0.8)
     Legend.of(*grid).beside(figure)
@@ -178,12 +135,11 @@ def _kinds(comparison: Comparison, record: Record, colour: str) -> tuple[np.ndar
     return np.array(record.labels if colour == "label" else record.predicted), list(comparison.classes)
 
 
-def _scatter_confidence(axes: Axes, record: Record) -> Any:
-    assert record.umap is not None
+def _scatter_confidence(axes: Axes, places: np.ndarray, record: Record) -> Any:
     confidence = record.probabilities.max(axis=1)
     order = np.argsort(-confidence, kind="stable")  # the doubtful ones on top
     size = float(np.clip(8_000 / len(order), 2, 30))
-    points = record.umap[order]
+    points = places[order]
     look: dict[str, Any] = {"cmap": palette.RAMP, "vmin": 0, "vmax": 1, "linewidths": 0, "rasterized": True}
     return axes.scatter(points[:, 0], points[:, 1], s=size, c=confidence[order], **look)
 
@@ -295,11 +251,11 @@ def _draw_reliability(axes: Axes, comparison: Comparison, name: str) -> None:
         columns.append(class_numbers(record.labels, comparison.classes))
     truth = np.concatenate(columns)
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
-    for label, parts, look in (("as predicted", raw, style(0)), ("temperature-scaled", scaled, style(4))):
+    for label, parts, look in (("as predicted", raw, style(0)), ("temperature-scaled", scaled, style(14))):
         found = calibration.reliability(np.concatenate(parts), truth)
         full = found.cells > 0
         points = found.confidence[full], found.accuracy[full]
-        axes.plot(*points, linewidth=0.9, alpha=0.6, color=look["color"])
+        axes.plot(*points, linewidth=0.9, alpha=0.6, color=look["color"], linestyle=look["linestyle"])
         sizes = 6 + 90 * found.cells[full] / found.cells.sum()  # a point of few cells says little
         axes.scatter(*points, s=sizes, color=look["color"], marker=look["marker"], linewidths=0, label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
@@ -417,19 +373,3 @@ def _finish(figure: Figure, axes: Axes) -> None:
     axes.grid(color="#e5e5e5", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     Legend.of(axes).beside(figure)
-
-
-def png(figure: Figure, **facts: str) -> bytes:
-    """Figure as PNG that carries facts about itself, such as Title and Source, as text."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=figure.dpi, metadata=facts)
-    return buffer.getvalue()
-
-
-def image_html(figure: Figure, alt: str, *, dpi: int = DPI) -> str:
-    """Figure as an HTML image with an alternative text."""
-    import base64
-
-    figure.set_dpi(dpi)
-    data = base64.b64encode(png(figure)).decode()
-    return f'<img alt="{for_html(alt)}" style="max-width:100%" src="data:image/png;base64,{data}">'

@@ -1,7 +1,9 @@
 """Colours and markers of kinds: one palette for every figure and every map.
 
 Ten colours that stay apart for most kinds of colour vision, times three markers, give thirty looks; of more kinds the
-rarest are grey. Right and wrong, and probabilities, have colours of their own.
+rarest are grey. Right and wrong, and probabilities, have colours of their own. Any two of the ten differ by 11.5 of
+CIEDE2000 or more, also as deuteranopia, protanopia and tritanopia show them; a test holds them to it. Where that does
+not do, there are the names on the map, pointing, and the legend, which selects its cells.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ const LISTED = 50; // rows of the table of selected cells
 const LEVELS = 32; // of the colours of a probability
 const CROSS = 3; // a shape of INSIDE
 const PADDING = 14; // CSS pixels between a map and its frame
+const NARROWED = " Wide gaps between clusters are drawn narrower here; the button Narrow gaps shows them as they were computed.";
 
 // ---------------------------------------------------------------- small things
 
@@ -73,9 +74,22 @@ class Cells {
         chances: plot.tops ? array(`chances${i}`) : null,
         front: plot.front ? array(`front${i}`) : null,
         grid: points && new Grid(points, this.n),
+        places: { [facts.narrow]: points },
+        islands: plot.moves.length ? codes(`islands${i}`) : null,
       };
     });
+    this.narrow = facts.narrow;
+    this.gaps = this.plots.some((plot) => plot.islands); // that may be narrowed
     this.guessed = this.plots.filter((plot) => plot.predicted);
+  }
+
+  // Draw wide gaps narrowed, or as they were computed.
+  place(narrow) {
+    this.narrow = narrow;
+    for (const plot of this.plots.filter((each) => each.islands)) {
+      plot.points = plot.places[narrow] ??= moved(plot.points, plot.islands, plot.moves);
+      plot.grid = new Grid(plot.points, this.n);
+    }
   }
 
   confidence(plot, cell) {
@@ -150,6 +164,22 @@ class Cells {
     const column = this.columns[key];
     return { codes: column.codes, kinds: looks(column.names, column.looks) };
   }
+}
+
+// Coordinates with each island moved, from the smallest to the largest of each axis.
+function moved(points, islands, moves) {
+  const found = new Uint16Array(points.length).fill(UNPLACED);
+  for (const axis of [0, 1]) {
+    const at = (cell) => points[2 * cell + axis] / 65534 + moves[islands[cell]][axis];
+    let low = Infinity, high = -Infinity;
+    for (let cell = 0; cell < islands.length; cell++) {
+      if (islands[cell] >= 0) [low, high] = [Math.min(low, at(cell)), Math.max(high, at(cell))];
+    }
+    for (let cell = 0; cell < islands.length; cell++) {
+      if (islands[cell] >= 0) found[2 * cell + axis] = Math.round((65534 * (at(cell) - low)) / (high - low || 1));
+    }
+  }
+  return found;
 }
 
 // Cells by the square of the plane that they lie in, so that the one under the pointer is found at once.
@@ -381,13 +411,13 @@ class Plot {
     context.textBaseline = "middle";
     context.textAlign = "center";
     context.lineJoin = "round";
-    const taken = [];
+    const taken = [], dear = clamp(400 / cells.n, 0.5, 6); // what hiding a cell costs: among few it is missed
     const inOrder = members.map((_, kind) => kind).filter((kind) => members[kind].length);
     inOrder.sort((a, b) => members[b].length - members[a].length);
     for (const kind of inOrder) {
       const text = shortened(found.kinds[kind].name, 24), home = middle(members[kind]);
       const box = [context.measureText(text).width + 6 * ratio, 15 * ratio];
-      const place = cheapest(home, box, taken, crowd, columns, bin, width, height, ratio);
+      const place = cheapest(home, box, taken, crowd, dear, columns, bin, width, height, ratio);
       if (!place) continue; // the legend and the pointer name it
       taken.push([...place, ...box]);
       const [x, y] = place;
@@ -595,7 +625,7 @@ function middle(members) {
 const distance = (point, x, y) => Math.hypot(point[0] - x, point[1] - y);
 
 // Where a name hides the fewest cells and stays near its class; null where it would lie on another name.
-function cheapest([homeX, homeY], [width, height], taken, crowd, columns, bin, right, bottom, ratio) {
+function cheapest([homeX, homeY], [width, height], taken, crowd, dear, columns, bin, right, bottom, ratio) {
   let found = null, least = Infinity;
   for (const reach of [0, 14, 26, 42, 62, 90]) {
     for (let i = 0; i < (reach ? 12 : 1); i++) {
@@ -607,7 +637,7 @@ function cheapest([homeX, homeY], [width, height], taken, crowd, columns, bin, r
       let cost = reach / 4;
       for (let row = Math.floor(top / bin); row <= Math.floor((top + height) / bin); row++) {
         for (let column = Math.floor(left / bin); column <= Math.floor((left + width) / bin); column++) {
-          cost += Math.min(3, crowd[row * columns + column] ?? 0) / 2;
+          cost += dear * Math.min(3, crowd[row * columns + column] ?? 0);
         }
       }
       if (cost < least) [found, least] = [[x, y], cost];
@@ -657,6 +687,11 @@ class CellMap {
       for (const plot of this.plots) plot.home();
       this.draw();
     };
+    this.gaps = button("Narrow gaps", "How far apart clusters lie means little: draw wide gaps narrower, or as they were computed", () => {
+      this.cells.place(!this.cells.narrow);
+      this.sayGaps();
+      home();
+    });
     this.bar = make(
       "div", { className: "frostline-map-bar" },
       make("label", {}, "Colour by ", this.colours),
@@ -665,7 +700,7 @@ class CellMap {
         "span", { className: "frostline-map-group" },
         button("+", "Zoom in; with the wheel when a map has the focus, or with Ctrl", zoomed(1.5)),
         button("−", "Zoom out", zoomed(1 / 1.5)),
-        button("Whole", "Show the whole maps (0)", home),
+        button("Whole", "Show the whole maps (0)", home), this.gaps,
       ),
       make("span", { className: "frostline-map-group" }, this.wrong, this.differing, this.clear),
     );
@@ -729,11 +764,18 @@ class CellMap {
       this.differing.textContent = `Select where they differ (${n.toLocaleString("en")})`;
       this.differing.disabled = !n;
     }
-    this.note.textContent = facts.note;
+    this.sayGaps();
     this.fillNumbers();
     this.takePicked();
     this.recolour();
     this.fit();
+  }
+
+  sayGaps() {
+    const { facts, gaps, narrow } = this.cells;
+    this.gaps.hidden = !gaps;
+    this.gaps.setAttribute("aria-pressed", String(narrow));
+    this.note.textContent = facts.note + (gaps && narrow ? NARROWED : "");
   }
 
   takePicked() {

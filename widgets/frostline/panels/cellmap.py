@@ -17,7 +17,8 @@ from frostline.annotation.annotating import Annotation
 from frostline.annotation.views import map_cells
 from frostline.comparison.comparisons import Comparison
 from frostline.errors import FrostlineError, unknown
-from frostline.panels.mapped import Mapped, of_adata, of_annotation, of_comparison, packed
+from frostline.panels.mapped import Mapped, of_adata, of_annotation, of_comparison
+from frostline.panels.packing import packed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +32,7 @@ HERE = Path(__file__).parent
 def script() -> str:
     """Code of the widget without its indentation and comments, since every notebook that shows a map keeps a copy."""
     code = (HERE / "cell_map.js").read_text(encoding="utf-8")
-    return re.sub(r"^(?:\s*//.*\n|\s+)", "", code, flags=re.MULTILINE)
+    return re.sub(r"^(?:\s*//.*\n|\s+)| // .*$", "", code, flags=re.MULTILINE)
 
 
 class CellMap(anywidget.AnyWidget):

@@ -9,7 +9,8 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from frostline.cells.datasets import DATASETS, Dataset
+from frostline.cells.catalogue import DATASETS
+from frostline.cells.datasets import Dataset
 from frostline.cells.previews import anndatas, path_problem
 from frostline.cells.reading import expanded
 from frostline.panels.base import at_most, status

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 import traitlets
 
-from frostline.cells.datasets import DATASETS, Dataset, load_dataset
+from frostline.cells.catalogue import DATASETS
+from frostline.cells.datasets import Dataset, load_dataset
 from frostline.cells.previews import Preview, preview, shown_columns
 from frostline.cells.splits import split
 from frostline.cells.values import NAMES

@@ -1,8 +1,4 @@
-"""What a CellMap shows of a comparison, an AnnData or an annotation: cells, where they lie, what is known of each.
-
-Everything is turned into one buffer of whole numbers, which a browser reads at once: coordinates and probabilities as
-parts of 65,534, names of classes and groups as their positions.
-"""
+"""What a CellMap shows of a comparison, an AnnData or an annotation: cells, where they lie, what is known of each."""
 
 from __future__ import annotations
 
@@ -21,11 +17,10 @@ from frostline.cells.columns import columns_of
 from frostline.cells.datasets import Dataset
 from frostline.cells.previews import preview
 from frostline.classes import class_numbers, over_all_classes
-from frostline.comparison import palette
 from frostline.comparison.comparisons import Comparison
 from frostline.comparison.verdicts import to_keep
 from frostline.errors import FrostlineError, unknown
-from frostline.escaping import one_line
+from frostline.evaluation.islands import Islands, islands_of
 from frostline.records import Record
 
 if TYPE_CHECKING:
@@ -33,11 +28,9 @@ if TYPE_CHECKING:
 
 TOP = 3
 """Classes of a cell whose probabilities are shown."""
-FULL, ABSENT = 65_534, 65_535
-"""Of a coordinate or a probability: the largest, and one that is not there."""
-STRANGE = -2
-"""In the place of the number of a look: a grey cross."""
 NOTE = "Distances between clusters mean little."
+DISTORTED = ("umap", "tsne")
+"""Parts of the names of keys of obsm whose wide gaps mean nothing, and may be narrowed."""
 FIRST_PLACES = ("X_umap", "X_tsne", "X_scGPT", "X_pca")
 """Keys of obsm that are mapped first."""
 
@@ -76,6 +69,8 @@ class View:
     """(n_cells, k) their probabilities, NaN where they are not known."""
     front: NDArray[np.bool_] | None = field(default=None, repr=False)
     """(n_cells,) those that are shown before the others, which stay grey; None for all."""
+    islands: Islands | None = field(default=None, repr=False)
+    """Parts of the map that are drawn nearer to each other; None where all is drawn as it is."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +88,8 @@ class Mapped:
     """Whether the column `label` is what a prediction is held against."""
     same_plane: bool = False
     """Whether both maps have the same coordinates, and so the same zoom."""
+    narrow: bool = False
+    """Whether wide gaps are narrowed at first; a reader may change that."""
     note: str = NOTE
 
     @property
@@ -152,13 +149,20 @@ def of_comparison(comparison: Comparison, left: str | None = None, right: str | 
         tuple(columns),
         comparison.classes,
         truth=True,
+        narrow=True,
         note=f"Test cells of the first split, each map in what its strategy classifies from. {NOTE}",
     )
 
 
 def _view_of(comparison: Comparison, record: Record) -> View:
     best, chances = top_classes(over_all_classes(record.probabilities, record.classes, comparison.classes))
-    return View(record.strategy, record.strategy, record.umap, best, chances)
+    return View(record.strategy, record.strategy, record.umap, best, chances, islands=_islands(record.umap))
+
+
+def _islands(points: NDArray[np.floating] | None) -> Islands | None:
+    """Those of a map, where moving them makes a difference."""
+    found = None if points is None else islands_of(points)
+    return found if found is not None and found.move else None
 
 
 def default_pair(comparison: Comparison) -> tuple[str, str]:
@@ -233,7 +237,7 @@ def of_adata(
             chances[:, 0] = np.asarray(_known(obs, confidence_key), dtype=float)
         if label_key is not None:
             columns[0] = MapColumn.of("label", label_key, _known(obs, label_key), classes)
-    views = tuple(View(key, key, _plane(adata, key), best, chances) for key in _places(adata, left, right))
+    views = tuple(_view_of_key(adata, key, best, chances) for key in _places(adata, left, right))
     if not columns and predicted_key is None:
         raise FrostlineError("no column of obs can colour these cells; name one, such as label_key='cell_type'")
     return Mapped(
@@ -260,6 +264,12 @@ def _places(adata: AnnData, left: str | None, right: str | None) -> list[str]:
     first = left or next((key for key in ranked if key != right), ranked[0])
     second = right or next((key for key in ranked if key != first), first)
     return list(dict.fromkeys([first, second]))
+
+
+def _view_of_key(adata: AnnData, key: str, best: NDArray[Any] | None, chances: NDArray[Any] | None) -> View:
+    points = _plane(adata, key)
+    islands = _islands(points) if any(word in key.lower().replace("-", "") for word in DISTORTED) else None
+    return View(key, key, points, best, chances, islands=islands)
 
 
 def _plane(adata: AnnData, key: str) -> NDArray[np.floating]:
@@ -292,19 +302,23 @@ def of_annotation(annotation: Annotation, placed: Placed | None) -> Mapped:
     best = np.concatenate([np.full((n_known, width), -1), best])
     chances = np.concatenate([np.full((n_known, width), np.nan), chances])
     points = None if placed is None else np.concatenate([placed.reference, placed.query])
-    query = np.arange(n_known + n) >= n_known
+    query, islands = np.arange(n_known + n) >= n_known, _islands(points)
     name = annotation.report.facts["query"]["name"]
-    views = [View("likeliest class", f"{n:,} cells of {name}", points, best, chances, query if n_known else None)]
+    views = [
+        View("likeliest class", f"{n:,} cells of {name}", points, best, chances, query if n_known else None, islands)
+    ]
     columns = [labels, reasons]
     if known is not None:
-        views.insert(0, View("labelled", f"{n_known:,} labelled cells of the model", points, front=~query))
+        views.insert(
+            0, View("labelled", f"{n_known:,} labelled cells of the model", points, front=~query, islands=islands)
+        )
         if known.groups is not None:
             columns.append(_groups(known.groups, n))
     names = [*(f"labelled cell {i + 1}" for i in range(n_known)), *map(str, obs.index)]
     words = "" if known is not None else " The model keeps no labelled cells to show beside them."
     return Mapped(
         f"{n:,} cells of {name}", tuple(names), tuple(views), tuple(columns), classes, same_plane=True,
-        note=NOTE + words,
+        narrow=True, note=NOTE + words,
     )  # fmt: skip
 
 
@@ -331,114 +345,3 @@ def top_classes(probabilities: NDArray[np.floating], k: int = TOP) -> tuple[NDAr
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
     chances = np.take_along_axis(np.asarray(probabilities, dtype=float), order, axis=1)
     return np.where(np.isnan(chances), -1, order), chances
-
-
-# ---------------------------------------------------------------- as numbers for the browser
-
-
-def packed(found: Mapped) -> tuple[dict[str, Any], bytes]:
-    """Facts as JSON, and one buffer of arrays that they tell the places of.
-
-    Returns
-    -------
-    facts
-        `arrays`: key -> kind (u1, u2, u4), first byte, number of values; and what the maps say and show.
-    data
-        The arrays, each beginning at a multiple of four bytes.
-    """
-    arrays: dict[str, NDArray[Any]] = {"names": _text(found.names)}
-    for column in found.columns:
-        arrays[column.key] = _codes(column.codes, len(column.names))
-    for i, view in enumerate(found.views):
-        if view.points is not None:
-            arrays[f"points{i}"] = _coordinates(view.points)
-        if view.best is not None and view.chances is not None:
-            arrays[f"tops{i}"] = _codes(view.best, len(found.classes))
-            arrays[f"chances{i}"] = _parts(view.chances)
-        if view.front is not None:
-            arrays[f"front{i}"] = view.front.astype(np.uint8)
-    places, data = _joined(arrays)
-    facts = {
-        "arrays": places,
-        "n": len(found.names),
-        "title": one_line(found.title),
-        "views": [_facts_of(view) for view in found.views],
-        "columns": [
-            {"key": c.key, "title": one_line(c.title), "names": list(map(_shown, c.names)), "looks": _looks(c)}
-            for c in found.columns
-        ],
-        "classes": list(map(_shown, found.classes)),
-        "looks": _class_looks(found),
-        "colourings": found.colourings,
-        "truth": found.truth,
-        "same_plane": found.same_plane,
-        "note": one_line(found.note),
-        "palette": _palette(),
-    }  # fmt: skip
-    return facts, data
-
-
-def _facts_of(view: View) -> dict[str, Any]:
-    k = 0 if view.best is None else view.best.shape[1]
-    placed, front = view.points is not None, view.front is not None
-    return {"name": _shown(view.name), "title": one_line(view.title), "placed": placed, "tops": k, "front": front}
-
-
-def _palette() -> dict[str, Any]:
-    right, wrong = (look["color"] for look in palette.RIGHT_WRONG)
-    return {"colours": palette.COLOURS, "right": right, "wrong": wrong, "strange": palette.DARK, "ramp": palette.ramp()}
-
-
-def _shown(name: str) -> str:
-    return one_line(name) or "(empty)"
-
-
-def _looks(column: MapColumn) -> list[int]:
-    """Number of the look of each name: -1 is grey, `STRANGE` a grey cross."""
-    counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.names))
-    looks = palette.looks_of(counts.tolist())
-    return [STRANGE if name == column.strange else look for name, look in zip(column.names, looks, strict=True)]
-
-
-def _class_looks(found: Mapped) -> list[int]:
-    """Looks of the predicted classes: those of the true ones where these are the same."""
-    for column in found.columns:
-        if column.key == "label" and column.names == found.classes:
-            return _looks(column)
-    codes = [view.best[:, 0] for view in found.views if view.best is not None]
-    return _looks(MapColumn("prediction", "", found.classes, np.concatenate(codes))) if codes else []
-
-
-def _text(names: Sequence[str]) -> NDArray[np.uint8]:
-    return np.frombuffer("\n".join(map(_shown, names)).encode("utf-8", "replace"), dtype=np.uint8)
-
-
-def _codes(codes: NDArray[np.int64], n: int) -> NDArray[Any]:
-    """Positions as the smallest whole numbers that hold them; -1 becomes the largest."""
-    kind = np.uint8 if n < 255 else np.uint16
-    return codes.astype(kind)
-
-
-def _parts(values: NDArray[np.floating]) -> NDArray[np.uint16]:
-    finite = np.isfinite(values)
-    return np.where(finite, np.rint(np.where(finite, values, 0) * FULL), ABSENT).astype(np.uint16)
-
-
-def _coordinates(points: NDArray[np.floating]) -> NDArray[np.uint16]:
-    """Each axis from its smallest to its largest value; cells without a place are absent."""
-    there = np.isfinite(points).all(axis=1)
-    if not there.any():
-        return np.full(points.shape, ABSENT, dtype=np.uint16)
-    low, high = points[there].min(axis=0), points[there].max(axis=0)
-    span = np.where(high > low, high - low, 1)
-    return _parts(np.where(there[:, None], (points - low) / span, np.nan))
-
-
-def _joined(arrays: dict[str, NDArray[Any]]) -> tuple[dict[str, tuple[str, int, int]], bytes]:
-    places, parts, start = {}, [], 0
-    for key, array in arrays.items():
-        content = np.ascontiguousarray(array).tobytes()
-        places[key] = (f"u{array.dtype.itemsize}", start, array.size)
-        parts.append(content + bytes(-len(content) % 4))
-        start += len(parts[-1])
-    return places, b"".join(parts)

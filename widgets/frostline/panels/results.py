@@ -25,6 +25,7 @@ from frostline.panels.study import StudyPanel
 from frostline.panels.wording import held_out_of
 
 if TYPE_CHECKING:
+    from IPython.display import HTML
     from matplotlib.figure import Figure
 
 DPI = 96
@@ -255,6 +256,23 @@ class ResultPanel(Panel):
         alt = f"Confusion matrix of {self._confused.value} on the test cells, {unit}"
         figure = figures.confusion_figure(comparison, self._confused.value, percent=self._unit.value)
         return _picture(figure, alt)
+
+    def still(self) -> HTML:
+        """Return the maps of the tab Maps as a picture that shows where JavaScript is off, such as on a published page.
+
+        Raises
+        ------
+        ArtifactError
+            There are no results yet.
+        """
+        from IPython.display import HTML
+
+        if self.comparison is None:
+            raise ArtifactError("there are no results to draw yet; run the strategies first")
+        pair = list(dict.fromkeys([self._left.value, self._right.value]))
+        alt = f"UMAPs of the test cells by true class, as {' and '.join(pair)} represent them"
+        picture = _picture(figures.umaps_figure(self.comparison, pair), alt)
+        return HTML(f"<noscript>{picture}</noscript>")  # type: ignore[no-untyped-call]
 
     # ------------------------------------------------------------------ export
 
