@@ -240,8 +240,13 @@ def match_tensors(state: Mapping[str, Tensor], model: Encoder) -> tuple[dict[str
     _refuse({"missing": missing, "unexpected": unexpected, "mis-shaped": misshapen, "not finite numbers": dtypes})
     # the same tensor when it is float32; in full where one number stands for many
     state32 = {name: tensor.float().contiguous() for name, tensor in found.items()}
-    _refuse({"not finite numbers": [name for name, tensor in state32.items() if not bool(tensor.isfinite().all())]})
+    _refuse({"not finite numbers": [name for name, tensor in state32.items() if not _finite(tensor)]})
     return state32, LoadReport(tuple(matched), tuple(ignored))
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Whether all numbers are finite; the extremes say so, NaN being both, and take no memory as a mask does."""
+    return not tensor.numel() or all(bool(end.isfinite()) for end in tensor.aminmax())
 
 
 def _refuse(problems: Mapping[str, list[str]]) -> None:

@@ -108,7 +108,7 @@ class PathBox(widgets.VBox):  # type: ignore[misc]
         self._browser.layout.display = "none"
         self._read_as = widgets.HTML()
         row = widgets.HBox([self._text, self._fold], layout=widgets.Layout(flex_flow="row wrap"))
-        super().__init__([row, self._read_as, self._browser])
+        super().__init__([row, self._read_as, self._browser], layout=at_most(560))
         self._text.observe(lambda _: self._take(), "value")
         self._fold.observe(lambda _: self._unfold(), "value")
         self._open.on_click(lambda _: self._go())

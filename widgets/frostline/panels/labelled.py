@@ -196,12 +196,14 @@ class LabelledPanel(Panel):
 def _labels(annotation: Annotation) -> str:
     """Cells of each label and of each reason, with what may be said of them first."""
     facts, counts = annotation.report.facts, annotation.report.labels
-    sentence = for_html(dict(annotation.report.lines)["stated error"])
+    lines = dict(annotation.report.lines)
+    sentence, fit = for_html(lines["stated error"]), for_html(f"The model was {lines['fit']}.")
     like = for_html(facts["shift"]["sentence"])
     kind = "note" if facts["certificate"]["holds"] == "yes" else "stale"
     shown = counts.assign(share=[f"{100 * share:.1f} %" for share in counts["share"]])
     obs = f"obs[{annotation.key!r}]"
-    box = f'<div class="frostline-{kind}" role="status"><div>{sentence}</div><div>{like}</div></div>'
+    again = "" if facts["fit"]["done"] == "as kept" else f"<div>{fit}</div>"
+    box = f'<div class="frostline-{kind}" role="status">{again}<div>{sentence}</div><div>{like}</div></div>'
     return (
         box
         + table(shown, f"Cells of each label, in {obs}; {UNKNOWN}: no label was given")
