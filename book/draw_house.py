@@ -21,7 +21,7 @@ ROOMS = (
     *("annotation", "artifacts", "publishing", "cluster", "sweeps", "panels", "book", "cli"),
 )
 """From the ground up, as in tests/doors/test_package.py."""
-ALONE = {"settings": "parameters of a run", "cli": "the command line"}
+ALONE = {"settings": "parameters of a run"}
 WIDTH = 60  # characters of a line of module names
 
 

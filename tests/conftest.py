@@ -22,21 +22,25 @@ settings.load_profile("frostline")
 
 pytest_plugins = ["kernel_fixtures"]
 
-ON_THE_BUILT_BOOK = {"test_orders.py", "test_site.py", "test_site_in_browser.py"}
+ON_THE_BUILT_BOOK = {"test_site.py", "test_site_in_browser.py"}
 """Files that use the fixture `built`."""
 
 
 FIRST = (
     "test_site.py",
-    "test_lab.py",
     "test_commands.py",
     "test_notebooks.py",
-    "test_protocol_tutorial.py",
     "test_panels.py",
+    "test_atlases.py",
+    "test_lab.py",
     "test_exports.py",
+    "test_docs.py",
+    "test_publications.py",
+    "test_sweeping.py",
+    "test_protocol_tutorial.py",
     "test_starting.py",
 )
-"""Files that take minutes: begun last, one of them would run alone in the end."""
+"""Files that take longest: begun last, one of them would run alone in the end."""
 
 
 def pytest_collection_modifyitems(items):

@@ -42,8 +42,8 @@ OTHERS = {
     **{ast.Add: (ast.Sub,), ast.Sub: (ast.Add,), ast.Mult: (ast.Div,), ast.Div: (ast.Mult,)},
 }
 NEVER_READ = {"annotation", "returns", "decorator_list", "type_comment"}
-HARMLESS = {"strict", "repr"}
-"""Arguments that change nothing where all is well."""
+HARMLESS = {"strict", "repr", "encoding"}
+"""Arguments that change nothing where all is well, or where UTF-8 is the default; their values are not changed."""
 
 
 class Mutant(NamedTuple):
@@ -68,6 +68,8 @@ class Mutant(NamedTuple):
 def walked(node: ast.AST) -> Iterator[ast.AST]:
     """All below a node that is computed; what stands in an f-string has no place of its own."""
     yield node
+    if isinstance(node, ast.keyword) and node.arg in HARMLESS:
+        return
     for name, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
             if name not in NEVER_READ and isinstance(child, ast.AST) and not isinstance(child, ast.JoinedStr):

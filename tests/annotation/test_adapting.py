@@ -55,6 +55,7 @@ class TestAdapt:
         names = dict(zip(np.unique(three_kinds.labels), ["b | x", "b", "c"], strict=True))
         adapting._refuse_double_meanings(frostline.load_dataset(labelled_as(three_kinds, names), "kind"))
 
+    @pytest.mark.slow
     def test_the_winner_is_fitted_on_all_cells_with_the_hyper_parameters_of_the_comparison(self, three_kinds, fresh):
         said = []
         model = frostline.adapt(

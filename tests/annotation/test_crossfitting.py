@@ -81,6 +81,7 @@ class TestFolds:
 
 
 class TestCrossFit:
+    @pytest.mark.slow
     def test_probabilities_energies_and_distances_are_those_of_fits_without_the_cells(self):
         """By hand: standardise, regress, and measure distances on the other cells of each fold."""
         dataset = load_dataset(donors({"p": {"A": 20, "B": 30}}), "kind")

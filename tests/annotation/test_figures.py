@@ -9,7 +9,7 @@ from frostline.annotation import figures
 from frostline.annotation.certificates import certify
 from frostline.annotation.hierarchies import Hierarchy
 from frostline.annotation.shifts import compare
-from frostline.comparison.figures import png
+from frostline.comparison.drawing import png
 
 
 def texts(figure):

@@ -88,6 +88,7 @@ class TestRoundTrip:
         assert again.reference.counted == kept.reference.counted
         assert again.cross_fitted is None
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["frozen_probe", "head", "lora"])
     def test_a_model_on_an_encoder_too_with_nothing_but_what_was_trained(
         self, make, three_kinds, fresh, tmp_path, name
@@ -233,6 +234,7 @@ class Bomb:
 
 
 class TestCheckpoints:
+    @pytest.mark.slow
     def test_other_weights_are_refused_and_a_moved_checkpoint_is_found_where_it_is_said_to_be(
         self, make, small_checkpoint, three_kinds, fresh, tmp_path
     ):

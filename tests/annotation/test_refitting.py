@@ -150,6 +150,7 @@ def test_too_few_shared_genes_are_refused_with_the_numbers(model):
         reading(model, islets().adata[:, :49].copy())
 
 
+@pytest.mark.slow
 def test_a_model_of_selected_genes_reads_values_as_they_were_normalised(pbmc):
     """Totals that differ are not brought to one that the labelled cells did not have."""
     model = model_of(pbmc, PcaLogistic(n_hvg=100, n_components=5), reference_cells=20)

@@ -107,6 +107,7 @@ def test_promises_are_drawn_of_what_was_found(found):
     assert "keeps no labelled cells to compare with: NA" in " ".join(untested.texts[0].get_text().split())
 
 
+@pytest.mark.slow
 def test_the_report_shows_the_figures_of_the_promises(found, tmp_path):
     page = save_report(found, tmp_path / "report.html").read_text(encoding="utf-8")
     assert found.report._repr_html_() in page

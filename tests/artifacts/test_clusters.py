@@ -89,6 +89,7 @@ def fewer_rows(folder):
     np.save(folder / clusters.EMBEDDING, np.load(folder / clusters.EMBEDDING)[:-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -132,6 +132,7 @@ def altered(folder, name, change):
     (folder / "labels.md").write_text(labelled.report_markdown(rewritten, "islets"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change"),
     [
@@ -146,12 +147,14 @@ def test_labels_that_the_model_does_not_give_are_found_though_all_texts_fit_them
     assert problems == [f"labelled.h5ad: obs[{name!r}] is not what model.zip gives these cells"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["labels.csv", "labels.md"])
 def test_edited_text_is_found(folder, manifest, name):
     (folder / name).write_text((folder / name).read_text().replace("alpha", "beta"))
     assert labelled.problems(folder, manifest)[1] == [f"{name}: is not what labelled.h5ad gives"]
 
 
+@pytest.mark.slow
 def test_another_model_is_found(folder, manifest):
     other = model_of(islets().relabelled("donor"), PcaLogistic(n_hvg=300, n_components=10))
     (folder / "model.zip").write_bytes(labelled._packed(other))
@@ -168,6 +171,7 @@ def packed(**files: bytes) -> bytes:
     return content.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -1,11 +1,11 @@
 """How long frostline takes and what it holds in memory, by cells and by genes, and beside other software.
 
-    python tests/benchmarks/performance.py [--only embedding lora pca_logistic annotate genes cache peers]
+    python tests/benchmarks/performance.py [--only embedding lora pca_logistic annotate genes cache peers cluster]
 
 Every measurement is made in a process of its own, and kept as one line of performance.jsonl beside this file, with the
-machine, the versions and the load at that time; book/performance.md is written from these lines (`--page` writes it and
-measures nothing). A part that is run again replaces its lines; what is too large to be measured here is kept as a line
-that says so. All takes about half an hour on one core.
+machine, the versions and the load at that time; book/performance.md, and the costs in book/howto/clusters.md, are
+written from these lines (`--page` writes them and measures nothing). A part that is run again replaces its lines; what
+is too large to be measured here is kept as a line that says so. All takes about three quarters of an hour.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import performance_cluster
+import performance_costs
 import performance_page
 import performance_peers
 
@@ -62,6 +64,7 @@ PLANS: dict[str, list[Job]] = {
     ],
     "cache": [{"what": "cache", "cells": 5_000, "genes": 300, "runs": 3}],
     "peers": [{"what": "embed"}, {"what": "lora"}],
+    "cluster": performance_cluster.PLAN,
 }
 
 
@@ -160,6 +163,8 @@ def measure(job: Job) -> list[Job]:
     """Seconds of every run of a job, and the memory of the highest above what was held before, results aside."""
     from frostline.memory import peak_memory
 
+    if job["part"] == "cluster":
+        return performance_cluster.measure(job, made)
     if job["what"] == "cache":
         return [cached(job)]
     work, result = WORKS[job["what"]](job)
@@ -277,6 +282,8 @@ def main() -> None:
                 own.append(line)
                 RESULTS.write_text("".join(f"{json.dumps(each)}\n" for each in [*others, *own]), "utf-8")
     performance_page.PAGE.write_text(performance_page.page(kept([])), "utf-8")
+    guide = performance_costs.GUIDE
+    guide.write_text(performance_costs.written(guide.read_text("utf-8"), performance_costs.costs(kept([]))), "utf-8")
 
 
 if __name__ == "__main__":

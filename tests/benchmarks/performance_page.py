@@ -64,13 +64,20 @@ CACHE = """## What was embedded before
 
 Frozen states are kept on disk, and a later run on the same cells reads them: `frostline cache list`.
 """
+CLUSTER = """## Atlases on workers
+
+Made-up atlases embedded by `mini` and labelled by a model, by processes of one thread on this machine and by a plain
+loop over the same parts in one process. Seconds are of all: looking at the atlas, starting the workers, computing,
+writing the output. Computing is the stretch of it in which there were workers. The processor is that of all processes
+together. Memory is the highest of any worker, and of the process that hands out the parts, all of it.
+"""
 
 
 def page(lines: Sequence[Line]) -> str:
     """Markdown of the page; a part without lines is said to be missing."""
     parts = {line["part"] for line in lines}
-    found = [HEAD, machine(lines), cells(lines), depths(lines), peers(lines), cache(lines)]
-    missing = sorted({"embedding", "lora", "pca_logistic", "annotate", "genes", "peers", "cache"} - parts)
+    found = [HEAD, machine(lines), cells(lines), depths(lines), peers(lines), cache(lines), cluster(lines)]
+    missing = sorted({"embedding", "lora", "pca_logistic", "annotate", "genes", "peers", "cache", "cluster"} - parts)
     if missing:
         found.insert(1, f"**Not measured yet: {', '.join(missing)}.**\n")
     return "\n".join(part for part in found if part)
@@ -215,6 +222,54 @@ def cache(lines: Sequence[Line]) -> str:
         f"{spread(line['seconds'], 's')} when they were found on disk, where they take {line['bytes'] / 1e6:.1f} MB: "
         f"{saved:,.0f} times faster. Most of that is the hash of the values, by which they are found.\n"
     )
+
+
+def cluster(lines: Sequence[Line]) -> str:
+    """Atlases by a plain loop, one worker and two."""
+    own = [line for line in lines if line["part"] == "cluster" and "how" in line]
+    if not own:
+        return ""
+    words = {
+        "embed": "embedding by `mini`",
+        "annotate": "labelling by `pca_logistic`",
+        "tokens": "the same without the encoder",
+    }
+    rows = [
+        [f"{words[line['what']]}, {line['genes']} genes a cell", f"{line['cells']:,}", line["how"]]
+        + [f"{line[name]:,.0f}" for name in ("seconds", "computing", "cpu")]
+        + [f"{line['cells'] / line['seconds']:,.0f}"]
+        + ["" if line[name] is None else f"{line[name]:,.0f}" for name in ("worker_mb", "own_mb")]
+        for line in own
+    ]
+    head = ["Work", "Cells", "By", "Seconds", "Computing", "Of the processor", "Cells/s", "A worker, MB", "Client, MB"]
+    said = "\n".join(f"- {words[what]}: {text}" for what in ("embed", "annotate") if (text := _beside_plain(own, what)))
+    return f"{CLUSTER}\n{table(head, rows)}\n{said}\n"
+
+
+def cluster_line(lines: Sequence[Line], what: str, **facts: Any) -> Line | None:
+    """Line of a measurement on workers; None where there is none."""
+    own = (line for line in lines if line["part"] == "cluster" and line.get("what") == what)
+    return next((line for line in own if facts.items() <= line.items()), None)
+
+
+def _beside_plain(lines: Sequence[Line], what: str) -> str:
+    """What workers add to a plain loop, and what the number of cells adds to their memory."""
+    plain, one, two = (
+        cluster_line(lines, what, cells=100_000, how=how) for how in ("plain loop", "1 worker", "2 workers")
+    )
+    few, many = (cluster_line(lines, what, cells=n, how="2 workers") for n in (20_000, 200_000))
+    said = []
+    if plain and one and two:
+        more = [f"{one[name] / plain[name] - 1:+.0%}".replace("%", " %") for name in ("seconds", "cpu")]
+        said.append(
+            f"one worker beside the plain loop on 100,000 cells {more[0]} seconds and {more[1]} of the processor"
+        )
+        said.append(f"two workers {plain['seconds'] / two['seconds']:.2f} times as fast as the plain loop")
+    if few and many:
+        said.append(
+            f"memory of a worker at 200,000 cells {many['worker_mb'] / few['worker_mb']:.2f} times that at 20,000"
+        )
+    return "; ".join(said)
 
 
 def shown(line: Line) -> list[str]:

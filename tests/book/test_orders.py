@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -76,18 +75,3 @@ def test_every_order_builds_the_book_each_time(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.splitlines()[-1] == "built"
-
-
-def test_jupyter_book_builds_again_after_a_stand_in_was_left(built: Path, tmp_path: Path) -> None:
-    """As `make publish` after `make quickstart`: what was a stand-in is a notebook now."""
-    root = shutil.copytree(built, tmp_path / "project", ignore=shutil.ignore_patterns("build"))
-    lines = ["format: jb-book", "root: index", "chapters:"]
-    lines += [f"  - file: published/{name}" for name in (project.NAME, project.UNRUN)]
-    (root / "book" / "_toc.yml").write_text("\n".join(lines) + "\n")
-    (root / "book" / "index.md").write_text("# A small book\n")
-    assert (root / "book" / "published" / f"{project.UNRUN}.md").is_file()
-    notebook = json.dumps(project.executed_notebook()).encode()
-    project.publish(root, notebook, notebook, project.UNRUN)
-    done = project.build_book(root)
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert not (root / "book" / "published" / f"{project.UNRUN}.md").exists()

@@ -13,14 +13,23 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.fixture(scope="module")
-def writer():
-    path = BENCHMARKS / "performance_page.py"
+def loaded(name: str):
+    path = BENCHMARKS / f"{name}.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def writer():
+    return loaded("performance_page")
+
+
+@pytest.fixture(scope="module")
+def costs(writer):
+    return loaded("performance_costs")
 
 
 def line(part, **facts):
@@ -30,6 +39,11 @@ def line(part, **facts):
 def test_the_page_is_that_of_the_stored_lines(writer):
     lines = [json.loads(each) for each in (BENCHMARKS / "performance.jsonl").read_text("utf-8").splitlines()]
     assert writer.PAGE.read_text("utf-8") == writer.page(lines)
+
+
+def test_the_guide_has_the_costs_of_the_stored_lines(costs):
+    page = costs.GUIDE.read_text("utf-8")
+    assert costs.written(page, costs.costs(costs.stored())) == page
 
 
 def test_medians_spread_and_slopes(writer):
@@ -60,7 +74,7 @@ def test_what_was_not_measured_is_no_number(writer):
     )
     assert "| 100,000 | not measured: too long |  |  |  |" in found
     assert "Embedding beside other software was not measured: no network." in found
-    assert "**Not measured yet: annotate, cache, embedding, genes, pca_logistic.**" in found
+    assert "**Not measured yet: annotate, cache, cluster, embedding, genes, pca_logistic.**" in found
     assert "worse than linear" not in found
 
 
@@ -78,3 +92,54 @@ def test_the_share_of_the_product_counts_every_multiplication(writer):
     cpu = [4 * seconds]  # of two threads
     own = {"name": "frostline", "cells": 8, "seconds": [9.0], "cpu": cpu, "peak_mb": 1.0, "gflops": rate, "threads": 2}
     assert "| 50 % |" in writer.side_by_side([own], tokens)
+
+
+def atlas(what, how, cells, seconds, **facts):
+    found = {"part": "cluster", "what": what, "how": how, "cells": cells, "seconds": seconds, "genes": 60}
+    return {**found, "computing": seconds, "cpu": seconds, "worker_mb": None, "own_mb": 0.0, **facts}
+
+
+MEASURED = [
+    atlas("embed", "2 workers", 20_000, 25.0, worker_mb=400.0, own_mb=500.0),
+    atlas("embed", "plain loop", 100_000, 100.0),
+    atlas("embed", "1 worker", 100_000, 108.0, cpu=110.0, worker_mb=400.0),
+    atlas("embed", "2 workers", 100_000, 62.5, worker_mb=410.0),
+    atlas("embed", "2 workers", 200_000, 125.0, worker_mb=420.0, own_mb=518.0),
+    atlas("embed", "plain loop", 4_096, 50.96, genes=250),
+    atlas("tokens", "plain loop", 4_096, 10.0, genes=250, computing=10.0),
+    {"part": "peers", "what": "embed", "name": "frostline", "cells": 64, "threads": 1, "seconds": [9.0], "cpu": [8.0]},
+    {"part": "peers", "what": "embed", "name": "tokens", "mean": 251.0},
+]
+
+
+def test_workers_stand_beside_the_plain_loop(writer):
+    found = writer.cluster(MEASURED)
+    assert "| embedding by `mini`, 60 genes a cell | 100,000 | 1 worker | 108 | 108 | 110 | 926 | 400 | 0 |" in found
+    assert "one worker beside the plain loop on 100,000 cells +8 % seconds and +10 % of the processor" in found
+    assert "two workers 1.60 times as fast as the plain loop" in found
+    assert "memory of a worker at 200,000 cells 1.05 times that at 20,000" in found
+
+
+def test_costs_follow_from_rates_efficiency_and_retries(costs):
+    """By hand: mini encodes 4,096 cells in 40.96 s and reads them in 10 s; two workers do the work of 1.6."""
+    found = costs.costs(MEASURED)
+    each = 0.8 * 4_096 / 50.96
+    hours = 50e6 * 1.02 / (each * 8) / 3600
+    moved = (8 * 250 + 4 * 128) * each * 8 / 1.02 / 1e6
+    assert f"| `mini` | 8 cores | {each:.0f} | {hours:,.1f} | {8 * hours:,.0f} | {moved:,.0f} |" in found
+    whole = 0.8 / (8 / 64 + 10 / 4_096)  # the same 251 tokens as were measured
+    assert f"| whole-human's size | 1,000 cores | {whole:.1f} |" in found
+    assert "is 5 GB, 100 bytes a cell" in found  # 18 MB more for 180,000 cells more
+
+
+def test_longer_cells_cost_what_their_operations_do(costs):
+    """A token among n takes 4 d² + 2 d h + 2 n d products in each layer."""
+    short, long = (4 * 128**2 + 2 * 128 * 256 + 2 * n * 128 for n in (251, 501))
+    assert costs.MINI.flop(501) / costs.MINI.flop(251) == pytest.approx(long / short)
+    rate = costs.Rate(costs.MINI, "core", 100.0, 251, (1,))
+    assert rate.at(250, float("inf")) == pytest.approx(100)
+    assert rate.at(500, float("inf")) == pytest.approx(100 * 251 * short / (501 * long))
+
+
+def test_no_cost_is_made_of_what_was_not_measured(costs):
+    assert costs.costs(MEASURED[:-1]) == "Not measured yet.\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
-from published_project import NAME, ROOT, SOURCE, UNRUN, build_book
+from published_project import NAME, ROOT, SOURCE, UNRUN, build_book, executed_notebook, publish
 from site_crawler import crawl, find_broken
 
 VENDORED = ROOT / "widgets" / "frostline" / "book" / "vendor" / "html-manager"
@@ -123,12 +123,24 @@ def test_stale_and_unrun_pages_are_drafts(copied: Path) -> None:
     assert find_broken(site) == []
 
 
-def test_a_repository_brings_buttons_that_lead_to_the_sources(copied: Path) -> None:
-    config = copied / "_config.yml"
+def test_a_repository_a_notebook_after_its_stand_in_and_a_foreign_picture(copied: Path) -> None:
+    """One build for three: buttons lead to the sources, what was a stand-in is a page, and one warning fails it all."""
+    config, index = copied / "_config.yml", copied / "book" / "index.md"
     url = "https://github.com/lab/frostline"
     config.write_text(config.read_text().replace('  url: ""', f"  url: {url}"))
+    picture = "https://example.org/badge.svg"
+    index.write_text(index.read_text() + f'\n<img alt="badge" src="{picture}">\n')
+    stand_in = copied / "book" / "published" / f"{UNRUN}.md"
+    assert stand_in.is_file()
+    notebook = json.dumps(executed_notebook()).encode()
+    publish(copied, notebook, notebook, UNRUN)  # as `make publish` does after `make quickstart`
+
     done = build_book(copied)
-    assert done.returncode == 0, done.stdout[-6000:]
+
+    assert done.returncode != 0
+    warnings = re.findall(r"WARNING: ([^\x1b\n]*)", done.stdout)
+    assert warnings == [f"the page would fetch {picture} from another host"]
+    assert not stand_in.exists()
     site = copied / "build" / "site" / "_build" / "html"
     page = BeautifulSoup((site / "published" / f"{NAME}.html").read_bytes(), "html.parser")
     links = {str(link["href"]) for link in page.select("a[href^='https://']")}
@@ -140,15 +152,9 @@ def test_a_repository_brings_buttons_that_lead_to_the_sources(copied: Path) -> N
     }
     status = BeautifulSoup((site / "status.html").read_bytes(), "html.parser")
     assert f"{url}/edit/main/book/status.md" in {str(link["href"]) for link in status.select("a[href]")}
-    assert find_broken(site) == []
-
-
-def test_page_that_fetches_from_another_host_is_not_built(copied: Path) -> None:
-    index = copied / "book" / "index.md"
-    index.write_text(index.read_text() + '\n<img alt="badge" src="https://example.org/badge.svg">\n')
-    done = build_book(copied)
-    assert done.returncode != 0
-    assert "WARNING: the page would fetch https://example.org/badge.svg" in done.stdout
+    rows = {row["data-tutorial"]: row.get_text(" ") for row in status.select("tbody tr[data-tutorial]")}
+    assert "not run" not in rows[UNRUN]
+    assert find_broken(site) == [f"index.html: asset of another host: {picture}"]
 
 
 def test_vendored_files_are_those_that_are_written_down() -> None:

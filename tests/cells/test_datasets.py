@@ -20,7 +20,8 @@ from small_cells import N_CELLS, N_GENES, counts, make, scanpy_log_normalised
 import frostline
 from frostline.cells import matrices
 from frostline.cells import values as value_kinds
-from frostline.cells.datasets import DATASETS, Dataset, load_dataset, read_h5ad
+from frostline.cells.catalogue import DATASETS
+from frostline.cells.datasets import Dataset, load_dataset, read_h5ad
 from frostline.errors import DatasetError
 
 

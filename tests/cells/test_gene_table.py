@@ -9,6 +9,7 @@ from frostline.cells.gene_table import (
     AMBIGUOUS,
     CURRENT,
     ENSEMBL,
+    LONGEST,
     PREVIOUS,
     SPELLING,
     UNKNOWN,
@@ -21,8 +22,9 @@ from frostline.cells.gene_table import (
 
 def test_the_table_holds_what_its_readme_says():
     table = gene_table()
-    assert len(table) == len(set(table.symbols)) == 44_529
-    assert sum(not number for number in table.ensembl) == 2_289
+    assert len(table) == len({table.symbol(gene) for gene in range(len(table))}) == 44_529
+    assert sum(not table.ensembl(gene) for gene in range(len(table))) == 2_289
+    assert max(map(len, table.names.tolist())) == LONGEST
     assert table is gene_table()
 
 
@@ -43,7 +45,7 @@ def test_the_table_holds_what_its_readme_says():
 )
 def test_names_lead_to_genes_in_the_order_of_the_claims(name, symbol, claim):
     gene, found = gene_table().find(name)
-    assert (gene_table().symbols[gene], found) == (symbol, claim)
+    assert (gene_table().symbol(gene), found) == (symbol, claim)
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,7 @@ class TestDamaged:
         with pytest.raises(DatasetError, match="X is damaged: its coordinates go from"):
             canonical(matrix, (N, M), "X")
 
+    @pytest.mark.slow
     def test_a_file_is_refused_at_every_way_in_and_crashes_nothing(self, tmp_path):
         """In a process of its own: where it fails, the interpreter ends with a signal."""
         adata = cells()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gzip
 import os
@@ -23,6 +24,7 @@ import pandas as pd
 import pytest
 from scipy import io, sparse
 
+from frostline.cells import reading
 from frostline.cells.datasets import load_dataset, refuse_unknown_source
 from frostline.cells.previews import path_problem, preview
 from frostline.cells.reading import read_h5ad
@@ -274,6 +276,7 @@ class TestOtherKinds:
 
 
 class TestState:
+    @pytest.mark.slow
     def test_locked_by_another_program(self, good):
         code = "import h5py, sys, time; file = h5py.File(sys.argv[1], 'r+'); print(1, flush=True); time.sleep(60)"
         other = subprocess.Popen([sys.executable, "-c", code, good], stdout=subprocess.PIPE)
@@ -356,6 +359,16 @@ class TestForeignParts:
         assert adata.uns["codes"].tolist() == [0, 1] * (N // 2)
         assert adata.uns["again"].tolist() == ["a", "b"] * (N // 2)
 
+    @pytest.mark.parametrize(("depth", "is_sound"), [(reading.DEEPEST, True), (reading.DEEPEST + 1, False)])
+    def test_parts_are_as_deep_as_is_allowed(self, good, depth, is_sound):
+        """A part that stands at two places, and one below as many groups as its depth."""
+        with h5py.File(good, "r+") as file:
+            file["uns/again"] = file["obs/kind"]
+            file["/".join(["uns", *"a" * (depth - 1), "b"])] = 1.0
+            with contextlib.nullcontext() if is_sound else pytest.raises(DatasetError, match="its links form a circle"):
+                reading.refuse_foreign_parts(file, good)
+
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["hard", "soft", "doubling"])
     def test_circles_end_soon(self, good, kind):
         with h5py.File(good, "r+") as file:

@@ -76,6 +76,7 @@ class TestTried:
         assert adata.obs["kind"].dtype == object
         assert (adata.X != cells().X).nnz == 0
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "harm", [mixed, mixed_var, reserved, reserved_in_raw, foreign, columns, numbers, objects, table]
     )

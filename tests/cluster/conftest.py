@@ -47,7 +47,7 @@ def atlas(tmp_path_factory):
 @pytest.fixture(scope="session")
 def embedded(atlas):
     """The embedding of the atlas, by one process."""
-    return frostline.embed(ad.read_h5ad(atlas), max_length=40)
+    return frostline.embed(ad.read_h5ad(atlas), max_length=24)
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +64,7 @@ def model(tmp_path_factory):
     return islet_model().save(tmp_path_factory.mktemp("models") / "islets")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def workers(client):
     """Those of the two processes."""
     return Workers(scheduler=client.scheduler.address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import scanpy as sc
 import zarr
 from anndata.experimental import read_elem_lazy
 from anndata.io import write_elem
@@ -27,7 +29,7 @@ from frostline.errors import Cancelled, DatasetError, FrostlineError
 from frostline.monitor import Monitor
 
 pytestmark = pytest.mark.slow
-HOW = {"max_length": 40}
+HOW = {"max_length": 24}
 
 
 def same_bits(left, right):
@@ -46,27 +48,52 @@ def embed(atlas, output, workers, **options):
     return atlases.embed(atlas, output, workers=workers, **{**HOW, **options})
 
 
-@pytest.mark.parametrize("rows", [1, 2_048, None])
-def test_an_embedding_is_that_of_one_process_to_the_last_bit(atlas, embedded, workers, tmp_path, rows):
-    done = embed(atlas, tmp_path / "out.zarr", workers, rows=rows)
-    assert (done.n_cells, done.parts, done.earlier) == (2_500, 2 if rows == 2_048 else 3, 0)
-    read, source = ad.read_zarr(tmp_path / "out.zarr"), ad.read_h5ad(atlas)
+@pytest.fixture(scope="module")
+def whole(atlas, workers, tmp_path_factory):
+    """An output of three parts; not to be changed."""
+    output = tmp_path_factory.mktemp("whole") / "out.zarr"
+    done = embed(atlas, output, workers, rows=1)
+    assert (done.n_cells, done.parts, done.earlier) == (2_500, 3, 0)
+    assert not folder_of(output).exists()
+    return output
+
+
+def test_an_embedding_is_that_of_one_process_to_the_last_bit(atlas, embedded, whole):
+    read, source = ad.read_zarr(whole), ad.read_h5ad(atlas)
     assert same_bits(read.obsm["X_scGPT"], embedded)
     pd.testing.assert_frame_equal(read.obs, source.obs)
     assert read.var_names.tolist() == source.var_names.tolist()
-    assert not folder_of(tmp_path / "out.zarr").exists()
 
 
-def test_the_output_is_read_lazily_chunk_by_chunk(atlas, embedded, workers, tmp_path):
-    embed(atlas, tmp_path / "out.zarr", workers, rows=1_024)
-    lazy = read_elem_lazy(zarr.open_group(tmp_path / "out.zarr", mode="r")["obsm/X_scGPT"])
+def test_parts_of_another_size_give_the_same_bits(atlas, embedded, workers, tmp_path):
+    done = embed(atlas, tmp_path / "out.zarr", workers, rows=1_025)
+    assert (done.parts, same_bits(ad.read_zarr(tmp_path / "out.zarr").obsm["X_scGPT"], embedded)) == (2, True)
+
+
+def test_the_output_is_read_lazily_chunk_by_chunk(embedded, whole):
+    lazy = read_elem_lazy(zarr.open_group(whole, mode="r")["obsm/X_scGPT"])
     assert lazy.chunks == ((1_024, 1_024, 452), (128,))
     assert same_bits(lazy[2_000:2_100].compute(), embedded[2_000:2_100])
 
 
+def test_scanpy_works_on_the_output_and_with_values_cellxgene_reads_it(atlas, whole, tmp_path):
+    """What cellxgene 1.3 asks of a file: values, unique names, a finite array X_... of two columns or more."""
+    cells = ad.read_zarr(whole)[:300].copy()
+    sc.pp.neighbors(cells, use_rep="X_scGPT", method="gauss")
+    assert cells.obsp["distances"].shape == (300, 300)
+    assert cells.X is None  # so that it is not opened as it is
+    cells.X = ad.read_h5ad(atlas).X[:300]
+    cells.write_h5ad(tmp_path / "for-cellxgene.h5ad")
+    read = ad.read_h5ad(tmp_path / "for-cellxgene.h5ad")
+    assert read.X[0, 0:1].dtype == np.float32
+    assert read.obs.index.is_unique
+    assert read.obs.columns.is_unique
+    assert np.isfinite(read.obsm["X_scGPT"]).all()
+
+
 @pytest.mark.parametrize("layout", ["zarr", "dense"])
 def test_zarr_and_dense_atlases_give_the_same(atlas, embedded, workers, tmp_path, layout):
-    whole = ad.read_h5ad(atlas)
+    whole = ad.read_h5ad(atlas)[:1_100].copy()
     if layout == "zarr":
         write_elem(zarr.open_group(tmp_path / "in.zarr", mode="w", zarr_format=2), "/", whole)
         path = tmp_path / "in.zarr"
@@ -75,7 +102,7 @@ def test_zarr_and_dense_atlases_give_the_same(atlas, embedded, workers, tmp_path
         path = tmp_path / "in.h5ad"
         whole.write_h5ad(path, compression="gzip")
     embed(path, tmp_path / "out.zarr", workers)
-    assert same_bits(ad.read_zarr(tmp_path / "out.zarr").obsm["X_scGPT"], embedded)
+    assert same_bits(ad.read_zarr(tmp_path / "out.zarr").obsm["X_scGPT"][:1_024], embedded[:1_024])  # whole blocks
 
 
 def test_labels_are_those_of_one_process_to_the_last_bit(model, query, workers, tmp_path):
@@ -90,30 +117,33 @@ def test_labels_are_those_of_one_process_to_the_last_bit(model, query, workers, 
     assert list(read.obs)[:2] == ["batch", "depth"]
 
 
-def test_a_whole_output_is_left_and_other_settings_are_refused(atlas, workers, tmp_path):
-    output = tmp_path / "out.zarr"
-    embed(atlas, output, workers)
-    before = output.stat().st_mtime_ns
-    assert embed(atlas, output, Workers(scheduler="tcp://127.0.0.1:9")).earlier == 3  # nobody is asked
-    assert output.stat().st_mtime_ns == before
+def test_a_whole_output_is_left_and_other_settings_are_refused(atlas, whole):
+    before, nobody = whole.stat().st_mtime_ns, Workers(scheduler="tcp://127.0.0.1:9")
+    assert embed(atlas, whole, nobody, rows=1).earlier == 3
+    assert whole.stat().st_mtime_ns == before
     with pytest.raises(FrostlineError, match=r"another seed \(0, now 1\): name another output"):
-        embed(atlas, output, workers, seed=1)
+        embed(atlas, whole, nobody, rows=1, seed=1)
+
+
+@pytest.fixture(scope="module")
+def cancelled(atlas, client, workers, tmp_path_factory):
+    """An output that was cancelled when its first part was done; not to be changed."""
+    output, heard = tmp_path_factory.mktemp("cancelled") / "begun.zarr", []
+    record = folder_of(output) / "parts" / "000000.json"
+    with pytest.raises(Cancelled):
+        embed(atlas, output, workers, rows=1_024, monitor=Monitor(lambda *said: heard.append(said), record.exists))
+    assert not output.exists()
+    assert any("cells/s" in words for _, words in heard)
+    while any(client.run(lambda dask_worker: len(dask_worker.state.executing)).values()):
+        time.sleep(0.05)  # parts that were under way are written, and nobody asks for them
+    return output
 
 
 @pytest.fixture
-def begun(atlas, tmp_path, workers):
-    """An output of which the first part is done."""
-    output = tmp_path / "begun.zarr"
-    heard = []
-
-    def cancelled():
-        return (folder_of(output) / "parts" / "000000.json").exists()
-
-    with pytest.raises(Cancelled):
-        embed(atlas, output, workers, rows=1_024, monitor=Monitor(lambda *said: heard.append(said), cancelled))
-    assert not output.exists()
-    assert any("cells/s" in words for _, words in heard)
-    return output
+def begun(cancelled, tmp_path):
+    """A copy of it."""
+    shutil.copytree(folder_of(cancelled), folder_of(tmp_path / cancelled.name))
+    return tmp_path / cancelled.name
 
 
 def test_a_cancelled_run_goes_on(atlas, embedded, workers, begun):
@@ -125,7 +155,7 @@ def test_a_cancelled_run_goes_on(atlas, embedded, workers, begun):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"max_length": 50}, r"another max_length \(40, now 50\)"),
+        ({"max_length": 50}, r"another max_length \(24, now 50\)"),
         ({"precision": "bf16"}, r"another precision \(fp32, now bf16\)"),
     ],
 )
@@ -141,17 +171,10 @@ def test_another_input_of_the_same_shape_never_goes_on(atlas, workers, begun, tm
         embed(tmp_path / "other.h5ad", begun, workers, rows=1_024)
 
 
-@pytest.mark.parametrize("damage", ["cut", "altered", "gone", "record"])
-def test_a_part_that_is_not_as_it_was_written_is_computed_again(atlas, embedded, workers, begun, damage):
-    folder = folder_of(begun)
-    chunk, record = folder / "store/obsm/X_scGPT/0.0", folder / "parts" / "000000.json"
+def test_a_part_that_is_not_as_it_was_written_is_computed_again(atlas, embedded, workers, begun):
+    chunk = folder_of(begun) / "store/obsm/X_scGPT/0.0"
     content = chunk.read_bytes()
-    if damage == "record":
-        record.write_bytes(record.read_bytes()[:40])
-    elif damage == "gone":
-        chunk.unlink()
-    else:
-        chunk.write_bytes(content[:100] if damage == "cut" else content[:-1] + bytes([content[-1] ^ 1]))
+    chunk.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     embed(atlas, begun, workers, rows=1_024)
     assert same_bits(ad.read_zarr(begun).obsm["X_scGPT"], embedded)
 
@@ -182,21 +205,22 @@ def hear(_, words):
         heard.append(words)
         print("at work", flush=True)
 if __name__ == "__main__":
-    workers = Workers(number=2, memory="2GB")
-    atlases.embed(sys.argv[1], sys.argv[2], max_length=40, rows=1024, workers=workers, monitor=Monitor(hear))
+    workers = Workers(number=2, memory="2GB", scheduler=sys.argv[3] if sys.argv[3:] else None)
+    atlases.embed(sys.argv[1], sys.argv[2], max_length=24, rows=1024, workers=workers, monitor=Monitor(hear))
     print("whole")
 """
 
 
 @pytest.fixture
 def command(tmp_path, atlas):
-    """Start the work in a process of its own, with two workers of its own."""
+    """Start the work in a process of its own, with two workers of its own or those of a scheduler."""
     script = tmp_path / "work.py"
     script.write_text(COMMAND, encoding="utf-8")
     output = tmp_path / "out.zarr"
 
-    def start():
-        return subprocess.Popen([sys.executable, script, atlas, output], stdout=subprocess.PIPE, text=True)
+    def start(*scheduler):
+        command = [sys.executable, script, atlas, output, *scheduler]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     return start, output
 
@@ -219,16 +243,19 @@ def wait_for(path: Path, process):
         time.sleep(0.02)
 
 
-def test_killed_clients_and_workers_leave_a_run_that_goes_on(command, embedded):
-    """The client while its workers start, then again after the first part, then a worker that has been given parts."""
+def test_killed_clients_and_workers_leave_a_run_that_goes_on(command, workers, embedded):
+    """A client as soon as it has begun; one after its first part, and its workers end with it; a worker with parts."""
     start, output = command
-    for moment in ("store", "parts/000000.json"):
-        process = start()
+    for moment, scheduler in (("store", (workers.scheduler,)), ("parts/000000.json", ())):
+        process = start(*scheduler)
         wait_for(folder_of(output) / moment, process)
+        own = psutil.Process(process.pid).children(recursive=True)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         process.stdout.close()
+        assert psutil.wait_procs(own, 60)[1] == []
         assert not output.exists()
+    (folder_of(output) / "parts" / "000002.json").unlink(missing_ok=True)  # by then its workers may have done all
     process = start()
     assert process.stdout.readline() == "at work\n"
     workers_of(process)[0].kill()

@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import socket
 import subprocess
 import sys
 
 import dask
 import psutil
 import pytest
+from batch_job import ASKED, SCRIPT
+from distributed import Client
 
 from frostline.cluster import connections
 from frostline.cluster.connections import Workers, cluster_of, connected, gpu_of, refuse_missing
 from frostline.errors import Cancelled, FrostlineError
 from frostline.monitor import Monitor
-
-ASKED = """
-queue: gpu
-account: lab42
-cores: 4
-processes: 1
-memory: 32GB
-walltime: '08:00:00'
-python: python
-worker-extra-args: ['--resources', 'GPU=1', '--nthreads', '1']
-job_extra_directives: ['--gres=gpu:1']
-job_script_prologue: ['module load cuda']
-"""
-SCRIPT = """\
-#!/usr/bin/env bash
-
-#SBATCH -J dask-worker
-#SBATCH -p gpu
-#SBATCH -A lab42
-#SBATCH -n 1
-#SBATCH --cpus-per-task=4
-#SBATCH --mem=30G
-#SBATCH -t 08:00:00
-#SBATCH --gres=gpu:1
-module load cuda
-python -m distributed.cli.dask_worker ADDRESS --name dummy-name --nthreads 4 --memory-limit 29.80GiB --nanny \
---death-timeout 60 --resources GPU=1 --nthreads 1
-"""
-"""What sbatch is given: the directives by Slurm's documentation of sbatch; the last line starts a worker."""
 
 
 def square(x: int) -> tuple[int, int]:
@@ -169,6 +144,22 @@ def test_an_address_without_a_scheduler_is_refused_by_name(address, monkeypatch)
         connected(Workers(scheduler=address)),
     ):
         pytest.fail("there is none")
+    made = {each.status for each in gc.get_objects() if isinstance(each, Client)}
+    assert made <= {
+        "closed",
+        "running",
+    }  # closed by the garbage collector while another one starts, it would wait for ever
+
+
+def test_a_server_that_speaks_of_something_else_is_refused_in_time(monkeypatch):
+    monkeypatch.setattr(connections, "REACH", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and says nothing
+        address = "tcp://127.0.0.1:{1}".format(*server.getsockname())
+        with (
+            pytest.raises(FrostlineError, match=f"no scheduler of Dask answers at {address!r}"),
+            connected(Workers(scheduler=address)),
+        ):
+            pytest.fail("there is none")
 
 
 def test_a_scheduler_and_a_batch_system_are_one_too_many():

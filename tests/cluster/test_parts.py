@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,11 +13,11 @@ import zarr
 
 from frostline.cluster import parts
 from frostline.cluster.loops import DiskFull, Pace, _reason
-from frostline.cluster.parts import Array, Plan, held
+from frostline.cluster.parts import Array, OutputPlan, held
 from frostline.errors import FrostlineError
 
 ARRAYS = (Array("store/obsm/X", "float32", 2), Array("codes/label", "int8"))
-PLAN = Plan({"command": "embed", "seed": 0}, n_cells=10, rows=4, arrays=ARRAYS)
+PLAN = OutputPlan({"command": "embed", "seed": 0}, n_cells=10, rows=4, arrays=ARRAYS)
 
 
 def values(n: int) -> dict[str, np.ndarray]:
@@ -66,9 +68,64 @@ def test_a_disk_that_fills_leaves_no_part_that_counts(unfinished, monkeypatch, w
 
 
 def test_a_part_of_another_plan_does_not_count(unfinished):
-    other = parts.Unfinished(unfinished.output, Plan({"command": "embed", "seed": 1}, 10, 4, ARRAYS))
+    other = parts.Unfinished(unfinished.output, OutputPlan({"command": "embed", "seed": 1}, 10, 4, ARRAYS))
     other.write(0, values(4), {})
     assert unfinished.facts(0) is None
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered", "gone", "record"])
+def test_a_part_that_is_not_as_it_was_written_does_not_count(unfinished, damage):
+    unfinished.write(0, values(4), {})
+    chunk, record = unfinished.folder / "store/obsm/X/0.0", unfinished.record(0)
+    content = chunk.read_bytes()
+    if damage == "record":
+        record.write_bytes(record.read_bytes()[:40])
+    elif damage == "gone":
+        chunk.unlink()
+    else:
+        chunk.write_bytes(content[:-5] if damage == "cut" else content[:-1] + bytes([content[-1] ^ 1]))
+    assert unfinished.facts(0) is None
+    unfinished.write(0, values(4), {})
+    assert unfinished.facts(0) == {}
+
+
+KILLED = """
+import os, pathlib, signal, sys
+import numpy as np
+from frostline.cluster import parts
+
+arrays = (parts.Array("store/obsm/X", "float32", 2), parts.Array("codes/label", "int8"))
+plan = parts.OutputPlan({"command": "embed"}, n_cells=10, rows=4, arrays=arrays)
+values = {"store/obsm/X": np.ones((4, 2)), "codes/label": np.ones(4)}
+with parts.held(pathlib.Path(sys.argv[1]), plan) as unfinished:
+    for array in arrays:
+        parts._made(array, plan, unfinished.folder / array.place)
+    for call in ("fsync", "replace"):
+        for moment in range(3):
+            if not (child := os.fork()):
+                done, real = [], getattr(os, call)
+                def killed(*arguments):
+                    if len(done) == moment:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    done.append(real(*arguments))
+                setattr(os, call, killed)
+                unfinished.write(0, values, {})
+                os._exit(0)
+            print(call, moment, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), unfinished.facts(0))
+    unfinished.write(0, values, {})
+    print(unfinished.facts(0))
+with parts.held(pathlib.Path(sys.argv[1]), plan) as unfinished:
+    print(len(list((unfinished.folder / "scratch").iterdir())))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="moments within a write are reached by fork")
+def test_a_process_killed_while_it_writes_leaves_no_part_that_counts(tmp_path):
+    """Before each file is on disk, and before it is moved to its place: two arrays, then the record."""
+    command = [sys.executable, "-c", KILLED, tmp_path / "out.zarr"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    killed = [f"{call} {moment} -9 None" for call in ("fsync", "replace") for moment in range(3)]
+    assert done.stdout.splitlines() == [*killed, "{}", "0"], done.stderr
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

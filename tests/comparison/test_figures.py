@@ -99,6 +99,7 @@ class TestUmap:
 
 
 class TestNames:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["$5 cell", "a $x^ b$", "_private", "γδ T", "<b>&", "50 %", "x" * 60, "a\nb"])
     @pytest.mark.parametrize("draw", [figures.umap_figure, figures.confusion_figure])
     def test_any_class_name_is_drawn_as_it_is(self, make_record, name, draw):
@@ -107,6 +108,7 @@ class TestNames:
         assert len(figures.png(figure)) > 1_000
         assert any(for_figure(name) in text for text in texts(figure))
 
+    @pytest.mark.slow
     @given(names=st.lists(st.text(max_size=9) | st.text("$\\{}_^\n", max_size=9), min_size=2, max_size=4, unique=True))
     @settings(max_examples=5)
     def test_every_figure_can_be_drawn_whatever_the_classes_are_called(self, make_record, names):

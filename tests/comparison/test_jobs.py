@@ -9,7 +9,8 @@ import pytest
 
 from frostline.cells.splits import split
 from frostline.comparison import jobs
-from frostline.comparison.jobs import Job, complete_records
+from frostline.comparison.jobs import Job
+from frostline.comparison.outcomes import complete_records
 from frostline.errors import Cancelled, DatasetError, FrostlineError
 from frostline.evaluation.evaluations import evaluate_all
 from frostline.evaluation.journal import Journal

@@ -124,6 +124,7 @@ def test_other_values_under_the_same_names_are_told_apart(pbmc, three_kinds, sma
         compare([evaluate(first, three_kinds, small_cut), evaluate(second, other, small_cut)])
 
 
+@pytest.mark.slow
 def test_two_checkpoints_export_and_check_after_their_folder_has_moved(
     three_kinds, small_cut, small_checkpoint, instant_umap, tmp_path, monkeypatch
 ):
@@ -148,6 +149,7 @@ def test_two_checkpoints_export_and_check_after_their_folder_has_moved(
         assert str(tmp_path / "mine").encode() not in file.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_the_manifest_does_not_name_is_found(three_kinds, small_cut, instant_umap, tmp_path):
     comparison = compare([evaluate(strategies.FrozenProbe(), three_kinds, small_cut)])
     out = exports.export(tmp_path / "out", comparison, three_kinds)

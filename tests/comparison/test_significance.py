@@ -146,6 +146,7 @@ class TestStudentsT:
 
 
 class TestCells:
+    @pytest.mark.slow
     def test_the_swap_test_is_that_of_scipy(self):
         rng = np.random.default_rng(4)
         labels, first = draw(rng, 60, 0.9)

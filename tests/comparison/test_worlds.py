@@ -21,6 +21,7 @@ def worlds():
     del sys.modules["worlds"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["6 groups, 2 alike", "143 cells (100, 30, 10, 3), 2 alike"])
 def test_claims_and_intervals_keep_their_promise(worlds, monkeypatch, name):
     monkeypatch.setattr(worlds, "TRUTH_STUDIES", 40)
@@ -31,6 +32,7 @@ def test_claims_and_intervals_keep_their_promise(worlds, monkeypatch, name):
     assert row.untested == 0
 
 
+@pytest.mark.slow
 def test_broken_promises_are_counted(worlds, monkeypatch):
     """As if the cells of the only donor that tested were independent evidence about donors."""
     monkeypatch.setattr(worlds, "TRUTH_STUDIES", 40)

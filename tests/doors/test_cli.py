@@ -409,6 +409,32 @@ def test_shell_completes_commands_and_names_of_tutorials(project, monkeypatch):
         assert frostline_program(cwd=project).stdout.split() == [expected]
 
 
+# ---- options that mean something for one kind of output
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--scheduler", "tcp://10.0.0.1:8786"),
+        ("--cluster", "slurm"),
+        ("--cluster-config", "slurm.yml"),
+        ("--workers", "2"),
+        ("--memory", "2GB"),
+        ("--rows", "2048"),
+    ],
+)
+@pytest.mark.parametrize("command", [("embed",), ("annotate", "model")])
+def test_an_option_of_atlases_is_refused_for_another_output(call, few_cells, tmp_path, command, option):
+    said = one_line(call(*command, few_cells, "-o", tmp_path / "out.h5ad", *option))
+    assert said.startswith(f"error: {option[0]} is for OUT.zarr, which workers fill part by part")
+    assert not (tmp_path / "out.h5ad").exists()
+
+
+def test_an_option_of_one_process_is_refused_for_an_atlas(call, few_cells, tmp_path):
+    said = one_line(call("annotate", "model", few_cells, "-o", tmp_path / "out.zarr", "--chunk", "512"))
+    assert said == "error: --chunk is for an OUT.h5ad; leave it out: --rows is what a worker reads at once"
+
+
 # ---- embed
 
 

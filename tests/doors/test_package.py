@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(frostline.__file__).parent
 HOUSE = runpy.run_path(str(Path(__file__).parents[2] / "book" / "draw_house.py"))
 ROOMS, GROUND = HOUSE["ROOMS"], HOUSE["GROUND"]
-"""Each room may import only rooms above it; `settings` and `cli` are modules with a place of their own."""
+"""Each room may import only rooms above it; `settings` is a module with a place of its own."""
 SHARED = ("base", "selection", "probe", "components", "encoder", "head", "tuning")
 """What a strategy may import of its room, for no strategy imports another one."""
 HEAVY = {
@@ -124,7 +124,7 @@ def test_the_rules_would_notice_an_import_from_below():
     assert may_import("strategies", "strategies.adapters")
     assert set(imported_by("comparison.comparisons")) == {
         *("errors", "records", "evaluation.metrics", "evaluation.prediction_sets", "strategies", "strategies.tuning"),
-        *(f"comparison.{name}" for name in ("grounds", "likeness", "predictions", "significance", "tables")),
+        *(f"comparison.{name}" for name in ("grounds", "likeness", "record_tables", "significance", "tables")),
         "comparison.verdicts",
     }
     assert "encoder.model" in set(imported_by("encoder.checkpoints"))  # inside functions

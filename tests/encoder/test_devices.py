@@ -121,12 +121,16 @@ class TestPrecision:
         assert devices._times_faster() == 2
         devices._times_faster.cache_clear()
 
+    @pytest.mark.slow
+    @pytest.mark.usefixtures("instant_umap")
     @pytest.mark.parametrize("name", ["frozen_probe", "head", "lora"])
-    def test_a_record_and_a_saved_strategy_say_what_auto_was(self, cpu, name, pbmc, tiny_profile, fresh, tmp_path):
+    def test_a_record_and_a_saved_strategy_say_what_auto_was(
+        self, cpu, name, pbmc, tiny_profile, small_checkpoint, fresh, tmp_path
+    ):
         from frostline.evaluation.evaluations import evaluate
 
         cut = split(pbmc, seed=1, profile=tiny_profile)
-        (asked,) = build([name], profile=tiny_profile, precision="auto", device="cpu")
+        (asked,) = build([name], profile=tiny_profile, checkpoint=str(small_checkpoint), precision="auto", device="cpu")
         records = []
         for said, ratio in ((WITH_AMX, None), (WITHOUT, 1.0)):
             cpu(said, ratio)
@@ -264,7 +268,9 @@ class TestDevicePeak:
             pass
         assert peak.bytes is None
 
-    def test_the_costs_of_a_strategy_have_it(self, gpu, pbmc, tiny_profile, fresh, monkeypatch):
+    @pytest.mark.slow
+    @pytest.mark.usefixtures("instant_umap")
+    def test_the_costs_of_a_strategy_have_it(self, gpu, pbmc, tiny_profile, small_checkpoint, fresh, monkeypatch):
         """The one that computes an embedding, and the one that takes it over; none without an encoder."""
         from frostline.encoder import frozen
         from frostline.evaluation import evaluations
@@ -281,7 +287,8 @@ class TestDevicePeak:
         monkeypatch.setattr(devices, "device_peak", lambda device: real(torch.device("cuda")))
         monkeypatch.setattr(frozen, "device_peak", lambda device: real(torch.device("cuda")))
         cut, dataset = split(pbmc, seed=1, profile=tiny_profile), fresh(pbmc)
-        built = build(["pca_logistic", "frozen_probe", "head"], profile=tiny_profile, device="cpu")
+        sizes = {"profile": tiny_profile, "checkpoint": str(small_checkpoint), "device": "cpu"}
+        built = build(["pca_logistic", "frozen_probe", "head"], **sizes)
         records = [evaluations.evaluate(each, dataset, cut) for each in built]
         assert [record.cost.device_memory for record in records] == [None, 7_000, 7_000]
 

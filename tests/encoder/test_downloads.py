@@ -289,6 +289,7 @@ except ValueError as error:
 """
 
 
+@pytest.mark.slow
 def test_unsetting_the_variable_and_starting_again_fetches_it(hub, monkeypatch):
     """In processes of their own: huggingface_hub reads the variable once, when it is imported."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

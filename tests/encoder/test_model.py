@@ -92,6 +92,7 @@ class TestOfficialNumbers:
             expected = arrays[f"hidden_{i}"][present]
             np.testing.assert_allclose(states.numpy()[present], expected, rtol=0, atol=1e-5, err_msg=f"layer {i}")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["finetune_tokens_nozero", "finetune_tokens_zero"])
     def test_logits_on_fine_tuning_tokens_are_the_official_ones(self, encoder, head, official, name):
         arrays = official(name)

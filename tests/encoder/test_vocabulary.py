@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from scipy import sparse
 
 from frostline.cells.datasets import load_dataset
 from frostline.cells.gene_table import ensembl_of
@@ -17,7 +19,7 @@ from frostline.comparison.comparisons import compare
 from frostline.comparison.report import reading, report_markdown
 from frostline.encoder.checkpoints import load_checkpoint
 from frostline.encoder.embedding import embed, readable, token_table, tokenize_cells
-from frostline.encoder.vocabulary import overlap, token_values
+from frostline.encoder.vocabulary import gene_totals, overlap, token_values
 from frostline.errors import DatasetError
 from frostline.evaluation.checks import review
 from frostline.evaluation.evaluations import evaluate
@@ -194,6 +196,12 @@ class TestOtherNames:
             embed(blood[:5].copy())
         assert "mouse" in little(dataset).explanation
         Majority().ensure_applicable(dataset, split(dataset))  # who needs no checkpoint may compare them
+
+
+def test_totals_of_genes_are_summed_and_undone_with_double_precision():
+    """exp(20) - 1 of float32 would be off by 100 in 485 million, and a thousand of them by more."""
+    values = sparse.csr_matrix(np.full((1_000, 1), 20.0, dtype=np.float32))
+    assert gene_totals(values) == pytest.approx([1_000 * (math.exp(20) - 1)], rel=1e-12)
 
 
 class TestFewGenes:

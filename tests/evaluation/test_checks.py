@@ -181,6 +181,7 @@ class TestSameProfile:
         adata.X = sparse.csr_matrix(values)
         assert "same-profile" not in found_in(adata)
 
+    @pytest.mark.slow
     @given(st.integers(0, 200))
     def test_small_random_counts_are_no_copies(self, seed):
         adata = cells(60, 12, seed=seed)
@@ -214,6 +215,7 @@ class TestSameBarcode:
         theirs = [f"{barcode(i + 60)}-1" for i in range(60)]
         assert "same-barcode" not in found(self.joined(ours, theirs))
 
+    @pytest.mark.slow
     def test_what_chance_explains_is_no_finding(self):
         """3,000 x 3,000 cells of two lanes share about 12 barcodes by chance."""
         n = 3_000
@@ -600,6 +602,7 @@ class TestUnlikePretraining:
         findings = found(load_dataset(adata, "kind", name="panel"), checkpoint="mini")
         assert ("unlike-pretraining" in findings) == fires
 
+    @pytest.mark.slow
     def test_of_joined_sets_each_is_measured(self, corpus_genes):
         share = corpus_genes["mean_cpm"].to_numpy() / corpus_genes["mean_cpm"].sum()
         counts = np.random.default_rng(0).multinomial(3_000, share, 300).astype(np.float32)

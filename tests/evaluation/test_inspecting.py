@@ -244,6 +244,7 @@ def spoil_much(adata):
 
 
 class TestRefusals:
+    @pytest.mark.slow
     @pytest.mark.parametrize("place", ["memory", "file"])
     @pytest.mark.parametrize(
         "spoil", [spoil_labels, spoil_groups, spoil_cells, spoil_genes, spoil_raw, spoil_values, spoil_much]

@@ -56,6 +56,7 @@ class TestUmap:
         random.seed(5)
         assert igraph.Graph.Erdos_Renyi(30, 0.2).get_edgelist() == one
 
+    @pytest.mark.slow
     def test_other_threads_get_their_turn(self):
         embedding, turns = np.random.default_rng(0).normal(size=(400, 6)), []
         done = threading.Event()

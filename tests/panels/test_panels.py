@@ -45,15 +45,6 @@ def short_training():
         yield
 
 
-@pytest.fixture(scope="module")
-def worked_out(three_kinds, small_checkpoint, fresh):
-    """What a panel works out of the data before anything is run, such as clusters and the times of a few cells."""
-    panel = AnnotationPanel(fresh(three_kinds), checkpoint=str(small_checkpoint))
-    panel.settle(60)
-    panel.close()
-    return panel.dataset.cache
-
-
 @pytest.fixture
 def make_panel(three_kinds, small_checkpoint, fresh, worked_out):
     made = []

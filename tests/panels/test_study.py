@@ -19,8 +19,9 @@ pytestmark = pytest.mark.usefixtures("instant_umap_throughout")
 
 
 @pytest.fixture
-def panel(three_kinds, fresh):
-    panel = AnnotationPanel(fresh(three_kinds), strategies=["majority", "pca_knn"])
+def panel(three_kinds, small_checkpoint, fresh, worked_out):
+    dataset = fresh(three_kinds, cache=dict(worked_out))
+    panel = AnnotationPanel(dataset, strategies=["majority", "pca_knn"], checkpoint=str(small_checkpoint))
     panel.run(wait=True)
     yield panel
     panel.cancel()
@@ -88,13 +89,14 @@ def test_what_fails_is_said(panel, monkeypatch):
     assert not panel.results.study.running
 
 
-@pytest.mark.parametrize(
-    ("typed", "said"), [("five", "whole numbers of 2 or more"), ("1", "whole"), ("", "Name numbers")]
-)
-def test_numbers_that_are_none_are_said_before(panel, typed, said):
-    panel.results.study._budgets.value = typed
-    assert said in panel.results.study._status.value
-    assert panel.results.study.button.disabled
+def test_numbers_that_are_none_are_said_before(panel):
+    study = panel.results.study
+    for typed, said in (("five", "whole numbers of 2 or more"), ("1", "whole"), ("", "Name numbers")):
+        study._budgets.value = "5"
+        assert not study.button.disabled
+        study._budgets.value = typed
+        assert said in study._status.value
+        assert study.button.disabled
 
 
 def test_results_from_elsewhere_cannot_be_studied(make_record):

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from papermill.engines import papermill_engines
 from tiny_project import PARAMETERS, SAVE_ARTIFACTS, SAVE_RECORDS, TOC
+from without_kernel import WithPictures
 
+from frostline.publishing import kernels
 from frostline.records import save_records
+
+
+@pytest.fixture(scope="module")
+def in_this_process() -> Iterator[None]:
+    """Notebooks are executed in this process; `test_notebooks` and `test_executions` start kernels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(papermill_engines._engines, kernels.ENGINE, WithPictures)
+        yield
+
+
+@pytest.fixture
+def without_kernel(monkeypatch) -> None:
+    """As `in_this_process`, in one test."""
+    monkeypatch.setitem(papermill_engines._engines, kernels.ENGINE, WithPictures)
 
 
 @pytest.fixture

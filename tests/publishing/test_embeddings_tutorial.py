@@ -24,7 +24,7 @@ def source(root):
 
 
 @pytest.fixture(scope="module")
-def published(root, small_checkpoint, tmp_path_factory) -> Path:
+def published(in_this_process, root, small_checkpoint, tmp_path_factory) -> Path:
     """Root of a project in which the tutorial was executed with a small encoder and placed."""
     folder = tmp_path_factory.mktemp("published")
     (folder / "notebooks").mkdir()

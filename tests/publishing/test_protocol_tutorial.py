@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from frostline import report
 from frostline.artifacts import archive, checking, exports
+from frostline.profiles import PROFILES
 from frostline.publishing import executions
 from frostline.settings import RunSettings
 
@@ -34,8 +36,8 @@ def source(tutorial):
 
 
 @pytest.fixture(scope="module")
-def folder(tutorial, small_checkpoint, tmp_path_factory) -> Path:
-    """Where a run of two donors and four strategies went; not to be changed."""
+def folder(in_this_process, instant_umap_throughout, tutorial, small_checkpoint, tmp_path_factory) -> Path:
+    """Where a run of two donors and four strategies went, of an epoch of LoRA each; not to be changed."""
     here = tmp_path_factory.mktemp("protocol")
     parameters = {
         "CHECKPOINT": str(small_checkpoint),
@@ -46,6 +48,7 @@ def folder(tutorial, small_checkpoint, tmp_path_factory) -> Path:
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
+        patch.setitem(PROFILES, "quickstart", dataclasses.replace(PROFILES["quickstart"], lora_epochs=1, min_steps=0))
         executions.execute(tutorial, Path("out.ipynb"), parameters, show_progress=False)
     return here
 

@@ -386,7 +386,7 @@ def test_one_failure_does_not_lose_the_result_of_the_others(lab):
         publications.build_book(release=True)
 
 
-def test_unchanged_tutorial_does_not_run_again_unless_asked(lab, monkeypatch):
+def test_unchanged_tutorial_does_not_run_again_unless_asked(lab, without_kernel, monkeypatch):
     notebook = Path("notebooks/tiny.ipynb")
     assert publish_of(notebook) == "published"
     with monkeypatch.context() as patch:

@@ -29,12 +29,14 @@ def test_it_reads_the_known_genes_of_the_largest_variance_over_training_cells(pb
     assert len(FrozenProbe().fit(pbmc, cut).genes_) == len(known) > 50
 
 
+@pytest.mark.slow
 def test_it_reads_what_lora_reads(pbmc, cut):
     (lora,) = build(["lora"])
     lora = dataclasses.replace(lora, n_genes=30, epochs=1, min_steps=0).fit(pbmc, cut)
     assert FrozenProbe(most_genes=30).fit(pbmc, cut).genes_ == lora.genes_
 
 
+@pytest.mark.slow
 def test_it_is_built_by_its_name_saved_and_loaded(pbmc, cut, tmp_path):
     (probe,) = build(["frozen_probe:50"])
     assert (probe.name, probe.most_genes) == ("frozen_probe:50", 50)

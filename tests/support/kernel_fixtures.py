@@ -99,19 +99,38 @@ def counts_file(pbmc, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def drawn() -> dict[tuple[str, ...], bytes]:
+    """Pictures that `save_artifacts` has drawn."""
+    return {}
+
+
 @pytest.fixture
-def save_artifacts(make_record, pbmc, fresh):
-    """Write the artifacts of a run that never trained, through the package's own `save`."""
-    from frostline.artifacts import exports
+def save_artifacts(make_record, pbmc, fresh, drawn):
+    """Write the artifacts of a run that never trained, through the package's own `save`.
+
+    Pictures of the same records are drawn once: `test_exports` draws its own.
+    """
+    from frostline.artifacts import exports, pictures
     from frostline.comparison.comparisons import compare
     from frostline.settings import RunSettings
 
+    draw = pictures.draw
+
     def save(folder: Path, strategies: tuple[str, ...] = ("pca_logistic", "head"), **changes) -> Path:
+        def draw_once(comparison, name: str, source: str) -> bytes:
+            key = (name, source, *strategies, repr(changes))
+            if key not in drawn:
+                drawn[key] = draw(comparison, name, source)
+            return drawn[key]
+
         settings = RunSettings(output_dir=str(folder))
         run = exports.begin(settings, tutorial="tiny")
         changes = {"sizes": {"train": 80, "validation": 30, "test": 40, "genes": 120}} | changes  # of three_kinds
         comparison = compare([make_record(name, **changes) for name in strategies])
-        return exports.save(run, comparison, fresh(pbmc, name="hand-made", label_key="cell_type"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pictures, "draw", draw_once)
+            return exports.save(run, comparison, fresh(pbmc, name="hand-made", label_key="cell_type"))
 
     return save
 

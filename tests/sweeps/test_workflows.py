@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from frostline import cli
 from frostline.errors import FrostlineError
+from frostline.sweeps.results import collect as collect_runs
 from frostline.sweeps.workflows import workflow
 
 HOSTILE = """datasets: [{DATASET: "a 'b' $HOME {c}.h5ad", LABEL_KEY: 'x "y" \\z'}]\nseeds: [1, 2]"""
@@ -63,6 +64,8 @@ def test_commands_of_a_snakefile_run_in_order_and_collect_makes_the_table(grid_o
     assert done.exit_code == 0, done.output
     table = pd.read_parquet(planned.folder / "results" / "runs.parquet")
     assert table[["state", "seed", "strategy"]].values.tolist() == [["done", 1, "majority"], ["done", 2, "majority"]]
+    (found,) = collect_runs(planned).across.values()
+    assert [len(each) for each in found.comparisons.values()] == [2]  # of one data set, a comparison for each seed
 
 
 SNAKEMAKE = os.environ.get("SNAKEMAKE") or shutil.which("snakemake")

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from frostline.bounds import Device, Precision, hold
-from frostline.cells.datasets import DATASETS, Dataset, load_dataset, refuse_unknown_source
+from frostline.cells.catalogue import DATASETS
+from frostline.cells.datasets import Dataset, load_dataset, refuse_unknown_source
 from frostline.cells.joining import join_datasets
 from frostline.cells.partitions import Split
 from frostline.cells.splits import KINDS, repeats_of, split

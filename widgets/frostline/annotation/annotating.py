@@ -21,7 +21,8 @@ from frostline.annotation.refitting import read_query
 from frostline.annotation.reports import Report, facts_of
 from frostline.annotation.shifts import Shift
 from frostline.bounds import Whole, hold
-from frostline.cells.datasets import DATASETS, Dataset
+from frostline.cells.catalogue import DATASETS
+from frostline.cells.datasets import Dataset
 from frostline.cells.queries import open_cells
 from frostline.cells.reading import expanded
 from frostline.errors import FrostlineError

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from frostline.annotation.certificates import Certificate
 from frostline.annotation.hierarchies import CONFUSED, Hierarchy
 from frostline.annotation.shifts import Shift
-from frostline.comparison.figures import DPI
+from frostline.comparison.drawing import DPI
 from frostline.comparison.lettering import Legend, named, title, width
 from frostline.comparison.palette import COLOURS
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from frostline.annotation import novelty
 from frostline.annotation.figures import certificate_figure, hierarchy_figure, known_figure, shift_figure
-from frostline.comparison.figures import DPI, image_html
+from frostline.comparison.drawing import DPI, image_html
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

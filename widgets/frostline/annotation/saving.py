@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from frostline.annotation.annotating import Annotation
-from frostline.cells.datasets import DATASETS, Dataset
+from frostline.cells.catalogue import DATASETS
+from frostline.cells.datasets import Dataset
 from frostline.cells.reading import expanded
 from frostline.errors import FrostlineError
 from frostline.escaping import for_html

@@ -12,7 +12,7 @@ from frostline.annotation.annotating import Annotation
 from frostline.annotation.labelling import REASONS
 from frostline.annotation.models import UNKNOWN
 from frostline.comparison import palette
-from frostline.comparison.figures import DPI, scatter_kinds
+from frostline.comparison.drawing import DPI, scatter_kinds
 from frostline.comparison.lettering import Legend, title
 from frostline.errors import unknown
 from frostline.escaping import for_figure

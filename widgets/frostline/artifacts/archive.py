@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from frostline.comparison.comparisons import Comparison, compare
-from frostline.comparison.predictions import long_predictions
+from frostline.comparison.record_tables import long_predictions
 from frostline.errors import ArtifactError
 from frostline.hashes import file_sha256
 from frostline.plain_files import Digest, is_plain_file, strict_json

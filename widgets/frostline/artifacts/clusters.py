@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from frostline.artifacts.manifests import Manifest
 from frostline.artifacts.pictures import redrawn_problems, rendered
 from frostline.cells.datasets import Dataset
-from frostline.comparison.figures import DPI, scatter_kinds
+from frostline.comparison.drawing import DPI, scatter_kinds
 from frostline.comparison.lettering import Legend
 from frostline.comparison.report import markdown_table
 from frostline.encoder.checkpoints import load_checkpoint

@@ -1,7 +1,7 @@
 """What comes in: a labelled data set, its genes, values and groups, and the split of its cells.
 
 Everything is checked where it enters, so that a `Dataset` holds log-normalised values of named genes and cells.
-Add a registered data set in `datasets.py`.
+Add a registered data set in `catalogue.py`.
 """
 
 import lazy_loader

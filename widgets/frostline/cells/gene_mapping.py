@@ -217,7 +217,7 @@ class _Target:
         for place, token in enumerate(self.tokens):
             gene, claim = next(table.found(token, shouted), (UNKNOWN, OWN))
             if gene >= 0:
-                own = (token != table.symbols[gene], claim, place)
+                own = (token != table.symbol(gene), claim, place)
                 best[gene] = min(own, best.get(gene, own))
         return {gene: place for gene, (*_, place) in best.items()}
 

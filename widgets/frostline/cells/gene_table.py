@@ -5,9 +5,13 @@ from __future__ import annotations
 import functools
 import lzma
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 UNKNOWN, AMBIGUOUS = -1, -2
 """In the place of a gene: the table lacks the name; it is that of several genes."""
@@ -19,6 +23,8 @@ SHOUTED = 0.8
 _GENOME = re.compile(r"(?i)^(?:GRCh\d+|hg\d+|human|homo_sapiens|gene)[-_:|. ]+")
 _ENSEMBL = re.compile(r"(?:(?P<before>.+?)[-_|:;, ]+)?(?P<id>ENSG\d{11})(?:\.\d+)?(?:[-_|:;, ]+(?P<after>.+))?")
 _DATE = re.compile(r"(?i)(?:(\d{1,2})-(Mar|Sep|Dec)|(Mar|Sep|Dec)-(\d{1,2}))")
+LONGEST = 32
+"""Bytes of the longest name."""
 _MONTHS = {"Mar": ("MARCH", "MARC"), "Sep": ("SEPT",), "Dec": ("DEC",)}
 """Stems of the symbols that a spreadsheet takes for dates: Ziemann et al. 2016, https://doi.org/10.1186/s13059-016-1044-7."""
 
@@ -27,17 +33,29 @@ _MONTHS = {"Mar": ("MARCH", "MARC"), "Sep": ("SEPT",), "Dec": ("DEC",)}
 class GeneTable:
     """Genes, and the names that lead to them."""
 
-    symbols: tuple[str, ...] = field(repr=False)
-    """(n_genes,) current symbols."""
-    ensembl: tuple[str, ...] = field(repr=False)
-    """(n_genes,) Ensembl ids; empty where there is none."""
-    lookups: Mapping[int, Mapping[str, int]] = field(repr=False)
-    """For each of ENSEMBL, CURRENT, PREVIOUS, ALIAS the gene of a name; AMBIGUOUS where there are several."""
+    names: NDArray[np.bytes_] = field(repr=False)
+    """(n_names,) in order, in UTF-8: dictionaries of them would take a tenth of all memory of labelling."""
+    genes: NDArray[np.int32] = field(repr=False)
+    """(n_names,) gene of each; AMBIGUOUS where there are several."""
+    claims: NDArray[np.int8] = field(repr=False)
+    """(n_names,) the strongest of ENSEMBL, CURRENT, PREVIOUS, ALIAS by which it stands for them."""
+    symbols: NDArray[np.int32] = field(repr=False)
+    """(n_genes,) places of the current symbols among the names."""
+    numbers: NDArray[np.int64] = field(repr=False)
+    """(n_genes,) of the Ensembl ids; 0 where there is none."""
     shouted: Mapping[str, str] = field(repr=False)
     """Symbols with small letters (C1orf127), current or previous, by themselves in upper case."""
 
     def __len__(self) -> int:
         return len(self.symbols)
+
+    def symbol(self, gene: int) -> str:
+        """Current symbol of a gene."""
+        return bytes(self.names[self.symbols[gene]]).decode()
+
+    def ensembl(self, gene: int) -> str:
+        """Ensembl id of a gene; empty where it has none."""
+        return _ensembl(int(self.numbers[gene]))
 
     def find(self, name: str, shouted: bool = False) -> tuple[int, int]:
         """Gene of a name, and by which of the claims it is found.
@@ -52,14 +70,15 @@ class GeneTable:
         Examples
         --------
         >>> table = gene_table()
-        >>> [(table.symbols[gene], CLAIMS[claim]) for gene, claim in map(table.find, ["ENSG00000167286", "SEPT9"])]
+        >>> [(table.symbol(gene), CLAIMS[claim]) for gene, claim in map(table.find, ["ENSG00000167286", "SEPT9"])]
         [('CD3D', 'Ensembl id'), ('SEPTIN9', 'previous symbol')]
         >>> table.find("Cd3d")[0] == UNKNOWN, table.find("1-Mar")[0] == AMBIGUOUS
         (True, True)
         """
-        for claim, genes in self.lookups.items():
-            if name in genes:
-                return genes[name], claim
+        key = name.encode("utf-8", "surrogatepass")
+        place = int(self.names.searchsorted(key)) if len(key) <= self.names.itemsize else len(self.names)
+        if place < len(self.names) and self.names[place] == key:
+            return int(self.genes[place]), int(self.claims[place])
         if shouted and name in self.shouted:
             return self.find(self.shouted[name])[0], SPELLING
         return self._of_date(name), SPELLING
@@ -83,41 +102,66 @@ class GeneTable:
 
 @functools.cache
 def gene_table() -> GeneTable:
-    """Read the installed table, once.
+    """Read the installed table, once, without an object for each name: those would not be given back.
 
     Examples
     --------
     >>> len(gene_table())
     44529
     """
-    path = Path(__file__).parents[1] / "data" / "genes" / "hgnc.tsv.xz"
-    rows = [row.split("\t") for row in lzma.decompress(path.read_bytes()).decode("utf-8").splitlines()[1:]]
-    _, ids, symbols, previous, aliases, _ = zip(*rows, strict=True)
-    ensembl = tuple(f"ENSG{number:0>11}" if number else "" for number in ids)
-    current = {symbol: gene for gene, symbol in enumerate(symbols)}
-    known_as = _genes_of(names.split("|") if names else [] for names in aliases)
-    lookups = {
-        ENSEMBL: _genes_of([number] if number else [] for number in ensembl),
-        CURRENT: current,
-        PREVIOUS: _genes_of(names.split("|") if names else [] for names in previous),
-        # Met is an alias of SLTM: yet who writes it means MET, or the mouse's
-        ALIAS: {name: gene for name, gene in known_as.items() if current.get(name.upper(), gene) == gene},
-    }
+    texts, genes, claims, numbers = bytearray(), array("i"), array("b"), array("q")
+    for gene, (number, *others) in enumerate(_rows()):
+        numbers.append(int(number or 0))
+        for claim, own in zip((ENSEMBL, CURRENT, PREVIOUS, ALIAS), (_ensembl(numbers[-1]), *others), strict=True):
+            for name in own.split("|") if own else ():
+                texts += name.encode().ljust(LONGEST, b"\0")
+                genes.append(gene)
+                claims.append(claim)
+    given = np.frombuffer(texts, dtype=f"S{LONGEST}")
+    by = np.array(claims)
+    names, of, strongest = _strongest(given, np.array(genes), by)
     shouted: dict[str, str] = {}
     for claim in (CURRENT, PREVIOUS):
-        for name in lookups[claim]:
-            if not name.isupper():
-                shouted.setdefault(name.upper(), name)
-    return GeneTable(symbols, ensembl, lookups, shouted)
+        some = given[by == claim]
+        for text in some[~np.char.isupper(some)].tolist():
+            shouted.setdefault(text.decode().upper(), text.decode())
+    symbols = np.searchsorted(names, given[by == CURRENT]).astype(np.int32)
+    return GeneTable(names, of, strongest, symbols, np.array(numbers), shouted)
 
 
-def _genes_of(names: Iterable[Sequence[str]]) -> dict[str, int]:
-    """Gene of each name, given the names of each gene."""
-    genes: dict[str, int] = {}
-    for gene, own in enumerate(names):
-        for name in own:
-            genes[name] = gene if genes.get(name, gene) == gene else AMBIGUOUS
-    return genes
+def _strongest(
+    names: NDArray[np.bytes_], genes: NDArray[np.int32], claims: NDArray[np.int8]
+) -> tuple[NDArray[np.bytes_], NDArray[np.int32], NDArray[np.int8]]:
+    """Each name once, in order, with its gene by the strongest claim, and that claim."""
+    order = np.lexsort((genes, claims, names))
+    names, genes, claims = names[order], genes[order], claims[order]
+    other = names[1:] != names[:-1]
+    first = np.concatenate([[True], other])
+    starts = np.flatnonzero(np.concatenate([[True], other | (claims[1:] != claims[:-1])]))
+    last = np.append(starts[1:], len(names)) - 1
+    of = np.where(genes[starts] == genes[last], genes[starts], AMBIGUOUS)[first[starts]]
+    names, claims = names[first], claims[first]
+    # Met is an alias of SLTM: yet who writes it means MET, or the mouse's
+    aliases = np.flatnonzero(claims == ALIAS)
+    shouted = np.char.upper(names[aliases])
+    place = np.minimum(np.searchsorted(names, shouted), len(names) - 1)
+    taken = (names[place] == shouted) & (claims[place] == CURRENT) & (of[place] != of[aliases])
+    left = np.delete(np.arange(len(names)), aliases[taken])
+    return names[left], of[left], claims[left]
+
+
+def _ensembl(number: int) -> str:
+    """Ensembl id; empty where the number is 0."""
+    return f"ENSG{number:011}" if number else ""
+
+
+def _rows() -> Iterator[tuple[str, str, str, str]]:
+    """Number of the Ensembl id, symbol, previous symbols and aliases of each gene, those of several parted by |."""
+    with lzma.open(Path(__file__).parents[1] / "data" / "genes" / "hgnc.tsv.xz", "rt", encoding="utf-8") as file:
+        next(file)
+        for row in file:
+            _, number, symbol, previous, aliases, _ = row.rstrip("\n").split("\t")
+            yield number, symbol, previous, aliases
 
 
 def readings(name: str) -> Iterator[tuple[str, int]]:
@@ -170,4 +214,6 @@ def ensembl_of(names: Sequence[str]) -> tuple[str, ...]:
     ('ENSG00000167286', '', 'ENSG00000090382', 'ENSG00000167286')
     """
     table, shouted = gene_table(), are_shouted(names)
-    return tuple(next((table.ensembl[gene] for gene, _ in table.found(name, shouted)), "") for name in names)
+    return tuple(
+        next((_ensembl(int(table.numbers[gene])) for gene, _ in table.found(name, shouted)), "") for name in names
+    )

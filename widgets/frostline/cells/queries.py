@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.cells import streams
-from frostline.cells.datasets import DATASETS, Dataset, refuse_unknown_source
+from frostline.cells.catalogue import DATASETS
+from frostline.cells.datasets import Dataset, refuse_unknown_source
 from frostline.cells.matrices import in_memory, layer_names, refuse_bad_values, values_of
 from frostline.cells.reading import expanded, read_h5ad
 from frostline.cells.refusals import refuse_repeated_cells, refuse_scaled, refuse_unwritable

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frostline.errors import DatasetError
+from frostline.errors import Cancelled, DatasetError, FrostlineError
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -165,7 +165,7 @@ def _first(ending: str) -> str:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Open an .h5ad file that leads nowhere else, for reading; whatever fails inside becomes one DatasetError.
+    """Open an .h5ad file that leads nowhere else, for reading; whatever cannot be read inside becomes one DatasetError.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def opened(path: Path) -> Iterator[Any]:
             refuse_foreign_parts(file, path)
             _refuse_other_layouts(file, path)
             yield file
-    except DatasetError:
+    except (FrostlineError, Cancelled):
         raise
     except Exception as error:  # h5py and anndata have many; to the reader they are one
         raise DatasetError(_reason(path, error)) from error

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.cells import streams
-from frostline.cells.datasets import DATASETS, Dataset, DatasetSpec, refuse_unknown_source
+from frostline.cells.catalogue import DATASETS, DatasetSpec
+from frostline.cells.datasets import Dataset, refuse_unknown_source
 from frostline.cells.matrices import NO_X, canonical, in_memory, refuse_broken, values_of
 from frostline.cells.reading import expanded, opened, read_h5ad
 from frostline.errors import DatasetError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from frostline.cells.reading import opened, problem
-from frostline.errors import DatasetError, FrostlineError
+from frostline.errors import Cancelled, DatasetError, FrostlineError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,7 @@ def is_store(path: Path) -> bool:
 
 @contextmanager
 def opened_store(path: Path) -> Iterator[Any]:
-    """Open an .h5ad file or a folder of zarr for reading; whatever fails inside becomes one DatasetError.
+    """Open an .h5ad file or a folder of zarr for reading; whatever cannot be read inside becomes one DatasetError.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def opened_store(path: Path) -> Iterator[Any]:
         if missing:
             raise DatasetError(f"{path} cannot be read as a zarr folder of anndata: it has no {' and '.join(missing)}")
         yield store
-    except FrostlineError:
+    except (FrostlineError, Cancelled):
         raise
     except Exception as error:  # zarr and anndata have many; to the reader they are one
         raise DatasetError(f"{path} cannot be read as a zarr folder of anndata: {error}") from error

@@ -18,7 +18,7 @@ from frostline.cells.stores import is_store, opened_store, refuse_no_store
 from frostline.cluster import labels, parts
 from frostline.cluster.connections import Workers, connected, gpu_of, refuse_missing
 from frostline.cluster.loops import RETRIES, Pace, run
-from frostline.cluster.parts import Plan, Unfinished
+from frostline.cluster.parts import OutputPlan, Unfinished
 from frostline.cluster.sources import Source, fingerprint, refuse_undivided, rows_of
 from frostline.cluster.works import Embedding, Labelling, Work, compute, kept
 from frostline.encoder.tokens import MAX_LENGTH
@@ -44,7 +44,7 @@ class PartsFailed(FrostlineError):
         Of the output.
     """
 
-    def __init__(self, reasons: Mapping[int, str], plan: Plan) -> None:
+    def __init__(self, reasons: Mapping[int, str], plan: OutputPlan) -> None:
         self.reasons, self.plan = dict(reasons), plan
         lines = [f"  rows {plan.span(p)[0]:,} to {plan.span(p)[1] - 1:,}: {why}" for p, why in sorted(reasons.items())]
         super().__init__(
@@ -80,7 +80,7 @@ class _Job:
     source: Source
     names: pd.Index = field(repr=False)
     work: Work
-    plan: Plan
+    plan: OutputPlan
     device: str
     finish: Callable[[Unfinished, Facts], dict[str, Any]]
     """Writes what is made of all parts, and returns what is said of the whole, by its name in uns."""
@@ -147,7 +147,7 @@ def embed(
         said = {"checkpoint": opened.name, "weights": opened.weights_sha256, "gene_column": gene_column}
         identity = _identity("embed", device=device, precision=precision, **settings, **said)
         identity |= {"input": fingerprint(found, genes), "rows": rows_of(path, None, found, rows)}
-        plan = Plan(identity, found.rows.shape[0], identity["rows"], work.arrays)
+        plan = OutputPlan(identity, found.rows.shape[0], identity["rows"], work.arrays)
         job = _Job(Source(path, None, found.rows.shape), found.obs_names, work, plan, device, _embedded)
     return _carried_out(job, target, workers, monitor)
 
@@ -202,7 +202,7 @@ def annotate(
         work = Labelling(replace(reading, reference=None), labels.light(query), len(query), key)
         identity = _identity("annotate", model=content, key=key, layer=layer, values=values, gene_column=gene_column)
         identity |= {"input": fingerprint(found, query.genes), "rows": rows_of(path, layer, found, rows)}
-        plan = Plan(identity, len(query), identity["rows"], work.arrays)
+        plan = OutputPlan(identity, len(query), identity["rows"], work.arrays)
         finish = functools.partial(labels.finish, loaded, query, reading, key)
         device = getattr(loaded.strategy, "device", "cpu")
         job = _Job(Source(path, layer, found.rows.shape), found.obs_names, work, plan, device, finish)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,20 +142,36 @@ def _batch_systems() -> Any:
 
 def _client(workers: Workers, stack: ExitStack) -> Client:
     from distributed import Client
+    from distributed.utils import silence_logging_cmgr
 
     if workers.scheduler is None:
         client = Client(stack.enter_context(cluster_of(workers)))  # type: ignore[no-untyped-call]
         return stack.enter_context(client)  # type: ignore[no-any-return]
     if workers.cluster != "local":
         raise FrostlineError(f"a scheduler ({workers.scheduler}) and a cluster ({workers.cluster}): give one of them")
+    stack.enter_context(silence_logging_cmgr(logging.CRITICAL))  # of a scheduler that is gone it would print tracebacks
     try:
+        with ThreadPoolExecutor(1) as thread:  # this one may have a loop that runs, as in a notebook
+            thread.submit(asyncio.run, _greeted(workers.scheduler)).result()
         client = Client(workers.scheduler, timeout=REACH)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise FrostlineError(
-            f"no scheduler of Dask answers at {workers.scheduler!r} ({error}): give the address that `dask scheduler` "
-            "prints, such as tcp://10.0.0.1:8786, from a machine that reaches it"
+            f"no scheduler of Dask answers at {workers.scheduler!r} ({str(error) or 'silence'}): give the address that "
+            "`dask scheduler` prints, such as tcp://10.0.0.1:8786, from a machine that reaches it"
         ) from error
     return stack.enter_context(client)  # type: ignore[no-any-return]
+
+
+async def _greeted(address: str) -> None:
+    """Reach a server of Dask once: a client that reaches none may wait for ever when it is thrown away."""
+    from distributed.comm.core import connect
+    from distributed.security import Security
+
+    security = Security()  # type: ignore[no-untyped-call]
+    arguments = security.get_connection_args("client")  # type: ignore[no-untyped-call]
+    async with asyncio.timeout(REACH):  # connect() itself waits for ever for a server that accepts and says nothing
+        comm = await connect(address, REACH, **arguments)  # type: ignore[no-untyped-call]
+    comm.abort()
 
 
 def cluster_of(workers: Workers) -> Any:

@@ -49,7 +49,7 @@ class Array:
 
 
 @dataclass(frozen=True)
-class Plan:
+class OutputPlan:
     """What is computed into an output; with the same plan it goes on, with another one it is refused."""
 
     identity: Mapping[str, Any]
@@ -76,7 +76,7 @@ class Unfinished:
     """The folder of an output that is not whole yet."""
 
     output: Path
-    plan: Plan
+    plan: OutputPlan
 
     @property
     def folder(self) -> Path:
@@ -174,7 +174,7 @@ def _layout(array: Array, rows: int, n: int) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def held(output: Path, plan: Plan) -> Iterator[Unfinished]:
+def held(output: Path, plan: OutputPlan) -> Iterator[Unfinished]:
     """Begin an output or go on with one, alone; another plan, or another client at work, is refused.
 
     Raises
@@ -297,7 +297,7 @@ def prepared(unfinished: Unfinished, names: Any, tables: Mapping[str, Any]) -> N
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _made(array: Array, plan: Plan, place: Path) -> None:
+def _made(array: Array, plan: OutputPlan, place: Path) -> None:
     """Make an array of the output, without its values."""
     import zarr
 

@@ -13,11 +13,16 @@ from numpy.typing import NDArray
 from frostline.comparison import tables
 from frostline.comparison.grounds import Ground, Interval, PairedTest, Repeat
 from frostline.comparison.likeness import named_apart, refuse_gaps, refuse_other_parameters, refuse_unlike
-from frostline.comparison.predictions import long_predictions
+from frostline.comparison.record_tables import (
+    class_metrics_table,
+    long_predictions,
+    metrics_table,
+    withheld_table,
+)
 from frostline.comparison.significance import paired_tests, score_intervals
 from frostline.comparison.verdicts import Evidence, pair_verdict, verdict
 from frostline.errors import FrostlineError, unknown
-from frostline.evaluation.metrics import METRICS, class_auroc, class_table, false_positive_rate, separation
+from frostline.evaluation.metrics import METRICS
 from frostline.evaluation.prediction_sets import coverage_table
 from frostline.records import SEVERITIES, Finding, Record, kind_of
 from frostline.strategies import STRATEGIES
@@ -218,28 +223,7 @@ class Comparison:
 
     def metrics(self) -> pd.DataFrame:
         """One row a strategy and repeat: every metric, every cost, the sizes of the split."""
-        import pandas as pd
-
-        rows = [
-            {
-                "strategy": record.strategy,
-                "repeat": record.repeat,
-                **record.metrics,
-                **{f"{stage}_seconds": seconds for stage, seconds in record.cost.seconds.items()},
-                "seconds": record.cost.total_seconds,
-                "trainable_parameters": record.cost.trainable_parameters,
-                "total_parameters": record.cost.total_parameters,
-                "peak_memory": record.cost.peak_memory,
-                "device_memory": record.cost.device_memory,
-                "saved_bytes": record.cost.saved_bytes,
-                **{f"n_{part}": size for part, size in record.sizes.items()},
-            }
-            for record in self.records
-        ]
-        table = pd.DataFrame(rows)
-        measured = ("peak_memory", "device_memory", "saved_bytes")
-        kinds = {key: "Float64" for key in METRICS if key in table} | dict.fromkeys(measured, "Int64")
-        return table.astype(kinds)
+        return metrics_table(self.records)
 
     def class_metrics(self) -> pd.DataFrame:
         """One row a strategy, repeat and class: support, precision, recall, F1, AUROC; NA where undefined."""
@@ -247,16 +231,7 @@ class Comparison:
 
     @cached_property
     def _class_metrics(self) -> pd.DataFrame:
-        import pandas as pd
-
-        parts = []
-        for record in self.records:
-            table = class_table(record.labels, record.predicted, record.classes)
-            table["auroc"] = pd.array(class_auroc(record.labels, record.probabilities, record.classes), dtype="Float64")
-            table.insert(0, "repeat", record.repeat)
-            table.insert(0, "strategy", record.strategy)
-            parts.append(table)
-        return pd.concat(parts, ignore_index=True)
+        return class_metrics_table(self.records)
 
     def test_table(self) -> pd.DataFrame:
         """One row a pair: difference of macro-F1 with its interval, p-values after Holm's correction, what it means.
@@ -339,26 +314,7 @@ class Comparison:
         Columns: strategy, unseen, repeat, n_unseen, n_known, and for 1 - confidence and for the distance to the
         training cells the AUROC and the false-positive rate at 95 % recall; NA without test cells of the class.
         """
-        import pandas as pd
-
-        rows = []
-        for record in self.unseen_records:
-            hidden = np.array(record.labels) == record.unseen
-            doubt = 1 - record.probabilities.max(axis=1)
-            row: dict[str, object] = {
-                "strategy": record.strategy,
-                "unseen": record.unseen,
-                "repeat": record.repeat,
-                "n_unseen": int(hidden.sum()),
-                "n_known": int((~hidden).sum()),
-            }
-            for name, score in (("confidence", doubt), ("distance", record.distances)):
-                row[f"auroc_{name}"] = None if score is None else separation(score, hidden)
-                row[f"fpr95_{name}"] = None if score is None else false_positive_rate(score, hidden)
-            rows.append(row)
-        numbers = ["auroc_confidence", "fpr95_confidence", "auroc_distance", "fpr95_distance"]
-        columns = ["strategy", "unseen", "repeat", "n_unseen", "n_known", *numbers]
-        return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(numbers, "Float64"))
+        return withheld_table(self.unseen_records)
 
     def confusion(self, strategy: str) -> NDArray[np.int64]:
         """Cells by true class (rows) and predicted class (columns), (n_classes, n_classes), all repeats."""

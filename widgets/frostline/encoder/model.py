@@ -87,8 +87,18 @@ class ValueEncoder(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """(B, S) -> (B, S, d)."""
-        x = values.clamp(max=MAX_VALUE).unsqueeze(-1)  # (B, S, 1)
-        out: Tensor = self.dropout(self.norm(self.linear2(F.relu(self.linear1(x)))))
+        if values.device.type == "cpu" and not torch.is_grad_enabled():
+            # bins: some fifty, however many tokens
+            levels, places = values.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+            encoded = F.embedding(places, self._encoded(levels))
+        else:
+            encoded = self._encoded(values)
+        out: Tensor = self.dropout(encoded)
+        return out
+
+    def _encoded(self, values: Tensor) -> Tensor:
+        x = values.clamp(max=MAX_VALUE).unsqueeze(-1)  # (..., 1)
+        out: Tensor = self.norm(self.linear2(F.relu(self.linear1(x), inplace=True)))
         return out
 
 
@@ -136,7 +146,7 @@ class Block(nn.Module):
         """(B, S, d) -> (B, S, d), or (B, 1, d) when only `<cls>` is wanted."""
         queries = x[:, :1] if cls_only else x
         y = self.norm1(queries + self.dropout(self.self_attn(queries, x, mask)))
-        hidden = self.dropout(F.relu(self.linear1(y)))  # (B, Q, h)
+        hidden = self.dropout(F.relu(self.linear1(y), inplace=True))  # (B, Q, h)
         out: Tensor = self.norm2(y + self.dropout(self.linear2(hidden)))
         return out
 

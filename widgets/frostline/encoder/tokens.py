@@ -26,9 +26,9 @@ N_BINS = 51
 MAX_LENGTH = 1200
 """Longest sequence of the official embedding path, `<cls>` included."""
 
-BLOCK = 2**19
+BLOCK = 2**18
 """Values in one block of cells, or one cell; bounds the memory, not the result."""
-_CHUNK = 2**18  # values that are binned at a time: the arrays stay in the processor's cache
+_CHUNK = 2**15  # values that are binned at a time: the arrays stay in the processor's cache
 _CHUNK_CELLS = 4_096
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.cells.datasets import DATASETS, Dataset
+from frostline.cells.catalogue import DATASETS
+from frostline.cells.datasets import Dataset
 from frostline.cells.gene_mapping import map_genes
 from frostline.cells.partitions import Split
 from frostline.encoder.catalogue import CHECKPOINTS

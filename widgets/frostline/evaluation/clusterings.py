@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.cells.catalogue import DATASETS
 from frostline.cells.columns import columns_of
-from frostline.cells.datasets import DATASETS, Dataset
+from frostline.cells.datasets import Dataset
 from frostline.cells.groups import group_columns
 from frostline.evaluation.cases import Case, Check
 from frostline.records import Finding

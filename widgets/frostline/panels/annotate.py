@@ -14,8 +14,7 @@ from frostline.annotation.annotating import Annotation, annotate
 from frostline.annotation.facts import MODEL
 from frostline.annotation.folders import load_model
 from frostline.annotation.models import Model
-from frostline.cells.datasets import DATASETS, Dataset
-from frostline.cells.previews import anndatas, path_problem
+from frostline.cells.datasets import Dataset
 from frostline.cells.reading import expanded
 from frostline.cells.sources import open_source
 from frostline.cells.values import NAMES
@@ -23,9 +22,8 @@ from frostline.errors import Cancelled, FrostlineError
 from frostline.evaluation.inspecting import inspect
 from frostline.monitor import Monitor
 from frostline.panels.base import Panel, alert, at_most, replace_earlier, status, title, wide
-from frostline.panels.choices import Choice, Offer
+from frostline.panels.choices import Choice, Offer, offer_of_cells
 from frostline.panels.controls import RunButtons
-from frostline.panels.files import is_h5ad
 from frostline.panels.labelled import LabelledPanel
 from frostline.panels.tasks import PAUSE, Task
 from frostline.panels.wording import ANNOTATING
@@ -58,10 +56,6 @@ def _is_own(name: str, value: Any, kind: type) -> bool:
     return not name.startswith("_") and isinstance(value, kind)
 
 
-def _cells(names: dict[str, Any]) -> dict[str, str]:
-    return {name: f"{name} ({adata.n_obs:,} x {adata.n_vars:,})" for name, adata in anndatas(names).items()}
-
-
 MODELS = Offer(
     "Model",
     "A kept model of this notebook, or the folder of one",
@@ -71,15 +65,10 @@ MODELS = Offer(
     _model_problem,
     lambda path: (path / MODEL).is_file(),
 )
-CELLS = Offer(
+CELLS = offer_of_cells(
     "Cells",
     "Cells to annotate: an AnnData of this notebook, a file, or a registered data set",
-    _cells,
-    lambda given: f"{given.name} (given)" if isinstance(given, Dataset) else "the AnnData that was given",
-    ("A file (.h5ad) ...", "File", "folder/cells.h5ad", "Path of an .h5ad file; labels are not needed"),
-    path_problem,
-    is_h5ad,
-    tuple(DATASETS),
+    "Path of an .h5ad file; labels are not needed",
 )
 
 

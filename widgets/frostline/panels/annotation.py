@@ -11,7 +11,7 @@ import traitlets
 from frostline.artifacts.checking import CheckResult
 from frostline.cells.datasets import Dataset
 from frostline.comparison.comparisons import Comparison
-from frostline.comparison.jobs import Ran
+from frostline.comparison.outcomes import Ran
 from frostline.panels.base import Panel, replace_earlier
 from frostline.panels.controls import First
 from frostline.panels.data import DataPanel

@@ -9,9 +9,12 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from frostline.cells.catalogue import DATASETS
+from frostline.cells.datasets import Dataset
+from frostline.cells.previews import anndatas, path_problem
 from frostline.cells.reading import expanded
 from frostline.panels.base import at_most, status
-from frostline.panels.files import PathBox
+from frostline.panels.files import PathBox, is_h5ad
 
 NOTHING, GIVEN, PATH = "nothing", "given", "path"
 
@@ -34,6 +37,28 @@ class Offer:
     wanted: Callable[[Path], bool]
     """What may be chosen in the list of folders and files."""
     registered: tuple[str, ...] = ()
+
+
+def offer_of_cells(name: str, tooltip: str, of_path: str) -> Offer:
+    """AnnDatas of a notebook, registered data sets, and files.
+
+    Parameters
+    ----------
+    name, tooltip
+        Of the list.
+    of_path
+        Tooltip of the field for a file.
+    """
+    return Offer(
+        name,
+        tooltip,
+        lambda names: {key: f"{key} ({each.n_obs:,} x {each.n_vars:,})" for key, each in anndatas(names).items()},
+        lambda given: f"{given.name} (given)" if isinstance(given, Dataset) else "the AnnData that was given",
+        ("A file (.h5ad) ...", "File", "folder/cells.h5ad", of_path),
+        path_problem,
+        is_h5ad,
+        tuple(DATASETS),
+    )
 
 
 class Choice(widgets.VBox):  # type: ignore[misc]
@@ -75,14 +100,14 @@ class Choice(widgets.VBox):  # type: ignore[misc]
         """Why nothing is chosen yet; empty when something is."""
         if self._list.value == NOTHING:
             return f"Choose from the list {self._offer.name}."
-        return self._offer.problem(self._path.value) if self._list.value == PATH else ""
+        return self._offer.problem(self._path.value) if self.is_path else ""
 
     @property
     def value(self) -> Any:
         """What is chosen; None when nothing is."""
         if self.problem:
             return None
-        return expanded(self._path.value) if self._list.value == PATH else self._objects[self._list.value]
+        return expanded(self._path.value) if self.is_path else self._objects[self._list.value]
 
     @property
     def said(self) -> str:
@@ -91,6 +116,17 @@ class Choice(widgets.VBox):  # type: ignore[misc]
         if kind == PATH:
             return str(self._path.value)
         return self._offer.given(self._given) if kind == GIVEN else name
+
+    @property
+    def is_path(self) -> bool:
+        """Whether a path is to be typed."""
+        return bool(self._list.value == PATH)
+
+    @property
+    def variable(self) -> str | None:
+        """Name of the notebook's variable that is chosen; None of what has another name."""
+        kind, _, name = str(self._list.value).partition(" ")
+        return name if kind == "notebook" else None
 
     def lock(self, *, locked: bool) -> None:
         """Let nothing else be chosen, or anything again."""
@@ -104,9 +140,8 @@ class Choice(widgets.VBox):  # type: ignore[misc]
         self._changed()
 
     def _show_path(self) -> None:
-        is_path = self._list.value == PATH
-        self._path.layout.display = None if is_path else "none"
-        problem = self._offer.problem(self._path.value) if is_path else ""
+        self._path.layout.display = None if self.is_path else "none"
+        problem = self._offer.problem(self._path.value) if self.is_path else ""
         self._hint.value = status(problem) if problem else ""
 
     def _refresh(self) -> None:

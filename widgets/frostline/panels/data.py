@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 import traitlets
 
-from frostline.cells.datasets import DATASETS, Dataset, load_dataset
-from frostline.cells.previews import Preview, anndatas, path_problem, preview, shown_columns
-from frostline.cells.reading import expanded
+from frostline.cells.catalogue import DATASETS
+from frostline.cells.datasets import Dataset, load_dataset
+from frostline.cells.previews import Preview, preview, shown_columns
 from frostline.cells.splits import split
 from frostline.cells.values import NAMES
 from frostline.encoder.checkpoints import load_checkpoint
@@ -21,13 +21,16 @@ from frostline.escaping import for_html
 from frostline.evaluation.checks import review
 from frostline.evaluation.inspecting import inspect
 from frostline.panels.base import Panel, alert, at_most, findings_html, replace_earlier, status, title
-from frostline.panels.choices import notebook_names
-from frostline.panels.files import PathBox, is_h5ad
+from frostline.panels.choices import Choice, offer_of_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-NOTHING, GIVEN, FILE = "nothing", "given", "file"
+CELLS = offer_of_cells(
+    "Data",
+    "A registered data set, an AnnData of this notebook, or a file",
+    "Path of an .h5ad file with labels in obs",
+)
 SHOWN_CLASSES = 15
 
 
@@ -83,8 +86,7 @@ class DataPanel(Panel):
         names: Mapping[str, Any] | None = None,
     ) -> None:
         self.checkpoint = checkpoint
-        self._names, self._given = names, source
-        self._sources: dict[str, Any] = {}
+        self._source = Choice(CELLS, source, names, self._choose)
         self._wanted = {"label": label_key, "group": group_key, "layer": layer}
         self._quiet, self._offered = False, False
         self._make_controls()
@@ -96,8 +98,7 @@ class DataPanel(Panel):
         super().__init__(
             [
                 title("Data"),
-                widgets.HBox([self._source, self._look, self._path], layout=row),
-                self._hint,
+                self._source,
                 widgets.HBox([*self._columns, self._layer, self._values, self._genes], layout=row),
                 self._status,
                 widgets.HBox([self._facts, self._checks], layout=widgets.Layout(flex_flow="row wrap")),
@@ -105,10 +106,6 @@ class DataPanel(Panel):
             ],
             "frostline-data-panel",
         )
-        self._refresh()
-        self._source.observe(lambda _: self._choose(), "value")
-        self._path.observe(lambda _: self._choose(), "value")
-        self._look.on_click(lambda _: self._refresh())
         self.observe(lambda _: self._lock(), "locked")
         for control in (*self._columns, *self._how):
             control.observe(lambda _: self._load(), "value")
@@ -121,17 +118,6 @@ class DataPanel(Panel):
         replace_earlier(self)
 
     def _make_controls(self) -> None:
-        self._source = widgets.Dropdown(
-            description="Data",
-            layout=at_most(360),
-            tooltip="A registered data set, an AnnData of this notebook, or a file",
-        )
-        self._look = widgets.Button(
-            description="Look again", tooltip="Look for AnnDatas that the notebook has made meanwhile",
-            layout=widgets.Layout(width="auto"),
-        )  # fmt: skip
-        self._path = PathBox("File", "folder/cells.h5ad", "Path of an .h5ad file with labels in obs", is_h5ad)
-        self._hint = widgets.HTML()
         self._label = widgets.Dropdown(
             description="Labels", layout=at_most(360), tooltip="Column of obs with the cell types"
         )
@@ -158,71 +144,24 @@ class DataPanel(Panel):
     @property
     def source(self) -> Any:
         """What is chosen, as `load_dataset` takes it; None when nothing is."""
-        if self._source.value == FILE:
-            return expanded(self._path.value)
-        return self._sources.get(self._source.value)
-
-    def _refresh(self) -> None:
-        """Offer what there is to choose from."""
-        names = self._names if self._names is not None else notebook_names()
-        given, before = self._given, self._source.value
-        self._sources = {}
-        options = [("Choose ...", NOTHING)]
-        if given is not None and not isinstance(given, str | Path):
-            text = f"{given.name} (given)" if isinstance(given, Dataset) else "the AnnData that was given"
-            options.append((text, GIVEN))
-            self._sources[GIVEN] = given
-        for name in DATASETS:
-            options.append((name, f"registered {name}"))
-            self._sources[f"registered {name}"] = name
-        for name, adata in anndatas(dict(names)).items():
-            if adata is not given:
-                options.append((f"{name} ({adata.n_obs:,} x {adata.n_vars:,})", f"notebook {name}"))
-                self._sources[f"notebook {name}"] = adata
-        options.append(("A file (.h5ad) ...", FILE))
-        self._quiet = True
-        self._source.options = options
-        if before in [value for _, value in options]:
-            self._source.value = before
-        elif isinstance(given, str | Path):
-            self._source.value = f"registered {given}" if str(given) in DATASETS else FILE
-            self._path.type("" if str(given) in DATASETS else str(given))
-        else:
-            self._source.value = NOTHING if given is None else GIVEN
-        self._quiet = False
-        self._show_path()
+        return self._source.value
 
     def _lock(self) -> None:
         """Put out of use what must not change, and what is of another file than the one that is chosen."""
-        self._source.disabled = self._look.disabled = self.locked
-        self._path.lock(locked=self.locked)
+        self._source.lock(locked=self.locked)
         for control in self._columns:
             control.disabled = self.locked or not self._offered
         for control in self._how:
             control.disabled = self.locked or not self._offered or isinstance(self.source, Dataset)
 
-    def _show_path(self) -> None:
-        self._path.layout.display = None if self._source.value == FILE else "none"
-
     def _choose(self) -> None:
         """Look at what the source offers, then load it with what is likely."""
-        if self._quiet:
-            return
-        self._show_path()
         self._offered = False
         self._lock()
-        kind = self._source.value
-        self._hint.value = ""
-        if kind == NOTHING:
-            self._reset("empty", "Choose a data set.")
-            return
-        if kind == FILE:
-            problem = path_problem(self._path.value)
-            if problem:
-                self._hint.value = status(problem)
-                self._reset("empty", "")
-                return
         source = self.source
+        if source is None:
+            self._reset("empty", "" if self._source.is_path else "Choose a data set.")
+            return
         if isinstance(source, Dataset):
             self._take_over(source)
             return
@@ -288,7 +227,7 @@ class DataPanel(Panel):
                 dataset = source.relabelled(label, group)
             else:
                 dataset = load_dataset(
-                    source, label, group_key=group, layer=self._layer.value or None, name=self._name(),
+                    source, label, group_key=group, layer=self._layer.value or None, name=self._source.variable,
                     values=self._values.value or None, gene_column=self._genes.value or None,
                 )  # fmt: skip
                 if group is None and dataset.group_key is not None:  # a registered one has groups of its own
@@ -298,11 +237,6 @@ class DataPanel(Panel):
         else:
             self._ready(dataset)
         self._inspect(source)
-
-    def _name(self) -> str | None:
-        """Name of the notebook's variable, for tables; other sources have names of their own."""
-        kind, _, name = str(self._source.value).partition(" ")
-        return name if kind == "notebook" else None
 
     def _reset(self, state: str, words: str) -> None:
         self._alert.value, self._facts.value, self._checks.value, self._report.value = "", "", "", ""

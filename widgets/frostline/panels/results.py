@@ -271,7 +271,8 @@ class ResultPanel(Panel):
             raise ArtifactError("there are no results to draw yet; run the strategies first")
         pair = list(dict.fromkeys([self._left.value, self._right.value]))
         alt = f"UMAPs of the test cells by true class, as {' and '.join(pair)} represent them"
-        return HTML(f"<noscript>{_picture(figures.umaps_figure(self.comparison, pair), alt)}</noscript>")
+        picture = _picture(figures.umaps_figure(self.comparison, pair), alt)
+        return HTML(f"<noscript>{picture}</noscript>")  # type: ignore[no-untyped-call]
 
     # ------------------------------------------------------------------ export
 

@@ -11,7 +11,8 @@ import traitlets
 
 from frostline.cells.datasets import Dataset
 from frostline.comparison.comparisons import Comparison
-from frostline.comparison.jobs import Job, Ran
+from frostline.comparison.jobs import Job
+from frostline.comparison.outcomes import Ran
 from frostline.errors import Cancelled, FrostlineError
 from frostline.evaluation.journal import Journal
 from frostline.panels.base import Panel, alert, in_a_lab, replace_earlier, status, title, wide

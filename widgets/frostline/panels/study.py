@@ -8,7 +8,8 @@ import time
 import ipywidgets as widgets
 import traitlets
 
-from frostline.comparison.jobs import Ran, alone
+from frostline.comparison.jobs import alone
+from frostline.comparison.outcomes import Ran
 from frostline.errors import Cancelled, FrostlineError
 from frostline.evaluation.estimates import duration
 from frostline.evaluation.evaluations import label_efficiency, leave_one_class_out

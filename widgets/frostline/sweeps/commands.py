@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
 
 from frostline.cluster.connections import Workers
 from frostline.errors import Cancelled
@@ -27,15 +26,13 @@ def show_plan(plan: Plan) -> None:
     print(for_terminal(f"{plan}: {standing.words()}"))
 
 
-def run_plan(plan: Plan, source: Path, workers: Workers | None) -> bool:
+def run_plan(plan: Plan, workers: Workers | None) -> bool:
     """Run what is not done, write the results and say what they are.
 
     Parameters
     ----------
     plan
         Of the sweep.
-    source
-        SWEEP.yml, as it was named.
     workers
         Which do the runs; None to run nothing and collect what is there.
 
@@ -50,7 +47,7 @@ def run_plan(plan: Plan, source: Path, workers: Workers | None) -> bool:
             standing = standing_of(plan) if workers is None else _run(plan, workers)
         except (Cancelled, KeyboardInterrupt, Ended):
             words = standing_of(plan).words()
-            again = shlex.join(["frostline", "sweep", str(source)])
+            again = shlex.join(["frostline", *sys.argv[1:]])
             print(for_terminal(f"\nstopped: {words}. The same command goes on: {again}"), file=sys.stderr)
             raise
         result = collect(plan, standing)

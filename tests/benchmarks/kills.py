@@ -1,0 +1,181 @@
+"""Random SIGKILLs of clients and of what they started, and what is there in the end beside an undisturbed run.
+
+    python tests/benchmarks/kills.py [--only embed annotate sweep] [--kills 20] [--seed 0]
+
+A command is started, one of its processes is killed at a random moment, and the same command is started again where it
+has ended. What is whole is compared, moved away, and begun again. Exit code 1 where anything differs, a command fails,
+or a process outlives its client by a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import performance
+import performance_cluster
+import psutil
+
+PROGRAM = [sys.executable, "-P", "-c", "from frostline.cli import main; main()"]
+CELLS, GENES = 8_192, 30
+LAST = 60.0
+"""Seconds in which processes end after their client."""
+ENDS = 300.0
+"""Seconds in which a command that nobody disturbs any more ends."""
+SWEEP = """\
+datasets: [pbmc68k-reduced, pancreas, pbmc3k, broken.h5ad]
+strategies: [[majority, pca_logistic]]
+seeds: [1]
+parameters: {REPEATS: [1]}
+"""
+TABLE = ["dataset", "state", "strategy", "accuracy", "macro_f1", "reason"]
+"""Columns of a sweep that say nothing of time, memory and folders."""
+
+
+@dataclass
+class Case:
+    """A command that is killed."""
+
+    name: str
+    arguments: Sequence[str]
+    output: Path
+    """What is there when it is whole."""
+    contents: Callable[[Path], object]
+    """What is compared of it."""
+    code: int = 0
+    """With which it ends when it is whole."""
+    killed: Counter[str] = field(default_factory=Counter)
+    wholes: int = 0
+
+    def started(self) -> subprocess.Popen[bytes]:
+        """Start the command in the folder of its output."""
+        with (self.output.parent / f"{self.name}.log").open("ab") as log:
+            return subprocess.Popen([*PROGRAM, *self.arguments], stdout=log, stderr=log, cwd=self.output.parent)
+
+    def undisturbed(self) -> tuple[object, float]:
+        """What it leaves, and the seconds it takes."""
+        began = time.monotonic()
+        self.ended(self.started())
+        return self.taken(), time.monotonic() - began
+
+    def ended(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait for the end of a command that nobody kills, or whose workers were killed."""
+        if process.wait(ENDS) != self.code:
+            tail = (self.output.parent / f"{self.name}.log").read_text("utf-8", "replace")[-3_000:]
+            raise SystemExit(f"{self.name} ended with {process.returncode}:\n{tail}")
+
+    def taken(self) -> object:
+        """What is compared of the output, which is moved away so that the next command begins again."""
+        found = self.contents(self.output)
+        self.wholes += 1
+        self.output.rename(self.output.with_name(f"{self.output.name}.{self.name}{self.wholes}"))
+        return found
+
+
+def kill(case: Case, expected: object, seconds: float, draw: random.Random) -> str:
+    """Start the command, kill one of its processes at a random moment, compare what is whole; says what was killed."""
+    process = case.started()
+    own, started = psutil.Process(process.pid), []
+    kind, moment = draw.choice(["client", "worker"]), draw.uniform(0.0, seconds)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(moment)
+    said = "nothing, it had ended"
+    while process.poll() is None and not started:
+        started = [each for each in own.children(recursive=True) if "resource_tracker" not in _command(each)]
+        if kind == "client":
+            break
+    if process.poll() is None:
+        (own if kind == "client" else draw.choice(started)).kill()
+        case.killed[kind] += 1
+        said = f"{kind} after {moment:.1f} s"
+        if kind == "client":
+            process.wait()
+            _, alive = psutil.wait_procs(started, LAST)
+            if alive:
+                raise SystemExit(f"{case.name}: processes outlive their client: {[_command(each) for each in alive]}")
+            return said
+    case.ended(process)
+    if (found := case.taken()) != expected:
+        raise SystemExit(f"{case.name}: what is there after the kill of a {said} is another:\n{expected}\n{found}")
+    return f"{said}; whole, and equal"
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def files(folder: Path) -> object:
+    """sha256 of every file of a folder."""
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+
+
+def scores(folder: Path) -> object:
+    """What the table of a sweep says, but for time, memory and folders."""
+    return pd.read_csv(folder / "results" / "runs.csv")[TABLE].fillna("").to_dict("records")
+
+
+def cases(folder: Path, names: Sequence[str]) -> list[Case]:
+    """Write what the commands read."""
+    os.environ["FROSTLINE_BENCH"] = str(folder)
+    job = {"cells": CELLS, "genes": GENES}
+    atlas = performance_cluster.atlas_of(job, performance.made)
+    how = ["-o", str(folder / "out.zarr"), "--workers", "2", "--memory", "2GB", "--rows", "1024"]
+    found = {
+        "embed": lambda: Case("embed", ["embed", str(atlas), *how], folder / "out.zarr", files),
+        "annotate": lambda: Case(
+            "annotate",
+            ["annotate", str(performance_cluster.model_of(job, performance.made)), str(atlas), *how],
+            folder / "out.zarr",
+            files,
+        ),
+        "sweep": lambda: Case(
+            "sweep", ["sweep", "four.yml", "-o", "four", "--workers", "2"], folder / "four", scores, 1
+        ),
+    }
+    (folder / "four.yml").write_text(SWEEP, "utf-8")
+    (folder / "broken.h5ad").write_bytes(b"\x89HDF and no more")
+    return [found[name]() for name in names]
+
+
+def main() -> None:
+    """Kill, compare, and say what was seen."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--only", nargs="+", choices=["embed", "annotate", "sweep"], default=["embed", "annotate", "sweep"]
+    )
+    parser.add_argument("--kills", type=int, default=20, help="of each command")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for case in cases(Path(folder), asked.only):
+            draw = random.Random(f"{case.name} {asked.seed}")
+            expected, seconds = case.undisturbed()
+            print(f"{case.name}: {seconds:.0f} s undisturbed", flush=True)
+            while case.killed.total() < asked.kills:
+                said = kill(case, expected, seconds, draw)
+                print(f"{case.name} {case.killed.total()}: {said}", flush=True)
+            case.ended(case.started())
+            if case.taken() != expected:
+                raise SystemExit(f"{case.name}: the last output is not that of an undisturbed run")
+            killed = f"{case.killed['client']} clients and {case.killed['worker']} workers were killed"
+            print(f"{case.name}: {killed}; {case.wholes} whole outputs, all equal", flush=True)
+
+
+if __name__ == "__main__":
+    main()
