@@ -24,7 +24,7 @@ from live_lab import live_lab, run_all_cells  # noqa: E402
 
 IMAGES = ROOT / "book" / "images"
 WIDTH = 1280
-MOST_BYTES = 200_000
+MOST_BYTES = 250_000
 PATIENCE = 600_000
 """Milliseconds."""
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}

@@ -662,6 +662,7 @@ class CellMap {
 
   build() {
     this.colours = make("select");
+    this.colours.style.setProperty("background-image", "none", "important"); // JupyterLab tiles it with an arrow
     this.colours.addEventListener("change", () => {
       this.model.set("colour", this.colours.value);
       this.model.save_changes();
