@@ -62,7 +62,6 @@ NOT_HERE = {
     "make colab": "changes the notebooks; test_repository looks at the cell",
     "make dropout KANG=kang_muscat.h5ad": "trains for half an hour, on data that is not shipped",
     "python tests/benchmarks/long_cells.py": "fits probes for minutes",
-    "python tests/benchmarks/packing.py": "encodes for a minute by an encoder of the official size",
     "make bench ONLY=cluster": "measures for a quarter of an hour",
     "python tests/benchmarks/performance_costs.py": "test_performance compares what it prints with the guide",
     "frostline embed atlas.h5ad -o embedded.zarr --scheduler tcp://10.0.0.1:8786": "test_atlases has one of its own",

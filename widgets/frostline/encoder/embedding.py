@@ -25,7 +25,6 @@ from frostline.cells.symbols import Symbols, read_symbols
 from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
 from frostline.encoder.devices import autocast, device_of, move, place_of, precision_of, side_by_side, to_host
 from frostline.encoder.model import Encoder, EncoderConfig
-from frostline.encoder.packing import packed
 from frostline.encoder.token_readers import TokenReader, ValueKind, expressing, ids_of
 from frostline.encoder.tokens import BLOCK, MAX_LENGTH, TokenBlocks, Tokens, runs, tokenize
 from frostline.encoder.vocabulary import described, overlap, token_reader, token_values
@@ -95,11 +94,10 @@ def encode(
     done, device = 0, place_of(encoder)
     precision = precision_of(precision, device)
     batch_tokens = batch_tokens or BATCH_TOKENS[device.type]
-    computing = packed(encoder) if device.type == "cpu" and precision == "fp32" else encoder
 
     def computed(group: Tokens, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         with torch.inference_mode(), autocast(device, precision):
-            return to_host(computing.cls_states(*move(pad_tokens(group.take(rows), encoder.config), device)))
+            return to_host(encoder.cls_states(*move(pad_tokens(group.take(rows), encoder.config), device)))
 
     with side_by_side(device) as each:
         for group in tokens.groups(TOGETHER):
