@@ -125,6 +125,23 @@ def test_a_whole_output_is_left_and_other_settings_are_refused(atlas, whole):
         embed(atlas, whole, nobody, rows=1, seed=1)
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_what_a_run_killed_at_its_end_left_beside_a_whole_output_is_removed(atlas, whole, own):
+    rest = folder_of(whole)
+    (rest / "parts").mkdir(parents=True)
+    (rest / "parts" / "000000.json" if own else rest / "thesis.docx").touch()
+    assert embed(atlas, whole, Workers(scheduler="tcp://127.0.0.1:9"), rows=1).earlier == 3
+    assert rest.exists() is not own
+    shutil.rmtree(rest, ignore_errors=True)
+
+
+def test_an_output_that_another_process_has_just_finished_is_not_computed_again(atlas, whole, monkeypatch):
+    looks = iter([False, True])
+    monkeypatch.setattr(atlases.parts, "is_whole", lambda *_: next(looks))
+    assert embed(atlas, whole, Workers(scheduler="tcp://127.0.0.1:9"), rows=1).earlier == 3
+    assert not folder_of(whole).exists()
+
+
 @pytest.fixture(scope="module")
 def cancelled(atlas, client, workers, tmp_path_factory):
     """An output that was cancelled when its first part was done; not to be changed."""

@@ -248,11 +248,13 @@ def _carried_out(job: _Job, output: Path, workers: Workers | None, monitor: Moni
     plan = job.plan
     if not plan.n_cells:
         raise DatasetError(f"{job.source.path} holds no cell")
-    before = parts.said_of(output)
-    if before is not None:
-        parts.refuse_other(output, before["identity"], plan.identity)
+    if parts.is_whole(output, plan):
+        parts.remove_rest(output, plan)
         return Result(output, plan.n_cells, len(plan), len(plan))
     with parts.held(output, plan) as unfinished:
+        if parts.is_whole(output, plan):  # by another process, which held it until now
+            parts.remove(unfinished)
+            return Result(output, plan.n_cells, len(plan), len(plan))
         monitor.step(0.0, "tables of the output")
         with opened_store(job.source.path) as file:
             parts.prepared(unfinished, job.names, {name: file[name] for name in ("obs", "var")})

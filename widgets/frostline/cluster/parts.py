@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -269,8 +270,6 @@ def prepared(unfinished: Unfinished, names: Any, tables: Mapping[str, Any]) -> N
     tables
         `obs` and `var`, open, as anndata stores them; each column is read and written by itself.
     """
-    import shutil
-
     import pandas as pd
     import zarr
     from anndata import AnnData
@@ -319,8 +318,6 @@ def finished(unfinished: Unfinished, entries: Mapping[str, Any]) -> Path:
     Path
         The output.
     """
-    import shutil
-
     import zarr
     from anndata.io import write_elem
 
@@ -331,8 +328,13 @@ def finished(unfinished: Unfinished, entries: Mapping[str, Any]) -> Path:
     root.attrs["frostline"] = {"identity": dict(unfinished.plan.identity), "said": said}
     zarr.consolidate_metadata(unfinished.store)
     os.replace(unfinished.store, unfinished.output)
-    shutil.rmtree(unfinished.folder, ignore_errors=True)
+    remove(unfinished)
     return unfinished.output
+
+
+def remove(unfinished: Unfinished) -> None:
+    """Remove the folder of an output that is whole."""
+    shutil.rmtree(unfinished.folder, ignore_errors=True)
 
 
 def group_of(place: Path) -> Any:
@@ -369,6 +371,27 @@ def said_of(output: Path) -> dict[str, Any] | None:
     except Exception as error:  # whatever zarr finds
         raise FrostlineError(f"{output} is there already and is not of frostline: name another output") from error
     return {name: dict(found[name]) for name in ("identity", "said")}
+
+
+def is_whole(output: Path, plan: OutputPlan) -> bool:
+    """Whether an output of a plan is in its place.
+
+    Raises
+    ------
+    FrostlineError
+        Something else is, or an output of another plan.
+    """
+    found = said_of(output)
+    if found is not None:
+        refuse_other(output, found["identity"], plan.identity)
+    return found is not None
+
+
+def remove_rest(output: Path, plan: OutputPlan) -> None:
+    """Remove what stands beside a whole output, of a run that was killed at its very end; what is not of it is left."""
+    if folder_of(output).is_dir():
+        with contextlib.suppress(FrostlineError), held(output, plan) as unfinished:
+            remove(unfinished)
 
 
 def whole(unfinished: Unfinished, parts: Sequence[int]) -> dict[int, dict[str, Any]]:
