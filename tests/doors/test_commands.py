@@ -56,6 +56,7 @@ NOT_HERE = {
     "frostline lab mine.h5ad": "opens a browser; test_launcher drives a JupyterLab",
     "jupyter-book build book --config _config.yml --path-output build/site -W -n --keep-going --all": "tests/book",
     "make annotation": "measures for the better part of an hour; tests of the annotation room look at its rules",
+    "make bench-memory": "labels cells for minutes",
     "make bench": "measures for half an hour; test_performance holds the page to what was measured",
     "make bench ONLY=part": "measures for minutes",
     "make browser": "installs a browser",
@@ -75,6 +76,7 @@ NOT_HERE = {
     "make lab": "opens a browser; test_lab drives a JupyterLab",
     "make lint": "a job of its own",
     "make mini-report": "computes for hours, on data that is not shipped",
+    "make situations LABELLED=FOLDER": "annotates for minutes, on data that is not shipped",
     "make statistics": "simulates thousands of comparisons; test_worlds looks at a few",
     "make test": "runs these tests",
     "make tuning KANG=kang_muscat.h5ad": "trains for hours, on data that is not shipped",
@@ -173,7 +175,7 @@ def project(tmp_path_factory, quick, counts_file, small_checkpoint) -> Path:
     common = cells.obs["kind"].isin(cells.obs["kind"].value_counts().index[:2])
     mine = cells[common][:80].copy()
     mine.obs = mine.obs.rename(columns={"kind": "cell_type"})
-    mine.obs["donor"] = [f"donor {i % 3}" for i in range(mine.n_obs)]
+    mine.obs["donor"] = [f"donor {i % 4}" for i in range(mine.n_obs)]
     mine.write_h5ad(folder / "mine.h5ad")
     mine.obs = mine.obs[[]]
     mine.write_h5ad(folder / "new.h5ad")
