@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import builtins
+import ctypes
 import gc
+import os
+import subprocess
 import sys
 import threading
 import time
@@ -145,3 +148,28 @@ class TestElsewhere:
         with peak_memory() as peak:
             allocate(10)
         assert peak.bytes is None
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from frostline.memory import keep_freed
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        np.ones(2**20)  # 8 MB, 2,048 pages
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(faults(), keep_freed(), faults())
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="only glibc can be asked to")
+def test_memory_that_a_process_would_give_back_is_kept_for_the_next_block():
+    environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536"}  # as Dask starts its workers
+    done = subprocess.run([sys.executable, "-c", FAULTS], env=environment, capture_output=True, text=True, check=True)
+    before, kept, after = done.stdout.split()
+    assert int(before) > 50_000
+    assert kept == "True"
+    assert int(after) < 5_000

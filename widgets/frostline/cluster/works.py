@@ -23,6 +23,7 @@ from frostline.cluster.sources import Source
 from frostline.encoder.embedding import TOGETHER
 from frostline.encoder.token_readers import TokenReader
 from frostline.errors import FrostlineError
+from frostline.memory import keep_freed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,6 +189,7 @@ def compute(unfinished: Unfinished, source: Source, sha256: str, part: int) -> M
     os.environ["FROSTLINE_EMBEDDINGS_MB"] = "0"  # what is computed is in the output; it is not kept twice
     if torch.get_num_threads() > 1:
         torch.set_num_threads(1)  # each worker has its part
+    keep_freed()
     work = _work(unfinished.folder / WORK, sha256)
     start, stop = unfinished.plan.span(part)
     arrays, facts = work.compute(*source.read(start, stop), start)
