@@ -170,6 +170,5 @@ def test_memory_that_a_process_would_give_back_is_kept_for_the_next_block():
     environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536"}  # as Dask starts its workers
     done = subprocess.run([sys.executable, "-c", FAULTS], env=environment, capture_output=True, text=True, check=True)
     before, kept, after = done.stdout.split()
-    assert int(before) > 50_000
     assert kept == "True"
-    assert int(after) < 5_000
+    assert int(before) > 10 * int(after)  # each block once, not fifty times
