@@ -148,8 +148,8 @@ def larger(one: int | None, other: int | None) -> int | None:
 def keep_freed() -> bool:
     """Let this process keep freed memory for what it computes next; returns whether that was set, as in glibc.
 
-    Processes that Dask starts give it back at once (``MALLOC_TRIM_THRESHOLD_``). There an encoder, whose every batch asks
-    for the same blocks again, takes two thirds more time, for pages that are mapped and cleared again and again.
+    Processes that Dask starts give it back at once (``MALLOC_TRIM_THRESHOLD_``). There an encoder, whose every batch
+    asks for the same blocks again, takes two thirds more time, for pages that are mapped and cleared again and again.
 
     Examples
     --------
