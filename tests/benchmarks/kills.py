@@ -34,6 +34,8 @@ LAST = 60.0
 """Seconds in which processes end after their client."""
 ENDS = 300.0
 """Seconds in which a command that nobody disturbs any more ends."""
+AGAIN = "the same command tries it again"
+"""What is said where a process was killed before it was a worker."""
 SWEEP = """\
 datasets: [pbmc68k-reduced, pancreas, pbmc3k, broken.h5ad]
 strategies: [[majority, pca_logistic]]
@@ -71,10 +73,12 @@ class Case:
         return self.taken(), time.monotonic() - began
 
     def ended(self, process: subprocess.Popen[bytes]) -> None:
-        """Wait for the end of a command that nobody kills, or whose workers were killed."""
+        """Wait for the end of a command, whose workers may have been killed; start it again if it says so."""
         if process.wait(ENDS) != self.code:
             tail = (self.output.parent / f"{self.name}.log").read_text("utf-8", "replace")[-3_000:]
-            raise SystemExit(f"{self.name} ended with {process.returncode}:\n{tail}")
+            if AGAIN not in tail.strip().splitlines()[-1]:
+                raise SystemExit(f"{self.name} ended with {process.returncode}:\n{tail}")
+            self.ended(self.started())
 
     def compared(self, said: str, expected: object) -> None:
         """Compare what is there after something that was said with what an undisturbed run left."""
