@@ -149,11 +149,12 @@ def keep_freed() -> bool:
     """Let this process keep freed memory for what it computes next; returns whether that was set, as in glibc.
 
     Processes that Dask starts give it back at once (``MALLOC_TRIM_THRESHOLD_``). There an encoder, whose every batch
-    asks for the same blocks again, takes two thirds more time, for pages that are mapped and cleared again and again.
+    asks for the same blocks again, waits for pages that are mapped and cleared each time.
 
     Examples
     --------
-    >>> keep_freed() in (True, False)
+    >>> import platform
+    >>> keep_freed() or platform.libc_ver()[0] != "glibc"
     True
     """
     if not STATUS.is_file():
