@@ -14,7 +14,7 @@ from scipy import sparse
 
 from frostline.annotation.labelling import PIECE
 from frostline.cells.queries import open_matrices
-from frostline.cluster.sources import Source, fingerprint, rows_of
+from frostline.cluster.sources import Source, fingerprint, refuse_undivided, rows_of
 from frostline.encoder.embedding import TOGETHER
 from frostline.errors import DatasetError
 
@@ -77,3 +77,17 @@ def test_an_atlas_is_known_again_by_names_and_values(tmp_path):
 def test_parts_are_whole_pieces_of_labelling_too():
     """Parts are whole groups of embedding; labels are computed piece by piece."""
     assert TOGETHER % PIECE == 0
+
+
+@pytest.mark.parametrize("table", ["obs", "var"])
+@pytest.mark.filterwarnings("ignore:Forward slashes:FutureWarning")
+def test_a_column_that_zarr_cannot_hold_is_refused_by_name_and_the_line_mends_it(tmp_path, table):
+    adata = ad.AnnData(sparse.csr_matrix(np.ones((4, 3), dtype=np.float32)))
+    setattr(adata, table, getattr(adata, table).assign(**{"CD4/CD8": 1.0}))
+    adata.write_h5ad(tmp_path / "atlas.h5ad")
+    with pytest.raises(DatasetError, match=f"{table} has a column 'CD4/CD8': a slash in a name") as refused:
+        refuse_undivided(tmp_path / "atlas.h5ad")
+    line = str(refused.value).partition("in the atlas: ")[2].partition("; ")[0]
+    exec(line, {"adata": adata})
+    adata.write_h5ad(tmp_path / "atlas.h5ad")
+    refuse_undivided(tmp_path / "atlas.h5ad")

@@ -58,7 +58,7 @@ class Source:
 
 
 def refuse_undivided(path: Path, layer: str | None = None) -> None:
-    """Refuse a file whose parts cannot be read by themselves: its tables are not stored by column, or values by gene.
+    """Refuse a file whose parts cannot be read by themselves, or whose tables a folder of zarr cannot hold.
 
     Raises
     ------
@@ -75,6 +75,15 @@ def refuse_undivided(path: Path, layer: str | None = None) -> None:
                 f"{path} was written by an anndata older than 0.8, whose parts cannot be read by themselves: write it "
                 f"again with import anndata; anndata.read_h5ad({str(path)!r}).write_h5ad('again.h5ad')"
             )
+        for table in ("obs", "var"):
+            names = [str(name) for name in getattr(file[table], "attrs", {}).get("column-order", ())]
+            slashed = [name for name in names if "/" in name]
+            if slashed:
+                raise DatasetError(
+                    f"{table} has a column {slashed[0]!r}: a slash in a name is a folder in zarr. Rename it in the "
+                    f"atlas: adata.{table} = adata.{table}.rename(columns=lambda name: name.replace('/', '_')); "
+                    "adata.write_h5ad(...)"
+                )
 
 
 def rows_of(path: Path, layer: str | None, found: Matrices, asked: int | None = None) -> int:
