@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -133,6 +134,16 @@ def test_what_a_run_killed_at_its_end_left_beside_a_whole_output_is_removed(atla
     assert embed(atlas, whole, Workers(scheduler="tcp://127.0.0.1:9"), rows=1).earlier == 3
     assert rest.exists() is not own
     shutil.rmtree(rest, ignore_errors=True)
+
+
+def test_a_disk_that_is_full_of_tables_is_no_damaged_atlas(atlas, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("anndata.io.write_elem", full)
+    with pytest.raises(FrostlineError, match=r"out.zarr.unfinished cannot be written \(.*No space left on device\)"):
+        embed(atlas, tmp_path / "out.zarr", Workers(scheduler="tcp://127.0.0.1:9"))
+    assert list((folder_of(tmp_path / "out.zarr") / "scratch").iterdir()) == []
 
 
 def test_an_output_that_another_process_has_just_finished_is_not_computed_again(atlas, whole, monkeypatch):

@@ -292,6 +292,12 @@ def prepared(unfinished: Unfinished, names: Any, tables: Mapping[str, Any]) -> N
             room, _, place = array.place.partition("/")
             _made(array, unfinished.plan, scratch / place if room == STORE else unfinished.folder / array.place)
         os.replace(scratch, unfinished.store)
+    except OSError as error:
+        if error.errno is None:  # h5py's, of what is read
+            raise
+        raise FrostlineError(
+            f"{unfinished.folder} cannot be written ({error}): make room, and the same command goes on"
+        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
