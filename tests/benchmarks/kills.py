@@ -27,6 +27,7 @@ import pandas as pd
 import performance
 import performance_cluster
 import psutil
+import scanpy as sc
 
 PROGRAM = [sys.executable, "-P", "-c", "from frostline.cli import main; main()"]
 CELLS, GENES = 8_192, 30
@@ -37,13 +38,13 @@ ENDS = 300.0
 AGAIN = "the same command tries it again"
 """What is said where a process was killed before it was a worker."""
 SWEEP = """\
-datasets: [pbmc68k-reduced, pancreas, pbmc3k, broken.h5ad]
-strategies: [[majority, pca_logistic]]
+datasets: [pbmc68k-reduced, pancreas, {DATASET: few.h5ad, LABEL_KEY: bulk_labels}, broken.h5ad]
+strategies: [[pca_logistic, frozen_probe]]
 seeds: [1]
 parameters: {REPEATS: [1]}
 """
-TABLE = ["dataset", "state", "strategy", "accuracy", "macro_f1", "reason"]
-"""Columns of a sweep that say nothing of time, memory and folders."""
+OTHERWISE = {"run_seconds", "seconds", "peak_memory"}
+"""Columns of a sweep that say how long it took, and in how much memory: never the same twice."""
 
 
 @dataclass
@@ -63,8 +64,11 @@ class Case:
 
     def started(self) -> subprocess.Popen[bytes]:
         """Start the command in the folder of its output."""
-        with (self.output.parent / f"{self.name}.log").open("ab") as log:
-            return subprocess.Popen([*PROGRAM, *self.arguments], stdout=log, stderr=log, cwd=self.output.parent)
+        place = self.output.parent
+        cache = {"FROSTLINE_CACHE": str(place / f"cache{self.wholes}")}  # nothing is taken over from an earlier output
+        with (place / f"{self.name}.log").open("ab") as log:
+            command = [*PROGRAM, *self.arguments]
+            return subprocess.Popen(command, stdout=log, stderr=log, cwd=place, env={**os.environ, **cache})
 
     def undisturbed(self) -> tuple[object, float]:
         """What it leaves, and the seconds it takes."""
@@ -133,9 +137,13 @@ def files(folder: Path) -> object:
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
-def scores(folder: Path) -> object:
-    """What the table of a sweep says, but for time, memory and folders."""
-    return pd.read_csv(folder / "results" / "runs.csv")[TABLE].fillna("").to_dict("records")
+def tables(folder: Path) -> object:
+    """What the results of a sweep are, and all that they say but time and memory."""
+    results = folder / "results"
+    names = sorted(path.name for path in results.iterdir())
+    runs = pd.read_parquet(results / "runs.parquet")
+    said = runs.drop(columns=list(OTHERWISE)).astype(str).to_dict("records")
+    return names, said, *((results / name).read_text("utf-8") for name in ("ranks.csv", "pairs.csv", "report.md"))
 
 
 def cases(folder: Path, names: Sequence[str]) -> list[Case]:
@@ -153,11 +161,15 @@ def cases(folder: Path, names: Sequence[str]) -> list[Case]:
             files,
         ),
         "sweep": lambda: Case(
-            "sweep", ["sweep", "four.yml", "-o", "four", "--workers", "2"], folder / "four", scores, 1
+            "sweep", ["sweep", "four.yml", "-o", "four", "--workers", "2"], folder / "four", tables, 1
         ),
     }
     (folder / "four.yml").write_text(SWEEP, "utf-8")
     (folder / "broken.h5ad").write_bytes(b"\x89HDF and no more")
+    cells = sc.datasets.pbmc68k_reduced()
+    few = cells.raw.to_adata()[:300].copy()
+    few.obs = cells.obs[["bulk_labels"]][:300]
+    few.write_h5ad(folder / "few.h5ad")
     return [found[name]() for name in names]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import tracemalloc
 import urllib.error
@@ -303,6 +304,26 @@ class TestRegistered:
             load_dataset("pbmc3k")
         assert 1 <= len(asked) <= 2  # scanpy asks again with other certificates, then gives up
         assert list(scanpy_folder.iterdir()) == []
+
+    def test_a_download_of_pbmc3k_is_in_its_place_when_it_is_whole(self, monkeypatch, scanpy_folder):
+        place, whole = scanpy_folder / "pbmc3k_processed.h5ad", scanpy_folder.parent / "whole.h5ad"
+        make(louvain=["B cells", "T cells"] * (N_CELLS // 2)).write_h5ad(whole)
+        seen = []
+
+        class Answer(io.BytesIO):
+            def info(self):
+                return {}
+
+            def read(self, size=-1):
+                seen.append(place.exists())
+                return super().read(size)
+
+        monkeypatch.setattr(urllib.request, "urlopen", lambda *_args, **_kwargs: Answer(whole.read_bytes()))
+        DATASETS["pbmc3k"].load()
+        assert len(seen) > 1
+        assert not any(seen)
+        assert [path.name for path in scanpy_folder.iterdir()] == [place.name]
+        assert place.read_bytes() == whole.read_bytes()
 
     def test_cached_pbmc3k_needs_no_network(self, monkeypatch, scanpy_folder):
         adata = make(louvain=["B cells", "T cells"] * (N_CELLS // 2))

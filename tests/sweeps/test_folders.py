@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
+from frostline import scratch
 from frostline.errors import FrostlineError
 from frostline.sweeps.folders import held, put
 
@@ -48,6 +50,38 @@ def test_results_replace_their_own_and_keep_what_was_edited(here):
         assert kept.read_text() == "second, and my notes"
         Path("s/results/other.csv").write_text("mine")
         assert put(folder, {Path("s/results/other.csv"): b"x"}) == [Path("s/results/other-1.csv")]
+
+
+@pytest.mark.parametrize("moves", range(5))
+def test_wherever_it_is_killed_no_result_is_taken_for_an_edited_one(here, monkeypatch, moves):
+    """The mark that says what comes, two files, and the mark of the end: it ends before one of these moves."""
+    first, second = Path("s/a.csv"), Path("s/b.csv")
+    done, replace = [], Path.replace
+
+    def ending(path, target):
+        if len(done) == moves:
+            raise KeyboardInterrupt
+        done.append(target)
+        return replace(path, target)
+
+    with held(Path("s")):
+        put(Path("s"), {first: b"1", second: b"1"})
+        monkeypatch.setattr(Path, "replace", ending)
+        with pytest.raises(KeyboardInterrupt) if moves < 4 else contextlib.nullcontext():
+            put(Path("s"), {first: b"2", second: b"2"})
+        monkeypatch.undo()
+        assert put(Path("s"), {first: b"3", second: b"3"}) == []
+        assert (first.read_bytes(), second.read_bytes()) == (b"3", b"3")
+        first.write_bytes(b"mine")
+        assert len(put(Path("s"), {first: b"4"})) == 1
+
+
+def test_what_one_that_was_killed_at_its_beginning_left_is_no_hindrance(here):
+    Path("s").mkdir()
+    Path("s/.lock").touch()
+    scratch.scratch_path(Path("s"), ".json").write_text("{")
+    with held(Path("s")):
+        assert Path("s/sweep.json").is_file()
 
 
 def test_what_a_workflow_left_becomes_a_sweep(here):

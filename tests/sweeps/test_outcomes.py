@@ -34,6 +34,11 @@ def test_only_whole_and_unchanged_artifacts_are_done(grid_of, done_here, at_once
 
     outcomes.write(run.folder, RunOutcome(key=run.key, state="failed", said="killed"))
     assert look(run).state == "done"  # the artifacts were there already
+    (run.folder / outcomes.FILE).unlink()
+    run.executed.rename("elsewhere.ipynb")
+    assert look(run) is None  # its notebook was killed, or failed, after it had saved
+    Path("elsewhere.ipynb").rename(run.executed)
+    assert look(run).state == "done"
 
     with Path("own.ipynb").open("a") as file:
         file.write("\n")

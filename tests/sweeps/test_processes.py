@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from frostline import interrupts
+from frostline.publishing.kernels import want_of_memory
 from frostline.sweeps import attached, processes
-from frostline.sweeps.processes import Task, _Tenant, execute, leased, reason
+from frostline.sweeps.processes import Task, _Tenant, execute, leased, reason, was_killed
 
 
 @pytest.fixture
@@ -31,6 +33,37 @@ def test_a_process_that_fails_leaves_its_log_and_its_reason(task):
     log = (task.folder / "log.txt").read_text()
     assert log.count("$ frostline check nowhere  # ") == 2  # attempts stand one below the other
     assert (task.folder / "outcome.json").is_file()
+
+
+KILLED = """import os, pathlib, signal, sys
+been = pathlib.Path({been!r})
+if {always} or not been.exists():
+    been.touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+print("error: no such cells")
+sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("always", "said"),
+    [(False, "no such cells"), (True, "ended by SIGKILL, most often for want of memory; begun again 1 time")],
+)
+def test_a_run_that_was_killed_is_begun_again_once(task, monkeypatch, always, said):
+    monkeypatch.setattr(attached, "CODE", KILLED.format(been=str(task.root / "been"), always=always))
+    found = execute(task)
+    assert (found.state, found.said) == ("failed", said)
+    assert (task.folder / "log.txt").read_text().count("$ frostline") == 2
+
+
+def test_a_kernel_that_was_killed_is_known_by_what_is_said_of_it():
+    assert was_killed(1, reason(f"error: own.ipynb failed with {want_of_memory({})}\n", 1))
+    assert not was_killed(1, reason("error: own.ipynb failed in cell 3: ValueError: no\n", 1))
+    assert not was_killed(0, "")
+
+
+def test_a_run_waits_longer_for_another_one_than_that_goes_on():
+    assert attached.PATIENCE > processes.PATIENCE + interrupts.GRACE + 10
 
 
 def test_nothing_is_begun_when_the_sweep_is_gone(task):

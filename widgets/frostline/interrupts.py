@@ -12,6 +12,8 @@ from types import FrameType
 
 GRACE = 20.0
 """Seconds for clearing up, after which the process ends as it stands: a callback of a library may swallow the end."""
+KERNEL_DIED = "the kernel died"
+"""How a notebook has failed whose kernel was killed, in words."""
 ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
 

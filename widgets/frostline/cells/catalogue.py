@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from frostline.cells.reading import read_h5ad
 from frostline.errors import DatasetError
+from frostline.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -60,12 +61,29 @@ def _pbmc3k() -> AnnData:
 
     cached = _pbmc3k_file()
     try:
+        if not cached.is_file():
+            _download_pbmc3k(cached)
         return sc.datasets.pbmc3k_processed()
     except OSError as error:  # URLError is one
         raise DatasetError(
             f"data set 'pbmc3k' is not cached at {cached} and could not be downloaded ({error}). "
             "Without a network use 'pbmc68k-reduced', which is installed with scanpy, or the path of an .h5ad file."
         ) from error
+
+
+def _download_pbmc3k(cached: Path) -> None:
+    """Put the file in place when it is whole; scanpy writes it there from the first byte on, for others to find."""
+    import scanpy as sc
+
+    usual = sc.settings.datasetdir
+    usual.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(usual) as folder:
+        sc.settings.datasetdir = folder
+        try:
+            sc.datasets.pbmc3k_processed()
+        finally:
+            sc.settings.datasetdir = usual
+        (folder / cached.name).replace(cached)
 
 
 def _pancreas() -> AnnData:

@@ -28,6 +28,7 @@ from traitlets.config import Config
 
 from frostline import scratch
 from frostline.escaping import from_html, one_line
+from frostline.interrupts import KERNEL_DIED
 from frostline.publishing.terminal import OnProgress
 
 ENGINE = "frostline"
@@ -217,4 +218,4 @@ def want_of_memory(parameters: Mapping[str, Any]) -> str:
         "fewer cells (a DATASET of a part of them)": "DATASET" in parameters,
         "or a machine with more memory": True,
     }
-    return f"the kernel died, most often for want of memory: take {', '.join(k for k, v in helps.items() if v)}"
+    return f"{KERNEL_DIED}, most often for want of memory: take {', '.join(k for k, v in helps.items() if v)}"

@@ -13,8 +13,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 180.0
-"""Seconds to wait for a process that is at work on the same run, such as one whose starter was killed just now."""
+PATIENCE = 360.0
+"""Seconds to wait for a process that is at work on the same run, such as one whose starter was killed just now.
+
+Longer than runs go on of a sweep that is gone from another machine."""
 CODE = "from frostline.sweeps.attached import attach; attach(); from frostline.cli import main; main()"
 """What the process runs; its arguments are the file of the lock and those of `frostline`."""
 _held: list[Any] = []

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from frostline import scratch
 from frostline.artifacts import checking
 from frostline.artifacts.manifests import MANIFEST, read_manifest
+from frostline.artifacts.runs import notebook_problems
 from frostline.errors import ArtifactError
 from frostline.hashes import file_sha256
 from frostline.plain_files import Digest, strict_json
@@ -85,13 +86,18 @@ def _is_unchanged(folder: Path, digest: str | None) -> bool:
 
 
 def _checked(run: PlannedRun) -> RunOutcome | None:
-    """Check artifacts that no outcome is of; None where there are none, or they are no result of this run."""
+    """Check artifacts that no outcome is of; None where there are none, or they are no result of this run.
+
+    A notebook may fail, or be killed, after it has saved: one that did not come to its end is no result.
+    """
     try:
         content = json.loads((run.artifacts / MANIFEST).read_text(encoding="utf-8"))
         manifest = read_manifest(run.artifacts)
     except (OSError, ValueError):
         return None
-    if content.get("notebook", {}).get("sha256") != run.notebook_sha256 or not checking.check(run.artifacts).passed:
+    if content.get("notebook", {}).get("sha256") != run.notebook_sha256:
+        return None
+    if notebook_problems(run.artifacts, manifest.run, run.executed) or not checking.check(run.artifacts).passed:
         return None
     seconds = (manifest.ended - manifest.started).total_seconds()
     digest = file_sha256(run.artifacts / MANIFEST)

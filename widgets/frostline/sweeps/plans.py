@@ -65,6 +65,11 @@ class PlannedRun:
         return self.folder / ARTIFACTS
 
     @property
+    def executed(self) -> Path:
+        """The executed notebook, which is there when it came to its end."""
+        return self.folder / "notebook.ipynb"
+
+    @property
     def log(self) -> Path:
         """What every attempt has printed."""
         return self.folder / LOG
@@ -74,7 +79,7 @@ class PlannedRun:
         """What `frostline` is called with."""
         pairs = [f"{name}={_as_text(value)}" for name, value in {**self.given, WRITTEN: str(self.artifacts)}.items()]
         options = [word for pair in pairs for word in ("-p", pair)]
-        return ["run", self.notebook, *options, "-o", str(self.folder / "notebook.ipynb")]
+        return ["run", self.notebook, *options, "-o", str(self.executed)]
 
     @property
     def command(self) -> str:

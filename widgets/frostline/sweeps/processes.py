@@ -22,13 +22,15 @@ from frostline import scratch
 from frostline.artifacts.manifests import MANIFEST
 from frostline.escaping import one_line
 from frostline.hashes import file_sha256
-from frostline.interrupts import GRACE
+from frostline.interrupts import GRACE, KERNEL_DIED
 from frostline.sweeps import attached, outcomes
 from frostline.sweeps.outcomes import DONE, FAILED, STOPPED, RunOutcome
 from frostline.sweeps.plans import ARTIFACTS, LOG
 
 PAUSE = 0.2
 """Seconds between two looks at a process and its lease."""
+RETRIES = 1
+"""Times that a run is begun again whose process or kernel was killed: that is no matter of its data."""
 PATIENCE = 300.0
 """Seconds after which a lease that nobody touches has ended; file systems that are shared tell late."""
 
@@ -105,11 +107,10 @@ def execute(task: Task) -> RunOutcome:
         return RunOutcome(key=task.key, state=STOPPED)
     try:
         task.folder.mkdir(parents=True, exist_ok=True)
-        with (task.folder / LOG).open("a", encoding="utf-8") as log:
-            command = shlex.join(["frostline", *task.arguments])
-            print(f"$ {command}  # {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC", file=log, flush=True)
-            place = log.tell()
-            code = _process(task, log.fileno(), tenant)
+        for _ in range(1 + RETRIES):
+            code, said = _attempt(task, tenant)
+            if not (killed := was_killed(code or 0, said)):
+                break
         if code is None:
             return RunOutcome(key=task.key, state=STOPPED)
         seconds = time.monotonic() - started
@@ -117,10 +118,32 @@ def execute(task: Task) -> RunOutcome:
             digest = file_sha256(task.folder / ARTIFACTS / MANIFEST)
             done = RunOutcome(key=task.key, state=DONE, seconds=seconds, manifest_sha256=digest)
             return outcomes.write(task.folder, done)
-        said = reason((task.folder / LOG).read_bytes()[place:].decode("utf-8", "replace"), code)
+        said += f"; begun again {RETRIES} time{'s' * (RETRIES > 1)}" * killed
         return outcomes.write(task.folder, RunOutcome(key=task.key, state=FAILED, said=said, seconds=seconds))
     except OSError as error:  # a full disk, a folder that cannot be written: the failure of this run
         return RunOutcome(key=task.key, state=FAILED, said=f"{type(error).__name__}: {error}")
+
+
+def _attempt(task: Task, tenant: _Tenant) -> tuple[int | None, str]:
+    """Return the exit code, None when it was ended with the sweep, and why it failed."""
+    path = task.folder / LOG
+    with path.open("a", encoding="utf-8") as log:
+        command = shlex.join(["frostline", *task.arguments])
+        print(f"$ {command}  # {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC", file=log, flush=True)
+        place = log.tell()
+        code = _process(task, log.fileno(), tenant)
+    return code, reason(path.read_bytes()[place:].decode("utf-8", "replace"), code) if code else ""
+
+
+def was_killed(code: int, said: str) -> bool:
+    """Whether a process was ended from outside, or the kernel of its notebook was.
+
+    Examples
+    --------
+    >>> was_killed(-9, "ended by SIGKILL"), was_killed(1, "no such file")
+    (True, False)
+    """
+    return code < 0 or code > 128 or KERNEL_DIED in said
 
 
 def _process(task: Task, log: int, tenant: _Tenant) -> int | None:

@@ -96,7 +96,7 @@ def run(
         queue.run(
             lambda task: _submitted(client, task),
             lambda: sum(client.nthreads().values()),
-            environment=_threads(workers, len(client.nthreads())),
+            environment=_threads(workers),
             scheduler=client.scheduler.address,
             monitor=monitor,
         )
@@ -118,12 +118,13 @@ def _on_worker(task: Task) -> RunOutcome:
     return execute(task)
 
 
-def _threads(workers: Workers, n: int) -> dict[str, str]:
+def _threads(workers: Workers) -> dict[str, str]:
     """Share of the cores of this machine for each run: threads of two that want all of them wait for each other."""
     names = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
     if workers.scheduler is not None or workers.cluster != "local":
         return {}
-    return {name: os.environ.get(name, str(max(1, (os.cpu_count() or 1) // n))) for name in names}
+    cores = os.cpu_count() or 1
+    return {name: os.environ.get(name, str(max(1, cores // (workers.number or cores)))) for name in names}
 
 
 def write(result: SweepResult) -> list[Path]:

@@ -11,9 +11,7 @@ from frostline.artifacts.manifests import MANIFEST
 from frostline.errors import unknown
 from frostline.escaping import one_line
 from frostline.sweeps.plans import LOG, RUNS, Plan
-
-RETRIES = 1
-"""Times that a job which failed is run again."""
+from frostline.sweeps.processes import RETRIES
 
 
 def workflow(plan: Plan, system: str, source: str | Path) -> str:
