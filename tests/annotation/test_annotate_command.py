@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anndata
+import cellxgene_asks
 import pytest
 from kept_models import islet_model, islets
 from typer.testing import CliRunner
@@ -40,6 +41,7 @@ def test_a_labelled_copy_is_written_and_the_report_printed(model, query, tmp_pat
     assert "35 of in" in printed
     assert "stated error: At a confidence of" in printed
     assert printed.rstrip().endswith("out.h5ad")
+    assert cellxgene_asks.refusals(tmp_path / "out.h5ad") == []
 
 
 def test_a_page_of_the_report_is_written_where_it_is_asked_for(model, query, tmp_path):

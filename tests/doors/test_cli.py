@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import anndata
+import cellxgene_asks
 import h5py
 import nbformat
 import numpy as np
@@ -449,6 +450,7 @@ def test_embed_writes_what_the_function_returns(call, few_cells, small_checkpoin
     written, read = anndata.read_h5ad(tmp_path / "out.h5ad"), anndata.read_h5ad(few_cells)
     np.testing.assert_array_equal(written.obsm["X_scGPT"], expected)
     assert written.obs.equals(read.obs)
+    assert cellxgene_asks.refusals(tmp_path / "out.h5ad") == []
     assert (written.X != read.X).nnz == 0
     assert {path.name for path in tmp_path.iterdir()} == {"few.h5ad", "out.npy", "out.h5ad"}
 
