@@ -110,9 +110,10 @@ def kill(case: Case, expected: object, seconds: float, draw: random.Random) -> s
         if kind == "client":
             break
     if process.poll() is None:
-        (own if kind == "client" else draw.choice(started)).kill()
+        victim = own if kind == "client" else draw.choice(started)
+        said = f"{kind if kind == 'client' else _what(victim)} after {moment:.1f} s"
+        victim.kill()
         case.killed[kind] += 1
-        said = f"{kind} after {moment:.1f} s"
         if kind == "client":
             process.wait()
             _, alive = psutil.wait_procs(started, LAST)
@@ -129,6 +130,12 @@ def _command(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
+
+
+def _what(process: psutil.Process) -> str:
+    """What a process that a client started is."""
+    words = {"kernel_process": "kernel", "sweeps.attached": "run", "spawn_main": "worker"}
+    return next((what for word, what in words.items() if word in _command(process)), _command(process)[-80:])
 
 
 def files(folder: Path) -> object:
