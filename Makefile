@@ -24,7 +24,7 @@ help:
 	@echo "make annotation SETS='a.h5ad,label,donor ...'  what a kept model's promises are worth, counted on labelled cells"
 	@echo "make situations LABELLED=folder  queries of other names, values, genes, donors: the table of book/annotation.md"
 	@echo "make tuning      what LoRA is best trained with: genes, rate, steps, patience (KANG=file, JOBS=1)"
-	@echo "make dropout     whether dropout in the frozen encoder helps adapters (KANG=file, JOBS=1, DEVICE=cpu)"
+	@echo "make dropout     whether dropout helps adapters (FIELD=encoder_dropout or lora_dropout, KANG=file, JOBS=1, DEVICE=cpu)"
 	@echo "make mini-report LABELLED=folder CORPUS='a.h5ad b.h5ad'  mini's model card"
 	@echo "make screenshots  pictures of the panels for README and book, from a live JupyterLab"
 	@echo "make colab       put a cell into the notebooks that installs frostline on Colab, if _config.yml names a repository"
@@ -124,7 +124,7 @@ tuning: $(VENV)/installed-test
 
 # The numbers of book/decisions/0012-dropout-of-adapters.md, on JOBS cores or a GPU; goes on where it was stopped.
 dropout: $(VENV)/installed-test
-	$(BIN)/python tests/benchmarks/encoder_dropout.py $(if $(KANG),--kang $(KANG)) --jobs $(or $(JOBS),1) --device $(or $(DEVICE),cpu)
+	$(BIN)/python tests/benchmarks/dropout.py $(FIELD) $(if $(KANG),--kang $(KANG)) --jobs $(or $(JOBS),1) --device $(or $(DEVICE),cpu)
 
 # The numbers of mini's model card, from data that is not shipped: see the card for its sources.
 mini-report: $(VENV)/installed-test
