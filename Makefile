@@ -32,17 +32,22 @@ help:
 	@echo "make mutants     change the code at random (N=50, SEED=) and say which changes no test notices"
 	@echo "make clean       remove what the other targets made, the environment too"
 
+# Packages are compiled when they are first imported, which few of their modules are: compiling all of them takes a
+# minute. What is compiled is kept, also where the environment says otherwise: every kernel and command imports it.
+export PYTHONDONTWRITEBYTECODE =
+INSTALL := $(BIN)/pip install --quiet --no-compile -c constraints.txt
+
 # Installed again only when the requirements change.
 $(VENV)/pip:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 $(VENV)/installed: $(VENV)/pip pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[book]"
+	$(INSTALL) -e ".[book]"
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[book,test]"
+	$(INSTALL) -e ".[book,test]"
 	@touch $@
 
 quickstart: $(VENV)/installed
@@ -63,8 +68,7 @@ lab: $(VENV)/installed
 
 # Two workers of one thread each: torch's threads of two workers would fight for the same cores.
 # Files are taken in the order that tests/conftest.py gives: those that take longest come first.
-# Compiled modules are kept, also where the environment says otherwise: every kernel and command imports the package.
-PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Where Chromium cannot be installed, the tests that drive it fail and say so; the others still run.
 test: $(VENV)/installed-test
