@@ -224,7 +224,7 @@ def test_progress_tells_what_a_panel_announces_and_the_heading_before(tiny):
         "import ipywidgets as widgets\nfrom IPython.display import display\nfrom frostline.panels import ProgressBar\n"
         "bar = ProgressBar('All')\ndisplay(bar)\nbar(0.25, 'lora: epoch 2 of 8 <&>')\n"
         "of_one = widgets.FloatProgress(value=0.5, max=1.0, tooltip='lora: 50%')\nof_one.value = 0.75\n"
-        "silent = widgets.HTML('<span role=\"status\" aria-live=\"polite\"></span>')\n"
+        'silent = widgets.HTML(\'<span role="status" aria-live="polite"></span>\')\n'
         "bar(1.0, 'done')"
     )
     told: list[tuple[float | None, str]] = []
