@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 from batch_job import ASKED, SCRIPT
+from distributed.comm import CommClosedError
 from tiny_sweep import PARAMETERS, SAVE
 from typer.testing import CliRunner
 
@@ -19,8 +21,10 @@ import frostline
 from frostline import cli
 from frostline.artifacts.archive import load_comparison
 from frostline.cluster.connections import Workers
+from frostline.errors import FrostlineError
 from frostline.sweeps.grids import Grid
 from frostline.sweeps.plans import plan
+from frostline.sweeps.sweeping import _explained
 
 pytestmark = pytest.mark.slow
 
@@ -85,6 +89,25 @@ def test_whatever_ends_a_sweep_the_same_command_goes_on(two, here):
     assert table["state"].tolist() == ["done", "failed"]
     assert "broken.h5ad cannot be read as .h5ad" in table.loc["broken.h5ad", "reason"]
     assert held.log.read_text().count("$ frostline run") == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            r"s cannot be written \(No space left on device\): make room",
+        ),
+        (
+            CommClosedError("in <Client>: Stream is closed"),
+            r"the scheduler is gone \(CommClosedError\): the same command",
+        ),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "the scheduler is gone"),
+    ],
+)
+def test_a_full_disk_and_a_scheduler_that_is_gone_are_said_in_a_line(error, said):
+    with pytest.raises(FrostlineError, match=said), _explained(Path("s")):
+        raise error
 
 
 def test_a_tutorial_is_run_by_a_worker(here):

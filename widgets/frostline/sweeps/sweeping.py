@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from frostline.cluster.connections import Workers, connected, gpu_of
+from frostline.errors import FrostlineError
 from frostline.monitor import Monitor
 from frostline.publishing.tutorials import TOC
 from frostline.sweeps import folders, pages
@@ -90,7 +92,7 @@ def run(
     if queue.is_done:
         return queue.standing
     workers = workers or Workers()
-    with connected(workers, monitor) as connection:
+    with _explained(planned.folder), connected(workers, monitor) as connection:
         client: Any = connection  # distributed has no types for what follows
         queue.standing.dashboard = client.dashboard_link
         queue.run(
@@ -144,7 +146,21 @@ def write(result: SweepResult) -> list[Path]:
     contents |= {folder / "runs.parquet": parquet.getvalue(), folder / "report.md": text.encode()}
     if place := page_of(result.plan):
         contents[place] = text.encode()
-    return folders.put(result.plan.folder, contents)
+    with _explained(result.plan.folder):
+        return folders.put(result.plan.folder, contents)
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Say in a line that a scheduler is gone, or that a folder cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or isinstance(error, ConnectionError):  # those of Dask have no number
+            raise FrostlineError(f"the scheduler is gone ({type(error).__name__}): the same command goes on") from error
+        raise FrostlineError(
+            f"{folder} cannot be written ({error.strerror}): make room there, and the same command goes on"
+        ) from error
 
 
 def page_of(planned: Plan) -> Path | None:
