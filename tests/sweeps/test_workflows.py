@@ -6,7 +6,6 @@ import ast
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -68,12 +67,7 @@ def test_commands_of_a_snakefile_run_in_order_and_collect_makes_the_table(grid_o
     assert [len(each) for each in found.comparisons.values()] == [2]  # of one data set, a comparison for each seed
 
 
-SNAKEMAKE = os.environ.get("SNAKEMAKE") or shutil.which("snakemake")
-"""An environment of its own: it is no dependency, and pins packages of its own."""
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not SNAKEMAKE, reason="snakemake is not installed; SNAKEMAKE=path/to/snakemake runs this")
 def test_snakemake_itself_runs_it_and_the_table_is_that_of_the_sweep(grid_of, here, monkeypatch):
     planned = grid_of("datasets: [pancreas]\nstrategies: [majority]\nseeds: [1, 2]")
     Path("Snakefile").write_text(workflow(planned, "snakemake", "sweep.yml"))
@@ -82,7 +76,8 @@ def test_snakemake_itself_runs_it_and_the_table_is_that_of_the_sweep(grid_of, he
     program.write_text(f"#!{sys.executable} -P\nfrom frostline.cli import main\nmain()\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    done = subprocess.run([SNAKEMAKE, "--cores", "2"], capture_output=True, text=True, check=False)
+    snakemake = [sys.executable, "-P", "-m", "snakemake", "--cores", "2"]
+    done = subprocess.run(snakemake, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     table = pd.read_csv(planned.folder / "results" / "runs.csv")
     assert table["state"].tolist() == ["done", "done"]
