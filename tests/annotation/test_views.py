@@ -57,6 +57,25 @@ def test_each_colouring_has_its_axes_and_legend(found, colour, n_axes):
     assert wanted[colour] in legend
 
 
+@pytest.mark.parametrize("colour", views.COLOURINGS)
+def test_wide_gaps_are_narrowed_for_both_kinds_of_cells_at_once(found, colour):
+    """Query and reference cells are two blocks 1,000 apart."""
+    grid = np.stack(np.meshgrid(np.arange(14.0), np.arange(14.0)), axis=-1).reshape(-1, 2)
+    placed = views.Placed(np.arange(2, 23), grid[:21] + np.array([1_000, 0]), grid[:175])
+    figure = views.map_figure(found, placed, colour)
+    axes = figure.axes[1] if colour == "label" else figure.axes[0]
+    drawn = np.concatenate([np.asarray(part.get_offsets()) for part in axes.collections if len(part.get_offsets())])
+    drawn = np.unique(drawn.round(6), axis=0)
+    assert len(drawn) == 196
+    right = drawn[np.argsort(drawn[:, 0])][-21:]
+    across, down = np.ptp(drawn, axis=0)
+    gap = right[:, 0].min() - 13  # the larger block stays where it was
+    # Both are 13 wide, the larger 12 high; the gap is four distances between neighbours, more than a sixteenth
+    assert (across, down, gap) == pytest.approx((13 + 4 + 13, 12, 4), abs=1e-6)
+    assert np.ptp(right, axis=0) == pytest.approx(np.ptp(grid[:21], axis=0))
+    assert placed.query[:, 0].min() == 1_000
+
+
 def test_without_reference_cells_the_query_stands_alone(found):
     alone = dataclasses.replace(found, landmarks=None)
     placed = views.map_cells(alone)

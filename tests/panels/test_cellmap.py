@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import json
+import re
+import zlib
 
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from ipywidgets.embed import dependency_state
 
 import frostline
 from frostline.comparison import palette
 from frostline.errors import FrostlineError
-from frostline.panels import CellMap, mapped, packing
+from frostline.escaping import for_script
+from frostline.panels import CellMap, cellmap, mapped, packing
+from frostline.panels.results import still_html
 
 CLASSES = ("B cell", "NK", "T cell")
 PROBABILITIES = {
@@ -52,7 +59,7 @@ def shown(comparison):
 def array_of(shown: CellMap, key: str) -> np.ndarray:
     """One array of the buffer, as the browser reads it."""
     kind, start, size = shown._facts["arrays"][key]
-    return np.frombuffer(shown._data, dtype=f"<{kind}", count=size, offset=start)
+    return np.frombuffer(zlib.decompress(shown._data), dtype=f"<{kind}", count=size, offset=start)
 
 
 class TestBuffer:
@@ -70,10 +77,16 @@ class TestBuffer:
         assert array_of(shown, "names").tobytes().decode() == "c0\nc1\nc2\nc3\nc4"
 
     def test_the_likeliest_classes_come_first_with_their_probabilities(self, shown):
-        tops, chances = (array_of(shown, key).reshape(5, 3) for key in ("tops1", "chances1"))
-        assert tops.tolist() == [[0, 1, 2], [2, 0, 1], [0, 1, 2], [0, 1, 2], [2, 1, 0]]
-        wanted = [[0.6, 0.2, 0.2], [0.9, 0.05, 0.05], [0.8, 0.1, 0.1], [0.4, 0.35, 0.25], [0.8, 0.2, 0.0]]
-        assert np.abs(chances / 65_534 - wanted).max() < 1e-5
+        assert array_of(shown, "tops1").reshape(5, 3).tolist() == [
+            [0, 1, 2],
+            [2, 0, 1],
+            [0, 1, 2],
+            [0, 1, 2],
+            [2, 1, 0],
+        ]
+        assert np.abs(array_of(shown, "chances1") / 65_534 - [0.6, 0.9, 0.8, 0.4, 0.8]).max() < 1e-5
+        percent = [[20, 20], [5, 5], [10, 10], [35, 25], [20, 0]]
+        assert array_of(shown, "others1").reshape(5, 2).tolist() == percent
 
     def test_every_array_begins_where_four_bytes_can(self, shown):
         assert all(start % 4 == 0 for _, start, _ in shown._facts["arrays"].values())
@@ -119,14 +132,32 @@ class TestBuffer:
         assert packing._codes(np.array([-1, 299]), 300).tolist() == [65_535, 299]
         assert packing._codes(np.array([-1, 253]), 254).tolist() == [255, 253]
 
-    def test_a_thousand_cells_take_less_than_110_kilobytes_of_a_page(self, comparison):
+    def test_other_predictions_of_the_same_cells_are_other_facts(self, comparison, make_record):
+        turned = {"pca_logistic": "head", "head": "pca_logistic"}
+        records = [
+            record_of(make_record, name, probabilities=np.array(PROBABILITIES[turned[name]])) for name in PROBABILITIES
+        ]
+        one, other = (CellMap(each, "pca_logistic", "head")._facts for each in (comparison, frostline.compare(records)))
+        assert {key for key in one if one[key] != other[key]} == {"crc"}
+
+    def test_a_thousand_cells_take_less_than_95_kilobytes_of_a_page(self, make_record):
+        """All that the page grows by: script, style, facts, cells, their frame, and the picture without JavaScript."""
+        n, classes = 1_000, tuple(f"type {i:02d}" for i in range(25))
         rng = np.random.default_rng(0)
-        best, chances = mapped.top_classes(rng.dirichlet(np.ones(10), size=1_000))
-        views = tuple(mapped.View(name, name, rng.normal(size=(1_000, 2)), best, chances) for name in "ab")
-        column = mapped.MapColumn("label", "label", tuple(map(str, range(10))), best[:, 0])
-        cells = tuple(f"AAACATACAACC{i:05d}-1" for i in range(1_000))
-        facts, data = packing.packed(mapped.Mapped("", cells, views, (column,), column.names, truth=True))
-        assert len(data) * 4 / 3 + len(str(facts)) + len(CellMap._esm) + len(CellMap._css) < 110_000
+        kinds, middles = rng.integers(25, size=n), 8 * rng.normal(size=(2, 25, 2))
+        cells = tuple("".join(letters) + "-1" for letters in rng.choice(list("ACGT"), (n, 16)))
+        records = [
+            make_record(
+                name, n=n, classes=classes, cells=cells, labels=tuple(classes[kind] for kind in kinds),
+                probabilities=rng.dirichlet(np.full(25, 0.2), size=n), umap=middle[kinds] + rng.normal(size=(n, 2)),
+                validation_cells=(), validation_labels=(), validation_probabilities=None,
+            )
+            for name, middle in zip(PROBABILITIES, middles, strict=True)
+        ]  # fmt: skip
+        found = frostline.compare(records)
+        state = json.dumps(dependency_state([CellMap(found, *PROBABILITIES)], drop_defaults=False))
+        size = len(for_script(state)) + len(still_html(found, *PROBABILITIES))
+        assert size < 95_000
 
 
 class TestSelection:
@@ -235,6 +266,12 @@ class TestAnnData:
         assert shown.table()["cell"].tolist() == ["n1", "n3", "n2", "n0"]
         assert adata[shown.cells].n_obs == 4
 
+    def test_one_prediction_on_two_maps_is_listed_once(self, adata):
+        shown = CellMap(adata, predicted_key="guess", confidence_key="p", label_key="cell_type")
+        assert [(view.name, view.title) for view in shown.mapped.views] == [("guess", "X_umap"), ("guess", "X_pca")]
+        shown.selected = [1]
+        assert shown.table().columns.tolist() == ["position", "cell", "cell_type", "donor", "guess", "p of guess"]
+
     @pytest.mark.parametrize(
         ("keys", "message"),
         [
@@ -284,11 +321,9 @@ class TestPalette:
         assert [look["marker"] for look in palette.RIGHT_WRONG] == ["o", "X"]
 
 
-def test_script_keeps_its_code_without_comments():
-    from frostline.panels import cellmap
-
-    code = cellmap.script()
-    assert "// " not in code
-    assert code.endswith("export default { render };\n")
-    assert "innerHTML" not in code
-    assert "insertAdjacentHTML" not in code
+def test_the_script_packs_its_code_as_it_is():
+    code = (cellmap.HERE / "cell_map.js").read_bytes()
+    (packed,) = re.findall(r'atob\("([A-Za-z0-9+/=]+)"\)', CellMap._esm)
+    assert zlib.decompress(base64.b64decode(packed)) == code
+    assert b"innerHTML" not in code
+    assert b"insertAdjacentHTML" not in code

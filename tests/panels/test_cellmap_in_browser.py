@@ -144,6 +144,27 @@ def test_the_keyboard_goes_from_cell_to_cell_and_selects(page):
     expect(said(page)).to_have_text("24 cells of 24 selected")
 
 
+def test_the_keyboard_goes_on_from_the_maps_along_the_legend_to_the_table(page):
+    focused = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent"
+    page.get_by_role("application").nth(1).focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("End")
+    assert page.evaluate(focused) == "Select T cell"
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(said(page)).to_have_text("8 cells of 24 selected")
+    page.keyboard.press("Tab")
+    assert page.evaluate(focused) == "Selected cells"
+    expect(page.get_by_role("region", name="Selected cells").get_by_role("row")).to_have_count(9)
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate(focused) == "Select T cell"
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_role("application").nth(1).focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    assert page.evaluate(focused) == "The maps in numbers"  # an empty table is no stop
+
+
 def test_a_name_of_the_legend_selects_its_cells_and_stays_text(page):
     shown = page.locator(".frostline-map-legend button").first
     assert "<img" in shown.get_attribute("title")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from frostline.comparison.lettering import Legend, title
 from frostline.errors import unknown
 from frostline.escaping import for_figure
 from frostline.evaluation import maps
+from frostline.evaluation.islands import narrowed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,6 +86,8 @@ def map_cells(annotation: Annotation, *, seed: int = 0) -> Placed | None:
 def map_figure(annotation: Annotation, found: Placed | None, colour: str = "label") -> Figure:
     """Draw the map of a query: by label beside the reference cells, or by confidence or reason before them.
 
+    Wide gaps are narrowed, those between cells of the query and reference cells, too.
+
     Parameters
     ----------
     annotation, found
@@ -105,6 +108,7 @@ def map_figure(annotation: Annotation, found: Placed | None, colour: str = "labe
         figure = Figure(figsize=(5.4, 1.2), dpi=DPI)
         figure.text(0.5, 0.4, title("NA: these cells are too few for a map", 5.0, 10), ha="center")
         return figure
+    found = _nearer(found)
     pair = colour == "label" and annotation.landmarks is not None
     figure = Figure(figsize=(8.4 if pair else 5.0, 4.0), dpi=DPI, layout="constrained")
     grid = figure.subplots(1, 2 if pair else 1, squeeze=False, sharex=True, sharey=True).ravel()
@@ -121,6 +125,13 @@ def map_figure(annotation: Annotation, found: Placed | None, colour: str = "labe
     _furnish(query, f"{len(found.rows):,} cells of {annotation.report.facts['query']['name']}")
     Legend.of(*grid).beside(figure)
     return figure
+
+
+def _nearer(found: Placed) -> Placed:
+    """The same cells with wide gaps narrowed, in one map: both axes of a figure share its coordinates."""
+    n = len(found.reference)
+    points = narrowed(np.concatenate([found.reference, found.query]))
+    return replace(found, reference=points[:n], query=points[n:])
 
 
 def _column(annotation: Annotation, ending: str, found: Placed) -> NDArray[Any]:

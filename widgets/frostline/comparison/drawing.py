@@ -71,10 +71,33 @@ def png(figure: Figure, **facts: str) -> bytes:
     return buffer.getvalue()
 
 
-def image_html(figure: Figure, alt: str, *, dpi: int = DPI) -> str:
-    """Figure as an HTML image with an alternative text."""
+def image_html(figure: Figure, alt: str, *, dpi: int = DPI, colours: int | None = None) -> str:
+    """Figure as an HTML image with an alternative text.
+
+    Parameters
+    ----------
+    figure, alt
+        What is shown, and what is said instead.
+    dpi
+        Pixels of an inch.
+    colours
+        How many at most, in a palette, which takes a third of the bytes; None for all.
+    """
     import base64
 
     figure.set_dpi(dpi)
-    data = base64.b64encode(png(figure)).decode()
+    content = png(figure) if colours is None else _in_colours(png(figure), colours)
+    data = base64.b64encode(content).decode()
     return f'<img alt="{for_html(alt)}" style="max-width:100%" src="data:image/png;base64,{data}">'
+
+
+def _in_colours(content: bytes, n: int) -> bytes:
+    """PNG with a palette of n colours, from one with more."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(content)) as picture:
+        picture.convert("RGB").quantize(n, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+            buffer, "png", optimize=True
+        )
+    return buffer.getvalue()

@@ -18,7 +18,7 @@ from frostline.comparison.palette import style
 from frostline.errors import FrostlineError, unknown
 from frostline.escaping import for_figure
 from frostline.evaluation import calibration
-from frostline.evaluation.islands import islands_of
+from frostline.evaluation.islands import narrowed
 from frostline.records import Record
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def umap_figure(comparison: Comparison, strategy: str) -> Figure:
     figure = Figure(figsize=(5.4, 4.6), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     size = float(np.clip(8_000 / len(labels), 3, 36))
-    points = islands_of(record.umap).nearer(record.umap)
+    points = narrowed(record.umap)
     scatter_kinds(axes, points, labels, comparison.classes, size, alpha=0.85, rasterized=len(labels) > 5_000)
     rings = points[wrong]
     axes.scatter(
@@ -113,13 +113,13 @@ def umaps_figure(comparison: Comparison, strategies: Sequence[str], colour: str 
         if record.umap is None:
             axes.text(0.5, 0.5, "NA: no map of these cells", ha="center", transform=axes.transAxes, fontsize=9)
         elif colour == "confidence":
-            drawn = _scatter_confidence(axes, islands_of(record.umap).nearer(record.umap), record)
+            drawn = _scatter_confidence(axes, narrowed(record.umap), record)
         else:
             size = float(np.clip(8_000 / len(record.cells), 2, 30))
             classes = palette.styles([record.labels.count(name) for name in comparison.classes])
             looks = (palette.RIGHT_WRONG if colour == "correctness" else classes).__getitem__
             kinds, names = _kinds(comparison, record, colour)
-            points = islands_of(record.umap).nearer(record.umap)
+            points = narrowed(record.umap)
             scatter_kinds(axes, points, kinds, names, size, looks=looks, counted=False, alpha=0.85, rasterized=True)
     if drawn is not None:
         figure.colorbar(drawn, ax=list(grid), label="probability of the predicted class", shrink=0.8)

@@ -64,9 +64,8 @@ def islands_of(points: NDArray[np.floating]) -> Islands:
     Examples
     --------
     >>> one = np.random.default_rng(0).normal(size=(50, 2))
-    >>> found = islands_of(np.vstack([one, one + [100, 0]]))
-    >>> len(found.shifts), bool(np.ptp(found.nearer(np.vstack([one, one + [100, 0]]))[:, 0]) < 11)
-    (2, True)
+    >>> len(islands_of(np.vstack([one, one + [100, 0]])).shifts)
+    2
     """
     there = np.isfinite(points).all(axis=1)
     placed = np.asarray(points[there], dtype=np.float64)
@@ -75,6 +74,18 @@ def islands_of(points: NDArray[np.floating]) -> Islands:
     if len(placed) >= CELLS and np.ptp(placed, axis=0).any():
         codes[there], shifts = _moved(placed)
     return Islands(codes, shifts)
+
+
+def narrowed(points: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(n_cells, 2) places on a map whose wide gaps are drawn narrower.
+
+    Examples
+    --------
+    >>> one = np.random.default_rng(0).normal(size=(50, 2))
+    >>> bool(np.ptp(narrowed(np.vstack([one, one + [100, 0]]))[:, 0]) < 11)
+    True
+    """
+    return islands_of(points).nearer(points)
 
 
 def _moved(points: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

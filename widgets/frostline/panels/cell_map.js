@@ -1,7 +1,7 @@
 // CellMap: one or two maps of the same cells, linked: what is pointed at or selected in one is so in the other.
 //
-// Python sends two things (frostline/panels/mapped.py): `_facts`, what the maps show, as JSON, and `_data`, one buffer
-// with an array for each column of the cells. Back goes `_picked`, the positions of the selected cells. Whatever a user
+// Python sends two things (frostline/panels/packing.py): `_facts`, what the maps show, as JSON, and `_data`, one deflated
+// buffer with an array for each column of the cells. Back goes `_picked`, the positions of the selected cells. Whatever a user
 // has named (cells, classes, groups) becomes text nodes or canvas text, never HTML.
 
 const ARRAYS = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array };
@@ -47,11 +47,13 @@ function groundOf(element) {
   return [255, 255, 255];
 }
 
+// The bytes that Python deflated.
+const inflated = (data) => new Response(new Blob([data]).stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer();
+
 // ---------------------------------------------------------------- the cells
 
 class Cells {
-  constructor(facts, data) {
-    const bytes = data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength);
+  constructor(facts, bytes) {
     const array = (key) => {
       const [kind, start, length] = facts.arrays[key];
       return new ARRAYS[kind](bytes, start, length);
@@ -71,7 +73,8 @@ class Cells {
       const points = plot.placed ? array(`points${i}`) : null;
       return {
         ...plot, points, predicted, classesOf: tops,
-        chances: plot.tops ? array(`chances${i}`) : null,
+        chances: plot.tops ? array(`chances${i}`) : null, // of the likeliest class
+        others: plot.tops ? array(`others${i}`) : null, // of the next ones, in percent
         front: plot.front ? array(`front${i}`) : null,
         grid: points && new Grid(points, this.n),
         places: { [facts.narrow]: points },
@@ -80,7 +83,8 @@ class Cells {
     });
     this.narrow = facts.narrow;
     this.gaps = this.plots.some((plot) => plot.islands); // that may be narrowed
-    this.guessed = this.plots.filter((plot) => plot.predicted);
+    const names = facts.views.map((plot) => plot.name);
+    this.guessed = this.plots.filter((plot, i) => plot.predicted && names.indexOf(plot.name) === i);
   }
 
   // Draw wide gaps narrowed, or as they were computed.
@@ -93,8 +97,15 @@ class Cells {
   }
 
   confidence(plot, cell) {
-    const value = plot.chances[cell * plot.tops];
+    const value = plot.chances[cell];
     return value === UNPLACED ? NaN : value / 65534;
+  }
+
+  // Probability of the likeliest class, the next one, and so on.
+  chance(plot, cell, place) {
+    if (!place) return this.confidence(plot, cell);
+    const value = plot.others[cell * (plot.tops - 1) + place - 1];
+    return value === 255 ? NaN : value / 100;
   }
 
   isWrong(plot, cell) {
@@ -706,10 +717,11 @@ class CellMap {
       make("span", { className: "frostline-map-group" }, this.wrong, this.differing, this.clear),
     );
     this.maps = make("div", { className: "frostline-map-maps" });
-    this.legend = make("div", { className: "frostline-map-legend", role: "group", "aria-label": "Legend" });
+    this.legend = make("div", { className: "frostline-map-legend", role: "toolbar", "aria-label": "Legend" });
+    this.legend.addEventListener("keydown", (event) => this.alongLegend(event));
     this.said = make("div", { className: "frostline-map-said", role: "status" });
-    this.table = make("div", { className: "frostline-map-scroll" });
-    this.numbers = make("div", { className: "frostline-map-scroll" });
+    this.table = scrolled("Selected cells");
+    this.numbers = scrolled("The maps in numbers");
     this.note = make("p", { className: "frostline-map-note" });
     this.details = make("details", {}, make("summary", { textContent: "The maps in numbers" }), this.numbers);
     this.keys = make(
@@ -718,8 +730,8 @@ class CellMap {
         className: "frostline-map-note",
         textContent:
           "With the focus in a map: arrows go from cell to cell, Space selects or deselects it, Shift and arrows move " +
-          "the map, + and − zoom, 0 shows the whole map, Ctrl+A selects all cells, Esc none. A name of the legend " +
-          "selects its cells.",
+          "the map, + and − zoom, 0 shows the whole map, Ctrl+A selects all cells, Esc none. Tab goes on to the legend, " +
+          "where arrows go from name to name and Enter selects its cells, and to the table of the selected cells.",
       }),
     );
     this.tip = make("div", { className: "frostline-map-tip", hidden: true, "aria-hidden": "true" });
@@ -738,11 +750,13 @@ class CellMap {
 
   // ---- from Python
 
-  load() {
+  async load() {
     const facts = this.model.get("_facts");
     this.root.hidden = !facts.arrays;
     if (!facts.arrays) return;
-    this.cells = new Cells(facts, this.model.get("_data"));
+    const bytes = await inflated(this.model.get("_data"));
+    if (facts !== this.model.get("_facts")) return; // other cells have come meanwhile
+    this.cells = new Cells(facts, bytes);
     this.pointed = this.cursor = -1;
     this.tip.hidden = true;
     this.root.setAttribute("aria-label", facts.title);
@@ -847,16 +861,16 @@ class CellMap {
 
   // What is known of a cell, a line each.
   facts(cell) {
-    const { columns, plots, facts, truth } = this.cells, found = [];
+    const { columns, guessed, facts, truth } = this.cells, found = [];
     for (const { title, names, codes } of Object.values(columns)) if (codes[cell] >= 0) found.push([title, names[codes[cell]]]);
-    for (const plot of plots) {
-      if (!plot.predicted || plot.predicted[cell] < 0) continue;
+    for (const plot of guessed) {
+      if (plot.predicted[cell] < 0) continue;
       const guesses = [];
-      for (let i = cell * plot.tops; i < (cell + 1) * plot.tops; i++) {
-        if (plot.classesOf[i] < 0) continue;
-        const p = plot.chances[i] === UNPLACED ? "" : ` ${(plot.chances[i] / 65534).toFixed(2)}`;
-        if (guesses.length && (p === "" || p === " 0.00")) break;
-        guesses.push(shortened(facts.classes[plot.classesOf[i]], 60) + p);
+      for (let place = 0; place < plot.tops; place++) {
+        const code = plot.classesOf[cell * plot.tops + place], p = this.cells.chance(plot, cell, place);
+        if (code < 0) continue;
+        if (guesses.length && !(p >= 0.005)) break; // shown as 0.00
+        guesses.push(shortened(facts.classes[code], 60) + (p === p ? ` ${p.toFixed(2)}` : ""));
       }
       const verdict = truth && truth[cell] >= 0 ? (this.cells.isWrong(plot, cell) ? "✗ wrong: " : "✓ right: ") : "";
       found.push([plot.name, verdict + guesses.join(", ")]);
@@ -923,6 +937,7 @@ class CellMap {
 
   fillTable(cells) {
     const { columns, guessed, truth } = this.cells;
+    this.table.hidden = !cells.length;
     if (!cells.length) return this.table.replaceChildren();
     const shown = Object.values(columns);
     const heads = ["cell", ...shown.map((c) => c.title), ...guessed.map((plot) => plot.name)];
@@ -991,8 +1006,27 @@ class CellMap {
     });
     const others = kinds.filter((kind) => kind.colour === null).length;
     if (others > 1) entries.push(make("span", { className: "frostline-map-note", textContent: `${others} kinds with the fewest cells are grey` }));
+    entries.slice(1).forEach((entry) => { entry.tabIndex = -1; }); // one stop for all of them: arrows go along
     this.legend.replaceChildren(...entries);
   }
+
+  alongLegend(event) {
+    const names = [...this.legend.querySelectorAll("button")], at = names.indexOf(event.target);
+    const ways = { ArrowLeft: at - 1, ArrowUp: at - 1, ArrowRight: at + 1, ArrowDown: at + 1, Home: 0, End: names.length - 1 };
+    if (at < 0 || !(event.key in ways)) return;
+    const next = names[clamp(ways[event.key], 0, names.length - 1)];
+    [event.target.tabIndex, next.tabIndex] = [-1, 0];
+    next.focus();
+    event.preventDefault();
+    event.stopPropagation(); // in a notebook, arrows go from cell to cell
+  }
+}
+
+// A part of the page that the keyboard reaches, and scrolls.
+function scrolled(name) {
+  const made = make("div", { className: "frostline-map-scroll", tabIndex: 0, role: "region", "aria-label": name });
+  made.addEventListener("keydown", (event) => { if (/^(Arrow|Page|Home|End)/.test(event.key)) event.stopPropagation(); });
+  return made;
 }
 
 function tableOf(caption, heads, rows) {

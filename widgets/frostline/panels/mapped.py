@@ -60,6 +60,7 @@ class View:
     """One of the maps: where the cells lie, and what was predicted."""
 
     name: str
+    """Of what was predicted; maps of the same name have the same predictions, which are listed once."""
     title: str
     points: NDArray[np.floating] | None = field(repr=False)
     """(n_cells, 2), NaN where a cell is on no map; None where there is no map."""
@@ -237,7 +238,7 @@ def of_adata(
             chances[:, 0] = np.asarray(_known(obs, confidence_key), dtype=float)
         if label_key is not None:
             columns[0] = MapColumn.of("label", label_key, _known(obs, label_key), classes)
-    views = tuple(_view_of_key(adata, key, best, chances) for key in _places(adata, left, right))
+    views = tuple(_view_of_key(adata, key, predicted_key, best, chances) for key in _places(adata, left, right))
     if not columns and predicted_key is None:
         raise FrostlineError("no column of obs can colour these cells; name one, such as label_key='cell_type'")
     return Mapped(
@@ -266,10 +267,12 @@ def _places(adata: AnnData, left: str | None, right: str | None) -> list[str]:
     return list(dict.fromkeys([first, second]))
 
 
-def _view_of_key(adata: AnnData, key: str, best: NDArray[Any] | None, chances: NDArray[Any] | None) -> View:
+def _view_of_key(
+    adata: AnnData, key: str, predicted_key: str | None, best: NDArray[Any] | None, chances: NDArray[Any] | None
+) -> View:
     points = _plane(adata, key)
     islands = _islands(points) if any(word in key.lower().replace("-", "") for word in DISTORTED) else None
-    return View(key, key, points, best, chances, islands=islands)
+    return View(predicted_key or key, key, points, best, chances, islands=islands)
 
 
 def _plane(adata: AnnData, key: str) -> NDArray[np.floating]:

@@ -1,10 +1,12 @@
-"""What is mapped as numbers for the browser: one buffer, which it reads at once.
+"""What is mapped as numbers for the browser: one deflated buffer, which it reads at once.
 
-Coordinates and probabilities are parts of 65,534, names of classes and groups are their positions.
+Coordinates and the probability of the likeliest class are parts of 65,534, by which cells are ranked; those of the next
+classes are in percent, as they are shown; names of classes and groups are their positions.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,12 +26,15 @@ STRANGE = -2
 def packed(found: Mapped) -> tuple[dict[str, Any], bytes]:
     """Facts as JSON, and one buffer of arrays that they tell the places of.
 
+    Names and codes of cells repeat themselves: deflated, the buffer of 1,000 cells takes half the room on a page.
+
     Returns
     -------
     facts
-        `arrays`: key -> kind (u1, u2, u4), first byte, number of values; and what the maps say and show.
+        `arrays`: key -> kind (u1, u2, u4), first byte, number of values; what the maps say and show; and the checksum
+        of the arrays, so that other cells are other facts, too.
     data
-        The arrays, each beginning at a multiple of four bytes.
+        The arrays, each beginning at a multiple of four bytes, deflated (RFC 1950).
     """
     arrays: dict[str, NDArray[Any]] = {"names": _text(found.names)}
     for column in found.columns:
@@ -41,12 +46,14 @@ def packed(found: Mapped) -> tuple[dict[str, Any], bytes]:
             arrays[f"islands{i}"] = _codes(view.islands.codes, len(view.islands.shifts))
         if view.best is not None and view.chances is not None:
             arrays[f"tops{i}"] = _codes(view.best, len(found.classes))
-            arrays[f"chances{i}"] = _parts(view.chances)
+            arrays[f"chances{i}"] = _parts(view.chances[:, 0])
+            arrays[f"others{i}"] = _percent(view.chances[:, 1:])
         if view.front is not None:
             arrays[f"front{i}"] = view.front.astype(np.uint8)
     places, data = _joined(arrays)
     facts = {
         "arrays": places,
+        "crc": zlib.crc32(data),
         "n": len(found.names),
         "title": one_line(found.title),
         "views": [_facts_of(found, view) for view in found.views],
@@ -63,7 +70,7 @@ def packed(found: Mapped) -> tuple[dict[str, Any], bytes]:
         "note": one_line(found.note),
         "palette": _palette(),
     }  # fmt: skip
-    return facts, data
+    return facts, zlib.compress(data)
 
 
 def _drawn(found: Mapped, view: View) -> NDArray[np.floating]:
@@ -129,6 +136,11 @@ def _codes(codes: NDArray[np.int64], n: int) -> NDArray[Any]:
 def _parts(values: NDArray[np.floating]) -> NDArray[np.uint16]:
     finite = np.isfinite(values)
     return np.where(finite, np.rint(np.where(finite, values, 0) * FULL), ABSENT).astype(np.uint16)
+
+
+def _percent(values: NDArray[np.floating]) -> NDArray[np.uint8]:
+    finite = np.isfinite(values)
+    return np.where(finite, np.rint(np.where(finite, values, 0) * 100), 255).astype(np.uint8)
 
 
 def _coordinates(points: NDArray[np.floating]) -> NDArray[np.uint16]:

@@ -269,10 +269,7 @@ class ResultPanel(Panel):
 
         if self.comparison is None:
             raise ArtifactError("there are no results to draw yet; run the strategies first")
-        pair = list(dict.fromkeys([self._left.value, self._right.value]))
-        alt = f"UMAPs of the test cells by true class, as {' and '.join(pair)} represent them"
-        picture = _picture(figures.umaps_figure(self.comparison, pair), alt)
-        return HTML(f"<noscript>{picture}</noscript>")  # type: ignore[no-untyped-call]
+        return HTML(still_html(self.comparison, self._left.value, self._right.value))  # type: ignore[no-untyped-call]
 
     # ------------------------------------------------------------------ export
 
@@ -338,6 +335,14 @@ class ResultPanel(Panel):
             self._exported.value = status(f"{size}: given to the browser. The files are in {folder}, too.")
 
         self.background.do("download", work)
+
+
+def still_html(comparison: Comparison, left: str, right: str) -> str:
+    """Maps of two strategies for a page without JavaScript; small, since most readers never see them."""
+    pair = list(dict.fromkeys([left, right]))
+    alt = f"UMAPs of the test cells by true class, as {' and '.join(pair)} represent them"
+    picture = figures.image_html(figures.umaps_figure(comparison, pair), alt, dpi=80, colours=32)
+    return f"<noscript>{picture}</noscript>"
 
 
 def _picture(figure: Figure, alt: str) -> str:
