@@ -24,7 +24,7 @@ help:
 	@echo "make annotation SETS='a.h5ad,label,donor ...'  what a kept model's promises are worth, counted on labelled cells"
 	@echo "make situations LABELLED=folder  queries of other names, values, genes, donors: the table of book/annotation.md (ONLY=)"
 	@echo "make tuning      what LoRA is best trained with: genes, rate, steps, patience (KANG=file, JOBS=1)"
-	@echo "make dropout     whether dropout in the frozen encoder helps adapters (KANG=file, JOBS=1, DEVICE=cpu)"
+	@echo "make dropout     whether dropout helps adapters (FIELD=encoder_dropout or lora_dropout, KANG=file, JOBS=1, DEVICE=cpu)"
 	@echo "make mini-report LABELLED=folder CORPUS='a.h5ad b.h5ad'  mini's model card"
 	@echo "make screenshots  pictures of the panels for README and book, from a live JupyterLab"
 	@echo "make colab       put a cell into the notebooks that installs frostline on Colab, if _config.yml names a repository"
@@ -32,17 +32,22 @@ help:
 	@echo "make mutants     change the code at random (N=50, SEED=) and say which changes no test notices"
 	@echo "make clean       remove what the other targets made, the environment too"
 
+# Packages are compiled when they are first imported, which few of their modules are: compiling all of them takes a
+# minute. What is compiled is kept, also where the environment says otherwise: every kernel and command imports it.
+export PYTHONDONTWRITEBYTECODE =
+INSTALL := $(BIN)/pip install --quiet --no-compile -c constraints.txt
+
 # Installed again only when the requirements change.
 $(VENV)/pip:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 $(VENV)/installed: $(VENV)/pip pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[book]"
+	$(INSTALL) -e ".[book]"
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[book,test]"
+	$(INSTALL) -e ".[book,test]"
 	@touch $@
 
 quickstart: $(VENV)/installed
@@ -63,8 +68,7 @@ lab: $(VENV)/installed
 
 # Two workers of one thread each: torch's threads of two workers would fight for the same cores.
 # Files are taken in the order that tests/conftest.py gives: those that take longest come first.
-# Compiled modules are kept, also where the environment says otherwise: every kernel and command imports the package.
-PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Where Chromium cannot be installed, the tests that drive it fail and say so; the others still run.
 test: $(VENV)/installed-test
@@ -125,7 +129,7 @@ tuning: $(VENV)/installed-test
 
 # The numbers of book/decisions/0012-dropout-of-adapters.md, on JOBS cores or a GPU; goes on where it was stopped.
 dropout: $(VENV)/installed-test
-	$(BIN)/python tests/benchmarks/encoder_dropout.py $(if $(KANG),--kang $(KANG)) --jobs $(or $(JOBS),1) --device $(or $(DEVICE),cpu)
+	$(BIN)/python tests/benchmarks/dropout.py $(FIELD) $(if $(KANG),--kang $(KANG)) --jobs $(or $(JOBS),1) --device $(or $(DEVICE),cpu)
 
 # The numbers of mini's model card, from data that is not shipped: see the card for its sources.
 mini-report: $(VENV)/installed-test

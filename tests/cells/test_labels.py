@@ -64,6 +64,7 @@ def test_names_that_no_file_holds_are_replaced_by_the_line():
         (["B", "T"], None, "name the label column; obs has: kind"),
         (["B", "B"], "kind", "has only 'B'; a comparison needs two classes"),
         ([], "kind", "has no cell at all"),
+        ([["B"], ["T", "NK"]], "kind", "'kind' holds ['B'], and must have one value a cell"),
         ([f"x{i}" for i in range(51)], "kind", "51 different values in 51 cells: these are no classes"),
     ],
 )
@@ -80,3 +81,10 @@ def test_groups_may_be_one_but_not_missing():
     error = refused(lambda: refuse_bad_groups(adata.obs, "gap"))
     assert "group column 'gap' is missing for 1 of 2 cells" in str(error)
     refuse_bad_groups(mended(error, adata).obs, "gap")
+
+
+def test_groups_are_not_the_labels():
+    adata = cells(["B", "T"], donor=["x", "y"])
+    with pytest.raises(DatasetError, match="column 'kind' is given for labels and for groups"):
+        refuse_bad_groups(adata.obs, "kind", "kind")
+    refuse_bad_groups(adata.obs, "donor", "kind")

@@ -221,8 +221,11 @@ def test_dead_kernel_is_told_with_remedies_that_the_notebook_has(parameters, sai
 
 def test_progress_tells_what_a_panel_announces_and_the_heading_before(tiny):
     cell = (
-        "from IPython.display import display\nfrom frostline.panels import ProgressBar\n"
-        "bar = ProgressBar('All')\ndisplay(bar)\nbar(0.25, 'lora: epoch 2 of 8 <&>')\nbar(1.0, 'done')"
+        "import ipywidgets as widgets\nfrom IPython.display import display\nfrom frostline.panels import ProgressBar\n"
+        "bar = ProgressBar('All')\ndisplay(bar)\nbar(0.25, 'lora: epoch 2 of 8 <&>')\n"
+        "of_one = widgets.FloatProgress(value=0.5, max=1.0, tooltip='lora: 50%')\nof_one.value = 0.75\n"
+        'silent = widgets.HTML(\'<span role="status" aria-live="polite"></span>\')\n'
+        "bar(1.0, 'done')"
     )
     told: list[tuple[float | None, str]] = []
     notebook = tiny(cell)
@@ -230,6 +233,7 @@ def test_progress_tells_what_a_panel_announces_and_the_heading_before(tiny):
     assert told[0] == (None, "A small tutorial")
     assert (0.25, "lora: epoch 2 of 8 <&>") in told
     assert told[-1] == (1.0, "done")
+    assert all(words and fraction not in (0.5, 0.75) for fraction, words in told)
 
 
 # ---- ended at work
@@ -372,6 +376,14 @@ def test_files_that_no_execution_wrote_are_not_replaced(tiny, here, bytes_of, ki
     assert bytes_of(here) == before
     assert (here / name).exists()
     executions._refuse_foreign(notebook, here / "another.ipynb", here / "another.failed.ipynb")
+
+
+def test_notebook_in_the_folder_that_its_run_replaces_is_refused_before_anything_runs(tiny, here):
+    notebook = tiny("1 / 0")
+    for output in (Path("out/x.ipynb"), here / "out" / "deeper" / "x.ipynb"):
+        with pytest.raises(FrostlineError, match=r"-o .*x\.ipynb lies in OUTPUT_DIR out, which the run replaces whole"):
+            executions.execute(notebook, output, {"OUTPUT_DIR": "out"})
+    assert not (here / "out").exists()
 
 
 def test_place_that_cannot_be_written_is_told_before_anything_runs(tiny, here):

@@ -1,4 +1,4 @@
-"""Columns of obs by their names, as pandas permits them: names that stand twice, and names that are no text."""
+"""Columns of obs by their names: names that stand twice or are no text, and values that are lists."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 def columns_of(table: pd.DataFrame) -> dict[str, pd.Series[Any]]:
     """Columns by their names as text, without those whose name stands twice: nobody can say which one is meant.
 
+    Those of lists, sets, arrays or tables are left out, too: their values cannot be told apart.
+
     Examples
     --------
     >>> import pandas as pd
@@ -20,7 +22,24 @@ def columns_of(table: pd.DataFrame) -> dict[str, pd.Series[Any]]:
     """
     names = [str(name) for name in table.columns]
     often = Counter(names)
-    return {name: table.iloc[:, place] for place, name in enumerate(names) if often[name] == 1}
+    found = {name: table.iloc[:, place] for place, name in enumerate(names) if often[name] == 1}
+    return {name: column for name, column in found.items() if collection_in(column) is None}
+
+
+def collection_in(column: pd.Series[Any]) -> object:
+    """First value that is a list or the like, not one value; None where there is none.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> collection_in(pd.Series(["B", ["T", "NK"]]))
+    ['T', 'NK']
+    """
+    from pandas.api.types import infer_dtype, is_hashable
+
+    if column.dtype != object or infer_dtype(column, skipna=True) != "mixed":
+        return None
+    return next((value for value in column if not is_hashable(value)), None)
 
 
 def repeated_names(table: pd.DataFrame) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ class Dataset:
         >>> load_dataset("pbmc68k-reduced").relabelled("louvain").label_key
         'louvain'
         """
-        refuse_bad_groups(self.adata.obs, group_key)
+        refuse_bad_groups(self.adata.obs, group_key, label_key)
         cache = self.cache if group_key == self.group_key else {}
         labels = read_labels(self.adata.obs, label_key)
         return replace(self, label_key=label_key, labels=labels, group_key=group_key, cache=cache)
@@ -237,7 +237,7 @@ def _checked(
     On an `own` one, X as it was read and its log-normalised values share what says where the values are.
     """
     labels = read_labels(adata.obs, label_key)
-    refuse_bad_groups(adata.obs, group_key)
+    refuse_bad_groups(adata.obs, group_key, label_key)
     matrix, symbols, found = _matrix(adata, *how, own)
     refuse_unwritable("adata.obs_names", adata.obs_names)
     refuse_unwritable(symbols.source, symbols.names)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.cells.columns import columns_of, repeated_names
+from frostline.cells.columns import collection_in, repeated_names
 from frostline.cells.refusals import refuse_missing, refuse_unwritable
 from frostline.errors import DatasetError
 
@@ -58,8 +58,8 @@ def read_labels(obs: pd.DataFrame, label_key: str | None) -> NDArray[np.str_]:
     return labels
 
 
-def refuse_bad_groups(obs: pd.DataFrame, group_key: str | None) -> None:
-    """Refuse a column of groups that does not exist, lacks a cell's group, or cannot be saved.
+def refuse_bad_groups(obs: pd.DataFrame, group_key: str | None, label_key: str | None = None) -> None:
+    """Refuse a column of groups that does not exist, is that of the labels, lacks a cell's group, or cannot be saved.
 
     Raises
     ------
@@ -69,6 +69,11 @@ def refuse_bad_groups(obs: pd.DataFrame, group_key: str | None) -> None:
     if group_key is None:
         return
     column = _column(obs, group_key, "group")
+    if str(group_key) == str(label_key):
+        raise DatasetError(
+            f"column {group_key!r} is given for labels and for groups: a group held out would hold out its only class; "
+            "name the column of donors or batches as group_key, or leave it out"
+        )
     refuse_missing(column, group_key, "group")
     refuse_unwritable(f"adata.obs[{group_key!r}]", column.unique())
 
@@ -82,7 +87,13 @@ def _column(obs: pd.DataFrame, key: str | None, kind: str) -> Any:
         raise DatasetError(
             f"{kind} column {key!r} stands more than once in obs; keep the first of each name: {line}", line=line
         )
-    found = columns_of(obs)
-    if str(key) not in found:
+    places = [str(name) for name in obs.columns]
+    if str(key) not in places:
         raise DatasetError(f"{kind} column {key!r} is not in obs, which has: {columns}")
-    return found[str(key)]
+    column = obs.iloc[:, places.index(str(key))]
+    several = collection_in(column)
+    if several is not None:
+        raise DatasetError(
+            f"{kind} column {key!r} holds {several!r}, and must have one value a cell; make a column of one value each"
+        )
+    return column

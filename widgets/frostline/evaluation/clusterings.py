@@ -111,12 +111,11 @@ def _matching_clusterings(dataset: Dataset) -> list[str]:
 
 def _clusterings(dataset: Dataset) -> Iterator[str]:
     """Columns of obs that look like a clustering, by name or by values such as 0, 1, 2 ..."""
-    obs = dataset.adata.obs
     others = {dataset.label_key, dataset.group_key, *group_columns(dataset.adata)}
-    for column in dict.fromkeys(map(str, obs.columns)):
-        if column in others or column not in obs or obs[column].ndim > 1:
+    for column, found in columns_of(dataset.adata.obs).items():
+        if column in others:
             continue
-        values = obs[column].dropna()
+        values = found.dropna()
         if 2 <= values.nunique() <= len(values) / 2 and (_NAMED.search(column) or _numbered(values)):
             yield column
 

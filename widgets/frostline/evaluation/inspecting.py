@@ -185,7 +185,7 @@ def _refusals(asked: Asked, default: Look, best: Look | None, label_error: Datas
     obs = asked.opened.obs
     found: list[tuple[int, DatasetError, tuple[str, ...]]] = []
     for place, work in (
-        (READ - 1, lambda: refuse_bad_groups(obs, asked.group_key)),
+        (READ - 1, lambda: refuse_bad_groups(obs, asked.group_key, asked.label_key)),
         (CELL_NAMES, lambda: refuse_repeated_cells(obs.index)),
         (SAVED, lambda: refuse_unwritable("adata.obs_names", obs.index)),
     ):

@@ -34,6 +34,8 @@ ENGINE = "frostline"
 """Name of the engine that papermill is given."""
 FILES = "frostline://"
 """What paths that papermill is given begin with, see `address`."""
+WHOLE = "Progress"
+"""What the tooltip of a bar begins with that is of the whole work; those of one part are called after the part."""
 PROCESS = Path(__file__).with_name("kernel_process.py")
 _STATUS = re.compile(r'<span role="status" aria-live="polite">(.*?)</', re.DOTALL)
 _HEADING = re.compile(r"^#{1,6} +(\S.*)$", re.MULTILINE)
@@ -72,12 +74,12 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         super().handle_comm_msg(outs, msg, cell_index)
         state = self.widget_state.get(msg["content"]["comm_id"], {})
         changed = msg["content"]["data"].get("state", {})
-        if state.get("_model_name") == "FloatProgressModel" and (state.get("description") or state.get("tooltip")):
-            # one without a name is of a part
+        named = state.get("description") or str(state.get("tooltip")).startswith(WHOLE)
+        if state.get("_model_name") == "FloatProgressModel" and named:
             self._fraction = state["value"] / state["max"] if state.get("max") else None
             self._tell(self._said)
-        elif found := _STATUS.search(str(changed.get("value", ""))):
-            self._tell(from_html(found[1]))
+        elif (found := _STATUS.search(str(changed.get("value", "")))) and (words := from_html(found[1])):
+            self._tell(words)
 
     def _tell(self, words: str) -> None:
         self._said = one_line(words)

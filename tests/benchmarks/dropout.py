@@ -1,6 +1,6 @@
-"""Dropout in the frozen encoder while adapters train: does it help, and what does it cost?
+"""Dropout in the frozen encoder or before the adapters while these train: does it help, and what does it cost?
 
-    python tests/benchmarks/encoder_dropout.py [--kang KANG] [--seeds 3] [--jobs 16] [--only full] [--table]
+    python tests/benchmarks/dropout.py [encoder_dropout | lora_dropout] [--kang KANG] [--seeds 3] [--jobs 16] [--table]
 
 The numbers of book/decisions/0012-dropout-of-adapters.md. Every training is one line of a JSON-lines file; what is in
 the file is not trained again, so a run that was stopped goes on. Both values train on the same splits with the same
@@ -28,15 +28,16 @@ from frostline.profiles import get_profile
 
 CELLS = 400
 """Cells of a data set, at most."""
-SHARES = (0.0, 0.2)
-"""Of values that are dropped: none, and as much as in the official training."""
-KEYS = ["strategy", "profile", "set_name", "seed", "share"]
+SHARES = {"encoder_dropout": (0.0, 0.2), "lora_dropout": (0.0, 0.05)}
+"""Of values that are dropped: none; and as much as in scGPT's training, or as adapters had."""
+KEYS = ["field", "strategy", "profile", "set_name", "seed", "share"]
 
 
 @dataclass(frozen=True)
 class Training:
     """One training, on a split that depends on neither strategy nor share."""
 
+    field: str
     strategy: str
     profile: str
     set_name: str
@@ -44,14 +45,14 @@ class Training:
     share: float
 
 
-def trainings(names: list[str], seeds: int, strategies: list[str]) -> Iterator[Training]:
+def trainings(field: str, names: list[str], seeds: int, strategies: list[str]) -> Iterator[Training]:
     """List trainings, the long ones first: they would otherwise be waited for at the end."""
     for profile in ("full", "quickstart"):
         for seed in range(seeds):
             for name in names:
                 for strategy in strategies:
-                    for share in SHARES:
-                        yield Training(strategy, profile, name, seed, share)
+                    for share in SHARES[field]:
+                        yield Training(field, strategy, profile, name, seed, share)
 
 
 def train(training: Training, kang: Path | None, device: str) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def train(training: Training, kang: Path | None, device: str) -> dict[str, Any]:
     cut = frostline.split(dataset, seed=0, profile=profile, repeat=training.seed)
     (strategy,) = frostline.strategies.build([training.strategy], profile=profile, device=device)
     started = time.process_time()
-    record = frostline.evaluate(replace(strategy, encoder_dropout=training.share), dataset, cut)
+    record = frostline.evaluate(replace(strategy, **{training.field: training.share}), dataset, cut)
     return {
         **asdict(training),
         "device": device,
@@ -77,19 +78,20 @@ def train(training: Training, kang: Path | None, device: str) -> dict[str, Any]:
 def table(lines: list[dict[str, Any]]) -> pd.DataFrame:
     """One row a strategy, profile and set: macro-F1 of each share, and how their difference moves between seeds."""
     rows = []
-    for key, part in pd.DataFrame(lines).groupby(KEYS[:3], sort=False):
+    for key, part in pd.DataFrame(lines).groupby(KEYS[:4], sort=False):
+        shares = SHARES[key[0]]
         wide = part.pivot(index="seed", columns="share", values=["macro_f1", "seconds", "epochs"]).dropna()
-        none, some = SHARES
+        none, some = shares
         gain = wide["macro_f1"][none] - wide["macro_f1"][some]
         rows.append(
             {
-                **dict(zip(KEYS[:3], key, strict=True)),
+                **dict(zip(KEYS[:4], key, strict=True)),
                 "seeds": len(wide),
-                **{f"macro-F1 at {share:g}": f"{wide['macro_f1'][share].mean():.3f}" for share in SHARES},
+                **{f"macro-F1 at {share:g}": f"{wide['macro_f1'][share].mean():.3f}" for share in shares},
                 "difference": f"{gain.mean():+.3f}",
                 "of each seed": ", ".join(f"{value:+.3f}" for value in gain),
-                "epochs": " / ".join(f"{wide['epochs'][share].mean():.0f}" for share in SHARES),
-                "seconds": " / ".join(f"{wide['seconds'][share].mean():.0f}" for share in SHARES),
+                "epochs": " / ".join(f"{wide['epochs'][share].mean():.0f}" for share in shares),
+                "seconds": " / ".join(f"{wide['seconds'][share].mean():.0f}" for share in shares),
             }
         )
     return pd.DataFrame(rows)
@@ -97,20 +99,21 @@ def table(lines: list[dict[str, Any]]) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("field", choices=SHARES, nargs="?", default="encoder_dropout")
     parser.add_argument("--kang", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--strategies", nargs="+", default=["lora"])
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side, in processes of one thread")
     parser.add_argument("--only", default="", help="those with this in what describes them, as in Training(...)")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, default=Path("artifacts/encoder_dropout.jsonl"))
+    parser.add_argument("--out", type=Path, default=Path("artifacts/dropout.jsonl"))
     parser.add_argument("--table", action="store_true", help="train nothing")
     given = parser.parse_args()
     done = {tuple(line[key] for key in KEYS) for line in read(given.out)}
     names = [each.name for each in data_sets(given.kang)]
     todo = [
         training
-        for training in trainings(names, given.seeds, given.strategies)
+        for training in trainings(given.field, names, given.seeds, given.strategies)
         if given.only in repr(training) and tuple(asdict(training).values()) not in done
     ]
     if not given.table:
