@@ -22,7 +22,7 @@ help:
 	@echo "make kills       kill clients and workers at random, compare with an undisturbed run (N=20, ONLY='embed annotate sweep')"
 	@echo "make statistics  what a verdict is worth, counted in simulated worlds"
 	@echo "make annotation SETS='a.h5ad,label,donor ...'  what a kept model's promises are worth, counted on labelled cells"
-	@echo "make situations LABELLED=folder  queries of other names, values, genes, donors: the table of book/annotation.md"
+	@echo "make situations LABELLED=folder  queries of other names, values, genes, donors: the table of book/annotation.md (ONLY=)"
 	@echo "make tuning      what LoRA is best trained with: genes, rate, steps, patience (KANG=file, JOBS=1)"
 	@echo "make dropout     whether dropout helps adapters (FIELD=encoder_dropout or lora_dropout, KANG=file, JOBS=1, DEVICE=cpu)"
 	@echo "make mini-report LABELLED=folder CORPUS='a.h5ad b.h5ad'  mini's model card"
@@ -118,9 +118,10 @@ statistics: $(VENV)/installed-test
 annotation: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/annotation.py $(SETS) --write
 
-# Names, values, genes and cells that a kept model was not made for: kang_muscat.h5ad and pbmc3k_seurat.h5ad in LABELLED.
+# Names, values, genes and cells that a kept model was not made for: kang_muscat.h5ad and pbmc3k_seurat.h5ad in LABELLED;
+# ONLY=frozen_probe replaces the rows of that strategy.
 situations: $(VENV)/installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/situations.py $(LABELLED) --write
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/situations.py $(LABELLED) $(ONLY) --write
 
 # The numbers of book/decisions/0010-tuning-settings.md; a quarter of an hour on one core, and what is in the file is not done again.
 tuning: $(VENV)/installed-test

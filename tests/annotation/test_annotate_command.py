@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import anndata
 import cellxgene_asks
 import pytest
@@ -63,6 +66,22 @@ def test_values_can_be_said(model, query, tmp_path):
     assert not (tmp_path / "out.h5ad").exists()
 
 
+def test_a_remedy_is_an_option_of_the_command_and_works(model, query, tmp_path, monkeypatch, capsys):
+    adata = anndata.read_h5ad(query)
+    adata.layers["umi"], adata.X = adata.X, -adata.X
+    adata.write_h5ad(query)
+    command = ["frostline", "annotate", *map(str, (model, query, "-o", tmp_path / "out.h5ad"))]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    said = capsys.readouterr().err
+    assert "name one of: umi (--layer ...)" in said
+    monkeypatch.setattr("sys.argv", [*command, "--layer", "umi"])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    assert "frostline" in anndata.read_h5ad(tmp_path / "out.h5ad").obs
+
+
 @pytest.mark.parametrize(
     ("output", "said"),
     [
@@ -86,3 +105,20 @@ def test_a_taken_key_is_refused_unless_it_may_be_replaced(model, query, tmp_path
 def test_a_folder_that_is_no_model_is_refused_by_name(query, tmp_path):
     with pytest.raises(FrostlineError, match="no model"):
         run(tmp_path / "no model", query, "-o", tmp_path / "out.h5ad")
+
+
+def test_what_no_label_needs_is_not_imported(model, query, tmp_path):
+    """Each takes tens of megabytes; torch is for models on an encoder, of which this is none."""
+    code = (
+        "import sys; from frostline.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print('loaded:', *sorted({name.split('.')[0] for name in sys.modules} | {'scipy.stats'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, "annotate", model, query, "-o", tmp_path / "out.h5ad"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split("loaded:")[1].split())
+    assert "anndata" in loaded
+    heavy = {"torch", "sklearn", "scanpy", "peft", "transformers", "matplotlib", "statsmodels", "ipywidgets", "IPython"}
+    assert not loaded & (heavy | {"umap", "numba", "igraph", "huggingface_hub", "distributed", "scipy.stats"})

@@ -1,9 +1,10 @@
-"""The benchmark behind `make annotation`: it runs on a small set, and the page holds its tables."""
+"""The benchmarks behind `make annotation` and `make situations`: what they count and write; the page has it."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,39 @@ import pytest
 from frostline.strategies import PcaLogistic
 
 
-@pytest.fixture(scope="module")
-def benchmark():
-    path = Path(__file__).parents[1] / "benchmarks" / "annotation.py"
-    spec = importlib.util.spec_from_file_location("annotation_benchmark", path)
+@contextmanager
+def loaded(name):
+    """A module of tests/benchmarks/."""
+    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"{name}_benchmark", path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules["annotation_benchmark"] = module
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     yield module
-    del sys.modules["annotation_benchmark"]
+    del sys.modules[spec.name]
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    with loaded("annotation") as module:
+        yield module
+
+
+def test_rows_of_one_strategy_are_written_beside_those_of_the_other():
+    with loaded("situations") as situations:
+        page = situations.PAGE.read_text("utf-8")
+        rows = [line for line in page.splitlines() if line.startswith("| ")]
+        shown = {
+            name: [row for row in rows if row.startswith("| mouse |") and f" {name} " in row]
+            for name in situations.STRATEGIES
+        }
+        assert {name: len(found) for name, found in shown.items()} == dict.fromkeys(situations.STRATEGIES, 1)
+        new = "| mouse | frozen_probe | annotated | refused | no |"
+        again = situations.written(page, ["frozen_probe"], [new])
+        assert again.count("| frozen_probe |") == page.count("| frozen_probe |") - 24
+        assert new in again
+        assert again.index(shown["pca_logistic"][0]) < again.index(new)
+        assert situations.written(again, ["frozen_probe"], [new]) == again
 
 
 def test_the_page_holds_every_table_and_both_sets_that_ship(benchmark):

@@ -21,7 +21,7 @@ def test_a_change_that_keeps_every_entry_valid_is_noticed(kept, tmp_path):
     folder = kept.save(tmp_path / "model")
     content = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps(content))  # written otherwise
-    assert read_facts(folder).card["strategy"] == "pca_logistic"
+    assert read_facts(folder).card.model_dump()["strategy"] == "pca_logistic"
     content["card"]["metrics"]["accuracy"] = 1.0
     (folder / "model.json").write_text(json.dumps(content))
     with pytest.raises(ModelError, match=r"model.json has been altered since the model was kept"):

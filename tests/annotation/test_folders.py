@@ -141,7 +141,7 @@ class TestRefusals:
     def test_a_link_is_no_file_of_the_model(self, folder, tmp_path):
         shutil.move(folder / REFERENCE, tmp_path / "elsewhere")
         (folder / REFERENCE).symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(ModelError, match=rf"lacks {REFERENCE}"):
+        with pytest.raises(ModelError, match=rf"{REFERENCE} in .* is no file of its own, but a link.*cp --dereference"):
             load_model(folder)
 
     def test_a_renamed_class_is_refused(self, folder):
@@ -205,6 +205,12 @@ class TestRefusals:
             load_model(folder)
         resealed(folder, lambda content: content.update(genes=3))
         with pytest.raises(ModelError, match=r"genes: .*list"):
+            load_model(folder)
+
+    @pytest.mark.parametrize("name", ["dataset", "fit", "metrics", "verdict", "checkpoint", "notes", "kept"])
+    def test_a_card_without_what_is_read_of_it_is_refused_with_the_model_not_with_the_cells(self, folder, name):
+        resealed(folder, lambda content: content["card"].pop(name))
+        with pytest.raises(ModelError, match=rf"model.json is damaged: lacks card.{name}; copy the folder again"):
             load_model(folder)
 
     def test_a_file_above_the_folder_is_not_read(self, folder):

@@ -5,7 +5,7 @@
 FOLDER holds kang_muscat.h5ad (cluster_id, sample_id, group_id) and pbmc3k_seurat.h5ad (cell_type). Models are made by
 `adapt` of one strategy, queries labelled by `annotate`; a table is printed, and what misses its mark ends with 1. Names
 and values are changed of 250 cells that the model of pbmc3k_seurat lacks, whose labels as counts under their symbols
-are what others are compared with.
+are what others are compared with. --write replaces the rows of these strategies in book/annotation.md, and no other's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -266,6 +266,7 @@ SITUATIONS = (
 
 OF_ONE_MODEL = (other_names, mouse, other_values, few_cells, altered)
 BEGIN, END = "<!-- make situations: begin -->", "<!-- make situations: end -->"
+HEAD = "| Query | Strategy | Seen | Wanted | |", "| --- | --- | --- | --- | --- |"
 PAGE = Path(__file__).parents[2] / "book" / "annotation.md"
 
 
@@ -278,27 +279,39 @@ def lines_of(folder: Path, strategy: str) -> Iterator[tuple[str, Line]]:
         yield from ((name, line) for line in situation(anndata.read_h5ad(folder / file), strategy))
 
 
+def written(text: str, strategies: Sequence[str], rows: list[str]) -> str:
+    """A page with these rows, and those of other strategies that it has, in the order of `STRATEGIES`."""
+    before, rest = text.split(BEGIN)
+    table, after = rest.split(END)
+    old = [line for line in table.splitlines() if line.startswith("|")][len(HEAD) :]
+    rows = [row for row in old if strategy_of(row) not in strategies] + rows
+    rows.sort(key=lambda row: STRATEGIES.index(strategy_of(row)))
+    return f"{before}{BEGIN}\n\n{chr(10).join([*HEAD, *rows])}\n\n{END}{after}"
+
+
+def strategy_of(row: str) -> str:
+    return row.split(" | ")[1]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("strategies", nargs="*", default=STRATEGIES)
+    parser.add_argument("strategies", nargs="*", default=STRATEGIES, metavar="STRATEGY", help=", ".join(STRATEGIES))
     parser.add_argument("--write", action="store_true", help="into book/annotation.md")
     asked = parser.parse_args()
-    missed, table = False, ["| Query | Strategy | Seen | Wanted | |", "| --- | --- | --- | --- | --- |"]
+    if other := set(asked.strategies) - set(STRATEGIES):
+        parser.error(f"{', '.join(sorted(other))}: not one of {', '.join(STRATEGIES)}")
+    rows: list[str] = []
     warnings.simplefilter("ignore")
-    print(*table, sep="\n")
+    print(*HEAD, sep="\n")
     for strategy in asked.strategies:
         for name, (seen, wanted, holds) in lines_of(asked.folder, strategy):
-            missed |= holds is False
             mark = {True: "yes", False: "no", None: "NA"}[holds]
-            table.append(f"| {name} | {strategy} | {seen} | {wanted} | {mark} |")
-            print(table[-1], flush=True)
+            rows.append(f"| {name} | {strategy} | {seen} | {wanted} | {mark} |")
+            print(rows[-1], flush=True)
     if asked.write:
-        text = PAGE.read_text(encoding="utf-8")
-        before, rest = text.split(BEGIN)
-        after = rest.split(END)[1]
-        PAGE.write_text(f"{before}{BEGIN}\n\n{chr(10).join(table)}\n\n{END}{after}", encoding="utf-8")
-    return int(missed)
+        PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), asked.strategies, rows), encoding="utf-8")
+    return int(any(row.endswith("| no |") for row in rows))
 
 
 if __name__ == "__main__":

@@ -73,6 +73,13 @@ def test_of_the_tokens_of_one_gene_its_symbol_is_taken():
     assert fate(["CRLF2"], ["CRLF2_ENSG00000205755"]) == [("mapped", "CRLF2_ENSG00000205755")]
 
 
+def test_a_symbol_beside_an_id_says_which_of_the_tokens_of_the_gene_is_meant():
+    both = ["SEPT9_ENSG00000184640", "SEPTIN9_ENSG99999999999"]
+    assert fate(both, ("SEPTIN9", "SEPT9")) == [("mapped", "SEPT9"), ("mapped", "SEPTIN9")]
+    assert fate(["ENSG00000184640", "MSF_ENSG00000184640"], ("SEPT9", "SEPTIN9")) == [("summed", "SEPTIN9")] * 2
+    assert fate(["CD3D_ENSG00000090382"], ("CD3D", "LYZ")) == [("mapped", "LYZ")]  # a symbol of another gene is none
+
+
 def test_a_weaker_claim_is_shadowed_and_equal_ones_are_summed():
     names = ["SEPT9", "SEPTIN9", "ENSG00000167286.1", "ENSG00000167286.2", "CD3D_ENSG00000000000"]
     assert [kind for kind, _ in fate(names)] == ["exact", "shadowed", "summed", "summed", "shadowed"]

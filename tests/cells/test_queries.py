@@ -88,6 +88,20 @@ def test_layers_and_raw_of_a_file_bring_their_own_genes(tmp_path, labelled):
         load_cells(path, layer="log")
 
 
+def test_a_file_without_x_is_told_what_it_has(tmp_path, labelled):
+    adata = make()
+    adata.layers["counts"], adata.X = adata.X, None
+    path = tmp_path / "cells.h5ad"
+    adata.write_h5ad(path)
+    assert np.array_equal(load_cells(path, layer="counts").matrix.toarray(), labelled.matrix.toarray())
+    with pytest.raises(DatasetError, match=r"layer 'X' does not exist; cells.h5ad has: counts$"):
+        load_cells(path)
+    del adata.layers["counts"]
+    adata.write_h5ad(path)
+    with pytest.raises(DatasetError, match=r"layer 'X' does not exist; cells.h5ad has: no matrix of cells and genes"):
+        load_cells(path)
+
+
 def test_a_backed_anndata_is_read_from_its_file(tmp_path, labelled):
     backed = anndata.read_h5ad(in_file(make(), tmp_path), backed="r")
     assert np.array_equal(load_cells(backed).matrix.toarray(), labelled.matrix.toarray())

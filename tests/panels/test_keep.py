@@ -37,9 +37,9 @@ def test_the_recommended_strategy_is_kept_where_the_folder_field_says(panel, tmp
     assert ("pca_logistic (recommended)", "pca_logistic") in keeper._strategy.options
     keeper.button.click()
     panel.settle(60)
-    assert f"Kept: pca_logistic, in {tmp_path / 'model'}." in keeper._status.value
+    assert f"Kept: pca_logistic, in {tmp_path / 'model'}." in keeper._progress.words.value
     assert keeper.model.calibration.certificate.sentence in keeper._shown.value
-    assert (keeper._bar.value, keeper._bar.bar_style) == (1.0, "success")
+    assert (keeper._progress.bar.value, keeper._progress.bar.bar_style) == (1.0, "success")
     assert not keeper.button.disabled
     again = frostline.load_model(keeper.folder)
     assert again.strategy.parameters == PcaLogistic().parameters
@@ -52,13 +52,13 @@ def test_the_button_is_out_of_use_and_says_why(compared, three_kinds, has_data, 
     panel.settle(60)
     assert panel.keeper.button.disabled
     assert panel.keeper.button.tooltip == said
-    assert said in panel.keeper._status.value
+    assert said in panel.keeper._progress.words.value
     with pytest.raises(FrostlineError, match=said.split(":")[0]):
         panel.keeper.keep()
     panel.comparison, panel.dataset = compared, three_kinds
     panel.settle(60)
     assert not panel.keeper.button.disabled
-    assert said not in panel.keeper._status.value
+    assert said not in panel.keeper._progress.words.value
     panel.close()
 
 
@@ -70,7 +70,7 @@ def test_a_folder_of_something_else_is_refused_before_any_work(panel, tmp_path, 
     panel.settle(60)
     assert "holds thesis.txt and is not overwritten" in panel.keeper._shown.value
     assert 'role="alert"' in panel.keeper._shown.value
-    assert "Nothing was kept." in panel.keeper._status.value
+    assert "Nothing was kept." in panel.keeper._progress.words.value
     assert not panel.keeper.button.disabled
 
 
@@ -90,15 +90,15 @@ def test_it_can_be_cancelled_and_nothing_is_written(panel, tmp_path, monkeypatch
     assert not keeper.cancel_button.disabled
     keeper.button.click()  # a second click, sent before the browser had learnt of the first
     keeper.cancel_button.click()
-    assert "Stopping" in keeper._status.value
+    assert "Stopping" in keeper._progress.words.value
     go.set()
     panel.settle(60)
-    assert "Cancelled; nothing was written." in keeper._status.value
+    assert "Cancelled; nothing was written." in keeper._progress.words.value
     assert list(tmp_path.iterdir()) == []
     assert not keeper.button.disabled
     keeper.button.click()
     panel.settle(60)
-    assert "Kept" in keeper._status.value
+    assert "Kept" in keeper._progress.words.value
 
 
 def test_another_choice_than_the_recommended_one_stays_chosen(panel, compared):

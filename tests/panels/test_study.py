@@ -41,11 +41,11 @@ def gate(monkeypatch):
 
 def test_the_button_measures_and_the_tab_shows_it(panel):
     study = panel.results.study
-    assert "4 evaluations, at most about" in study._status.value
+    assert "4 evaluations, at most about" in study._progress.words.value
     study._budgets.value, study._withhold.value = "5, 10", True
     study.button.click()
     panel.settle(100)
-    assert "Done: 10 evaluations" in study._status.value  # 2 strategies x 2 numbers, and 2 x 3 classes
+    assert "Done: 10 evaluations" in study._progress.words.value  # 2 strategies x 2 numbers, and 2 x 3 classes
     comparison = panel.comparison
     assert {(r.strategy, r.budget) for r in comparison.budget_records} == {
         (name, budget) for name in ("majority", "pca_knn") for budget in (5, 10)
@@ -66,7 +66,7 @@ def test_while_labels_are_studied_nothing_else_runs_and_the_fields_are_locked(pa
     study.cancel_button.click()
     gate.set()
     panel.settle(60)
-    assert "Cancelled; nothing was added." in study._status.value
+    assert "Cancelled; nothing was added." in study._progress.words.value
     assert panel.comparison.budget_records == ()
     assert not any(w.disabled for w in (study._budgets, study.button, plan.controls.seed, panel.runner._buttons.run))
 
@@ -85,7 +85,7 @@ def test_what_fails_is_said(panel, monkeypatch):
     panel.results.study.button.click()
     panel.settle(60)
     assert "division by zero" in panel.results.study._alert.value
-    assert "Nothing was added." in panel.results.study._status.value
+    assert "Nothing was added." in panel.results.study._progress.words.value
     assert not panel.results.study.running
 
 
@@ -95,7 +95,7 @@ def test_numbers_that_are_none_are_said_before(panel):
         study._budgets.value = "5"
         assert not study.button.disabled
         study._budgets.value = typed
-        assert said in study._status.value
+        assert said in study._progress.words.value
         assert study.button.disabled
 
 

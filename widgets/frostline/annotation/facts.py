@@ -19,6 +19,8 @@ FORMAT, SCHEMA = "frostline model", 1
 LONGEST = 2**28
 """Bytes of a model.json, at most."""
 SHOWN = 4  # names in a message
+COPY = "copy the folder again, or keep the model again"
+WRITTEN = "name the folder that frostline adapt or Model.save has written"
 
 FileName = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -55,6 +57,44 @@ class CalibrationFacts(BaseModel):
     certificate: dict[str, Any]
 
 
+class DataFacts(BaseModel):
+    """Of the labelled cells, what is read again; the card says more."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    name: str
+    label_key: str
+    group_key: str | None
+    scaled: bool
+    cells: int
+    sha256: str
+
+
+class FitFacts(BaseModel):
+    """How the strategy was fitted, to fit it again."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    profile: dict[str, Any]
+    seed: int
+    kind: str
+    folds: int
+
+
+class CardFacts(BaseModel):
+    """Of the card what is read again."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    dataset: DataFacts
+    fit: FitFacts
+    metrics: dict[str, float | None]
+    verdict: str
+    checkpoint: CheckpointFacts | None
+    notes: list[str]
+    kept: str
+
+
 class ModelFacts(BaseModel):
     """What model.json says."""
 
@@ -67,7 +107,7 @@ class ModelFacts(BaseModel):
     genes: list[str]
     ensembl: list[str]
     calibration: CalibrationFacts
-    card: dict[str, Any]
+    card: CardFacts
     versions: dict[str, str]
     files: dict[FileName, FileFacts]
     content_sha256: Digest
@@ -87,9 +127,9 @@ def read_facts(place: Path) -> ModelFacts:
     except (OSError, ValueError) as error:
         if isinstance(error, ModelError):
             raise
-        raise ModelError(f"{place / MODEL} cannot be read: {error}") from error
+        raise ModelError(f"{place / MODEL} cannot be read: {error}; {COPY}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ModelError(f"{place / MODEL} is of another program: it does not say that it is a {FORMAT}")
+        raise ModelError(f"{place / MODEL} is of another program: it does not say that it is a {FORMAT}; {WRITTEN}")
     version = content.get("schema_version")
     if isinstance(version, int) and version > SCHEMA:
         raise ModelError(
@@ -99,9 +139,11 @@ def read_facts(place: Path) -> ModelFacts:
     try:
         facts = ModelFacts.model_validate(content)
     except ValidationError as error:
-        raise ModelError(f"{place / MODEL} is damaged: {'; '.join(problems_of(error))}") from error
+        raise ModelError(f"{place / MODEL} is damaged: {'; '.join(problems_of(error))}; {COPY}") from error
     if content_sha256(content) != facts.content_sha256:
-        raise ModelError(f"{place / MODEL} has been altered since the model was kept (its content_sha256 differs)")
+        raise ModelError(
+            f"{place / MODEL} has been altered since the model was kept (its content_sha256 differs); {COPY}"
+        )
     return facts
 
 
@@ -110,11 +152,11 @@ def _content(place: Path) -> Any:
     path = place / MODEL
     if not place.is_dir():
         what = "it is a file" if os.path.lexists(place) else "there is no such folder"
-        raise ModelError(f"{place} is no folder of a model: {what}")
+        raise ModelError(f"{place} is no folder of a model: {what}; {WRITTEN}")
     if not is_plain_file(path):
         present = [each.name for each in entries(place)]
         seen = f"it holds {some(present)}" if present else "it is empty"
-        raise ModelError(f"{place} is no folder of a model: {MODEL} is missing ({seen})")
+        raise ModelError(f"{place} is no folder of a model: {MODEL} is missing ({seen}); {WRITTEN}")
     if path.stat().st_size > LONGEST:
         raise ModelError(f"{path} has {path.stat().st_size:,} bytes, at most {LONGEST:,} are read")
     return strict_json(path.read_bytes().decode("utf-8"))

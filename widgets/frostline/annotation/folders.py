@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from frostline.annotation.cards import versions
 from frostline.annotation.certificates import Certificate
-from frostline.annotation.facts import FORMAT, MODEL, SCHEMA, ModelFacts, content_sha256, read_facts, some
+from frostline.annotation.facts import COPY, FORMAT, MODEL, SCHEMA, ModelFacts, content_sha256, read_facts, some
 from frostline.annotation.hierarchies import Hierarchy
 from frostline.annotation.models import Calibration, Model
 from frostline.annotation.novelty import Centroids
@@ -144,10 +144,10 @@ def load_model(folder: str | Path, *, checkpoint: str | Path | None = None) -> M
 
     Examples
     --------
-    >>> load_model("no-such-folder")
+    >>> load_model("no-such-folder")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    frostline.errors.ModelError: no-such-folder is no folder of a model: there is no such folder
+    frostline.errors.ModelError: no-such-folder is no folder of a model: there is no such folder; name the folder ...
     """
     place = Path(folder).expanduser()
     if not os.path.lexists(place):
@@ -169,6 +169,12 @@ def load_model(folder: str | Path, *, checkpoint: str | Path | None = None) -> M
 def _read_files(place: Path, facts: ModelFacts) -> dict[str, bytes]:
     """Content of the other files, each as it was kept."""
     missing = [name for name in facts.files if not is_plain_file(place / name)]
+    links = [name for name in missing if os.path.lexists(place / name)]
+    if links:
+        raise ModelError(
+            f"{some(links)} in {place} is no file of its own, but a link, a folder or a pipe; put the file itself "
+            "there (cp --dereference), or keep the model again"
+        )
     if missing:
         raise ModelError(f"{place} lacks {some(missing)}, which its {MODEL} lists; copy the whole folder again")
     files = {}
@@ -202,7 +208,9 @@ def _checkpoint(place: Path, facts: ModelFacts, given: str | Path | None) -> str
 
 def _rebuilt(place: Path, facts: ModelFacts, files: Mapping[str, bytes]) -> Model:
     if len(facts.ensembl) != len(facts.genes):
-        raise ModelError(f"{place / MODEL} has {len(facts.genes):,} genes and {len(facts.ensembl):,} Ensembl ids")
+        raise ModelError(
+            f"{place / MODEL} has {len(facts.genes):,} genes and {len(facts.ensembl):,} Ensembl ids; {COPY}"
+        )
     strategy = _strategy(place, facts, files)
     calibration = _calibration(place, facts, files)
     reference = None
@@ -215,7 +223,7 @@ def _rebuilt(place: Path, facts: ModelFacts, files: Mapping[str, bytes]) -> Mode
         ensembl=tuple(facts.ensembl),
         calibration=calibration,
         reference=reference,
-        card=facts.card,
+        card=facts.card.model_dump(),
     )
 
 
@@ -223,7 +231,8 @@ def _strategy(place: Path, facts: ModelFacts, files: Mapping[str, bytes]) -> Str
     about = facts.strategy
     if about.name not in STRATEGIES:
         raise ModelError(
-            f"{place / MODEL} is of strategy {about.name!r}, which this version of frostline does not have"
+            f"{place / MODEL} is of strategy {about.name!r}, which this version of frostline does not have; upgrade "
+            "frostline, or keep the model again"
         )
     weights = _weights(files)
     for name, content in weights.items():

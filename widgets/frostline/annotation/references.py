@@ -128,9 +128,9 @@ def unpacked(content: bytes, name: str, n_genes: int) -> Reference:
         values = _csr(arrays, (shape[0], shape[1]))
         texts = {key: _texts(arrays, key, shape[0]) for key in ("labels", "groups")}
     except (ValueError, KeyError, IndexError, TypeError, OSError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{name} holds no reference cells that can be read: {error}") from error
+        raise ModelError(f"{name} holds no reference cells that can be read: {error}; keep the model again") from error
     if texts["labels"] is None:
-        raise ModelError(f"{name} holds reference cells without labels")
+        raise ModelError(f"{name} holds reference cells without labels; keep the model again")
     return Reference(values, texts["labels"], texts["groups"], counted=bool(arrays["counted"]))
 
 

@@ -222,16 +222,18 @@ class _Target:
         return {gene: place for gene, (*_, place) in best.items()}
 
     def claimed(self, name: str, shouted: bool) -> tuple[int, int]:
-        """Place that a name claims which is no token itself, and how strongly; AMBIGUOUS or -1 in the place of none."""
-        ambiguous = False
-        for reading, strongest in readings(name):
+        """Place that a name claims which is no token itself, and how strongly; AMBIGUOUS or -1 in the place of none.
+
+        An Ensembl id leads to the token of its gene; where several are, to the symbol that stands beside the id.
+        """
+        found = [(reading, strongest, *gene_table().find(reading, shouted)) for reading, strongest in readings(name)]
+        for reading, strongest, gene, claim in found:
             if reading in self.places:
                 return self.places[reading], max(strongest, TIDIED)
-            gene, claim = gene_table().find(reading, shouted)
             if gene in self.holders:
-                return self.holders[gene], max(strongest, claim)
-            ambiguous |= gene == AMBIGUOUS
-        return (AMBIGUOUS if ambiguous else -1), OWN
+                beside = (self.places[each] for each, _, of, _ in found if of == gene and each in self.places)
+                return next(beside, self.holders[gene]), max(strongest, claim)
+        return (AMBIGUOUS if any(gene == AMBIGUOUS for _, _, gene, _ in found) else -1), OWN
 
 
 @functools.lru_cache(maxsize=8)

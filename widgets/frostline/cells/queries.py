@@ -223,10 +223,11 @@ def _of_file(path: Path, layer: str | None, stack: ExitStack) -> Matrices:
         return _of_adata(read_h5ad(path), layer, path.stem)
     own = [name for name in file.get("layers", ()) if name not in ("X", "raw")]
     has_raw = "raw" in file and hasattr(file["raw"], "keys")  # in zarr, None is written down
-    layers = ("X", *(["raw"] if has_raw else []), *own)
+    layers = (*(["X"] if "X" in file else []), *(["raw"] if has_raw else []), *own)
     place, what = place_of(layer)
     if (layer or "X") not in layers or place not in file:
-        raise DatasetError(f"layer {layer or 'X'!r} does not exist; {path.name} has: {', '.join(layers)}")
+        there = ", ".join(layers) or "no matrix of cells and genes"
+        raise DatasetError(f"layer {layer or 'X'!r} does not exist; {path.name} has: {there}")
     var, names = read_elem(file["raw/var" if layer == "raw" else "var"]), names_in(file["obs"])
     rows = streams.in_file(file[place], (len(names), len(var)), what, stack)
     return Matrices(path.stem, names, var, rows, layers)

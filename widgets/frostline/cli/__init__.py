@@ -12,6 +12,7 @@ import typer
 
 from frostline import __version__
 from frostline.cli import cells, encoders, runs
+from frostline.cli.options import in_options
 from frostline.errors import Cancelled, FrostlineError
 from frostline.escaping import for_terminal
 from frostline.interrupts import Ended, clearing_up
@@ -69,7 +70,8 @@ def main() -> None:
         with clearing_up():
             app()
     except FrostlineError as error:
-        print(f"error: {for_terminal(error)}", file=sys.stderr)
+        said = in_options(str(error), "".join(sys.argv[1:2]))
+        print(f"error: {for_terminal(said)}", file=sys.stderr)
         sys.exit(1)
     except Ended as end:
         print("ended by another process", file=sys.stderr)

@@ -17,6 +17,26 @@ if TYPE_CHECKING:
     from frostline.cluster.connections import Workers
 
 
+IN_PYTHON = {"layer=...": "--layer ...", "gene_column=...": "--gene-column ..."}
+"""Remedies that messages give as arguments of a function, and as options."""
+READING = ("adapt", "annotate")
+"""Commands that have these options."""
+
+
+def in_options(message: str, command: str) -> str:
+    """Return a message with the options of a command in the place of arguments of a function.
+
+    Examples
+    --------
+    >>> in_options("name one of: raw, counts (layer=...)", "annotate")
+    'name one of: raw, counts (--layer ...)'
+    """
+    if command in READING:
+        for argument, option in IN_PYTHON.items():
+            message = message.replace(argument, option)
+    return message
+
+
 def names_of_notebooks(incomplete: str) -> list[str]:
     """For the shell, which completes them."""
     from frostline.publishing.notebooks import known_notebooks

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,15 +16,15 @@ from frostline.annotation.models import Model
 from frostline.cells.datasets import Dataset
 from frostline.cells.reading import expanded
 from frostline.cells.sources import open_source
-from frostline.cells.values import NAMES
 from frostline.errors import Cancelled, FrostlineError
 from frostline.evaluation.inspecting import inspect
-from frostline.monitor import Monitor
-from frostline.panels.base import Panel, alert, at_most, replace_earlier, status, title, wide
+from frostline.panels.base import Panel, alert, replace_earlier, title
 from frostline.panels.choices import Choice, Offer, offer_of_cells
 from frostline.panels.controls import RunButtons
 from frostline.panels.labelled import LabelledPanel
-from frostline.panels.tasks import PAUSE, Task
+from frostline.panels.progress import WorkProgress
+from frostline.panels.reading import ReadingControls
+from frostline.panels.tasks import Task
 from frostline.panels.wording import ANNOTATING
 
 if TYPE_CHECKING:
@@ -128,7 +127,6 @@ class AnnotatePanel(Panel):
         names: Mapping[str, Any] | None = None,
     ) -> None:
         self._task = Task(self._enable)
-        self._last_told = 0.0
         self._ran: dict[str, Any] = {}
         self._busy = {"model": "", "cells": ""}
         self._said_before = "Ready."
@@ -136,56 +134,27 @@ class AnnotatePanel(Panel):
         """The AnnData and the key under which this panel has written labels, which it may replace."""
         self._models = Choice(MODELS, model, names, self._take_model)
         self._cells = Choice(CELLS, query, names, self._look_at_cells)
-        self._make_controls(key, layer, values, gene_column)
-        self._settings["overwrite"].value = overwrite
+        self._reading = ReadingControls(key, layer, values, gene_column, overwrite)
         self._buttons = RunButtons("Annotate the cells")
         self._buttons.run.description = "Annotate"
-        self._bar = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout=wide(), tooltip="Progress")
-        self._facts, self._found, self._status = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self._progress = WorkProgress(self._task.stop)
+        self._facts, self._found = widgets.HTML(), widgets.HTML()
         self.results = LabelledPanel()
         super().__init__(
             [
                 title("Annotate"), self._models, self._facts, self._cells, self._found,
-                widgets.HBox(list(self._settings.values()), layout=widgets.Layout(flex_flow="row wrap")),
-                *self._buttons, self._bar, self._status, self.results,
+                self._reading.row(), *self._buttons, self._progress.bar, self._progress.words, self.results,
             ],
             "frostline-annotate-panel",
         )  # fmt: skip
         self._buttons.run.on_click(lambda _: self._start())
         self._buttons.cancel.on_click(lambda _: self.cancel())
         self.observe(lambda _: self._enable(), ["state", "model"])
-        for control in self._settings.values():
+        for control in self._reading.each.values():
             control.observe(lambda _: self._changed(), "value")
         self._take_model()
         self._look_at_cells()
         replace_earlier(self)
-
-    def _make_controls(self, key: str, layer: str | None, values: str | None, gene_column: str | None) -> None:
-        self._wanted_layer = layer
-        layers = [("recommended", "")] if layer is None else [("recommended", ""), (layer, layer)]
-        self._settings: dict[str, widgets.Widget] = {
-            "key": widgets.Text(
-                value=key, description="Key", layout=at_most(290), tooltip="Name of the columns of labels in obs"
-            ),
-            "layer": widgets.Dropdown(
-                options=layers, value=layer or "", description="Layer", layout=at_most(290),
-                tooltip="Where the counts or log-normalised values are",
-            ),
-            "values": widgets.Dropdown(
-                options=[("found by looking", ""), *((name, name) for name in NAMES)], value=values or "",
-                description="Values", layout=at_most(290), tooltip="What the values are, where they do not show it",
-            ),
-            "gene_column": widgets.Combobox(
-                value=gene_column or "", placeholder="found by looking", description="Gene names", layout=at_most(290),
-                continuous_update=False, tooltip="Column of var with the gene names; empty: found by looking",
-            ),
-            "overwrite": widgets.Checkbox(
-                value=False, description="Replace labels under this key", indent=False,
-                layout=widgets.Layout(width="auto"), tooltip="That somebody else has put there",
-            ),
-        }  # fmt: skip
-        for name in ("key", "layer", "values", "gene_column"):
-            self._settings[name].style.description_width = "90px"
 
     # ------------------------------------------------------------------ what is chosen
 
@@ -244,15 +213,11 @@ class AnnotatePanel(Panel):
 
     def _offer(self, found: Any, columns: list[str]) -> None:
         """Offer layers and columns, the recommended ones first, and show the report."""
-        layer, taken = self._settings["layer"], self._wanted_layer or found.recommended or found.default
-        layer.options = [*((each.name, each.name) for each in found.matrices)]
-        layer.value = taken if taken in [each.name for each in found.matrices] else found.default
-        layer.disabled = isinstance(self._cells.value, Dataset)
-        self._wanted_layer = None
-        self._settings["gene_column"].options = columns
+        layer = found.matrix(self._reading.offer(found, columns))
         size = f"{found.outline.n_cells:,} cells x {found.outline.n_genes:,} genes"
-        words = f"{size}; {layer.value}: {found.matrix(layer.value).kind}"
-        self._found.value = _folded(words, found._repr_html_(), is_open=found.matrix(layer.value).values is None)
+        self._found.value = _folded(
+            f"{size}; {layer.name}: {layer.kind}", found._repr_html_(), is_open=layer.values is None
+        )
 
     @property
     def problem(self) -> str:
@@ -264,13 +229,12 @@ class AnnotatePanel(Panel):
     @property
     def options(self) -> dict[str, Any]:
         """How the cells are read, as `annotate` takes it: layer, values, gene_column."""
-        return {name: self._settings[name].value or None for name in ("layer", "values", "gene_column")}
+        return self._reading.options
 
     @property
     def _chosen(self) -> dict[str, Any]:
         """What decides the labels, by the name that a reader knows it by."""
-        settings = {str(w.description).lower(): w.value for name, w in self._settings.items() if name != "overwrite"}
-        return {"model": self._models.said, "cells": self._cells.said, **settings}
+        return {"model": self._models.said, "cells": self._cells.said, **self._reading.said}
 
     def _changed(self) -> None:
         """Say what the labels are not of any more."""
@@ -282,12 +246,13 @@ class AnnotatePanel(Panel):
         running, problem = self.state == "running", self.problem
         for choice in (self._models, self._cells):
             choice.lock(locked=running)
-        for name, control in self._settings.items():
-            of_others = name in ("layer", "gene_column") and self._cells.value is not None and bool(self._busy["cells"])
-            control.disabled = running or of_others or (name == "layer" and isinstance(self._cells.value, Dataset))
+        cells, looking = self._cells.value, bool(self._busy["cells"])
+        self._reading.enable(
+            running=running, looking=looking and cells is not None, own_layer=isinstance(cells, Dataset)
+        )
         self._buttons.enable(running=running, held=self._task.held, problem=problem)
         if not running:
-            self._say(problem or self._said_before)
+            self._progress.say(problem or self._said_before)
 
     # ------------------------------------------------------------------ the run
 
@@ -326,16 +291,15 @@ class AnnotatePanel(Panel):
         return self.wait()
 
     def _arguments(self) -> dict[str, Any]:
-        key, own = self._settings["key"].value, self._wrote
+        key, own = self._reading.key, self._wrote
         mine = own is not None and own[0] is self._cells.value and own[1] == key
-        return {"key": key, "overwrite": self._settings["overwrite"].value or mine, **self.options}
+        return {"key": key, "overwrite": self._reading.overwrite or mine, **self.options}
 
     def _begin(self) -> None:
         self.set_trait("error", None)
         self._alert.value = ""
-        self._bar.bar_style, self._bar.value = "info", 0.0
+        self._progress.begin()
         self.set_trait("state", "running")
-        self._say("Starting ...")
 
     def _start(self) -> None:
         """Annotate from the button: whatever goes wrong is shown, since nobody would see a traceback."""
@@ -350,7 +314,7 @@ class AnnotatePanel(Panel):
         """Stop within the current cells; nothing is written then, and earlier labels stay."""
         self._task.stop.set()
         if self.state == "running":
-            self._say("Stopping ...")
+            self._progress.say("Stopping ...")
 
     def wait(self, timeout: float | None = None) -> Annotation:
         """Wait for the run and return what was found, or raise what went wrong.
@@ -373,15 +337,12 @@ class AnnotatePanel(Panel):
         return self.annotation
 
     def _work(self, model: Model, query: Any, arguments: dict[str, Any]) -> None:
-        monitor = Monitor(self._tell, self._task.stop.is_set)
         try:
-            found = annotate(model, query, arguments.pop("key"), **arguments, monitor=monitor)
+            found = annotate(model, query, arguments.pop("key"), **arguments, monitor=self._progress.monitor)
         except (Cancelled, KeyboardInterrupt):
-            self._bar.bar_style = "warning"
             words = "Cancelled; nothing was written." + (" Earlier labels stay." if self.annotation else "")
             self._finish("cancelled", Cancelled("the run was cancelled"), words)
         except BaseException as error:  # shown here, and raised again by wait()
-            self._bar.bar_style = "danger"
             self._alert.value = alert(error, rules=ANNOTATING)
             self._finish("failed", error, "The cells were not annotated.")
         else:
@@ -392,32 +353,18 @@ class AnnotatePanel(Panel):
         self.results.query, self.results.stale = query, ""
         self.set_trait("annotation", found)
         self.results.annotation = found
-        self._bar.value, self._bar.bar_style = 1.0, "success"
         where = "the tab Save writes them into a file" if _is_elsewhere(query) else f"they are in obs[{found.key!r}]"
         self._finish("done", None, f"Done: {len(found):,} cells have labels; {where}.")
 
-    def _tell(self, fraction: float, message: str) -> None:
-        """Show how far the work is; called from within its loops."""
-        now = time.monotonic()
-        if now - self._last_told < PAUSE:
-            return
-        self._last_told = now
-        self._bar.value = fraction
-        if not self._task.stop.is_set():
-            self._say(message)
-
     def _finish(self, state: str, error: BaseException | None, words: str) -> None:
         self._said_before = words
+        self._progress.end(state, words)
         self.set_trait("error", error)
         self.set_trait("state", state)
-        self._say(words)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the labelled cells into an .h5ad file, as `LabelledPanel.save` does."""
         return self.results.save(path, overwrite=overwrite)
-
-    def _say(self, words: str) -> None:
-        self._status.value = status(words)
 
     def _stop(self) -> None:
         self._task.stop.set()

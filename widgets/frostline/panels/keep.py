@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -16,11 +14,9 @@ from frostline.comparison.comparisons import Comparison
 from frostline.comparison.verdicts import recommended, to_keep
 from frostline.errors import Cancelled, FrostlineError
 from frostline.escaping import for_html
-from frostline.monitor import Monitor
-from frostline.panels.base import Panel, alert, at_most, replace_earlier, status, wide
+from frostline.panels.base import Panel, alert, at_most, replace_earlier
+from frostline.panels.progress import WorkProgress
 
-PAUSE = 0.15
-"""Seconds between two messages to the browser."""
 NO_RESULTS = "There is nothing to keep yet: run the strategies first"
 NO_DATA = "The data set of these results is not in this session: load it, and run or compare again"
 
@@ -51,7 +47,7 @@ class KeepPanel(Panel):
     folder = traitlets.Instance(Path, allow_none=True)
 
     def __init__(self) -> None:
-        self._cancel, self._running, self._last_told, self._said = threading.Event(), False, 0.0, ""
+        self._running, self._said, self._progress = False, "", WorkProgress()
         self._strategy = widgets.Dropdown(
             description="Keep", tooltip="What is fitted on all labelled cells", layout=at_most(420)
         )
@@ -65,16 +61,16 @@ class KeepPanel(Panel):
         )  # fmt: skip
         self.button = widgets.Button(description="Keep this one", button_style="primary", icon="archive")
         self.cancel_button = widgets.Button(description="Cancel", icon="stop", disabled=True)
-        self._bar = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout=wide(), tooltip="Progress")
-        self._status, self._shown = widgets.HTML(), widgets.HTML()
+        self._shown = widgets.HTML()
         words = widgets.HTML(
             "<p>The strategy is fitted on all labelled cells, and what its confidence means is found on cells that "
             "were left out of a fit. The folder labels other cells: "
             "<code>frostline.load_model(FOLDER).annotate(...)</code>.</p>"
         )
         buttons = widgets.HBox([self.button, self.cancel_button], layout=widgets.Layout(flex_flow="row wrap"))
-        controls = [self._strategy, self._folder, self._reference, buttons, self._bar, self._status, self._shown]
-        super().__init__([words, *controls], "frostline-keep-panel")
+        controls = [self._strategy, self._folder, self._reference, buttons]
+        followed = [self._progress.bar, self._progress.words, self._shown]
+        super().__init__([words, *controls, *followed], "frostline-keep-panel")
         self.button.on_click(lambda _: self._clicked())
         self.cancel_button.on_click(lambda _: self.cancel())
         self.observe(lambda _: self._new(), ["comparison", "dataset"])
@@ -109,7 +105,7 @@ class KeepPanel(Panel):
         for control in (self._strategy, self._folder, self._reference):
             control.disabled = self._running
         if not self._running:
-            self._status.value = status(f"{self.problem}." if self.problem else self._said)
+            self._progress.say(f"{self.problem}." if self.problem else self._said)
 
     def keep(self, folder: str | Path | None = None, strategy: str | None = None) -> Model:
         """Make the model and save it; returns when that is done.
@@ -137,7 +133,7 @@ class KeepPanel(Panel):
             strategy or self._strategy.value,
             checkpoint=self.checkpoint,
             reference_cells=self._reference.value,
-            monitor=Monitor(self._tell, self._cancel.is_set),
+            monitor=self._progress.monitor,
         )
         model.save(place)
         self.set_trait("folder", place)
@@ -146,17 +142,16 @@ class KeepPanel(Panel):
 
     def cancel(self) -> None:
         """Stop within the current batch; nothing is written."""
-        self._cancel.set()
+        self._progress.stop.set()
         if self._running:
-            self._status.value = status("Stopping after the current batch ...")
+            self._progress.say("Stopping after the current batch ...")
 
     def _clicked(self) -> None:
         if self._running or self.problem:
             return
         self._running = True
-        self._cancel.clear()
-        self._bar.value, self._bar.bar_style, self._shown.value = 0.0, "info", ""
-        self._status.value = status("Starting ...")
+        self._shown.value = ""
+        self._progress.begin()
         self._enable()
         self.background.do("keep", self._work)
 
@@ -164,26 +159,22 @@ class KeepPanel(Panel):
         try:
             self._show(self.keep())
         except Cancelled:
-            self._bar.bar_style, self._said = "warning", "Cancelled; nothing was written."
+            self._ended("cancelled", "Cancelled; nothing was written.")
         except Exception as error:  # shown where the reader looks
-            self._bar.bar_style, self._said = "danger", "Nothing was kept."
+            self._ended("failed", "Nothing was kept.")
             self._shown.value = alert(error)
         finally:
             self._running = False
             self._enable()
 
     def _show(self, model: Model) -> None:
-        self._bar.value, self._bar.bar_style = 1.0, "success"
-        self._said = f"Kept: {model.strategy.name}, in {self.folder}."
+        self._ended("done", f"Kept: {model.strategy.name}, in {self.folder}.")
         certificate = for_html(model.calibration.certificate.sentence)
         self._shown.value = f"<p>{certificate}</p>{model._repr_html_()}"
 
-    def _tell(self, fraction: float, message: str) -> None:
-        now = time.monotonic()
-        if now - self._last_told > PAUSE and not self._cancel.is_set():
-            self._last_told = now
-            self._bar.value = fraction
-            self._status.value = status(message)
+    def _ended(self, how: str, words: str) -> None:
+        self._said = words
+        self._progress.end(how, words)
 
     def _stop(self) -> None:
-        self._cancel.set()
+        self._progress.stop.set()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
-
 import ipywidgets as widgets
 import traitlets
 
@@ -14,9 +11,8 @@ from frostline.errors import Cancelled, FrostlineError
 from frostline.evaluation.estimates import duration
 from frostline.evaluation.evaluations import label_efficiency, leave_one_class_out
 from frostline.lists import list_of
-from frostline.monitor import Monitor
-from frostline.panels.base import Panel, alert, at_most, status, wide
-from frostline.panels.tasks import PAUSE
+from frostline.panels.base import Panel, alert, at_most, wide
+from frostline.panels.progress import WorkProgress
 from frostline.records import Record
 
 NOT_HERE = "The strategies of these results are not in this session: run them here to study them"
@@ -51,7 +47,7 @@ class StudyPanel(Panel):
     found = traitlets.Tuple()
 
     def __init__(self) -> None:
-        self._cancel, self._last_told, self._said = threading.Event(), 0.0, ""
+        self._said, self._progress = "", WorkProgress(tooltip="Progress of the study")
         self._budgets = widgets.Text(
             value="5, 20", description="Labels", layout=at_most(290),
             tooltip="Labelled cells of each class, validation included; numbers with commas, none to leave it out",
@@ -62,11 +58,9 @@ class StudyPanel(Panel):
         )  # fmt: skip
         self.button = widgets.Button(description="Measure", icon="play", layout=wide())
         self.cancel_button = widgets.Button(description="Cancel", icon="stop", layout=wide())
-        self._bar = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout=wide(), tooltip="Progress of the study")
-        self._status = widgets.HTML()
         row = widgets.Layout(flex_flow="row wrap", align_items="center")
         controls = widgets.HBox([self._budgets, self._withhold, self.button, self.cancel_button], layout=row)
-        super().__init__([controls, self._bar, self._status], "frostline-study-panel")
+        super().__init__([controls, self._progress.bar, self._progress.words], "frostline-study-panel")
         self.button.on_click(lambda _: self._clicked())
         self.cancel_button.on_click(lambda _: self.cancel())
         self.observe(lambda _: self._enable(), ["ran", "waiting", "running"])
@@ -105,9 +99,9 @@ class StudyPanel(Panel):
 
     def cancel(self) -> None:
         """Stop within the current batch; nothing is added to the results then."""
-        self._cancel.set()
+        self._progress.stop.set()
         if self.running:
-            self._status.value = status("Stopping after the current batch ...")
+            self._progress.say("Stopping after the current batch ...")
 
     def _enable(self) -> None:
         problem = self.problem
@@ -117,9 +111,9 @@ class StudyPanel(Panel):
         self.cancel_button.tooltip = "Stop within the current batch" if self.running else "Nothing is being measured"
         for control in (self._budgets, self._withhold):
             control.disabled = self.running
-        self._bar.layout.display = None if self.running or self._said else "none"
+        self._progress.bar.layout.display = None if self.running or self._said else "none"
         if not self.running:
-            self._status.value = status(f"{problem}." if problem else self._said or self._price())
+            self._progress.say(f"{problem}." if problem else self._said or self._price())
 
     def _price(self) -> str:
         """How much work a study with fewer labels is, by what the run with all of them took."""
@@ -131,10 +125,9 @@ class StudyPanel(Panel):
     def _clicked(self) -> None:
         if self.running or self.problem:
             return
-        self._cancel.clear()
-        self._bar.value, self._bar.bar_style, self._alert.value = 0.0, "info", ""
+        self._alert.value = ""
+        self._progress.begin()
         self.running = True
-        self._status.value = status("Starting ...")
         self.background.do("study", self._work)
 
     def _work(self) -> None:
@@ -143,13 +136,12 @@ class StudyPanel(Panel):
                 records = self._records()
             self.set_trait("found", tuple(records))
         except Cancelled:
-            self._bar.bar_style, self._said = "warning", "Cancelled; nothing was added."
+            self._ended("cancelled", "Cancelled; nothing was added.")
         except Exception as error:  # shown where the reader looks
-            self._bar.bar_style, self._said = "danger", "Nothing was added."
+            self._ended("failed", "Nothing was added.")
             self._alert.value = alert(error)
         else:
-            self._bar.value, self._bar.bar_style = 1.0, "success"
-            self._said = f"Done: {len(records)} evaluations."
+            self._ended("done", f"Done: {len(records)} evaluations.")
         finally:
             self.running = False
 
@@ -159,21 +151,18 @@ class StudyPanel(Panel):
         parts = bool(budgets) + bool(self._withhold.value)
         records: list[Record] = []
         if budgets:
-            monitor = Monitor(lambda f, words: self._tell(f / parts, words), self._cancel.is_set)
+            monitor = self._progress.monitor.part(0.0, 1 / parts)
             records += label_efficiency(ran.strategies, ran.dataset, ran.splits, budgets=budgets, monitor=monitor)
         if self._withhold.value:
-            monitor = Monitor(lambda f, words: self._tell(1 - (1 - f) / parts, words), self._cancel.is_set)
+            monitor = self._progress.monitor.part(1 - 1 / parts, 1.0)
             quick = ran.splits[0].profile.name == "quickstart"
             fixed = [each for each in ran.strategies if each.on_embedding]
             records += leave_one_class_out(fixed, ran.dataset, ran.splits[:2] if quick else ran.splits, monitor=monitor)
         return records
 
-    def _tell(self, fraction: float, message: str) -> None:
-        now = time.monotonic()
-        if now - self._last_told > PAUSE and not self._cancel.is_set():
-            self._last_told = now
-            self._bar.value = fraction
-            self._status.value = status(message)
+    def _ended(self, how: str, words: str) -> None:
+        self._said = words
+        self._progress.end(how, words)
 
     def _stop(self) -> None:
-        self._cancel.set()
+        self._progress.stop.set()
