@@ -36,8 +36,8 @@ class Array:
         import zarr
 
         store: dict[str, Any] = {}
-        memory, options = zarr.storage.MemoryStore(store), {"write_empty_chunks": True}
-        made = zarr.create_array(memory, **self._layout(rows, len(values)), config=options)
+        memory, layout = zarr.storage.MemoryStore(store), self._layout(rows, len(values))
+        made = zarr.create_array(memory, **layout, config={"write_empty_chunks": True})
         made[:] = np.ascontiguousarray(values, dtype=self.dtype)
         content: bytes = store["0" if self.width is None else "0.0"].to_bytes()
         return content
