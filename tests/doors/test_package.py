@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import json
+import os
 import re
 import runpy
 import subprocess
@@ -153,6 +154,20 @@ def test_importing_the_package_takes_less_than_half_a_second_and_nothing_heavy()
     assert min(seconds for seconds, _ in runs) < 0.5  # of the processor, the interpreter's own start included
     loaded = {name.split(".")[0] for name in runs[0][1]}
     assert not loaded & HEAVY
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what GNU's OpenMP says of itself, which torch has on Linux")
+@pytest.mark.parametrize(("asked", "rounds"), [({}, "'0'"), ({"OMP_WAIT_POLICY": "active"}, "'30000000000'")])
+def test_threads_sleep_while_they_wait_where_nobody_has_asked_otherwise(asked, rounds):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", "import frostline, torch"],
+        env={**environment, "OMP_DISPLAY_ENV": "verbose", **asked},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert re.findall(r"GOMP_SPINCOUNT = (.+)", done.stderr) == [rounds]
 
 
 @pytest.mark.parametrize("name", ["records", "comparison.comparisons", "comparison.report", "profiles"])

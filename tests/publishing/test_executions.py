@@ -374,6 +374,14 @@ def test_files_that_no_execution_wrote_are_not_replaced(tiny, here, bytes_of, ki
     executions._refuse_foreign(notebook, here / "another.ipynb", here / "another.failed.ipynb")
 
 
+def test_notebook_in_the_folder_that_its_run_replaces_is_refused_before_anything_runs(tiny, here):
+    notebook = tiny("1 / 0")
+    for output in (Path("out/x.ipynb"), here / "out" / "deeper" / "x.ipynb"):
+        with pytest.raises(FrostlineError, match=r"-o .*x\.ipynb lies in OUTPUT_DIR out, which the run replaces whole"):
+            executions.execute(notebook, output, {"OUTPUT_DIR": "out"})
+    assert not (here / "out").exists()
+
+
 def test_place_that_cannot_be_written_is_told_before_anything_runs(tiny, here):
     (here / "taken").write_text("a file")
     for output, said in (("taken/out.ipynb", "cannot be written"), ("out.txt", "ends in .ipynb")):

@@ -12,7 +12,13 @@ Examples
 'pca_logistic'
 """
 
+import os
+
 import lazy_loader
+
+# Read by OpenMP when torch is imported: its threads sleep while they wait for each other. Threads that spin, as they
+# otherwise do, make training take five times as long where another program keeps a core busy.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -121,6 +121,8 @@ def execute(
     values = {name: spec.default for name, spec in notebook_parameters(notebook).items()} | typed
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     _refuse_foreign(notebook, output, failed)
+    if WRITTEN in values:
+        _refuse_inside(output, Path(str(values[WRITTEN])))
     with contextlib.ExitStack() as stack:
         if on_progress is None:
             on_progress = stack.enter_context(progress([notebook.stem]))[notebook.stem] if show_progress else _silent
@@ -153,6 +155,15 @@ def _refuse_foreign(notebook: Path, output: Path, failed: Path) -> None:
             raise FrostlineError(f"{path} is no executed notebook, and would be replaced; name another one with -o")
     if output.exists() and output.samefile(notebook):
         raise FrostlineError(f"{output} is the notebook to be executed; name another one with -o")
+
+
+def _refuse_inside(output: Path, folder: Path) -> None:
+    """Refuse an executed notebook in the folder that its run replaces whole."""
+    if output.resolve().is_relative_to(folder.resolve()):
+        raise FrostlineError(
+            f"-o {output} lies in {WRITTEN} {folder}, which the run replaces whole; name a path outside of it with -o, "
+            "or leave -o out"
+        )
 
 
 def _is_executed(path: Path) -> bool:
