@@ -28,17 +28,19 @@ ON_THE_BUILT_BOOK = {"test_site.py", "test_site_in_browser.py"}
 
 FIRST = (
     "test_site.py",
-    "test_commands.py",
+    "test_lab.py",
     "test_notebooks.py",
+    "test_commands.py",
     "test_panels.py",
     "test_atlases.py",
-    "test_lab.py",
-    "test_exports.py",
-    "test_docs.py",
-    "test_publications.py",
     "test_sweeping.py",
-    "test_protocol_tutorial.py",
+    "test_publications.py",
+    "test_docs.py",
+    "test_exports.py",
+    "test_memory.py",
+    "test_launcher.py",
     "test_starting.py",
+    "test_protocol_tutorial.py",
 )
 """Files that take longest: begun last, one of them would run alone in the end."""
 
