@@ -28,17 +28,19 @@ ON_THE_BUILT_BOOK = {"test_site.py", "test_site_in_browser.py"}
 
 FIRST = (
     "test_site.py",
-    "test_commands.py",
+    "test_lab.py",
     "test_notebooks.py",
+    "test_commands.py",
     "test_panels.py",
     "test_atlases.py",
-    "test_lab.py",
-    "test_exports.py",
-    "test_docs.py",
-    "test_publications.py",
     "test_sweeping.py",
-    "test_protocol_tutorial.py",
+    "test_publications.py",
+    "test_docs.py",
+    "test_exports.py",
+    "test_memory.py",
+    "test_launcher.py",
     "test_starting.py",
+    "test_protocol_tutorial.py",
 )
 """Files that take longest: begun last, one of them would run alone in the end."""
 
@@ -186,6 +188,39 @@ def instant_umap_throughout() -> Iterator[None]:
     """No UMAP in all tests of a file, and in what they share."""
     with pytest.MonkeyPatch.context() as patch:
         put_in_place_of_umap(patch)
+        yield
+
+
+def put_in_place_of_pixels(patch: pytest.MonkeyPatch) -> None:
+    """A small PNG with the facts of the picture in place of its pixels; figures are made as ever, and not painted."""
+    from PIL import Image, PngImagePlugin
+
+    from frostline.artifacts import pictures
+
+    small = Image.new("L", (200, 200))
+    small.putpixel((0, 0), 255)
+
+    def save(_figure, target, *, metadata=None, **_):
+        facts = PngImagePlugin.PngInfo()
+        for name, text in (metadata or {}).items():
+            facts.add_text(name, text)
+        small.save(target, "png", pnginfo=facts)
+
+    patch.setattr("matplotlib.figure.Figure.savefig", save)
+    patch.setattr(pictures, "_drawn", {})
+
+
+@pytest.fixture
+def instant_pictures(monkeypatch):
+    """No figure is painted in one test."""
+    put_in_place_of_pixels(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def instant_pictures_throughout() -> Iterator[None]:
+    """No figure is painted in all tests of a file: `test_figures` and `test_exports` paint each of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        put_in_place_of_pixels(patch)
         yield
 
 

@@ -245,6 +245,7 @@ def test_a_class_that_was_withheld_stands_out(without_macrophages):
     assert (query.obs["frostline"].astype(str) == "Unknown")[~new].mean() <= 0.07
 
 
+@pytest.mark.slow
 def test_few_labelled_cells_certify_nothing(without_macrophages):
     data = islets()
     rows = np.concatenate([np.flatnonzero(data.labels == name)[:10] for name in ("alpha", "beta", "delta")])

@@ -10,16 +10,19 @@ import shutil
 
 import numpy as np
 import pytest
+from kept_models import model_of
 from safetensors.numpy import load_file, save_file
 
-from frostline.annotation.adapting import adapt, keep
+from frostline.annotation.adapting import keep
 from frostline.annotation.facts import content_sha256
 from frostline.annotation.folders import CALIBRATION, REFERENCE, load_model
+from frostline.cells.datasets import load_dataset
 from frostline.cells.splits import split
 from frostline.comparison.comparisons import compare
 from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import CheckpointError, ModelError
 from frostline.evaluation.evaluations import evaluate
+from frostline.profiles import get_profile
 from frostline.strategies import STRATEGIES
 
 
@@ -111,11 +114,10 @@ class TestRoundTrip:
         assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
     @pytest.mark.slow
-    @pytest.mark.usefixtures("instant_umap_throughout")
     @pytest.mark.parametrize("name", ["pbmc68k-reduced", "pancreas"])
     def test_a_folder_takes_less_than_three_megabytes(self, name, tmp_path):
         """Of the small data sets, on `mini`: with its cells, of which one has counts of 12,474 genes."""
-        model = adapt(name, strategies=["frozen_probe"])
+        model = model_of(load_dataset(name), STRATEGIES["frozen_probe"].from_profile(get_profile("quickstart"), "mini"))
         folder = model.save(tmp_path / "model")
         assert sum(path.stat().st_size for path in folder.iterdir()) < 3e6
         assert len(model.reference.labels) == (660 if name == "pbmc68k-reduced" else 175)

@@ -599,6 +599,7 @@ class TestManifest:
         assert "lora_embedding_umap.png: unexpected" in refused(folder, "lora_embedding_umap.png")
 
 
+@pytest.mark.usefixtures("instant_pictures")
 class TestReplacing:
     @pytest.fixture
     def earlier(self, folder) -> dict[str, bytes]:

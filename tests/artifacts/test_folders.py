@@ -287,6 +287,7 @@ for keeps in (False, True):
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_at_any_step_of_replacing_loses_nothing(tmp_path):
     code = KILLED.format(tests=str(Path(__file__).parent))
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)

@@ -44,10 +44,17 @@ def manifest():
     )
 
 
+@pytest.fixture(scope="module")
+def written(found, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("written")
+    labelled.write(folder, found, "islets", SOURCE)
+    return folder
+
+
 @pytest.fixture
-def folder(found, tmp_path):
-    labelled.write(tmp_path, found, "islets", SOURCE)
-    return tmp_path
+def folder(written, tmp_path):
+    """A copy that may be altered."""
+    return shutil.copytree(written, tmp_path, dirs_exist_ok=True)
 
 
 def test_files_that_are_written_are_those_that_are_declared(folder):

@@ -38,7 +38,7 @@ def own_registries():
         yield
 
 
-@pytest.mark.usefixtures("own_registries", "instant_umap")
+@pytest.mark.usefixtures("own_registries", "instant_umap", "instant_pictures")
 @pytest.mark.parametrize("page", [page for page in PAGES if ">>>" in page.read_text(encoding="utf-8")], ids=name_of)
 def test_examples_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)

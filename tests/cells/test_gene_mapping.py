@@ -152,6 +152,7 @@ class TestValues:
         assert (one.apply(matrix, logged=False) != other.apply(matrix[:, order], logged=False)).nnz == 0
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from([*NAMES, *TARGET, "1-Mar", "HLA.DRA"]) | st.text(max_size=6), max_size=20))
 def test_any_names_are_told_apart(names):
     found = map_genes(names, TARGET)

@@ -70,6 +70,7 @@ class TestTold:
         values, matrix = found(each(to_total(counts, total), LOGS[log]))
         assert (values.transform.name, values.total) == (log, pytest.approx(total, rel=1e-3))
         assert (values.name == "log-normalised") == (log == "log1p" and total == 1e4)
+        assert values.is_done == (log == "log1p" and total == 1e4)
         assert "within 1% in 100% of cells" in values.evidence
         np.testing.assert_allclose(matrix.toarray(), by_scanpy(counts), atol=2e-4)
 

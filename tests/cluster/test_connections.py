@@ -90,6 +90,7 @@ def test_workers_with_other_code_are_refused_and_those_that_have_ended_are_not(a
         connections._refuse_other_version(client)
 
 
+@pytest.mark.slow
 def test_processes_that_end_before_they_compute_are_an_error_with_a_remedy(tmp_path):
     (tmp_path / "ended.py").write_text("import os\nos._exit(1)\n", encoding="utf-8")
     said = r"1 process\(es\) of 1GB could not be started .*: the same command tries it again.*--memory"
@@ -202,6 +203,7 @@ def test_without_the_extra_the_line_that_installs_it_is_said(monkeypatch, packag
         refuse_missing()
 
 
+@pytest.mark.slow
 def test_batch_systems_are_imported_in_any_thread_and_leave_the_interrupt_alone():
     """Importing dask-jobqueue makes SIGINT an exit without a word, with code 0."""
     code = """

@@ -14,7 +14,8 @@ from scipy import sparse
 import frostline
 from frostline.cells.queries import open_cells, open_matrices
 from frostline.cluster import labels, parts
-from frostline.cluster.parts import Array, OutputPlan, held
+from frostline.cluster.arrays import Array
+from frostline.cluster.parts import OutputPlan, held
 from frostline.errors import DatasetError
 
 ANSWERS = [["B", "T"], ["T"], ["B"]]
@@ -28,7 +29,7 @@ def unfinished(tmp_path):
         obs = pd.DataFrame({"kind_confidence": 0.5, "age": np.arange(5)}, index=list("abcde"))
         write_elem(zarr.open_group(unfinished.store, mode="w", zarr_format=2), "/", ad.AnnData(obs=obs))
         for array in arrays:
-            parts._made(array, unfinished.plan, unfinished.folder / array.place)
+            array.make(unfinished.folder / array.place, 2, 5)
         yield unfinished
 
 

@@ -12,8 +12,9 @@ import pytest
 import zarr
 
 from frostline.cluster import parts
+from frostline.cluster.arrays import Array
 from frostline.cluster.loops import DiskFull, Pace, _reason
-from frostline.cluster.parts import Array, OutputPlan, held
+from frostline.cluster.parts import OutputPlan, held
 from frostline.errors import FrostlineError
 
 ARRAYS = (Array("store/obsm/X", "float32", 2), Array("codes/label", "int8"))
@@ -28,7 +29,7 @@ def values(n: int) -> dict[str, np.ndarray]:
 def unfinished(tmp_path):
     with held(tmp_path / "out.zarr", PLAN) as unfinished:
         for array in PLAN.arrays:
-            parts._made(array, PLAN, unfinished.folder / array.place)
+            array.make(unfinished.folder / array.place, PLAN.rows, PLAN.n_cells)
         yield unfinished
 
 
@@ -93,13 +94,14 @@ KILLED = """
 import os, pathlib, signal, sys
 import numpy as np
 from frostline.cluster import parts
+from frostline.cluster.arrays import Array
 
-arrays = (parts.Array("store/obsm/X", "float32", 2), parts.Array("codes/label", "int8"))
+arrays = (Array("store/obsm/X", "float32", 2), Array("codes/label", "int8"))
 plan = parts.OutputPlan({"command": "embed"}, n_cells=10, rows=4, arrays=arrays)
 values = {"store/obsm/X": np.ones((4, 2)), "codes/label": np.ones(4)}
 with parts.held(pathlib.Path(sys.argv[1]), plan) as unfinished:
     for array in arrays:
-        parts._made(array, plan, unfinished.folder / array.place)
+        array.make(unfinished.folder / array.place, plan.rows, plan.n_cells)
     for call in ("fsync", "replace"):
         for moment in range(3):
             if not (child := os.fork()):

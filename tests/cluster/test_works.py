@@ -14,9 +14,10 @@ from scipy import sparse
 import frostline
 from frostline.annotation.refitting import read_query
 from frostline.cells.queries import open_cells
-from frostline.cluster import parts, works
+from frostline.cluster import works
+from frostline.cluster.arrays import Array
 from frostline.cluster.labels import light
-from frostline.cluster.parts import Array, OutputPlan, held
+from frostline.cluster.parts import OutputPlan, held
 from frostline.cluster.sources import Source
 from frostline.cluster.works import Embedding, Labelling, compute, kept
 from frostline.errors import FrostlineError
@@ -36,7 +37,7 @@ class Sums:
 @pytest.fixture
 def unfinished(tmp_path):
     with held(tmp_path / "out.zarr", OutputPlan({"command": "sum"}, 5, 2, (SUM,))) as unfinished:
-        parts._made(SUM, unfinished.plan, unfinished.folder / SUM.place)
+        SUM.make(unfinished.folder / SUM.place, 2, 5)
         yield unfinished
 
 

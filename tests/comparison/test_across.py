@@ -122,6 +122,7 @@ def test_equal_strategies_are_not_claimed_to_differ():
     assert verdict(found) == "Over 8 data sets no strategy is shown to be better than another."
 
 
+@pytest.mark.slow
 def test_intervals_of_ranks_hold_the_true_mean_rank_as_often_as_they_say():
     stream, means = np.random.default_rng(1), np.array([0.0, 0.5, 1.0])
     truth = stats.rankdata(-(means + stream.normal(size=(50_000, 3))), axis=1).mean(axis=0)

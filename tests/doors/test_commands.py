@@ -141,8 +141,8 @@ def make_small(notebook: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def quick():
-    """Few cells, short training, no strategy timed beforehand, two coordinates for a UMAP, no book built."""
+def quick(instant_pictures_throughout):
+    """Few cells, short training, no strategy timed beforehand, two coordinates for a UMAP, nothing painted or built."""
     with pytest.MonkeyPatch.context() as patch:
         for name in profiles.PROFILES:
             small = profiles.Profile(name, 60, 60, 32, 2, 1, 1e-3, 1e-3, 1, tuning_genes=20)

@@ -67,6 +67,8 @@ def made_once():
 def test_examples(name, request, monkeypatch, tmp_path):
     if not name.endswith(".maps"):  # whose example is a map
         request.getfixturevalue("instant_umap")
+    if not name.startswith("frostline.comparison"):  # whose examples are of figures
+        request.getfixturevalue("instant_pictures")
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(name)
     runner = doctest.DocTestRunner(optionflags=OPTIONS)

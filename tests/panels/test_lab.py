@@ -24,6 +24,20 @@ LEAST_CONTRAST = 4.5
 PANEL, REPORT, BAD_LABEL = 1, 2, 3
 """Code cells of the small notebook."""
 
+HELD = """
+import os, time, frostline
+from frostline.strategies import PcaKnn
+
+def held(self, dataset, split, monitor=None, fit=PcaKnn.fit):
+    while monitor is not None and os.path.exists("held"):
+        monitor.step(0.0, "held")
+        time.sleep(0.02)
+    return fit(self, dataset, split, monitor)
+
+PcaKnn.fit = held
+"""
+"""The fit of a strategy waits as long as there is a file `held`."""
+
 CONTRASTS = """panel => {
   const parse = text => {
     const numbers = text.match(/[\\d.]+/g).map(Number);
@@ -109,8 +123,8 @@ def notebook_folder(root, small_checkpoint, write_notebook, tmp_path_factory) ->
     )
     write_notebook(
         folder / "waits.ipynb",
-        "import frostline",
-        "panel = frostline.panels.AnnotationPanel('pbmc68k-reduced', strategies=['majority', 'lora'],"
+        HELD,
+        "panel = frostline.panels.AnnotationPanel('pbmc68k-reduced', strategies=['majority', 'pca_knn'],"
         f" checkpoint={str(small_checkpoint)!r})\ndisplay(panel)\npanel.settle()\npanel.run(wait=True)",
     )
     return folder
@@ -318,16 +332,19 @@ def check_export(panel: Locator, folder: Path) -> None:
     assert (folder / "manifest.json").is_file()
 
 
-def test_cell_that_waits_can_be_interrupted_and_all_cells_run_again(browser, lab):
+def test_cell_that_waits_can_be_interrupted_and_all_cells_run_again(browser, lab, notebook_folder):
+    held = notebook_folder / "held"
+    held.touch()
     with opened(browser, lab, "waits.ipynb") as session:
         page, panel = session.page, session.panel
-        expect(row(panel, "lora")).to_contain_text("running")
+        expect(row(panel, "pca_knn")).to_contain_text("running")  # no other test has finished it
         expect(button(panel, "Cancel")).to_be_disabled()
         hint = panel.locator(".frostline-note", has_text="interrupt the kernel: the square")
         expect(hint).to_be_visible()
         page.get_by_role("button", name=re.compile("^Interrupt the kernel")).click()
         expect(said(panel)).to_have_text("Cancelled; 1 finished evaluation(s) kept.")
         expect(hint).to_be_hidden()
+        held.unlink()
         page.get_by_role("menuitem", name="Kernel", exact=True).click()
         page.get_by_role("menuitem", name=re.compile("^Restart Kernel and Run All Cells")).click()
         page.get_by_role("button", name="Confirm Kernel Restart").click()

@@ -223,8 +223,9 @@ def test_split_of_the_notebook_is_that_of_the_function(changed, pbmc):
     assert manifest_of(changed / "mine" / "of seed 7")["splits"] == {"0": cut.fingerprint}
 
 
+@pytest.mark.usefixtures("without_kernel", "instant_umap", "instant_pictures")
 def test_same_seed_gives_the_same_predictions_by_either_command(
-    changed, tutorial, small_settings, without_kernel, tmp_path, monkeypatch
+    changed, tutorial, small_settings, tmp_path, monkeypatch
 ):
     """By papermill in a kernel, and by frostline, which reads text, with the cells executed here."""
     monkeypatch.chdir(tmp_path)
@@ -234,9 +235,8 @@ def test_same_seed_gives_the_same_predictions_by_either_command(
     pd.testing.assert_frame_equal(pd.read_parquet(first), pd.read_parquet(second), check_exact=True)
 
 
-def test_another_labelled_data_set_is_given_as_a_path(
-    counts_file, tutorial, small_settings, without_kernel, tmp_path, monkeypatch
-):
+@pytest.mark.usefixtures("without_kernel", "instant_umap", "instant_pictures")
+def test_another_labelled_data_set_is_given_as_a_path(counts_file, tutorial, small_settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     mine = {"DATASET": str(counts_file), "LABEL_KEY": "kind", "CHECKPOINT": "mini", "OUTPUT_DIR": "mine"}
     executions.execute(tutorial, Path("out.ipynb"), {**small_settings, **mine}, show_progress=False)

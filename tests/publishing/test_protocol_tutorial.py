@@ -36,7 +36,9 @@ def source(tutorial):
 
 
 @pytest.fixture(scope="module")
-def folder(in_this_process, instant_umap_throughout, tutorial, small_checkpoint, tmp_path_factory) -> Path:
+def folder(
+    in_this_process, instant_umap_throughout, instant_pictures_throughout, tutorial, small_checkpoint, tmp_path_factory
+) -> Path:
     """Where a run of two donors and four strategies went, of an epoch of LoRA each; not to be changed."""
     here = tmp_path_factory.mktemp("protocol")
     parameters = {

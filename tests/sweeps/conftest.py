@@ -50,7 +50,7 @@ def pool():
 
 
 @pytest.fixture
-def done_here(own, monkeypatch):
+def done_here(own, instant_pictures, monkeypatch):
     """Do a run in this process, in the place of `execute`."""
     monkeypatch.setitem(papermill_engines._engines, kernels.ENGINE, InThisProcess)
     return execute_here

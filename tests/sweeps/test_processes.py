@@ -25,6 +25,7 @@ def task(here):
         yield Task("0" * 64, here / "run", ("check", "nowhere"), here, lease, {"FROSTLINE_SAID": "ü"})
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_leaves_its_log_and_its_reason(task):
     first = execute(task)
     assert (first.state, first.said) == ("failed", "manifest.json: missing in nowhere")

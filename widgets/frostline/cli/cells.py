@@ -187,10 +187,7 @@ def annotate(
     if asked is not None:
         from frostline.cluster.atlases import annotate as label_atlas
 
-        if chunk is not None:
-            raise FrostlineError("--chunk is for an OUT.h5ad; leave it out: --rows is what a worker reads at once")
-        if report is not None:
-            raise FrostlineError("--report draws labels of an OUT.h5ad; leave it out: that of OUT.zarr is printed")
+        _refuse_for_atlas(chunk, report)
         with progress(["annotate"]) as bars, going_on(output):
             monitor = Monitor(bars["annotate"])
             _, said = label_atlas(model, query, output, key, rows=rows, workers=asked, monitor=monitor, **how)
@@ -201,11 +198,16 @@ def annotate(
     if report is not None:
         refuse_bad_target(query, expanded(report), (".html",), "--report")
     with progress(["annotate"]) as bars:
-        monitor = Monitor(bars["annotate"])
-        found = label(
-            load_model(model), query, key, monitor=monitor, **how | ({} if chunk is None else {"chunk": chunk})
-        )
+        found = label(load_model(model), query, key, monitor=Monitor(bars["annotate"]), **how)
         found.save(output)
     print(f"{for_terminal(found)}\n\n{output}")
     if report is not None:
         print(save_report(found, report))
+
+
+def _refuse_for_atlas(chunk: int | None, report: Path | None) -> None:
+    """Refuse what `annotate` takes for an OUT.h5ad only."""
+    if chunk is not None:
+        raise FrostlineError("--chunk is for an OUT.h5ad; leave it out: --rows is what a worker reads at once")
+    if report is not None:
+        raise FrostlineError("--report draws labels of an OUT.h5ad; leave it out: that of OUT.zarr is printed")

@@ -18,7 +18,8 @@ from frostline.cells.gene_mapping import refuse_other_species
 from frostline.cells.genes import match_genes
 from frostline.cells.symbols import read_symbols
 from frostline.cells.values import SAMPLE
-from frostline.cluster.parts import ARRAY, CODES, Unfinished, group_of
+from frostline.cluster.arrays import ARRAY
+from frostline.cluster.parts import CODES, Unfinished, group_of
 from frostline.encoder.token_readers import TokenReader, ValueKind
 from frostline.encoder.vocabulary import described
 from frostline.errors import DatasetError

@@ -17,36 +17,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from frostline.cluster.arrays import Array
 from frostline.errors import FrostlineError
 from frostline.scratch import clear, scratch_path
 
 PLAN, STORE, CODES, RECORDS, SCRATCH, LOCK = "plan.json", "store", "codes", "parts", "scratch", "lock"
 FORMAT = "frostline atlas"
-ARRAY: dict[str, Any] = {"encoding-type": "array", "encoding-version": "0.2.0"}
-"""How anndata marks an array."""
-
-
-@dataclass(frozen=True)
-class Array:
-    """An array of the output with a row for each cell; each part is one chunk of it."""
-
-    place: str
-    """Below the folder of the output: `store/obsm/X_scGPT`, or `codes/label` for what is made into a column at last."""
-    dtype: str
-    width: int | None = None
-    """Columns; None for an array of one dimension."""
-
-    def shape(self, rows: int) -> tuple[int, ...]:
-        """Of so many rows."""
-        return (rows,) if self.width is None else (rows, self.width)
-
-    def file(self, part: int) -> str:
-        """Name of the file that holds a part, below the folder of the output."""
-        return f"{self.place}/{part}" + ("" if self.width is None else ".0")
 
 
 @dataclass(frozen=True)
@@ -103,7 +82,7 @@ class Unfinished:
         """
         files = {}
         for array in self.plan.arrays:
-            content = _chunk(array, self.plan.rows, arrays[array.place])
+            content = array.chunk(self.plan.rows, arrays[array.place])
             put(content, self.folder / array.file(part), self.folder / SCRATCH)
             files[array.file(part)] = [len(content), hashlib.sha256(content).hexdigest()]
         record = {"part": part, "plan": self.plan.sha256(), "files": files, "facts": dict(facts)}
@@ -147,31 +126,6 @@ def put(content: bytes, place: Path, scratch: Path) -> None:
         os.replace(path, place)
     finally:
         path.unlink(missing_ok=True)
-
-
-def _chunk(array: Array, rows: int, values: NDArray[Any]) -> bytes:
-    """Content of the file of zarr that holds a part."""
-    import zarr
-
-    store: dict[str, Any] = {}
-    made = zarr.create_array(
-        zarr.storage.MemoryStore(store), **_layout(array, rows, len(values)), config={"write_empty_chunks": True}
-    )
-    made[:] = np.ascontiguousarray(values, dtype=array.dtype)
-    content: bytes = store["0" if array.width is None else "0.0"].to_bytes()
-    return content
-
-
-def _layout(array: Array, rows: int, n: int) -> dict[str, Any]:
-    """Arguments of zarr: a part is a chunk, in the version of the format that all readers know."""
-    fill = np.nan if np.dtype(array.dtype).kind == "f" else 0
-    return {
-        "shape": array.shape(n),
-        "chunks": array.shape(rows),
-        "dtype": array.dtype,
-        "fill_value": fill,
-        "zarr_format": 2,
-    }
 
 
 @contextlib.contextmanager
@@ -290,7 +244,8 @@ def prepared(unfinished: Unfinished, names: Any, tables: Mapping[str, Any]) -> N
         root["obs"].attrs["column-order"] = columns
         for array in unfinished.plan.arrays:
             room, _, place = array.place.partition("/")
-            _made(array, unfinished.plan, scratch / place if room == STORE else unfinished.folder / array.place)
+            target = scratch / place if room == STORE else unfinished.folder / array.place
+            array.make(target, unfinished.plan.rows, unfinished.plan.n_cells)
         os.replace(scratch, unfinished.store)
     except OSError as error:
         if error.errno is None:  # h5py's, of what is read
@@ -300,13 +255,6 @@ def prepared(unfinished: Unfinished, names: Any, tables: Mapping[str, Any]) -> N
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _made(array: Array, plan: OutputPlan, place: Path) -> None:
-    """Make an array of the output, without its values."""
-    import zarr
-
-    zarr.create_array(place, **_layout(array, plan.rows, plan.n_cells), attributes=dict(ARRAY), overwrite=True)
 
 
 def finished(unfinished: Unfinished, entries: Mapping[str, Any]) -> Path:

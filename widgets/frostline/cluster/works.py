@@ -18,7 +18,8 @@ from frostline.annotation.refitting import Reading
 from frostline.cells.matrices import refuse_bad_values
 from frostline.cells.queries import Query
 from frostline.cells.streams import in_memory
-from frostline.cluster.parts import CODES, SCRATCH, STORE, Array, Unfinished, put
+from frostline.cluster.arrays import Array
+from frostline.cluster.parts import CODES, SCRATCH, STORE, Unfinished, put
 from frostline.cluster.sources import Source
 from frostline.encoder.embedding import TOGETHER
 from frostline.encoder.token_readers import TokenReader

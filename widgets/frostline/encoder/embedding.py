@@ -129,10 +129,8 @@ def _refuse_useless(states: NDArray[np.float32], tokens: Tokens, source: str) ->
 def _differ(tokens: Tokens) -> bool:
     """Whether two cells have other tokens."""
     n = int(tokens.lengths[0])
-    if (tokens.lengths != n).any():
-        return True
-    rows = (tokens.gene_ids.reshape(-1, n), tokens.bins.reshape(-1, n))
-    return any(bool((values != values[0]).any()) for values in rows)
+    rows = (tokens.gene_ids, tokens.bins)
+    return bool((tokens.lengths != n).any()) or any(bool((v.reshape(-1, n) != v[:n]).any()) for v in rows)
 
 
 def normalise(states: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,14 +140,11 @@ def _record(
     embedding = np.asarray(fitted.embed(dataset, split.test), dtype=np.float64)
     labels = dataset.labels[split.test].tolist()
     opened: Checkpoint | None = getattr(fitted, "opened_", None)
-    study = "validation" not in predicted
-    known = [] if study else dataset.labels[split.validation].tolist()
-    known_groups = None if study else _groups(dataset, split.validation, 0)
+    of_validation = _of_validation(dataset, split, predicted)
     metrics = prediction_metrics(labels, predicted["test"], split.classes)
-    if not study:
-        metrics |= chosen_metrics(
-            labels, predicted["test"], known, predicted["validation"], split.classes, known_groups
-        )
+    if of_validation:
+        known, groups = of_validation["validation_labels"], of_validation["validation_groups"]
+        metrics |= chosen_metrics(labels, predicted["test"], known, predicted["validation"], split.classes, groups)
         metrics |= {"silhouette": silhouette(embedding, labels), "knn_purity": knn_purity(embedding, labels)}
     return Record(
         strategy=fitted.name,
@@ -167,17 +165,13 @@ def _record(
         probabilities=predicted["test"],
         metrics=metrics,
         cost=cost,
-        umap=None if study else maps.umap_of(embedding, seed=split.training_seed),
+        umap=maps.umap_of(embedding, seed=split.training_seed) if of_validation else None,
         history=fitted.history_,
         notes=(*dataset.notes, *split.notes, *fitted.notes(dataset)),
         split_kind=split.kind,
         group_key=split.group_key,
         groups=_groups(dataset, split.test, 1),
         untrained=split.untrained,
-        validation_cells=() if study else tuple(dataset.cells[split.validation].tolist()),
-        validation_labels=tuple(known),
-        validation_probabilities=predicted.get("validation"),
-        validation_groups=known_groups,
         findings=findings,
         budget=split.budget,
         unseen=split.unseen,
@@ -188,7 +182,20 @@ def _record(
         n_train_groups=len(split.groups["train"]) if _has_groups(dataset, 0) else None,
         genes_read=len(fitted.genes_) or None,
         left_out=split.left_out,
+        **of_validation,
     )
+
+
+def _of_validation(dataset: Dataset, split: Split, predicted: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
+    """Fields of a record about the validation cells; none of a study, which predicts no validation cell."""
+    if "validation" not in predicted:
+        return {}
+    return {
+        "validation_cells": tuple(dataset.cells[split.validation].tolist()),
+        "validation_labels": tuple(dataset.labels[split.validation].tolist()),
+        "validation_probabilities": predicted["validation"],
+        "validation_groups": _groups(dataset, split.validation, 0),
+    }
 
 
 def _groups(dataset: Dataset, cells: NDArray[np.int64], side: int) -> tuple[str, ...] | None:

@@ -33,6 +33,7 @@ class Task:
         self.held = ""
         """What a cell waits for: `run`, which it began itself, or `wait`; empty while no cell does."""
         self.thread: threading.Thread | None = None
+        self._ended = threading.Event()  # of its own: an interrupt of Thread.join makes Python 3.11 call a thread ended
         self._changed = changed
 
     def prepare(self, *, wait: bool) -> None:
@@ -42,11 +43,13 @@ class Task:
 
     def start(self, work: Callable[[], None]) -> None:
         """Begin, and wait if a cell does; an interrupt then stops the work, and is raised when that has ended."""
-        self.thread = threading.Thread(target=work, name="frostline-run", daemon=True)
-        self.thread.start()
+        self._ended.clear()
+        self.thread = threading.Thread(target=self._work, args=(work,), name="frostline-run", daemon=True)
         if not self.held:
+            self.thread.start()
             return
         try:
+            self.thread.start()
             self.join()
         except KeyboardInterrupt:
             self.stop.set()
@@ -56,11 +59,17 @@ class Task:
             self.held = ""
             self._changed()
 
+    def _work(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        finally:
+            self._ended.set()
+
     def join(self, timeout: float | None = None) -> None:
-        """Wait for the thread; an interrupt is heard in between, on every system."""
-        thread, end = self.thread, None if timeout is None else time.monotonic() + timeout
-        while thread is not None and thread.is_alive() and (end is None or time.monotonic() < end):
-            thread.join(PAUSE)
+        """Wait for the work; an interrupt is heard in between, on every system."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while self.thread is not None and not self._ended.wait(PAUSE) and (end is None or time.monotonic() < end):
+            pass
 
     @contextmanager
     def waiting(self, *, running: bool) -> Iterator[None]:
