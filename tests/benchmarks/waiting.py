@@ -1,10 +1,10 @@
 """How long training takes whose threads spin or sleep while they wait, alone and beside a busy program.
 
-    python tests/benchmarks/waiting.py [--epochs 2] [--rounds 3]
+    python tests/benchmarks/waiting.py [--epochs 1] [--rounds 3]
 
 LoRA from `mini` on pbmc68k-reduced, each time in a new process with as many threads as cores. Threads spin as torch has
-it where torch is imported before frostline, which otherwise asks OpenMP to let them sleep. "Busy" has one core less:
-another process computes all the time. The numbers of book/decisions/0015-threads-that-wait.md.
+it where torch is imported before frostline, which otherwise asks OpenMP to let them sleep. Others are processes that
+compute all the time. The numbers of book/decisions/0015-threads-that-wait.md.
 """
 
 from __future__ import annotations
@@ -54,23 +54,23 @@ def compute() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     os.environ.pop("OMP_WAIT_POLICY", None)  # which the import above has set for processes that it starts
     rows = []
-    for machine in ("quiet", "busy"):
-        other = multiprocessing.get_context("spawn").Process(target=compute, daemon=True)
-        if machine == "busy":
+    for n_others in (0, 1, os.cpu_count() or 1):
+        others = [multiprocessing.get_context("spawn").Process(target=compute, daemon=True) for _ in range(n_others)]
+        for other in others:
             other.start()
         rounds = [{waiting: trained(waiting, given.epochs) for waiting in FIRST} for _ in range(given.rounds)]
-        if machine == "busy":
+        for other in others:
             other.kill()
         for waiting in FIRST:
             seconds, processor = map(statistics.median, zip(*(each[waiting] for each in rounds), strict=True))
             ratio = statistics.median(each[waiting][0] / each["spin"][0] for each in rounds)
-            rows.append([machine, waiting, f"{seconds:.1f}", f"{processor:.1f}", f"{ratio:.2f}"])
-    columns = ["machine", "threads that wait", "seconds", "of the processor", "times the seconds of spinning"]
+            rows.append([n_others, waiting, f"{seconds:.1f}", f"{processor:.1f}", f"{ratio:.2f}"])
+    columns = ["others", "threads that wait", "seconds", "of the processor", "times the seconds of spinning"]
     print(markdown_table(pd.DataFrame(rows, columns=columns)))
 
 

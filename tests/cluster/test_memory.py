@@ -1,4 +1,4 @@
-"""90,000 cells on disk, embedded and labelled by workers that are ended above 700 MB.
+"""200,000 cells on disk, embedded and labelled by workers that are ended above 700 MB.
 
 Their values alone take more than that, once they are dense.
 """
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def large(query, tmp_path_factory):
-    """The same 5,000 cells eighteen times, joined file by file; of each cell four values are left."""
+    """The same 5,000 cells forty times, joined file by file; of each cell four values are left."""
     folder = tmp_path_factory.mktemp("large")
     some = ad.read_h5ad(query)
     some = ad.concat([some, some], index_unique="+")
@@ -31,7 +31,7 @@ def large(query, tmp_path_factory):
     some.X = sparse.csr_matrix((np.ones(len(columns), np.float32), columns, starts), shape=like.shape)
     some.X.sort_indices()
     some.write_h5ad(folder / "some.h5ad")
-    concat_on_disk([folder / "some.h5ad"] * 18, folder / "large.h5ad", index_unique="-")
+    concat_on_disk([folder / "some.h5ad"] * 40, folder / "large.h5ad", index_unique="-")
     return folder / "large.h5ad"
 
 
@@ -42,6 +42,6 @@ def test_workers_of_little_memory_embed_and_label_many_cells(large, model, tmp_p
         few = Workers(scheduler=client.scheduler.address)
         done = atlases.embed(large, tmp_path / "embedded.zarr", max_length=5, workers=few)
         labelled, _ = atlases.annotate(model, large, tmp_path / "labelled.zarr", workers=few)
-    assert done.n_cells == labelled.n_cells == 90_000
+    assert done.n_cells == labelled.n_cells == 200_000
     embedding = ad.read_zarr(tmp_path / "embedded.zarr").obsm["X_scGPT"]
     assert np.isfinite(embedding).all(axis=1).mean() > 0.5

@@ -17,7 +17,7 @@ import os
 import lazy_loader
 
 # Read by OpenMP when torch is imported: its threads sleep while they wait for each other. Threads that spin, as they
-# otherwise do, make training take five times as long where another program keeps a core busy.
+# otherwise do, make training take up to four times as long beside other busy programs (book/decisions/0015).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
