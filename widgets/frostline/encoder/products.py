@@ -25,7 +25,7 @@ FEWEST, NARROWEST = 512, 256
 class Projection(nn.Linear):
     """`nn.Linear`, whose product oneDNN computes where that is faster and the weight does not train.
 
-    In fp32, from 512 rows on, if they are a multiple of 16, with weights of at least 256 inputs and outputs,
+    It does so in fp32, with weights of at least 256 inputs and outputs, from 512 rows on, if they are a multiple of 16,
     on a CPU of which `onednn_pays` says so. Results agree with those of `nn.Linear` to about 1e-6 of the largest.
 
     Examples
