@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from frostline.encoder import caches, frozen
-from frostline.encoder.checkpoints import load_checkpoint
+from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
 from frostline.encoder.embedding import encode, tokenize_cells
 from frostline.encoder.frozen import frozen_states
 from frostline.errors import Cancelled, DatasetError
@@ -35,6 +35,18 @@ class TestFrozenStates:
         states = frozen_states(fresh(pbmc), cells, genes, opened, seed=2).states
         expected = encode(opened.encoder(), tokenize_cells(pbmc, cells, genes, opened, seed=2))
         np.testing.assert_allclose(states, expected, rtol=0, atol=1e-5)
+
+    def test_the_encoder_is_read_once_for_what_comes_piece_by_piece(self, pbmc, fresh, opened, monkeypatch):
+        read, build = [], Checkpoint.encoder
+        monkeypatch.setattr(Checkpoint, "encoder", lambda checkpoint: read.append(checkpoint.name) or build(checkpoint))
+        monkeypatch.setattr(frozen, "_PLACED", {})
+        mini = load_checkpoint("mini")
+        for piece in (np.arange(3), np.arange(3, 6)):
+            frozen_states(fresh(pbmc), piece, pbmc.genes[:200], opened)
+        assert read == [opened.name]
+        for other in (mini, opened):  # only the last one is held
+            frozen_states(fresh(pbmc), np.arange(3), pbmc.genes[:200], other)
+        assert read == [opened.name, mini.name, opened.name]
 
     @pytest.mark.parametrize("change", [{"seed": 1}, {"max_length": 20}, {"genes": 100}])
     def test_another_way_to_make_tokens_is_another_computation(self, pbmc, fresh, opened, encoded_cells, change):

@@ -102,10 +102,8 @@ def energies(scores: NDArray[np.floating]) -> NDArray[np.float64]:
     >>> energies(np.array([[4.0, -4.0], [0.0, 0.0]])).round(3).tolist()
     [-4.0, -0.693]
     """
-    from scipy.special import logsumexp
-
     scores = np.asarray(scores, dtype=np.float64)
-    found: NDArray[np.float64] = -logsumexp(scores - scores.mean(axis=1, keepdims=True), axis=1)
+    found: NDArray[np.float64] = -np.logaddexp.reduce(scores - scores.mean(axis=1, keepdims=True), axis=1)
     return found
 
 

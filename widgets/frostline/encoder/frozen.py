@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,11 @@ from frostline.encoder.tokens import MAX_LENGTH
 from frostline.encoder.vocabulary import overlap
 from frostline.memory import larger, peak_memory
 from frostline.monitor import Monitor
+
+if TYPE_CHECKING:
+    import torch
+
+    from frostline.encoder.model import Encoder
 
 
 @dataclass
@@ -80,7 +85,7 @@ def frozen_states(
         started = time.perf_counter()
         with peak_memory(collect=False) as peak, device_peak(place) as on_device:
             tokens = token_blocks(dataset, todo, genes, checkpoint, **how)
-            shared.states[todo] = encode(checkpoint.encoder().to(place), tokens, precision=precision, monitor=monitor)
+            shared.states[todo] = encode(_placed(checkpoint, place), tokens, precision=precision, monitor=monitor)
         shared.peak, shared.device_peak = larger(shared.peak, peak.bytes), larger(shared.device_peak, on_device.bytes)
         taken = time.perf_counter() - started
         shared.seconds[todo] = taken / len(todo)
@@ -88,6 +93,19 @@ def frozen_states(
             caches.write(shared.key, shared)
     seconds = float(shared.seconds[cells].sum())
     return Frozen(shared.states[cells], seconds, shared.peak, shared.earlier, shared.device_peak)
+
+
+_PLACED: dict[tuple[object, ...], Encoder] = {}
+"""The last one used: cells are labelled some hundred at a time, faster than a large encoder is read."""
+
+
+def _placed(checkpoint: Checkpoint, place: torch.device) -> Encoder:
+    key = (checkpoint.folder, checkpoint.weights_sha256, checkpoint.config, place)
+    encoder = _PLACED.get(key)
+    if encoder is None:
+        _PLACED.clear()
+        encoder = _PLACED[key] = checkpoint.encoder().to(place)
+    return encoder
 
 
 def _shared(dataset: Dataset, genes: Sequence[str], checkpoint: Checkpoint, *how: object) -> _Shared:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.classes import softmax
+
 N_BINS = 10
 """Equal-width bins of confidence over 0..1, each open to the left: (0, 0.1], (0.1, 0.2], ..."""
 TEMPERATURES = (0.05, 20.0)
@@ -107,11 +109,8 @@ def scale(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.
     >>> scale(np.array([[0.8, 0.2]]), 2.0).round(3).tolist()
     [[0.667, 0.333]]
     """
-    from scipy.special import softmax
-
     with np.errstate(divide="ignore"):  # what a strategy rules out stays ruled out
-        scaled: NDArray[np.float64] = softmax(np.log(probabilities) / temperature, axis=1)
-    return scaled
+        return softmax(np.log(probabilities) / temperature)
 
 
 def fit_temperature(probabilities: NDArray[np.float64], columns: NDArray[np.integer]) -> float | None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from frostline.bounds import bounded, learned
 from frostline.cells.datasets import Dataset
 from frostline.cells.partitions import Split
+from frostline.classes import softmax
 from frostline.monitor import Monitor
 from frostline.strategies.base import Strategy, trained_classes
 from frostline.strategies.probe import probe_parameters
@@ -134,11 +135,8 @@ def _one_against_rest(
 def _probabilities(
     values: Any, coefficients: NDArray[np.float64], intercepts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    from scipy.special import softmax
-
     # the softmax of logarithms divides by the sum without underflow
-    probabilities: NDArray[np.float64] = softmax(_log_shares(values, coefficients, intercepts), axis=1)
-    return probabilities
+    return softmax(_log_shares(values, coefficients, intercepts))
 
 
 def _log_shares(values: Any, coefficients: NDArray[np.float64], intercepts: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from frostline.bounds import Epochs, bounded, learned
 from frostline.cells.datasets import Dataset
 from frostline.cells.partitions import Split
-from frostline.classes import class_numbers
+from frostline.classes import class_numbers, softmax
 from frostline.monitor import Monitor
 from frostline.strategies.base import trained_names
 from frostline.strategies.encoder import InEpochs, known_genes, rows_to_train_on
@@ -92,10 +92,7 @@ class HeadTuning(InEpochs):
 
 def head_probabilities(head: Head, states: NDArray[np.float32]) -> NDArray[np.float64]:
     """Softmax of the head's logits, in double precision so that rows sum to 1."""
-    from scipy.special import softmax
-
-    probabilities: NDArray[np.float64] = softmax(head_logits(head, states), axis=1)
-    return probabilities
+    return softmax(head_logits(head, states))
 
 
 def head_logits(head: Head, states: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from frostline.bounds import bounded, learned
 from frostline.cells.datasets import Dataset
 from frostline.cells.partitions import Split
+from frostline.classes import softmax
 from frostline.monitor import Monitor
 from frostline.strategies.base import Strategy
 from frostline.strategies.selection import Features, choose, cross_validated, inner_folds
@@ -87,10 +88,7 @@ class LinearProbe:
 
     def predict_proba(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         """Softmax of the scores; for two classes that is their logistic form."""
-        from scipy.special import softmax
-
-        probabilities: NDArray[np.float64] = softmax(self.scores(features), axis=1)
-        return probabilities
+        return softmax(self.scores(features))
 
     def scores(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         """(n, n_classes) decision function; of two classes that of the first is zero."""
