@@ -50,7 +50,8 @@ def epoch(setting: dict[str, Any], cells: int, genes: int, batch: int, device: s
     encoder = strategy._thawed(Encoder(EncoderConfig(60_697, 512, 8, 512, 12)).requires_grad_(False))
     encoder.recompute = strategy.memory == "low"
     strategy._learn(module=torch.nn.ModuleDict({"encoder": encoder, "head": Head(512, 8)}).to(place))
-    logits = strategy._logits_of({"train": tokens, "validation": tokens.take(np.arange(4))})
+    parts = {"train": tokens, "validation": tokens.take(np.arange(4))}
+    logits, lengths = strategy._logits_of(parts), {part: each.lengths for part, each in parts.items()}
     classes = np.arange(cells) % 8
     targets = {"train": classes, "validation": classes[:4]}
     seconds: list[float] = []
@@ -64,7 +65,7 @@ def epoch(setting: dict[str, Any], cells: int, genes: int, batch: int, device: s
         started = time.perf_counter()
         training.STEPS_PER_EPOCH = 1  # the batch is to be the one that was asked for
         plan = TrainingSchedule(1 + bool(strategy.layers), batch, 1e-3, 0)
-        train_classifier(strategy.module_, timed, targets, plan, lengths=tokens.lengths)
+        train_classifier(strategy.module_, timed, targets, plan, lengths=lengths)
     taken = seconds[-1] - (seconds[-2] if strategy.layers else started)
     above = on_device.bytes if on_device.bytes is not None else host.bytes or 0
     return taken, above / 1e6, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

@@ -103,10 +103,14 @@ def test_the_recorded_losses_are_those_of_all_cells_whatever_the_batch_size(prob
         assert entry["validation_accuracy"] == pytest.approx(hits)
 
 
-@pytest.mark.parametrize("lengths", [None, np.random.default_rng(1).integers(1, 90, N)])
-def test_an_epoch_trains_on_every_cell_once(problem, lengths):
+LENGTHS = {part: np.random.default_rng(1).integers(1, 90, n) for part, n in (("train", N), ("validation", 20))}
+
+
+@pytest.mark.parametrize("by_length", [False, True])
+def test_an_epoch_trains_on_every_cell_once(problem, by_length):
     features, targets = problem
     module, seen = network(), []
+    lengths = LENGTHS if by_length else None
 
     def logits(part, rows):
         if part == "train":
@@ -120,8 +124,31 @@ def test_an_epoch_trains_on_every_cell_once(problem, lengths):
         assert max(len(rows) for rows in epoch) == schedule().for_cells(N).batch_size
     assert not np.array_equal(np.concatenate(seen[:per_epoch]), np.concatenate(seen[per_epoch:]))
     if lengths is not None:
-        spread = np.mean([np.ptp(lengths[rows]) for rows in seen])
-        assert spread < 0.5 * np.ptp(lengths)
+        spread = np.mean([np.ptp(lengths["train"][rows]) for rows in seen])
+        assert spread < 0.5 * np.ptp(lengths["train"])
+
+
+def test_a_batch_that_passes_in_parts_takes_the_same_steps(problem, monkeypatch):
+    """Without dropout: the gradient of a mean over cells is the sum of its parts, whatever passes together."""
+    features, targets = problem
+    trained, histories, most = [], [], {}
+    for tokens in (10**9, 200):
+        module = network()
+        module[2].p = 0.0
+
+        def logits(part, rows, module=module, tokens=tokens):
+            size = len(rows) * (1 + LENGTHS[part][rows].max())
+            most[tokens] = max(most.get(tokens, 0), size if len(rows) > 1 else 0)
+            return module(features[part][torch.from_numpy(rows)])
+
+        monkeypatch.setattr("frostline.encoder.training.BATCH_TOKENS", {"cpu": tokens})
+        histories.append(train_classifier(module, logits, targets, schedule(epochs=3, clip=0.05), lengths=LENGTHS))
+        trained.append(state(module))
+    assert most[200] <= 200 < most[10**9]
+    for one, other in zip(*trained, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    for one, other in zip(*histories, strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
 
 
 def test_dropout_acts_on_training_cells_in_every_epoch_and_never_on_validation_cells(problem):

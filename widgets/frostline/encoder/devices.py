@@ -94,17 +94,23 @@ def precision_of(asked: str, device: torch.device) -> str:
 def _bf16_pays(kind: str) -> bool:
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return kind == "cpu" and (_has_amx() or _times_faster() >= MARGIN)
+    return kind == "cpu" and ({"amx_tile", "amx_bf16"} <= cpu_says("flags") or _times_faster() >= MARGIN)
 
 
-def _has_amx() -> bool:
-    """Whether Linux says so; False elsewhere."""
+def cpu_says(key: str) -> set[str]:
+    """Return what Linux says of the first processor under a key of /proc/cpuinfo, in words; nothing elsewhere.
+
+    Examples
+    --------
+    >>> cpu_says("no such key")
+    set()
+    """
     try:
         lines = CPUINFO.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
-        return False
-    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
-    return {"amx_tile", "amx_bf16"} <= set(flags)
+        return set()
+    said = (line.partition(":") for line in lines)
+    return next((set(value.split()) for name, _, value in said if name.strip() == key), set())
 
 
 @cache

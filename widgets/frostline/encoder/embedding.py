@@ -25,6 +25,7 @@ from frostline.cells.symbols import Symbols, read_symbols
 from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
 from frostline.encoder.devices import autocast, device_of, move, place_of, precision_of, side_by_side, to_host
 from frostline.encoder.model import Encoder, EncoderConfig
+from frostline.encoder.products import padded_length
 from frostline.encoder.token_readers import TokenReader, ValueKind, expressing, ids_of
 from frostline.encoder.tokens import BLOCK, MAX_LENGTH, TokenBlocks, Tokens, runs, tokenize
 from frostline.encoder.vocabulary import described, overlap, token_reader, token_values
@@ -46,7 +47,7 @@ _LISTED = 5  # cells that a line of code names one by one
 
 
 def pad_tokens(tokens: Tokens, config: EncoderConfig) -> tuple[torch.Tensor, torch.Tensor]:
-    """Put `<cls>` in front of every cell and pad to the longest.
+    """Put `<cls>` in front of every cell and pad to the longest, or a few more where that makes products faster.
 
     Returns
     -------
@@ -54,7 +55,7 @@ def pad_tokens(tokens: Tokens, config: EncoderConfig) -> tuple[torch.Tensor, tor
         (n_cells, S) int64 gene ids and (n_cells, S) float32 bins; -2 at `<cls>` and at padding.
     """
     lengths = tokens.lengths
-    shape = (len(tokens), 1 + int(lengths.max()))
+    shape = (len(tokens), padded_length(len(tokens), 1 + int(lengths.max()), config.d_model))
     ids = np.full(shape, config.pad_id, dtype=np.int64)
     values = np.full(shape, config.pad_value, dtype=np.float32)
     ids[:, 0] = config.cls_id

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from frostline.encoder.products import Projection
+
 MAX_VALUE = 512.0  # values are clamped from above; -2 of <cls> passes through
 
 
@@ -109,10 +111,10 @@ class Attention(nn.Module):
         super().__init__()
         self.n_heads = config.n_heads
         self.dropout = nn.Dropout(config.dropout)
-        self.q_proj = nn.Linear(config.d_model, config.d_model)
-        self.k_proj = nn.Linear(config.d_model, config.d_model)
-        self.v_proj = nn.Linear(config.d_model, config.d_model)
-        self.out_proj = nn.Linear(config.d_model, config.d_model)
+        self.q_proj = Projection(config.d_model, config.d_model)
+        self.k_proj = Projection(config.d_model, config.d_model)
+        self.v_proj = Projection(config.d_model, config.d_model)
+        self.out_proj = Projection(config.d_model, config.d_model)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:2], self.n_heads, -1).transpose(1, 2)  # (B, nh, S, hs)
@@ -136,8 +138,8 @@ class Block(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.self_attn = Attention(config)
-        self.linear1 = nn.Linear(config.d_model, config.d_hid)
-        self.linear2 = nn.Linear(config.d_hid, config.d_model)
+        self.linear1 = Projection(config.d_model, config.d_hid)
+        self.linear2 = Projection(config.d_hid, config.d_model)
         self.norm1 = nn.LayerNorm(config.d_model)
         self.norm2 = nn.LayerNorm(config.d_model)
         self.dropout = nn.Dropout(config.dropout)

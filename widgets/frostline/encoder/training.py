@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from frostline.encoder.devices import place_of
+from frostline.encoder.embedding import BATCH_TOKENS, batches_by_length
 from frostline.errors import FrostlineError
 from frostline.monitor import Monitor
 
@@ -60,7 +62,7 @@ def train_classifier(
     targets: dict[str, NDArray[np.int64]],
     schedule: TrainingSchedule,
     *,
-    lengths: NDArray[np.int64] | None = None,
+    lengths: Mapping[str, NDArray[np.int64]] | None = None,
     monitor: Monitor | None = None,
 ) -> tuple[dict[str, float], ...]:
     """Minimise cross-entropy on training cells, keep the weights of the lowest validation loss.
@@ -76,7 +78,9 @@ def train_classifier(
     schedule
         Epochs, rates, seed.
     lengths
-        Tokens of each training cell; batches are then made of cells of similar length.
+        Tokens of each cell of both parts. Batches are then of cells of similar length, and of each only so many cells
+        pass at once as in inference (`BATCH_TOKENS`): the gradients are the same, and the memory does not grow with the
+        batch.
 
     Returns
     -------
@@ -93,21 +97,25 @@ def train_classifier(
     schedule = schedule.for_cells(len(targets["train"]))
     trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
     monitor, descent = monitor or Monitor(), _Descent(trainable, schedule)
+    of_train = None if lengths is None else lengths["train"]
+    passes = _Passes(lengths, BATCH_TOKENS[place_of(module).type], schedule.batch_size)
     rng = np.random.default_rng(schedule.seed)
     history: list[dict[str, float]] = []
     best, best_state, since_best = float("inf"), _snapshot(trainable), 0
     for epoch in range(schedule.epochs):
         module.train()
-        total, batches = 0.0, list(_batches(len(targets["train"]), schedule.batch_size, rng, lengths))
+        total, batches = 0.0, list(_batches(len(targets["train"]), schedule.batch_size, rng, of_train))
         for i, rows in enumerate(batches):
             monitor.step(
                 (epoch + i / len(batches)) / schedule.epochs, f"epoch {epoch + 1} of at most {schedule.epochs}"
             )
-            scores = logits("train", rows)
-            loss = F.cross_entropy(scores, torch.from_numpy(targets["train"][rows]).to(scores.device))
-            total += descent.step(loss, epoch + (i + 1) / len(batches)) * len(rows)
+            losses = (
+                len(few) / len(rows) * _loss(logits("train", few), targets["train"][few])
+                for few in passes.of("train", rows)
+            )
+            total += descent.step(losses, epoch + (i + 1) / len(batches)) * len(rows)
         descent.refuse_silent()
-        entry = _validate(module, logits, targets["validation"], schedule.batch_size)
+        entry = _validate(module, logits, targets["validation"], passes)
         history.append({"epoch": epoch + 1, "train_loss": total / len(targets["train"]), **entry})
         monitor.epoch(history[-1])
         since_best += 1
@@ -118,6 +126,25 @@ def train_classifier(
     _restore(trainable, best_state)
     module.eval()
     return tuple(history)
+
+
+@dataclass(frozen=True)
+class _Passes:
+    """Which cells pass the module at once."""
+
+    lengths: Mapping[str, NDArray[np.int64]] | None
+    most_tokens: int
+    batch_size: int
+
+    def of(self, part: str, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """All rows once."""
+        if self.lengths is None:
+            return [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
+        return [rows[few] for few in batches_by_length(self.lengths[part][rows], self.most_tokens)]
+
+
+def _loss(scores: Tensor, classes: NDArray[np.int64]) -> Tensor:
+    return F.cross_entropy(scores, torch.from_numpy(classes).to(scores.device))
 
 
 def _snapshot(trainable: dict[str, nn.Parameter]) -> dict[str, Tensor]:
@@ -140,12 +167,15 @@ class _Descent:
         )
         self.silent, self.steps = dict(trainable), 0
 
-    def step(self, loss: Tensor, epochs: float) -> float:
-        """Take the step that ends so many epochs after the start; return the loss."""
-        if not torch.isfinite(loss):
-            raise FrostlineError(f"the training loss became {loss.item()}; try a smaller learning rate")
+    def step(self, losses: Iterable[Tensor], epochs: float) -> float:
+        """Take the step that ends so many epochs after the start, down the sum of losses, and return that."""
         self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        total = 0.0
+        for loss in losses:
+            if not torch.isfinite(loss):
+                raise FrostlineError(f"the training loss became {loss.item()}; try a smaller learning rate")
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.item())
         cut_off = [name for name, parameter in self.trainable.items() if parameter.grad is None]
         if cut_off:
             raise FrostlineError(f"called trainable, but no gradient reaches: {', '.join(cut_off[:5])}")
@@ -156,7 +186,7 @@ class _Descent:
                 group["lr"] = self.schedule.learning_rate * min(1.0, epochs / self.schedule.warmup_epochs)
         self.optimiser.step()
         self.steps += 1
-        return float(loss.item())
+        return total
 
     def refuse_silent(self) -> None:
         """Refuse what is called trainable and cannot learn."""
@@ -183,15 +213,15 @@ def _validate(
     module: nn.Module,
     logits: Callable[[str, NDArray[np.int64]], Tensor],
     targets: NDArray[np.int64],
-    batch_size: int,
+    passes: _Passes,
 ) -> dict[str, float]:
     module.eval()
+    parts = passes.of("validation", np.arange(len(targets)))
     with torch.no_grad():
-        starts = range(0, len(targets), batch_size)
-        rows = [np.arange(start, min(start + batch_size, len(targets))) for start in starts]
-        scores = torch.cat([logits("validation", part) for part in rows])
-    wanted = torch.from_numpy(targets).to(scores.device)
+        scores = torch.cat([logits("validation", rows) for rows in parts])
+    wanted = targets[np.concatenate(parts)]
+    hits = scores.argmax(1).cpu().numpy() == wanted
     return {
-        "validation_loss": float(F.cross_entropy(scores, wanted)),
-        "validation_accuracy": int((scores.argmax(1) == wanted).sum()) / len(targets),
+        "validation_loss": float(_loss(scores, wanted)),
+        "validation_accuracy": int(hits.sum()) / len(targets),
     }

@@ -93,7 +93,7 @@ class EncoderTuning(InEpochs):
                 self._logits_of(tokens),
                 targets,
                 self.schedule(split.training_seed),
-                lengths=tokens["train"].lengths,
+                lengths={part: each.lengths for part, each in tokens.items()},
                 monitor=monitor,
             )
         self._learn(history=history)
