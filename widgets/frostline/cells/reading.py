@@ -23,7 +23,7 @@ _ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+:/{1,3}[^/]")
 MOST_PARTS = 20_000
 """Groups and arrays that a file may have where some stand at several places; an .h5ad has hundreds."""
 CHUNK_CACHE = 2 * 2**20
-"""Bytes of an array's chunks that are held while it is read, two of the largest that h5py chooses; not the 8 MB of HDF5."""
+"""Bytes of an array's chunks that are held while it is read: two of the largest of h5py, not the 8 MB of HDF5 2.0."""
 DEEPEST = 50
 """Levels of groups in groups."""
 
