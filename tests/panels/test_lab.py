@@ -12,7 +12,7 @@ from typing import NamedTuple
 import nbformat
 import pytest
 from chromium import launch
-from kernel_fixtures import NO_UMAP
+from kernel_fixtures import NO_UMAP, begin_kernels_with
 from live_lab import Lab, live_lab, run_all_cells
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
@@ -138,7 +138,7 @@ def notebook_folder(root, three_kinds, small_checkpoint, write_notebook, tmp_pat
 
 
 @pytest.fixture(scope="module")
-def lab(notebook_folder, begin_kernels_with, with_forked_kernels, tmp_path_factory) -> Iterator[Lab]:
+def lab(notebook_folder, own_jupyter_folders, with_forked_kernels, tmp_path_factory) -> Iterator[Lab]:
     begin_kernels_with(NO_UMAP)
     with with_forked_kernels(), live_lab(notebook_folder, tmp_path_factory.mktemp("lab")) as lab:
         yield lab

@@ -57,12 +57,23 @@ def wheel_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def own_jupyter_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep kernels and servers away from the Jupyter and IPython folders of whoever runs the tests."""
-    folder = tmp_path_factory.mktemp("jupyter")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR"):
-            patch.setenv(f"JUPYTER_{name}", str(folder / name.lower()))
-        patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+        keep_away(patch, tmp_path_factory.mktemp("jupyter"))
         yield
+
+
+def keep_away(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Give kernels and servers a folder of their own."""
+    for name in ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR"):
+        patch.setenv(f"JUPYTER_{name}", str(folder / name.lower()))
+    patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+
+
+def begin_kernels_with(code: str) -> None:
+    """Make kernels that find the folders of this moment run some code when they start."""
+    folder = Path(os.environ["IPYTHONDIR"], "profile_default", "startup")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "of_tests.py").write_text(code)
 
 
 NO_UMAP = """
@@ -71,18 +82,6 @@ maps.umap_of = lambda found, *, seed: found[:, :2].copy() if min(found.shape) > 
 del maps
 """
 """What `instant_umap` does, for kernels."""
-
-
-@pytest.fixture(scope="module")
-def begin_kernels_with(own_jupyter_folders):
-    """Make the kernels of a file run some code when they start."""
-
-    def write(code: str) -> None:
-        folder = Path(os.environ["IPYTHONDIR"], "profile_default", "startup")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "of_tests.py").write_text(code)
-
-    return write
 
 
 @pytest.fixture(scope="session")
