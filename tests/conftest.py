@@ -22,8 +22,16 @@ settings.load_profile("frostline")
 
 pytest_plugins = ["kernel_fixtures"]
 
-ON_THE_BUILT_BOOK = {"test_site.py", "test_site_in_browser.py"}
-"""Files that use the fixture `built`."""
+TOGETHER = {
+    "test_site.py": "the built book",
+    "test_site_in_browser.py": "the built book",
+    "test_lab.py": "forked kernels",
+    "test_launcher.py": "forked kernels",
+    "test_notebooks.py": "forked kernels",
+    "test_publications.py": "forked kernels",
+    "test_executions.py": "forked kernels",
+}
+"""Files that share what takes long to start, and what that is."""
 
 
 FIRST = (
@@ -53,13 +61,13 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """A worker takes whole files; those that share the built book go to one worker, which then builds it once."""
+    """A worker takes whole files; those that share something go to one worker, which then starts it once."""
     from xdist.scheduler import LoadFileScheduling
 
     class Files(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
-            return "the built book" if Path(file).name in ON_THE_BUILT_BOOK else file
+            return TOGETHER.get(Path(file).name, file)
 
     return Files(config, log) if config.getvalue("dist") == "loadfile" else None
 

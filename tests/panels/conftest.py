@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from frostline.panels import AnnotationPanel
@@ -13,4 +15,6 @@ def worked_out(three_kinds, small_checkpoint, fresh):
     panel = AnnotationPanel(fresh(three_kinds), checkpoint=str(small_checkpoint))
     panel.settle(60)
     panel.close()
+    gc.collect()
+    gc.freeze()  # what all strategies import: each evaluation looks for garbage
     return panel.dataset.cache

@@ -20,7 +20,7 @@ from frostline.panels import annotate as module
 from frostline.panels.base import walk
 from frostline.strategies import PcaLogistic
 
-pytestmark = pytest.mark.usefixtures("instant_umap_throughout")
+pytestmark = pytest.mark.usefixtures("instant_umap_throughout", "instant_pictures_throughout")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from frostline.panels import ResultPanel
 from frostline.panels.keep import NO_DATA, NO_RESULTS, KeepPanel
 from frostline.strategies import PcaLogistic, build
 
-pytestmark = pytest.mark.usefixtures("instant_umap_throughout")
+pytestmark = pytest.mark.usefixtures("instant_umap_throughout", "instant_pictures_throughout")
 
 
 @pytest.fixture(scope="module")

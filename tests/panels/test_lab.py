@@ -12,6 +12,7 @@ from typing import NamedTuple
 import nbformat
 import pytest
 from chromium import launch
+from kernel_fixtures import NO_UMAP, begin_kernels_with
 from live_lab import Lab, live_lab, run_all_cells
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
@@ -24,19 +25,24 @@ LEAST_CONTRAST = 4.5
 PANEL, REPORT, BAD_LABEL = 1, 2, 3
 """Code cells of the small notebook."""
 
-HELD = """
-import os, time, frostline
-from frostline.strategies import PcaKnn
+CELLS = """
+import gc, os, threading, time, frostline, ipywidgets
+from frostline.strategies import GenesLogistic, PcaKnn
 
-def held(self, dataset, split, monitor=None, fit=PcaKnn.fit):
-    while monitor is not None and os.path.exists("held"):
-        monitor.step(0.0, "held")
-        time.sleep(0.02)
-    return fit(self, dataset, split, monitor)
+cells = frostline.load_dataset("cells.h5ad", "bulk_labels")
 
-PcaKnn.fit = held
+def hold(kind, fit):
+    def held(self, dataset, split, monitor=None):
+        while monitor is not None and os.path.exists("held"):
+            monitor.step(0.0, "held")
+            time.sleep(0.02)
+        return fit(self, dataset, split, monitor)
+    kind.fit = held
+
+for kind in (GenesLogistic, PcaKnn):
+    hold(kind, kind.fit)
 """
-"""The fit of a strategy waits as long as there is a file `held`."""
+"""Few cells, and two strategies whose fits wait as long as there is a file `held`."""
 
 CONTRASTS = """panel => {
   const parse = text => {
@@ -103,17 +109,18 @@ class Session(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def notebook_folder(root, small_checkpoint, write_notebook, tmp_path_factory) -> Path:
+def notebook_folder(root, three_kinds, small_checkpoint, write_notebook, tmp_path_factory) -> Path:
     """Folder with a copy of the tutorial whose parameters ask for a run of seconds, and with a small notebook."""
     folder = tmp_path_factory.mktemp("work")
+    three_kinds.adata.write_h5ad(folder / "cells.h5ad")
     source = nbformat.read(root / "notebooks" / "cell_type_annotation.ipynb", 4)
     (parameters,) = [cell for cell in source.cells if "parameters" in cell.metadata.get("tags", ())]
     parameters.source += f"\nSTRATEGIES = ['pca_logistic', 'frozen_probe']\nCHECKPOINT = {str(small_checkpoint)!r}"
     nbformat.write(source, folder / "tutorial.ipynb")
     write_notebook(
         folder / "small.ipynb",
-        "import gc, threading, frostline, ipywidgets",
-        "panel = frostline.panels.AnnotationPanel('pbmc68k-reduced', strategies=['majority', 'pca_logistic'],"
+        CELLS,
+        "panel = frostline.panels.AnnotationPanel(cells, strategies=['majority', 'pca_logistic'],"
         f" checkpoint={str(small_checkpoint)!r})\npanel",
         "if panel.state != 'running':\n    panel.settle()\ngc.collect()\n"
         "threads = [t.name for t in threading.enumerate() if t.name.startswith('frostline')]\n"
@@ -123,16 +130,17 @@ def notebook_folder(root, small_checkpoint, write_notebook, tmp_path_factory) ->
     )
     write_notebook(
         folder / "waits.ipynb",
-        HELD,
-        "panel = frostline.panels.AnnotationPanel('pbmc68k-reduced', strategies=['majority', 'pca_knn'],"
+        CELLS,
+        "panel = frostline.panels.AnnotationPanel(cells, strategies=['majority', 'pca_knn'],"
         f" checkpoint={str(small_checkpoint)!r})\ndisplay(panel)\npanel.settle()\npanel.run(wait=True)",
     )
     return folder
 
 
 @pytest.fixture(scope="module")
-def lab(notebook_folder, own_jupyter_folders, tmp_path_factory) -> Iterator[Lab]:
-    with live_lab(notebook_folder, tmp_path_factory.mktemp("lab")) as lab:
+def lab(notebook_folder, own_jupyter_folders, with_forked_kernels, tmp_path_factory) -> Iterator[Lab]:
+    begin_kernels_with(NO_UMAP)
+    with with_forked_kernels(), live_lab(notebook_folder, tmp_path_factory.mktemp("lab")) as lab:
         yield lab
 
 
@@ -175,6 +183,16 @@ def small(browser, lab) -> Iterator[Session]:
         yield session
 
 
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """No fit of those strategies ends in this block, unless it removes the file."""
+    (folder / "held").touch()
+    try:
+        yield
+    finally:
+        (folder / "held").unlink(missing_ok=True)
+
+
 def wait_until_ready(session: Session) -> None:
     """The last cell but one waits for the panel: estimates are made, and nothing will move any more."""
     expect(output(session, REPORT)).to_have_text(re.compile(r"the panel is \w+; threads .*; \d+ widgets"))
@@ -193,6 +211,12 @@ def run_cell(session: Session, cell: int) -> None:
     cells.nth(cell).locator(".cm-content").click()
     session.page.keyboard.press("Control+Enter")
     expect(prompt).to_have_text(re.compile(rf"^(?!{re.escape(before)}$)\[\d+\]:$"))
+
+
+def make_again(session: Session) -> None:
+    """Leave the panel as it was before: the one that goes has settled, and so has the one that comes."""
+    for cell in (REPORT, PANEL, REPORT):
+        run_cell(session, cell)
 
 
 def box(panel: Locator, strategy: str) -> Locator:
@@ -333,9 +357,7 @@ def check_export(panel: Locator, folder: Path) -> None:
 
 
 def test_cell_that_waits_can_be_interrupted_and_all_cells_run_again(browser, lab, notebook_folder):
-    held = notebook_folder / "held"
-    held.touch()
-    with opened(browser, lab, "waits.ipynb") as session:
+    with held(notebook_folder), opened(browser, lab, "waits.ipynb") as session:
         page, panel = session.page, session.panel
         expect(row(panel, "pca_knn")).to_contain_text("running")  # no other test has finished it
         expect(button(panel, "Cancel")).to_be_disabled()
@@ -344,7 +366,7 @@ def test_cell_that_waits_can_be_interrupted_and_all_cells_run_again(browser, lab
         page.get_by_role("button", name=re.compile("^Interrupt the kernel")).click()
         expect(said(panel)).to_have_text("Cancelled; 1 finished evaluation(s) kept.")
         expect(hint).to_be_hidden()
-        held.unlink()
+        (notebook_folder / "held").unlink()
         page.get_by_role("menuitem", name="Kernel", exact=True).click()
         page.get_by_role("menuitem", name=re.compile("^Restart Kernel and Run All Cells")).click()
         page.get_by_role("button", name="Confirm Kernel Restart").click()
@@ -368,16 +390,17 @@ def test_what_is_wrong_is_said_in_plain_words(small):
     expect(panel.get_by_role("alert")).to_have_count(0)
 
 
-def test_kernel_is_free_while_a_run_is_under_way(small):
+def test_kernel_is_free_while_a_run_is_under_way(small, notebook_folder):
     panel = small.panel
-    box(panel, "lora_attention").check()  # no other test has finished it, so nothing is taken over
-    button(panel, "Run").click()
-    expect(row(panel, "lora_attention")).to_contain_text("running")
-    run_cell(small, REPORT)
-    expect(output(small, REPORT)).to_contain_text("the panel is running")
-    button(panel, "Cancel").click()
+    box(panel, "genes_logistic").check()  # no other test has finished it, so nothing is taken over
+    with held(notebook_folder):
+        button(panel, "Run").click()
+        expect(row(panel, "genes_logistic")).to_contain_text("running")
+        run_cell(small, REPORT)
+        expect(output(small, REPORT)).to_contain_text("the panel is running")
+        button(panel, "Cancel").click()
     expect(said(panel)).to_have_text(re.compile("^Cancelled"))
-    run_cell(small, PANEL)  # as it was before
+    make_again(small)
 
 
 def test_cell_that_is_run_again_leaves_one_panel(small):
@@ -403,7 +426,7 @@ def test_run_is_reached_and_pressed_with_the_keyboard(small):
     assert button(panel, "Run").evaluate("button => getComputedStyle(button).outlineStyle") == "solid"
     small.page.keyboard.press("Enter")
     expect(said(panel)).to_have_text(re.compile("^Done: 2 evaluations"))
-    run_cell(small, PANEL)  # as it was before
+    make_again(small)
 
 
 def test_controls_have_names_and_nothing_overflows(small):
@@ -432,7 +455,7 @@ def test_no_error_in_the_browser_and_no_request_to_another_host(small):
 
 def test_texts_stand_out_in_the_light_theme(small):
     check_contrast(small)
-    run_cell(small, PANEL)  # as it was before
+    make_again(small)
 
 
 def test_texts_stand_out_in_the_dark_theme(small):
@@ -442,7 +465,7 @@ def test_texts_stand_out_in_the_dark_theme(small):
     finally:
         choose_theme(small.page, "JupyterLab Light", light="true")
     small.check_quiet()
-    run_cell(small, PANEL)  # as it was before
+    make_again(small)
 
 
 def choose_theme(page: Page, name: str, *, light: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,15 +23,15 @@ PATIENCE = 100_000
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory) -> Iterator[Lab]:
+def lab(own_jupyter_folders, with_forked_kernels, tmp_path_factory) -> Iterator[Lab]:
     """A JupyterLab that finds the extension where a wheel puts it."""
     prefix, notebooks = tmp_path_factory.mktemp("prefix"), tmp_path_factory.mktemp("notebooks")
     (prefix / "labextensions").mkdir()
     (prefix / "labextensions" / "frostline").symlink_to(CARD)
     (notebooks / "study").mkdir()
     frostline.load_dataset("pancreas").adata.write_h5ad(notebooks / "study" / "islets.h5ad")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JUPYTER_PATH", str(prefix))
+    with with_forked_kernels(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_PATH", str(prefix), prepend=os.pathsep)
         with live_lab(notebooks, tmp_path_factory.mktemp("lab")) as lab:
             lab.folder.joinpath("notebooks").symlink_to(notebooks)
             yield lab

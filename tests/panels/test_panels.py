@@ -26,7 +26,8 @@ from frostline.panels import AnnotationPanel, DataPanel, ResultPanel, RunPanel
 from frostline.panels.results import NOTHING
 from frostline.panels.rows import StrategyRow
 from frostline.profiles import PROFILES
-from frostline.strategies import DEFAULT, STRATEGIES, FrozenProbe, Majority, PcaLogistic
+from frostline.strategies import DEFAULT, STRATEGIES, FrozenProbe, GenesLogistic, Majority, PcaKnn, PcaLogistic
+from frostline.strategies.probe import LinearProbe
 
 pytestmark = pytest.mark.usefixtures("instant_umap_throughout", "instant_pictures_throughout", "short_training")
 
@@ -37,8 +38,10 @@ OFFERED = [name for name in STRATEGIES if name != "probe_obsm"]
 
 @pytest.fixture(scope="module")
 def short_training():
-    """An epoch or two: nothing here asks how well a strategy does."""
+    """An epoch or two, two values to choose from: nothing here asks how well a strategy does."""
     with pytest.MonkeyPatch.context() as patch:
+        for kind in (LinearProbe, GenesLogistic, PcaKnn):
+            patch.setattr(kind, "GRID", kind.GRID[:2])
         for name, profile in PROFILES.items():
             short = {"head_epochs": 2, "lora_epochs": 1, "full_epochs": 1, "min_steps": 0, "tuning_genes": 40}
             patch.setitem(PROFILES, name, dataclasses.replace(profile, **short))

@@ -15,7 +15,7 @@ from frostline.panels.downloading import Download
 from frostline.panels.study import NOT_HERE
 from frostline.strategies import PcaKnn
 
-pytestmark = pytest.mark.usefixtures("instant_umap_throughout")
+pytestmark = pytest.mark.usefixtures("instant_umap_throughout", "instant_pictures_throughout")
 
 
 @pytest.fixture

@@ -177,6 +177,7 @@ def test_sockets_are_in_the_temporary_folder_where_that_is_short(own_temporary_f
     assert list(own_temporary_folder.iterdir()) == []
 
 
+@pytest.mark.usefixtures("quick_kernels")
 def test_kernel_is_spoken_to_over_ports_where_no_socket_can_be_made(tiny, own_temporary_folder, monkeypatch):
     def refuse(path):
         raise OSError("AF_UNIX path too long")
@@ -219,6 +220,7 @@ def test_dead_kernel_is_told_with_remedies_that_the_notebook_has(parameters, sai
 # ---- what panels announce
 
 
+@pytest.mark.usefixtures("quick_kernels")
 def test_progress_tells_what_a_panel_announces_and_the_heading_before(tiny):
     cell = (
         "import ipywidgets as widgets\nfrom IPython.display import display\nfrom frostline.panels import ProgressBar\n"
@@ -395,6 +397,7 @@ def test_place_that_cannot_be_written_is_told_before_anything_runs(tiny, here):
         assert running.parent == here / "free"
 
 
+@pytest.mark.usefixtures("quick_kernels")
 def test_artifacts_of_another_run_are_no_result(tiny, here, save_artifacts):
     """The notebook says that it began a run, and the folder holds what another one wrote meanwhile."""
     save_artifacts(Path("artifacts/tiny"))

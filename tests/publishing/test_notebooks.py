@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import papermill
 import pytest
+from kernel_fixtures import NO_UMAP, begin_kernels_with
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
@@ -30,6 +31,20 @@ from frostline.publishing import executions, notebooks, publications, run_checks
 NAME = "cell_type_annotation"
 ALL = ["pca_logistic", "frozen_probe", "head", "lora"]
 WIDGETS = "application/vnd.jupyter.widget-state+json"
+SHORT = f"""
+{NO_UMAP}
+import dataclasses, frostline.profiles
+frostline.profiles.PROFILES["quickstart"] = dataclasses.replace(
+    frostline.profiles.PROFILES["quickstart"], head_epochs=2, lora_epochs=1, min_steps=0
+)
+del dataclasses, frostline
+"""
+"""An epoch or two, and no UMAP."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_training(own_jupyter_folders) -> None:
+    begin_kernels_with(SHORT)
 
 
 @pytest.fixture(scope="session")
@@ -76,10 +91,10 @@ def run_papermill(tutorial: Path, settings: dict[str, object]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def changed(tutorial, small_settings, tmp_path_factory) -> Path:
+def changed(tutorial, small_settings, with_forked_kernels, tmp_path_factory) -> Path:
     """Folder of a run by papermill with changed parameters; not to be changed."""
     folder = tmp_path_factory.mktemp("changed")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, with_forked_kernels():
         patch.chdir(folder)
         run_papermill(tutorial, small_settings)
     return folder
@@ -238,15 +253,16 @@ def test_same_seed_gives_the_same_predictions_by_either_command(
 @pytest.mark.usefixtures("without_kernel", "instant_umap", "instant_pictures")
 def test_another_labelled_data_set_is_given_as_a_path(counts_file, tutorial, small_settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    mine = {"DATASET": str(counts_file), "LABEL_KEY": "kind", "CHECKPOINT": "mini", "OUTPUT_DIR": "mine"}
+    mine = {"DATASET": str(counts_file), "LABEL_KEY": "kind", "OUTPUT_DIR": "mine"}
     executions.execute(tutorial, Path("out.ipynb"), {**small_settings, **mine}, show_progress=False)
     assert checking.check("mine").problems == []
     described = manifest_of(Path("mine"))["dataset"]
     assert (described["name"], described["label_key"], described["values"]) == ("mine", "kind", "counts")
     assert (described["cells"], described["genes"]) == (700, 765)
-    board = pd.read_csv("mine/report.csv")
-    assert sorted(board["strategy"]) == ["frozen_probe", "pca_logistic"]
-    assert board["macro_f1"].between(0.3, 1).all()  # chance on ten classes is far below
+    scores = pd.read_csv("mine/report.csv").set_index("strategy")["macro_f1"]
+    assert sorted(scores.index) == ["frozen_probe", "pca_logistic"]
+    assert 0.5 < scores["pca_logistic"] <= 1
+    assert 0.2 < scores["frozen_probe"] <= 1  # of random weights; the largest class alone gives 0.05
     predictions = pd.read_parquet("mine/predictions.parquet")
     assert predictions["cell"].str.endswith("-mine").all()
     assert predictions["cell"].nunique() >= 100
@@ -375,6 +391,7 @@ def test_first_cell_refuses_an_unknown_parameter(tutorial, small_settings, earli
         exec(first, names)
 
 
+@pytest.mark.usefixtures("quick_kernels")
 def test_truncated_file_is_refused_by_the_executed_notebook(tutorial, small_settings, earlier, counts_file):
     Path("truncated.h5ad").write_bytes(counts_file.read_bytes()[:20_000])
     bad = {"DATASET": "truncated.h5ad", "LABEL_KEY": "kind", "OUTPUT_DIR": earlier}

@@ -26,7 +26,7 @@ def source(root):
 
 
 @pytest.fixture(scope="module")
-def published(in_this_process, instant_pictures_throughout, root, tmp_path_factory) -> Path:
+def published(in_this_process, instant_umap_throughout, instant_pictures_throughout, root, tmp_path_factory) -> Path:
     """Root of a project in which the tutorial was executed, without its encoder, and placed."""
     folder = tmp_path_factory.mktemp("published")
     (folder / "notebooks").mkdir()

@@ -16,6 +16,7 @@ from frostline.artifacts import archive, checking, exports
 from frostline.profiles import PROFILES
 from frostline.publishing import executions
 from frostline.settings import RunSettings
+from frostline.strategies.probe import LinearProbe
 
 NAME = "do_i_need_fine_tuning"
 ON_EMBEDDING = ["majority", "pca_logistic", "frozen_probe"]
@@ -39,7 +40,7 @@ def source(tutorial):
 def folder(
     in_this_process, instant_umap_throughout, instant_pictures_throughout, tutorial, small_checkpoint, tmp_path_factory
 ) -> Path:
-    """Where a run of two donors and four strategies went, of an epoch of LoRA each; not to be changed."""
+    """Where a run of two donors, four strategies, an epoch of LoRA and two values of C went; not to be changed."""
     here = tmp_path_factory.mktemp("protocol")
     parameters = {
         "CHECKPOINT": str(small_checkpoint),
@@ -50,6 +51,7 @@ def folder(
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
+        patch.setattr(LinearProbe, "GRID", LinearProbe.GRID[:2])
         patch.setitem(PROFILES, "quickstart", dataclasses.replace(PROFILES["quickstart"], lora_epochs=1, min_steps=0))
         executions.execute(tutorial, Path("out.ipynb"), parameters, show_progress=False)
     return here

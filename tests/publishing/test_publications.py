@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -23,6 +24,13 @@ from frostline.publishing.notebooks import typed_parameters
 from frostline.publishing.publications import place, publish
 from frostline.publishing.run_manifests import seal
 from frostline.records import save_records
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forked(with_forked_kernels) -> Iterator[None]:
+    """`test_executions` starts kernels as users do."""
+    with with_forked_kernels():
+        yield
 
 
 @pytest.fixture(scope="module")

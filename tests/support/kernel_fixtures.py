@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import anndata
+import forked_kernels
 import nbformat
 import numpy as np
 import pytest
@@ -53,11 +57,77 @@ def wheel_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def own_jupyter_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep kernels and servers away from the Jupyter and IPython folders of whoever runs the tests."""
-    folder = tmp_path_factory.mktemp("jupyter")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR"):
-            patch.setenv(f"JUPYTER_{name}", str(folder / name.lower()))
-        patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+        keep_away(patch, tmp_path_factory.mktemp("jupyter"))
+        yield
+
+
+def keep_away(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Give kernels and servers a folder of their own."""
+    for name in ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR"):
+        patch.setenv(f"JUPYTER_{name}", str(folder / name.lower()))
+    patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+
+
+def begin_kernels_with(code: str) -> None:
+    """Make kernels that find the folders of this moment run some code when they start."""
+    folder = Path(os.environ["IPYTHONDIR"], "profile_default", "startup")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "of_tests.py").write_text(code)
+
+
+NO_UMAP = """
+from frostline.evaluation import maps
+maps.umap_of = lambda found, *, seed: found[:, :2].copy() if min(found.shape) > 4 else None
+del maps
+"""
+"""What `instant_umap` does, for kernels."""
+
+
+@pytest.fixture(scope="session")
+def kernel_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Start the process that kernels are forked from; what the environment of who starts them must say."""
+    script = Path(forked_kernels.__file__)
+    command = [sys.executable, str(script)]
+    spec = {"argv": [*command, "-f", "{connection_file}"], "display_name": "Python 3 (ipykernel)", "language": "python"}
+    folder = tmp_path_factory.mktemp("forked")
+    (folder / "kernels" / "python3").mkdir(parents=True)
+    (folder / "kernels" / "python3" / "kernel.json").write_text(json.dumps(spec))
+    with tempfile.TemporaryDirectory(prefix="kernels-") as sockets:
+        environment = {forked_kernels.WHERE: f"{sockets}/server", "JUPYTER_PATH": str(folder)}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(
+            [*command, "serve"], env=os.environ | environment, start_new_session=True, **pipes
+        ) as server:
+            assert server.stdout.readline() == b"ready\n"
+            yield environment
+            server.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def with_forked_kernels(request: pytest.FixtureRequest):
+    """In a block of this all kernels are forked: real ones, that import at once what others have imported.
+
+    Where it matters how a kernel starts, or what it imports, it is started as ever.
+    """
+
+    @contextlib.contextmanager
+    def fork() -> Iterator[None]:
+        from frostline.publishing import kernels
+
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in request.getfixturevalue("kernel_server").items():
+                patch.setenv(name, value)
+            patch.setattr(kernels, "PROCESS", Path(forked_kernels.__file__))
+            yield
+
+    return fork
+
+
+@pytest.fixture
+def quick_kernels(with_forked_kernels) -> Iterator[None]:
+    """Kernels of one test are forked."""
+    with with_forked_kernels():
         yield
 
 
