@@ -12,8 +12,7 @@ from typing import NamedTuple
 import nbformat
 import pytest
 from chromium import launch
-from kernel_fixtures import NO_UMAP, begin_kernels_with
-from live_lab import Lab, live_lab, run_all_cells
+from live_lab import Lab, run_all_cells
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 SECONDS = 1_000
@@ -109,9 +108,10 @@ class Session(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def notebook_folder(root, three_kinds, small_checkpoint, write_notebook, tmp_path_factory) -> Path:
+def notebook_folder(root, three_kinds, small_checkpoint, write_notebook, lab) -> Path:
     """Folder with a copy of the tutorial whose parameters ask for a run of seconds, and with a small notebook."""
-    folder = tmp_path_factory.mktemp("work")
+    folder = lab.notebooks / "work"
+    folder.mkdir()
     three_kinds.adata.write_h5ad(folder / "cells.h5ad")
     source = nbformat.read(root / "notebooks" / "cell_type_annotation.ipynb", 4)
     (parameters,) = [cell for cell in source.cells if "parameters" in cell.metadata.get("tags", ())]
@@ -138,13 +138,6 @@ def notebook_folder(root, three_kinds, small_checkpoint, write_notebook, tmp_pat
 
 
 @pytest.fixture(scope="module")
-def lab(notebook_folder, own_jupyter_folders, with_forked_kernels, tmp_path_factory) -> Iterator[Lab]:
-    begin_kernels_with(NO_UMAP)
-    with with_forked_kernels(), live_lab(notebook_folder, tmp_path_factory.mktemp("lab")) as lab:
-        yield lab
-
-
-@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = launch(playwright)
@@ -162,7 +155,7 @@ def opened(browser: Browser, lab: Lab, notebook: str) -> Iterator[Session]:
     page.set_default_timeout(PATIENCE)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    lab.open(page, notebook)
+    lab.open(page, f"work/{notebook}")
     run_all_cells(page)
     yield Session(page, errors, requests, lab.address)
     context.close()
@@ -176,7 +169,7 @@ def _patience() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def small(browser, lab) -> Iterator[Session]:
+def small(browser, lab, notebook_folder) -> Iterator[Session]:
     """The small notebook; tests leave its panel idle, with the strategies ticked that were ticked."""
     with opened(browser, lab, "small.ipynb") as session:
         wait_until_ready(session)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from chromium import launch
-from live_lab import Lab, live_lab, run_all_cells
+from live_lab import run_all_cells
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import frostline
@@ -20,21 +19,6 @@ from frostline.publishing import labs
 CARD = Path(frostline.__file__).parent / "data" / "labextension"
 PATIENCE = 100_000
 """Milliseconds."""
-
-
-@pytest.fixture(scope="module")
-def lab(own_jupyter_folders, with_forked_kernels, tmp_path_factory) -> Iterator[Lab]:
-    """A JupyterLab that finds the extension where a wheel puts it."""
-    prefix, notebooks = tmp_path_factory.mktemp("prefix"), tmp_path_factory.mktemp("notebooks")
-    (prefix / "labextensions").mkdir()
-    (prefix / "labextensions" / "frostline").symlink_to(CARD)
-    (notebooks / "study").mkdir()
-    frostline.load_dataset("pancreas").adata.write_h5ad(notebooks / "study" / "islets.h5ad")
-    with with_forked_kernels(), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JUPYTER_PATH", str(prefix), prepend=os.pathsep)
-        with live_lab(notebooks, tmp_path_factory.mktemp("lab")) as lab:
-            lab.folder.joinpath("notebooks").symlink_to(notebooks)
-            yield lab
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +41,8 @@ def page(browser) -> Iterator[Page]:
 
 
 def test_the_card_opens_a_notebook_with_the_panel_that_finds_a_file_and_gives_a_download(page, lab, tmp_path):
+    (lab.notebooks / "study").mkdir()
+    frostline.load_dataset("pancreas").adata.write_h5ad(lab.notebooks / "study" / "islets.h5ad")
     page.goto(f"{lab.address}/lab?reset&token={lab.token}")
     card = page.locator(".jp-LauncherCard", has_text=re.compile("^frostline$"))
     expect(card).to_be_visible(timeout=PATIENCE)
@@ -66,7 +52,7 @@ def test_the_card_opens_a_notebook_with_the_panel_that_finds_a_file_and_gives_a_
     run_all_cells(page)
     panel = page.locator(".frostline-annotation-panel")
     panel.wait_for()
-    assert (lab.folder / "notebooks" / "Untitled.ipynb").is_file()
+    assert (lab.notebooks / "Untitled.ipynb").is_file()
     data = panel.locator(".frostline-data-panel")
     data.get_by_label("Data", exact=True).select_option(label="A file (.h5ad) ...")
     data.get_by_role("button", name="Browse").click()

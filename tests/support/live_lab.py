@@ -19,11 +19,11 @@ from playwright.sync_api import Page
 
 
 class Lab(NamedTuple):
-    """Where it answers, and its folder of settings."""
+    """Where it answers, and its folder of notebooks."""
 
     address: str
     token: str
-    folder: Path
+    notebooks: Path
 
     def open(self, page: Page, notebook: str) -> None:
         """Open a notebook and wait for its kernel; before that a dialog about the kernel swallows clicks."""
@@ -80,7 +80,7 @@ def live_lab(notebooks: Path, folder: Path) -> Iterator[Lab]:
         try:
             address = f"http://127.0.0.1:{port}"
             _wait_for_server(server, f"{address}/api/status?token={token}", folder / "log.txt")
-            yield Lab(address, token, folder)
+            yield Lab(address, token, notebooks)
         finally:
             server.terminate()
             server.wait(30)
