@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import gc
 import os
-from collections.abc import Iterator
+import pickle
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +25,17 @@ settings.load_profile("frostline")
 pytest_plugins = ["kernel_fixtures"]
 
 TOGETHER = {
-    "test_site.py": "the built book",
-    "test_site_in_browser.py": "the built book",
-    "test_lab.py": "forked kernels",
-    "test_launcher.py": "forked kernels",
-    "test_notebooks.py": "forked kernels",
-    "test_publications.py": "forked kernels",
-    "test_executions.py": "forked kernels",
+    "the built book": ("test_site.py", "test_site_in_browser.py"),
+    "a real UMAP": ("test_docs.py", "test_maps.py", "test_clusters.py"),
+    "forked kernels": (
+        "test_lab.py",
+        "test_launcher.py",
+        "test_notebooks.py",
+        "test_publications.py",
+        "test_executions.py",
+    ),
 }
-"""Files that share what takes long to start, and what that is."""
+"""Files for one worker, which then starts what they share once."""
 
 
 FIRST = (
@@ -61,13 +65,15 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """A worker takes whole files; those that share something go to one worker, which then starts it once."""
+    """A worker takes whole files, and those of `TOGETHER` together."""
     from xdist.scheduler import LoadFileScheduling
+
+    together = {file: scope for scope, files in TOGETHER.items() for file in files}
 
     class Files(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
-            return TOGETHER.get(Path(file).name, file)
+            return together.get(Path(file).name, file)
 
     return Files(config, log) if config.getvalue("dist") == "loadfile" else None
 
@@ -168,13 +174,13 @@ def small_checkpoint(pbmc, tmp_path_factory) -> Path:
 def fresh():
     """Copy a data set with changed fields and without what strategies have computed on it."""
 
-    def copy(dataset, **changes):
+    def copied(dataset, **changes):
         return dataclasses.replace(dataset, **{"cache": {}, **changes})
 
-    return copy
+    return copied
 
 
-def put_in_place_of_umap(patch: pytest.MonkeyPatch) -> None:
+def two_columns() -> Iterator[None]:
     """Two columns of the embedding in place of a UMAP."""
     from frostline.evaluation import maps
 
@@ -182,25 +188,16 @@ def put_in_place_of_umap(patch: pytest.MonkeyPatch) -> None:
         mapped = len(embedding) >= maps.MIN_CELLS_FOR_UMAP and embedding.shape[1] >= 2
         return np.array(embedding[:, :2]) if mapped else None
 
-    patch.setattr(maps, "umap_of", first_two_columns)
-
-
-@pytest.fixture
-def instant_umap(monkeypatch):
-    """No UMAP in one test."""
-    put_in_place_of_umap(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def instant_umap_throughout() -> Iterator[None]:
-    """No UMAP in all tests of a file, and in what they share."""
     with pytest.MonkeyPatch.context() as patch:
-        put_in_place_of_umap(patch)
+        patch.setattr(maps, "umap_of", first_two_columns)
         yield
 
 
-def put_in_place_of_pixels(patch: pytest.MonkeyPatch) -> None:
-    """A small PNG with the facts of the picture in place of its pixels; figures are made as ever, and not painted."""
+def small_png() -> Iterator[None]:
+    """A small PNG with the facts of the picture in place of its pixels; figures are made as ever, and not painted.
+
+    `test_figures` and `test_exports` paint each of them.
+    """
     from PIL import Image, PngImagePlugin
 
     from frostline.artifacts import pictures
@@ -214,21 +211,55 @@ def put_in_place_of_pixels(patch: pytest.MonkeyPatch) -> None:
             facts.add_text(name, text)
         small.save(target, "png", pnginfo=facts)
 
-    patch.setattr("matplotlib.figure.Figure.savefig", save)
-    patch.setattr(pictures, "_drawn", {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("matplotlib.figure.Figure.savefig", save)
+        patch.setattr(pictures, "_drawn", {})
+        yield
 
 
-@pytest.fixture
-def instant_pictures(monkeypatch):
-    """No figure is painted in one test."""
-    put_in_place_of_pixels(monkeypatch)
+instant_umap, instant_pictures = pytest.fixture(two_columns), pytest.fixture(small_png)
+"""In one test."""
+instant_umap_throughout = pytest.fixture(scope="module")(two_columns)
+instant_pictures_throughout = pytest.fixture(scope="module")(small_png)
+"""In all tests of a file, and in what they share."""
+
+
+def once(function: Callable) -> Callable:
+    """Compute a function once for the same arguments, to the last bit: altered predictions are others."""
+    known: dict[bytes, object] = {}
+
+    def look_up(*given, **options):
+        key = pickle.dumps((given, options))
+        if key not in known:
+            known[key] = function(*given, **options)
+        return copy.copy(known[key])
+
+    return look_up
+
+
+def once_of_records(function: Callable) -> Callable:
+    """Compute a function of a comparison once for the same records."""
+    from frostline.comparison.comparisons import Comparison
+
+    look_up = once(lambda *records: function(Comparison(*records)))
+    return lambda comparison: look_up(comparison.records, comparison.budget_records, comparison.unseen_records)
 
 
 @pytest.fixture(scope="module")
-def instant_pictures_throughout() -> Iterator[None]:
-    """No figure is painted in all tests of a file: `test_figures` and `test_exports` paint each of them."""
+def computed_once() -> Iterator[None]:
+    """Functions of their arguments alone, in which a check of artifacts spends most of its time, are computed once."""
+    from frostline.artifacts import audits, texts
+    from frostline.comparison import comparisons, report
+
     with pytest.MonkeyPatch.context() as patch:
-        put_in_place_of_pixels(patch)
+        for name in ("prediction_metrics", "chosen_metrics"):
+            patch.setattr(audits, name, once(getattr(audits, name)))
+        for name in ("paired_tests", "score_intervals"):
+            patch.setattr(comparisons, name, once(getattr(comparisons, name)))
+        for tables in (texts.ALWAYS, texts.OF_STUDIES):
+            for name, table in tables.items():
+                patch.setitem(tables, name, once_of_records(table))
+        patch.setattr(report, "report_markdown", once_of_records(report.report_markdown))
         yield
 
 

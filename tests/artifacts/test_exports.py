@@ -182,6 +182,7 @@ class TestWhatIsWritten:
         (tmp_path / f"{TUTORIAL}.ipynb").write_text("{}")
         assert begin(settings_for("out"), TUTORIAL).notebook_sha256 == file_sha256(tmp_path / f"{TUTORIAL}.ipynb")
 
+    @pytest.mark.usefixtures("instant_pictures")
     def test_undefined_numbers_are_na(self, make_record, settings_for, hand_made, tmp_path):
         record = make_record("pca_logistic")
         record = make_record("pca_logistic", metrics={**record.metrics, "silhouette": None})
@@ -199,6 +200,7 @@ class TestWhatIsWritten:
             (["frozen_probe", "pca_logistic"], {"frozen_embedding_umap.png"}),
         ],
     )
+    @pytest.mark.usefixtures("instant_pictures")
     def test_a_run_of_fewer_strategies_leaves_fewer_pictures(
         self, make_record, settings_for, hand_made, tmp_path, names, pictures
     ):
@@ -420,6 +422,7 @@ class TestForgery:
         cover_up(folder)
         refused(folder, MAPS[0], f"says that it is {MAPS[1]}")
 
+    @pytest.mark.usefixtures("instant_pictures")
     def test_a_picture_of_another_run(self, folder, make_record, settings_for, hand_made, tmp_path):
         other = save(begin(settings_for(tmp_path / "other"), TUTORIAL), compare([make_record("lora")]), hand_made)
         shutil.copy(other / "reliability.png", folder)

@@ -16,7 +16,7 @@ from frostline.evaluation.evaluations import evaluate_all
 from frostline.evaluation.journal import Journal
 from frostline.strategies import FrozenProbe, HeadTuning, Lora, Majority, PcaKnn, PcaLogistic
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("instant_umap", "own_cache")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("instant_umap_throughout", "own_cache")]
 
 
 @pytest.fixture
@@ -98,9 +98,15 @@ class TestSame:
         assert (job.records, job.comparison, job.fraction) == ((), None, 1.0)
 
 
+@pytest.fixture(scope="module")
+def others(three_kinds, cuts, instant_umap_throughout):
+    """Records of two strategies without a third that fails."""
+    return list(evaluate_all([Majority(), PcaLogistic(n_components=5)], three_kinds, cuts))
+
+
 class TestFailure:
     @pytest.mark.parametrize("method", ["ensure_applicable", "fit", "predict_proba"])
-    def test_one_that_fails_leaves_the_others_as_they_are(self, three_kinds, cuts, monkeypatch, method):
+    def test_one_that_fails_leaves_the_others_as_they_are(self, three_kinds, cuts, others, monkeypatch, method):
         error = RuntimeError("out of memory")
         failing(monkeypatch, PcaKnn, method, error)
         job = Job([Majority(), PcaKnn(), PcaLogistic(n_components=5)], three_kinds, cuts)
@@ -109,7 +115,6 @@ class TestFailure:
         assert job.failures == {"pca_knn": error}
         assert job.progress["pca_knn"].message == "out of memory"
         assert job.fraction == 1.0
-        others = list(evaluate_all([Majority(), PcaLogistic(n_components=5)], three_kinds, cuts))
         assert timeless(job.records) == timeless(others)
         assert job.comparison.strategies == ("majority", "pca_logistic")
         assert job.comparison.repeats == (0, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ from frostline.encoder.catalogue import CHECKPOINTS
 from frostline.hashes import file_sha256
 from frostline.publishing import notebooks, tutorials
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("computed_once")]
 
 PARAMETERS = 'PROFILE: str = "quickstart"\nSEED: int = 42\nOUTPUT_DIR: str = "artifacts/tiny"'
 
@@ -59,6 +60,23 @@ def project(tmp_path, monkeypatch, root) -> Path:
     source = root / "notebooks" / "cell_type_annotation.ipynb"
     (tmp_path / "notebooks" / source.name).write_bytes(source.read_bytes())
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("kept") / "artifacts"
+
+
+@pytest.fixture
+def save_artifacts(save_artifacts, kept):
+    """Artifacts are made once; each test has a copy, which it may alter."""
+
+    def copy(folder: Path) -> Path:
+        if not kept.exists():
+            save_artifacts(kept)
+        return Path(shutil.copytree(kept, folder))
+
+    return copy
 
 
 @pytest.fixture

@@ -30,13 +30,15 @@ from typer.testing import CliRunner
 from without_kernel import InThisProcess
 
 from frostline import cli, profiles
+from frostline.comparison import jobs
+from frostline.evaluation import evaluations
 from frostline.evaluation.estimates import Estimate
 from frostline.pretraining import runs
 from frostline.publishing import kernels, publications
 from frostline.sweeps import sweeping
 from frostline.sweeps.grids import Grid
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("computed_once")]
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = collected(ROOT)
@@ -142,8 +144,22 @@ def make_small(notebook: Path) -> None:
     nbformat.write(source, notebook)
 
 
+def trained_once(evaluate):
+    """Many commands run the same strategies on the same cells: the first one trains them."""
+    known = {}
+
+    def look_up(strategy, dataset, cut, monitor):
+        data = (dataset.fingerprint(), dataset.name, dataset.label_key, dataset.group_key)
+        key = (strategy, *data, cut.fingerprint, cut.genes, cut.profile, cut.seed, cut.repeat, cut.budget, cut.unseen)
+        if key not in known:
+            known[key] = evaluate(strategy, dataset, cut, monitor)
+        return known[key]
+
+    return look_up
+
+
 @pytest.fixture(scope="module")
-def quick(instant_pictures_throughout):
+def quick(instant_pictures_throughout, computed_once):
     """Few cells, short training, no strategy timed beforehand, two coordinates for a UMAP, nothing painted or built."""
     with pytest.MonkeyPatch.context() as patch:
         for name in profiles.PROFILES:
@@ -152,6 +168,9 @@ def quick(instant_pictures_throughout):
         patch.setattr("frostline.evaluation.maps.umap_of", two_coordinates)
         patch.setattr("scanpy.tl.umap", umap_of_two_coordinates)
         patch.setattr("frostline.panels.costs.estimate", lambda *_: Estimate(1.0))
+        checked = trained_once(evaluations.evaluate_checked)
+        for place in (evaluations, jobs):
+            patch.setattr(place, "evaluate_checked", checked)
         for name in (None, kernels.ENGINE):
             patch.setitem(papermill_engines._engines, name, InThisProcess)
         built = subprocess.CompletedProcess([], 0, "", "")

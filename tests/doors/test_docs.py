@@ -58,7 +58,8 @@ def made_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(frostline, "evaluate", evaluate_once)
-        patch.setattr(frostline.annotation, "keep", keep_once)
+        for place in (frostline.annotation, adapting):
+            patch.setattr(place, "keep", keep_once)
         yield
 
 

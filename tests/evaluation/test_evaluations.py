@@ -21,7 +21,7 @@ from frostline.evaluation.maps import MIN_CELLS_FOR_UMAP
 from frostline.evaluation.metrics import METRICS, PREDICTED, accuracy, chosen_metrics, macro_f1, silhouette
 from frostline.monitor import Monitor
 from frostline.records import Record, fingerprint_of
-from frostline.strategies import FrozenProbe, HeadTuning, PcaLogistic
+from frostline.strategies import FrozenProbe, HeadTuning, Majority, PcaLogistic
 
 pytestmark = pytest.mark.slow
 
@@ -51,11 +51,19 @@ def fits(monkeypatch):
     return seen
 
 
+@pytest.fixture(scope="module")
+def evaluated() -> list[Record]:
+    """The record that several tests look at, once it is made."""
+    return []
+
+
 @pytest.mark.usefixtures("instant_umap")
 class TestRecord:
     @pytest.fixture
-    def record(self, head, pbmc, cut) -> Record:
-        return evaluate(head, pbmc, cut)
+    def record(self, evaluated, head, pbmc, cut) -> Record:
+        if not evaluated:
+            evaluated.append(evaluate(head, pbmc, cut))
+        return evaluated[0]
 
     def test_it_holds_the_test_cells_and_their_true_labels(self, record, pbmc, cut):
         assert record.cells == tuple(pbmc.cells[cut.test])
@@ -107,14 +115,15 @@ class TestProgress:
         assert (fractions[0], fractions[-1]) == (0.0, 1.0)
         assert heard[-1][1].startswith("head, repeat 2 of 2: ")
 
-    @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-    def test_it_can_be_cancelled_at_any_step(self, head, pbmc, cut, fresh, share):
+    def test_it_can_be_cancelled_at_any_step(self, head, pbmc, cut, fresh):
         steps = []
         evaluate(head, fresh(pbmc), cut, monitor=Monitor(lambda *said: steps.append(said)))
-        asked, stop = iter(range(10_000)), int(share * (len(steps) - 1))
-        with pytest.raises(Cancelled):
-            evaluate(head, fresh(pbmc), cut, monitor=Monitor(cancelled=lambda: next(asked) >= stop))
-        assert head.classes_ == ()
+        for share in (0.0, 0.5, 1.0):
+            asked, stop = iter(range(10_000)), int(share * (len(steps) - 1))
+            monitor = Monitor(cancelled=lambda asked=asked, stop=stop: next(asked) >= stop)
+            with pytest.raises(Cancelled):
+                evaluate(head, fresh(pbmc), cut, monitor=monitor)
+            assert head.classes_ == ()
 
     def test_records_that_were_finished_before_the_cancel_are_kept(self, head, pbmc, cut):
         kept: list[Record] = []
@@ -259,7 +268,7 @@ class TestStudies:
         np.testing.assert_allclose(record.distances, expected, rtol=1e-6)
 
     def test_every_class_with_training_and_test_cells_is_withheld_once(self, pbmc, cut):
-        records = list(leave_one_class_out([PcaLogistic()], pbmc, [cut]))
+        records = list(leave_one_class_out([Majority()], pbmc, [cut]))
         both = set(pbmc.labels[cut.train]) & set(pbmc.labels[cut.test])
         assert [record.unseen for record in records] == sorted(both)
 

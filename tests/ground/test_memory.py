@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import ctypes
 import gc
+import mmap
 import os
 import subprocess
 import sys
@@ -20,9 +21,16 @@ from frostline.memory import peak_memory
 MB = 1_000_000
 
 
+def taken(megabytes: int) -> np.ndarray:
+    """Touch every page of a block that the system gives: the heap may hold as much that earlier tests have freed."""
+    held = np.frombuffer(mmap.mmap(-1, megabytes * MB), dtype=np.uint8)
+    held[:] = 1
+    return held
+
+
 def allocate(megabytes: int) -> None:
-    """Touch every page of an array, hold it until a thread that reads along has seen it, then forget it."""
-    held = np.ones(megabytes * MB, dtype=np.uint8)
+    """Take memory, hold it until a thread that reads along has seen it, then give it back."""
+    held = taken(megabytes)
     readers = sum(thread.name == "frostline-memory" for thread in threading.enumerate())
     seen = len(_readings)
     while readers and len(_readings) < seen + 2 * readers:
@@ -65,7 +73,7 @@ class TestPeak:
         assert small.bytes == pytest.approx(30 * MB, abs=10 * MB)
 
     def test_what_was_in_use_before_is_not_counted(self):
-        held = np.ones(200 * MB, dtype=np.uint8)
+        held = taken(200)
         with peak_memory() as peak:
             allocate(30)
         assert held.nbytes > 5 * peak.bytes
@@ -95,7 +103,7 @@ class TestPeak:
     def test_unreachable_objects_are_freed_first(self):
         class Loop:
             def __init__(self):
-                self.held, self.me = np.ones(100 * MB, dtype=np.uint8), self
+                self.held, self.me = taken(100), self
 
         gc.disable()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 
 import numpy as np
@@ -13,6 +14,7 @@ from strategy_checks import NAMES
 
 from frostline.cells.datasets import load_dataset
 from frostline.cells.splits import split
+from frostline.monitor import Monitor
 from frostline.strategies import STRATEGIES
 from frostline.strategies.selection import inner_folds
 
@@ -30,14 +32,21 @@ def strategy(request, build):
 
 
 @pytest.fixture(scope="module")
-def fitted_once(build, pbmc, cut, fresh):
+def steps_of():
+    """Fractions that `fitted_once` heard of while it fitted a strategy."""
+    return collections.defaultdict(list)
+
+
+@pytest.fixture(scope="module")
+def fitted_once(build, pbmc, cut, fresh, steps_of):
     """A strategy that was fitted before, and the data set that it was fitted on; not to be changed."""
     known = {}
 
     def get(name):
         if name not in known:
             dataset = fresh(pbmc)
-            known[name] = build(name).fit(dataset, cut), dataset
+            monitor = Monitor(lambda fraction, _message: steps_of[name].append(fraction))
+            known[name] = build(name).fit(dataset, cut, monitor), dataset
         return known[name]
 
     return get

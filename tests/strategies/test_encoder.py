@@ -50,6 +50,7 @@ class TestSaving:
 IMPORTS = """
 import os, sys
 import anndata, numpy as np
+import sklearn.base, torch  # which would be imported with modules of theirs or ours, if they were late
 import frostline
 from frostline.cells.datasets import load_dataset
 from frostline.profiles import Profile

@@ -7,16 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-import frostline
 from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import FrostlineError
 from frostline.strategies import FrozenProbe, build, load, with_like_probes
 from frostline.strategies.encoder import known_genes
-
-
-@pytest.fixture(scope="module")
-def cut(pbmc):
-    return frostline.split(pbmc)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -56,10 +57,12 @@ class TestTrainedTensors:
         return seen
 
     @pytest.mark.parametrize("name", IN_EPOCHS)
-    def test_every_tensor_called_trainable_receives_a_gradient_and_changes(
-        self, trained, build, pbmc, cut, fresh, name
+    def test_every_tensor_called_trainable_receives_a_gradient_and_changes_and_the_checkpoint_stays_as_it_is(
+        self, trained, build, pbmc, cut, fresh, small_checkpoint, name
     ):
+        before = {path.name: path.read_bytes() for path in small_checkpoint.iterdir()}
         strategy = build(name).fit(fresh(pbmc), cut)
+        assert {path.name: path.read_bytes() for path in small_checkpoint.iterdir()} == before
         for tensor, facts in trained.items():
             assert facts["trainable"] == (facts["gradient"] > 0) == facts["changed"], tensor
         counted = sum(facts["size"] for facts in trained.values() if facts["trainable"])
@@ -166,8 +169,8 @@ class TestHead:
 class TestThroughTheEncoder:
     """What holds for everything that trains weights inside the encoder."""
 
-    def test_every_trained_tensor_takes_part_in_inference(self, build, pbmc, cut, fresh, name):
-        strategy = build(name).fit(fresh(pbmc), cut)
+    def test_every_trained_tensor_takes_part_in_inference(self, fitted_once, pbmc, cut, name):
+        strategy = copy.deepcopy(fitted_once(name)[0])
         probabilities, embedding = strategy.predict_proba(pbmc, cut.test), strategy.embed(pbmc, cut.test)
         trained = {name: p for name, p in strategy.module_["encoder"].named_parameters() if p.requires_grad}
         assert trained
@@ -184,8 +187,8 @@ class TestThroughTheEncoder:
             parameter.data[:] = kept
         np.testing.assert_array_equal(strategy.predict_proba(pbmc, cut.test), probabilities)
 
-    def test_without_dropout_training_and_inference_compute_the_same(self, build, pbmc, cut, fresh, name):
-        strategy = build(name).fit(fresh(pbmc), cut)
+    def test_without_dropout_training_and_inference_compute_the_same(self, fitted_once, pbmc, cut, name):
+        strategy = copy.deepcopy(fitted_once(name)[0])
         for module in strategy.module_.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
@@ -221,11 +224,6 @@ class TestThroughTheEncoder:
         assert strategy.cost().seconds["predict"] == pytest.approx(seconds, rel=0.9)  # charged as if encoded anew
         other = fresh(pbmc, matrix=corrupted(pbmc.matrix, cut.test[:1]))
         assert not np.array_equal(strategy.embed(other, cut.test)[0], strategy.embed(pbmc, cut.test)[0])
-
-    def test_the_checkpoint_stays_as_it_is(self, build, pbmc, cut, fresh, small_checkpoint, name):
-        before = {path.name: path.read_bytes() for path in small_checkpoint.iterdir()}
-        build(name).fit(fresh(pbmc), cut)
-        assert {path.name: path.read_bytes() for path in small_checkpoint.iterdir()} == before
 
 
 class TestFull:

@@ -212,7 +212,7 @@ def keep(
     --------
     >>> import frostline
     >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
-    >>> record = frostline.evaluate(frostline.strategies.PcaKnn(), pbmc, frostline.split(pbmc))
+    >>> record = frostline.evaluate(frostline.strategies.PcaLogistic(), pbmc, frostline.split(pbmc))
     >>> keep(frostline.compare([record]), pbmc).calibration.temperature >= 1
     True
     """

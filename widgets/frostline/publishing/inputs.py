@@ -98,14 +98,18 @@ def _data(parameters: Mapping[str, Any], root: Path) -> Iterator[tuple[str, str]
             yield value, tree_sha256(root / value)
 
 
-def _installed() -> Iterator[tuple[str, str]]:
-    for line in sorted(requires("frostline") or ()):
-        name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
-        if "extra ==" not in line:
-            try:
-                yield name, version(name)
-            except PackageNotFoundError:
-                yield name, "not installed"
+@functools.cache
+def _installed() -> tuple[tuple[str, str], ...]:
+    """Names and versions of what frostline requires, looked up once in a process, as its code is."""
+    lines = [line for line in sorted(requires("frostline") or ()) if "extra ==" not in line]
+    return tuple((name, _version(name)) for name in (re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines))
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _joined(items: Iterable[tuple[str, str]]) -> str:
