@@ -38,10 +38,10 @@ ENDS = 300.0
 AGAIN = "the same command tries it again"
 """What is said where a process was killed before it was a worker."""
 SWEEP = """\
-datasets: [pbmc68k-reduced, pancreas, {DATASET: few.h5ad, LABEL_KEY: bulk_labels}, broken.h5ad]
+datasets: [few0.h5ad, few1.h5ad, broken.h5ad, few2.h5ad]
 strategies: [[pca_logistic, frozen_probe]]
 seeds: [1]
-parameters: {REPEATS: [1]}
+parameters: {REPEATS: [1], LABEL_KEY: [bulk_labels]}
 """
 OTHERWISE = {"run_seconds", "seconds", "peak_memory"}
 """Columns of a sweep that say how long it took, and in how much memory: never the same twice."""
@@ -78,11 +78,12 @@ class Case:
 
     def ended(self, process: subprocess.Popen[bytes]) -> None:
         """Wait for the end of a command, whose workers may have been killed; start it again if it says so."""
-        if process.wait(ENDS) != self.code:
-            tail = (self.output.parent / f"{self.name}.log").read_text("utf-8", "replace")[-3_000:]
-            if AGAIN not in tail.strip().splitlines()[-1]:
-                raise SystemExit(f"{self.name} ended with {process.returncode}:\n{tail}")
+        process.wait(ENDS)
+        tail = (self.output.parent / f"{self.name}.log").read_text("utf-8", "replace")[-3_000:]
+        if process.returncode and AGAIN in tail.strip().splitlines()[-1]:  # with the code of a sweep whose run fails
             self.ended(self.started())
+        elif process.returncode != self.code or not self.output.exists():
+            raise SystemExit(f"{self.name} ended with {process.returncode}:\n{tail}")
 
     def compared(self, said: str, expected: object) -> None:
         """Compare what is there after something that was said with what an undisturbed run left."""
@@ -174,9 +175,11 @@ def cases(folder: Path, names: Sequence[str]) -> list[Case]:
     (folder / "four.yml").write_text(SWEEP, "utf-8")
     (folder / "broken.h5ad").write_bytes(b"\x89HDF and no more")
     cells = sc.datasets.pbmc68k_reduced()
-    few = cells.raw.to_adata()[:300].copy()
-    few.obs = cells.obs[["bulk_labels"]][:300]
-    few.write_h5ad(folder / "few.h5ad")
+    for number in range(3):
+        some = slice(200 * number, 200 * number + 300)
+        few = cells.raw.to_adata()[some].copy()
+        few.obs = cells.obs[["bulk_labels"]][some]
+        few.write_h5ad(folder / f"few{number}.h5ad")
     return [found[name]() for name in names]
 
 

@@ -131,20 +131,18 @@ def plain(stretch: Stretch) -> Iterator[None]:
     """Compute the same parts one after the other in this process instead of sending them to workers."""
     from unittest import mock
 
-    import torch
-
     from frostline.cluster import atlases
     from frostline.cluster.works import compute, kept
 
-    def loop(job: Any, unfinished: Any, missing: Any, _workers: object, _monitor: object) -> None:
-        torch.set_num_threads(1)
+    def loop(job: Any, unfinished: Any, missing: Any, _reach: object, _monitor: object) -> None:
         sha256 = kept(job.work, unfinished)
         for part in missing:
             stretch(0.0, "cells/s")
             compute(unfinished, job.source, sha256, part)
         stretch(0.0, "cells/s")
 
-    with mock.patch.object(atlases, "_computed", loop):
+    nobody = lambda *_, **__: contextlib.nullcontext()  # noqa: E731
+    with mock.patch.object(atlases, "_computed", loop), mock.patch.object(atlases, "connecting", nobody):
         yield
 
 

@@ -134,11 +134,14 @@ def test_what_a_run_killed_at_its_end_left_beside_a_whole_output_is_removed(atla
     shutil.rmtree(rest, ignore_errors=True)
 
 
-def test_a_disk_that_is_full_of_tables_is_no_damaged_atlas(atlas, tmp_path, monkeypatch):
+@pytest.mark.parametrize("written", ["anndata.io.write_elem", "frostline.cluster.atlases.kept"])
+def test_a_disk_that_is_full_is_no_damaged_atlas(atlas, tmp_path, monkeypatch, written):
+    """Of tables, and of the work that is laid down for workers."""
+
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("anndata.io.write_elem", full)
+    monkeypatch.setattr(written, full)
     with pytest.raises(FrostlineError, match=r"out.zarr.unfinished cannot be written \(.*No space left on device\)"):
         embed(atlas, tmp_path / "out.zarr", Workers(scheduler="tcp://127.0.0.1:9"))
     assert list((folder_of(tmp_path / "out.zarr") / "scratch").iterdir()) == []

@@ -15,7 +15,7 @@ from scipy import sparse
 from frostline.annotation.labelling import PIECE
 from frostline.cells.queries import open_matrices
 from frostline.cluster.sources import Source, fingerprint, refuse_undivided, rows_of
-from frostline.encoder.embedding import TOGETHER
+from frostline.encoder.tokens import TOGETHER
 from frostline.errors import DatasetError
 
 VALUES = np.random.default_rng(0).poisson(0.7, (30, 6)).astype(np.float32)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -29,6 +31,7 @@ class Sums:
     """Work that adds up each cell."""
 
     arrays = (SUM,)
+    encodes = False
 
     def compute(self, matrix, names, start):
         return {SUM.place: matrix.sum(axis=1)}, {"first": names[0], "start": start}
@@ -68,6 +71,12 @@ def test_work_that_another_run_wrote_is_not_taken(unfinished, source):
     works._work.cache_clear()
     with pytest.raises(FrostlineError, match="is not what this run wrote: is another one at work on the same output"):
         compute(unfinished, source, sha256, 0)
+
+
+def test_what_no_encoder_computes_is_computed_without_torch():
+    """It takes longer to import than 50,000 cells to label."""
+    code = "import sys, frostline.cluster.atlases; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"False\n"
 
 
 def test_other_weights_under_the_same_name_are_refused():

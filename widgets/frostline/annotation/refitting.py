@@ -10,6 +10,7 @@ reference cells are thinned to them, and the model fitted again on those.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -102,7 +103,7 @@ class Reading:
     accuracy: float | None
     """Of reference cells under what was fitted or calibrated again: an upper bound; None as kept."""
 
-    @property
+    @functools.cached_property
     def genes(self) -> tuple[str, ...]:
         """Shared genes, by the model's names."""
         return tuple(self.mapping.target[place] for place in self.places)

@@ -5,6 +5,7 @@ To add one, add a DatasetSpec to `DATASETS`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -102,11 +103,11 @@ class Dataset:
 
     def expression(self, cells: NDArray[np.integer], genes: Sequence[str]) -> sparse.csr_matrix:
         """Log-normalised values of some cells and genes, (n_cells, n_genes) CSR float32."""
-        position = {gene: i for i, gene in enumerate(self.genes)}
-        absent = [gene for gene in genes if gene not in position]
-        if absent:
+        places = _places(self.genes, tuple(genes))
+        if -1 in places:
+            absent = [gene for gene, place in zip(genes, places, strict=True) if place < 0]
             raise DatasetError(f"data set {self.name!r} lacks {len(absent)} genes, such as {absent[:3]}")
-        return self.matrix[cells][:, [position[gene] for gene in genes]]
+        return self.matrix[cells][:, places]
 
     def relabelled(self, label_key: str, group_key: str | None = None) -> Dataset:
         """Take other columns of obs for labels and groups; values, and what was computed on them, stay.
@@ -261,6 +262,15 @@ def _checked(
 def cell_prefix(set_name: str) -> str:
     """What `join_datasets` puts in front of the cell ids of a set."""
     return f"{set_name}/"
+
+
+@functools.lru_cache(maxsize=8)
+def _places(genes: tuple[str, ...], wanted: tuple[str, ...]) -> NDArray[np.int64]:
+    """(n_wanted,) places among the genes, which are asked for once for each piece of a query; -1 for an absent one."""
+    position = {gene: i for i, gene in enumerate(genes)}
+    places = np.array([position.get(gene, -1) for gene in wanted], dtype=np.int64)
+    places.flags.writeable = False
+    return places
 
 
 def _open(source: str | Path | AnnData) -> tuple[AnnData, DatasetSpec | None, str]:

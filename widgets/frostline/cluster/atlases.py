@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from frostline import __version__
 from frostline.bounds import MaxLength, Precision, Seed, hold
@@ -16,7 +18,7 @@ from frostline.cells.reading import expanded
 from frostline.cells.saving import KEY
 from frostline.cells.stores import is_store, opened_store, refuse_no_store
 from frostline.cluster import labels, parts
-from frostline.cluster.connections import Workers, connected, gpu_of, refuse_missing
+from frostline.cluster.connections import Workers, connecting, gpu_of, refuse_missing
 from frostline.cluster.loops import RETRIES, Pace, run
 from frostline.cluster.parts import OutputPlan, Unfinished
 from frostline.cluster.sources import Source, fingerprint, refuse_undivided, rows_of
@@ -24,13 +26,16 @@ from frostline.cluster.works import Embedding, Labelling, Work, compute, kept
 from frostline.encoder.tokens import MAX_LENGTH
 from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
+from frostline.strategies.encoder import EncoderStrategy
 
 if TYPE_CHECKING:
     import pandas as pd
+    from distributed import Client
 
     from frostline.annotation.reports import Report
 
 Facts = Mapping[int, Mapping[str, Any]]
+Reach: TypeAlias = "Callable[[], AbstractContextManager[Client]]"
 
 
 class PartsFailed(FrostlineError):
@@ -140,16 +145,16 @@ def embed(
     _refuse(path, target)
     monitor.step(0.0, "looking at the atlas")
     opened = load_checkpoint(checkpoint)
-    with open_matrices(path) as found:
+    with connecting(workers, monitor) as reach, open_matrices(path) as found:
         reader, genes = labels.token_reader(found, opened, gene_column, **settings)
         where = str(checkpoint) if str(checkpoint) in CHECKPOINTS else str(_absolute(checkpoint))
         work = Embedding(reader, where, opened.weights_sha256, opened.config.d_model, genes, KEY, device, precision)
         said = {"checkpoint": opened.name, "weights": opened.weights_sha256, "gene_column": gene_column}
-        identity = _identity("embed", device=device, precision=precision, **settings, **said)
+        identity = _identity("embed", encodes=True, device=device, precision=precision, **settings, **said)
         identity |= {"input": fingerprint(found, genes), "rows": rows_of(path, None, found, rows)}
         plan = OutputPlan(identity, found.rows.shape[0], identity["rows"], work.arrays)
         job = _Job(Source(path, None, found.rows.shape), found.obs_names, work, plan, device, _embedded)
-    return _carried_out(job, target, workers, monitor)
+        return _carried_out(job, target, reach, monitor)
 
 
 def annotate(
@@ -196,17 +201,19 @@ def annotate(
     refuse_taken(path, key, overwrite=overwrite)
     monitor.step(0.0, "looking at the atlas")
     loaded, content = load_model(model), read_facts(expanded(model)).content_sha256
-    with open_matrices(path, layer) as found:
+    encodes = isinstance(loaded.strategy, EncoderStrategy)
+    with connecting(workers, monitor) as reach, open_matrices(path, layer) as found:
         query = checked(found, layer, values, gene_column)
         reading = read_query(loaded, query, monitor.part(0.0, 0.0, "fitting again: "))
         work = Labelling(replace(reading, reference=None), labels.light(query), len(query), key)
-        identity = _identity("annotate", model=content, key=key, layer=layer, values=values, gene_column=gene_column)
+        said = {"model": content, "key": key, "layer": layer, "values": values, "gene_column": gene_column}
+        identity = _identity("annotate", encodes=encodes, **said)
         identity |= {"input": fingerprint(found, query.genes), "rows": rows_of(path, layer, found, rows)}
         plan = OutputPlan(identity, len(query), identity["rows"], work.arrays)
         finish = functools.partial(labels.finish, loaded, query, reading, key)
         device = getattr(loaded.strategy, "device", "cpu")
         job = _Job(Source(path, layer, found.rows.shape), found.obs_names, work, plan, device, finish)
-        result = _carried_out(job, target, workers, monitor)
+        result = _carried_out(job, target, reach, monitor)
     return result, Report(result.said[key])
 
 
@@ -229,11 +236,10 @@ def _refuse(path: Path, output: Path, layer: str | None = None) -> None:
     refuse_undivided(path, layer)
 
 
-def _identity(command: str, **settings: Any) -> dict[str, Any]:
+def _identity(command: str, *, encodes: bool, **settings: Any) -> dict[str, Any]:
     """All that decides a result but its input."""
-    import torch
-
-    return {"command": command, **settings, "frostline": __version__, "torch": str(torch.__version__)}
+    computed = import_module("torch" if encodes else "numpy")
+    return {"command": command, **settings, "frostline": __version__, computed.__name__: str(computed.__version__)}
 
 
 def _embedded(unfinished: Unfinished, facts: Facts) -> dict[str, Any]:
@@ -243,7 +249,7 @@ def _embedded(unfinished: Unfinished, facts: Facts) -> dict[str, Any]:
     return {f"{KEY}_made": {**said, "unreadable": sum(f["unreadable"] for f in facts.values()), "devices": devices}}
 
 
-def _carried_out(job: _Job, output: Path, workers: Workers | None, monitor: Monitor) -> Result:
+def _carried_out(job: _Job, output: Path, reach: Reach, monitor: Monitor) -> Result:
     """Compute what is not there yet, and put the whole into its place."""
     plan = job.plan
     if not plan.n_cells:
@@ -251,17 +257,17 @@ def _carried_out(job: _Job, output: Path, workers: Workers | None, monitor: Moni
     if parts.is_whole(output, plan):
         parts.remove_rest(output, plan)
         return Result(output, plan.n_cells, len(plan), len(plan))
-    with parts.held(output, plan) as unfinished:
+    with parts.written(output), parts.held(output, plan) as unfinished:
         if parts.is_whole(output, plan):  # by another process, which held it until now
             parts.remove(unfinished)
             return Result(output, plan.n_cells, len(plan), len(plan))
         monitor.step(0.0, "tables of the output")
-        with opened_store(job.source.path) as file:
+        with opened_store(job.source.path) as file, parts.written(output):
             parts.prepared(unfinished, job.names, {name: file[name] for name in ("obs", "var")})
         done = parts.whole(unfinished, range(len(plan)))
         missing = {part: plan.span(part)[1] - plan.span(part)[0] for part in range(len(plan)) if part not in done}
         if missing:
-            _computed(job, unfinished, missing, workers, monitor)
+            _computed(job, unfinished, missing, reach, monitor)
         facts = parts.whole(unfinished, range(len(plan)))
         if lost := sorted(set(range(len(plan))) - set(facts)):
             raise PartsFailed(dict.fromkeys(lost, "what was written is not there any more, or was altered"), plan)
@@ -270,12 +276,10 @@ def _carried_out(job: _Job, output: Path, workers: Workers | None, monitor: Moni
     return Result(output, plan.n_cells, len(plan), len(done))
 
 
-def _computed(
-    job: _Job, unfinished: Unfinished, missing: Mapping[int, int], workers: Workers | None, monitor: Monitor
-) -> None:
+def _computed(job: _Job, unfinished: Unfinished, missing: Mapping[int, int], reach: Reach, monitor: Monitor) -> None:
     """Let workers compute parts."""
     sha256 = kept(job.work, unfinished)
-    with connected(workers, monitor) as client:
+    with reach() as client:
         pace = Pace(job.plan.n_cells, job.plan.n_cells - sum(missing.values()))
         function = functools.partial(compute, unfinished, job.source, sha256)
         failed = run(client, function, missing, pace, resources=gpu_of(client, job.device), monitor=monitor)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,15 +103,60 @@ def connected(workers: Workers | None = None, monitor: Monitor | None = None) ->
     ...     client.submit(sum, [1, 2]).result()
     3
     """
+    with connecting(workers, monitor) as reach, reach() as client:
+        yield client
+
+
+@contextmanager
+def connecting(
+    workers: Workers | None = None, monitor: Monitor | None = None
+) -> Iterator[Callable[[], AbstractContextManager[Client]]]:
+    """Give what gives the client of `connected`, when it is called; what was started ends while something else is done.
+
+    Parameters
+    ----------
+    workers, monitor
+        As for `connected`.
+
+    Raises
+    ------
+    FrostlineError
+        As `connected`, when the client is asked for.
+
+    Examples
+    --------
+    >>> with connecting(Workers(number=1, memory="1GB")) as reach:
+    ...     with reach() as client:
+    ...         client.submit(sum, [1, 2]).result()
+    3
+    """
     workers, monitor = workers or Workers(), monitor or Monitor()
     refuse_missing()
-    with ExitStack() as stack:
-        client = _client(workers, stack)
-        while not client.scheduler_info(n_workers=-1)["workers"]:
-            monitor.step(0.0, f"waiting for {workers.where}")
-            time.sleep(LOOK)
-        _refuse_other_version(client)
-        yield client
+    with ExitStack() as stack, ThreadPoolExecutor(1, "frostline-workers") as thread:
+
+        @contextmanager
+        def reach() -> Iterator[Client]:
+            with _client(_place(workers, stack)) as client:
+                while not client.scheduler_info(n_workers=-1)["workers"]:
+                    monitor.step(0.0, f"waiting for {workers.where}")
+                    time.sleep(LOOK)
+                _refuse_other_version(client)
+                yield client
+            thread.submit(stack.close)
+
+        yield reach
+
+
+def _place(workers: Workers, stack: ExitStack) -> Any:
+    """What a client is connected to: an address, or a cluster that is started here and closed with the stack."""
+    from distributed.utils import silence_logging_cmgr
+
+    if workers.scheduler is None:
+        return stack.enter_context(cluster_of(workers))
+    if workers.cluster != "local":
+        raise FrostlineError(f"a scheduler ({workers.scheduler}) and a cluster ({workers.cluster}): give one of them")
+    stack.enter_context(silence_logging_cmgr(logging.CRITICAL))  # of a scheduler that is gone it would print tracebacks
+    return workers.scheduler
 
 
 def refuse_missing() -> None:
@@ -140,26 +185,21 @@ def _batch_systems() -> Any:
     return dask_jobqueue
 
 
-def _client(workers: Workers, stack: ExitStack) -> Client:
+def _client(place: Any) -> Client:
+    """Connect to a cluster, or to a scheduler at an address."""
     from distributed import Client
-    from distributed.utils import silence_logging_cmgr
 
-    if workers.scheduler is None:
-        client = Client(stack.enter_context(cluster_of(workers)))  # type: ignore[no-untyped-call]
-        return stack.enter_context(client)  # type: ignore[no-any-return]
-    if workers.cluster != "local":
-        raise FrostlineError(f"a scheduler ({workers.scheduler}) and a cluster ({workers.cluster}): give one of them")
-    stack.enter_context(silence_logging_cmgr(logging.CRITICAL))  # of a scheduler that is gone it would print tracebacks
+    if not isinstance(place, str):
+        return Client(place)  # type: ignore[no-untyped-call]
     try:
         with ThreadPoolExecutor(1) as thread:  # this one may have a loop that runs, as in a notebook
-            thread.submit(asyncio.run, _greeted(workers.scheduler)).result()
-        client = Client(workers.scheduler, timeout=REACH)  # type: ignore[no-untyped-call]
+            thread.submit(asyncio.run, _greeted(place)).result()
+        return Client(place, timeout=REACH)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise FrostlineError(
-            f"no scheduler of Dask answers at {workers.scheduler!r} ({str(error) or 'silence'}): give the address that "
+            f"no scheduler of Dask answers at {place!r} ({str(error) or 'silence'}): give the address that "
             "`dask scheduler` prints, such as tcp://10.0.0.1:8786, from a machine that reaches it"
         ) from error
-    return stack.enter_context(client)  # type: ignore[no-any-return]
 
 
 async def _greeted(address: str) -> None:

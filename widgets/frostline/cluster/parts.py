@@ -124,6 +124,9 @@ def put(content: bytes, place: Path, scratch: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(path, place)
+    except OSError as error:
+        error.filename = error.filename or str(place)  # whose disk is full, it does not say
+        raise
     finally:
         path.unlink(missing_ok=True)
 
@@ -157,6 +160,33 @@ def held(output: Path, plan: OutputPlan) -> Iterator[Unfinished]:
         yield unfinished
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def written(output: Path) -> Iterator[None]:
+    """Say that an output cannot be written, whatever is written of it, where the error itself may be of anything.
+
+    Raises
+    ------
+    FrostlineError
+        The disk is full, or the folder cannot be written.
+
+    Examples
+    --------
+    >>> with written(Path("OUT.zarr")):
+    ...     raise OSError(28, "No space left on device")
+    Traceback (most recent call last):
+        ...
+    frostline.errors.FrostlineError: OUT.zarr.unfinished cannot be written ([Errno 28] No space left on device): ...
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # h5py's, of what is read
+            raise
+        raise FrostlineError(
+            f"{folder_of(output)} cannot be written ({error}): make room, and the same command goes on"
+        ) from error
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -247,12 +277,6 @@ def prepared(unfinished: Unfinished, names: Any, tables: Mapping[str, Any]) -> N
             target = scratch / place if room == STORE else unfinished.folder / array.place
             array.make(target, unfinished.plan.rows, unfinished.plan.n_cells)
         os.replace(scratch, unfinished.store)
-    except OSError as error:
-        if error.errno is None:  # h5py's, of what is read
-            raise
-        raise FrostlineError(
-            f"{unfinished.folder} cannot be written ({error}): make room, and the same command goes on"
-        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -15,7 +15,7 @@ from frostline.cells.queries import Matrices, place_of
 from frostline.cells.stores import opened_store
 from frostline.cells.streams import in_range, refuse_by_gene
 from frostline.cells.values import SAMPLE
-from frostline.encoder.embedding import TOGETHER
+from frostline.encoder.tokens import TOGETHER
 from frostline.errors import DatasetError
 
 if TYPE_CHECKING:

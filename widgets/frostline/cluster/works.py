@@ -21,10 +21,11 @@ from frostline.cells.streams import in_memory
 from frostline.cluster.arrays import Array
 from frostline.cluster.parts import CODES, SCRATCH, STORE, Unfinished, put
 from frostline.cluster.sources import Source
-from frostline.encoder.embedding import TOGETHER
 from frostline.encoder.token_readers import TokenReader
+from frostline.encoder.tokens import TOGETHER
 from frostline.errors import FrostlineError
 from frostline.memory import keep_freed
+from frostline.strategies.encoder import EncoderStrategy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +44,10 @@ class Work(Protocol):
     @property
     def arrays(self) -> tuple[Array, ...]:
         """What is written, a row a cell."""
+
+    @property
+    def encodes(self) -> bool:
+        """Whether an encoder computes it."""
 
     def compute(self, matrix: sparse.csr_matrix, names: pd.Index, start: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Arrays by place, and facts, of some cells from a row on; the row begins a block."""
@@ -71,6 +76,11 @@ class Embedding:
     def arrays(self) -> tuple[Array, ...]:
         """One array in obsm."""
         return (Array(self.place, "float32", self.width),)
+
+    @property
+    def encodes(self) -> bool:
+        """It does."""
+        return True
 
     def compute(self, matrix: sparse.csr_matrix, names: pd.Index, start: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Block by block; a cell that expresses no known gene has no embedding: NaN."""
@@ -114,12 +124,17 @@ class Labelling:
             *(Array(f"{CODES}/label{end}", kind) for end, kind in CODE_TYPES.items()),
         )
 
+    @property
+    def encodes(self) -> bool:
+        """By the model's strategy."""
+        return isinstance(self.reading.strategy, EncoderStrategy)
+
     def compute(self, matrix: sparse.csr_matrix, names: pd.Index, start: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Piece by piece."""
         watched = watched_of(self.n_cells) - start
         here = watched[(watched >= 0) & (watched < matrix.shape[0])]
         query = replace(self.query, obs_names=names, rows=in_memory(matrix))
-        found = Found.of(self.reading, query, here)
+        found = Found.of(self.reading, query, here, chunk=TOGETHER)
         tables = found.embedding.array(), found.probabilities.array()
         values = [*tables, found.confidence, found.p_known, *found.places.values()]
         facts = {
@@ -185,14 +200,20 @@ def compute(unfinished: Unfinished, source: Source, sha256: str, part: int) -> M
     OSError
         The disk is full.
     """
-    import torch
-
     os.environ["FROSTLINE_EMBEDDINGS_MB"] = "0"  # what is computed is in the output; it is not kept twice
-    if torch.get_num_threads() > 1:
-        torch.set_num_threads(1)  # each worker has its part
     keep_freed()
     work = _work(unfinished.folder / WORK, sha256)
+    if work.encodes:
+        _one_thread()
     start, stop = unfinished.plan.span(part)
     arrays, facts = work.compute(*source.read(start, stop), start)
     unfinished.write(part, arrays, facts)
     return facts
+
+
+def _one_thread() -> None:
+    """Each worker has its part of the processor."""
+    import torch
+
+    if torch.get_num_threads() > 1:
+        torch.set_num_threads(1)

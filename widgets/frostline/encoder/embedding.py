@@ -27,7 +27,7 @@ from frostline.encoder.devices import autocast, device_of, move, place_of, preci
 from frostline.encoder.model import Encoder, EncoderConfig
 from frostline.encoder.products import padded_length
 from frostline.encoder.token_readers import TokenReader, ValueKind, expressing, ids_of
-from frostline.encoder.tokens import BLOCK, MAX_LENGTH, TokenBlocks, Tokens, runs, tokenize
+from frostline.encoder.tokens import BLOCK, MAX_LENGTH, TOGETHER, TokenBlocks, Tokens, runs, tokenize
 from frostline.encoder.vocabulary import described, overlap, token_reader, token_values
 from frostline.errors import CheckpointError, DatasetError
 from frostline.monitor import Monitor
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 
 BATCH_TOKENS = {"cpu": 2_048, "mps": 8_192, "cuda": 131_072}
 """Padded tokens in one batch of inference on a device; bounds the memory."""
-TOGETHER = 1_024
-"""Cells, from the first on, that are put into batches together. What else is in its batch decides the last bits of a
-cell's state: whoever embeds whole groups of so many, in whatever order, gets the states of all cells at once."""
 _ROWS = 4_096  # that are normalised at a time
 _LISTED = 5  # cells that a line of code names one by one
 

@@ -26,6 +26,9 @@ N_BINS = 51
 MAX_LENGTH = 1200
 """Longest sequence of the official embedding path, `<cls>` included."""
 
+TOGETHER = 1_024
+"""Cells, from the first on, that an encoder puts into batches together. What else is in its batch decides the last bits
+of a cell's state: whoever embeds whole groups of so many, in whatever order, gets the states of all cells at once."""
 BLOCK = 2**18
 """Values in one block of cells, or one cell; bounds the memory, not the result."""
 _CHUNK = 2**15  # values that are binned at a time: the arrays stay in the processor's cache
