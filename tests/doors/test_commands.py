@@ -61,6 +61,7 @@ NOT_HERE = {
     "make bench-memory": "labels cells for minutes",
     "make bench": "measures for half an hour; test_performance holds the page to what was measured",
     "make bench ONLY=part": "measures for minutes",
+    "make bench ONLY=peers": "measures for minutes, beside software that it installs",
     "make browser": "installs a browser",
     "make colab": "changes the notebooks; test_repository looks at the cell",
     "make dropout FIELD=lora_dropout": "trains for half an hour",
