@@ -26,7 +26,7 @@ pytest_plugins = ["kernel_fixtures"]
 
 TOGETHER = {
     "the built book": ("test_site.py", "test_site_in_browser.py"),
-    "a real UMAP": ("test_docs.py", "test_maps.py", "test_clusters.py"),
+    "a real UMAP": ("test_docs.py", "test_maps.py", "test_clusters.py", "test_embeddings_tutorial.py"),
     "forked kernels": (
         "test_lab.py",
         "test_launcher.py",

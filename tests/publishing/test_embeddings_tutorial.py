@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import functools
 import re
 import shutil
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-import scanpy as sc
 
 import frostline
 from frostline.artifacts import checking
@@ -25,25 +23,15 @@ def source(root):
     return nbformat.read(root / "notebooks" / f"{NAME}.ipynb", 4)
 
 
-def place(adata, *, random_state: int) -> None:
-    """Use two columns of the embedding as a map, in the place of scanpy's UMAP."""
-    adata.obsm["X_umap"] = adata.obsm[adata.uns["neighbors"]["params"]["use_rep"]][:, :2]
-
-
 @pytest.fixture(scope="module")
 def published(in_this_process, instant_pictures_throughout, root, small_checkpoint, tmp_path_factory) -> Path:
-    """Root of a project in which the tutorial was executed with a small encoder and placed.
-
-    Neighbours are weighted, and cells placed, without umap-learn, which compiles itself for seconds.
-    """
+    """Root of a project in which the tutorial was executed with a small encoder and placed."""
     folder = tmp_path_factory.mktemp("published")
     (folder / "notebooks").mkdir()
     shutil.copy(root / "notebooks" / f"{NAME}.ipynb", folder / "notebooks")
     shutil.copytree(small_checkpoint, folder / "small")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(sc.pp, "neighbors", functools.partial(sc.pp.neighbors, method="gauss"))
-        patch.setattr(sc.tl, "umap", place)
         notebook = notebooks.find_notebook(NAME)
         publications.publish(notebook, {"CHECKPOINT": "small"}, output=Path(f"{NAME}.ipynb"), show_progress=False)
     return folder
