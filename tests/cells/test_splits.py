@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,6 +36,10 @@ def test_repeats_are_splits_of_their_own_with_seeds_of_their_own(pbmc):
     assert len({cut.training_seed for cut in cuts}) == 4
     assert all(0 <= cut.training_seed < 2**32 for cut in cuts)
     assert split(pbmc, seed=2, repeat=0).fingerprint not in {cut.fingerprint for cut in cuts}
+
+
+def test_the_seed_of_a_repeat_starts_again_from_zero_beyond_what_a_generator_takes(pbmc):
+    assert replace(split(pbmc), seed=2**32 - 1, repeat=1).training_seed == 1_000_002
 
 
 class TestGenes:

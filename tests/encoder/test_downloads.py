@@ -515,6 +515,12 @@ class TestHub:
         assert drive.fetched(file) in ([], [0])
         assert not list(catalogue.cache_folder().rglob(f"*{file}"))
 
+    def test_the_known_size_is_taken_and_not_a_byte_more(self):
+        limits = sources._Limits("best_model.pt", Pin("0" * 64, size=10))
+        limits.refuse_beyond(10)
+        with pytest.raises(sources.SourceFailed, match=r"best_model\.pt has more than 10 bytes there"):
+            limits.refuse_beyond(11)
+
     def test_more_bytes_than_there_can_be_are_refused(self, hub, drive):
         hub.lengths["best_model.pt"] = 2**40
         drive.files.clear()

@@ -139,6 +139,12 @@ class TestValues:
         assert found.recommended == "X"
         assert "raw has 600 genes, of which these are 300" in found.why
 
+    def test_one_with_half_as_many_genes_more_is_not_mentioned(self, counts):
+        most = counts[:, :400].copy()
+        most.raw = anndata.AnnData(np.log1p(to_total(counts.X, 1e4)), counts.obs, counts.var)
+        found = inspect(most)
+        assert (found.recommended, "genes, of which" in found.why) == ("X", False)
+
     def test_what_a_registered_set_is_loaded_from(self):
         found = inspect("pbmc68k-reduced")
         assert (found.default, found.recommended, found.refusals) == ("raw", "raw", ())

@@ -274,6 +274,9 @@ class TestHousekeeping:
         Journal.of(three_kinds, [small_split]).close()
         assert earlier.file.exists()
 
+    def test_a_file_that_another_run_has_just_forgotten_has_no_lines(self, tmp_path):
+        assert journal_module._lines(tmp_path / "gone.jsonl") == []
+
     def test_at_most_so_many_folders_are_kept_the_latest(self, make_record, three_kinds, small_split):
         record = make_record("majority")
         journals = [

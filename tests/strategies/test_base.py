@@ -58,6 +58,12 @@ def evaluated(request, evaluate_once):
     return evaluate_once(request.param)
 
 
+def test_what_an_earlier_fit_did_beside_fitting_is_not_taken_off_the_next_one(pbmc, cut):
+    strategy = STRATEGIES["majority"]()
+    strategy._learn(aside=1e6)
+    assert 0 <= strategy.fit(pbmc, cut).seconds_["fit"] < 1e3
+
+
 class TestContract:
     def test_probabilities_have_one_column_a_class_and_rows_that_sum_to_one(self, fitted, cut):
         strategy, dataset = fitted
