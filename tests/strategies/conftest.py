@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 
 import numpy as np
 import pandas as pd
@@ -40,16 +41,15 @@ def steps_of():
 @pytest.fixture(scope="module")
 def fitted_once(build, pbmc, cut, fresh, steps_of):
     """A strategy that was fitted before, and the data set that it was fitted on; not to be changed."""
-    known = {}
 
-    def get(name):
-        if name not in known:
-            dataset = fresh(pbmc)
-            monitor = Monitor(lambda fraction, _message: steps_of[name].append(fraction))
-            known[name] = build(name).fit(dataset, cut, monitor), dataset
-        return known[name]
+    @functools.cache
+    def fit(name):
+        dataset = fresh(pbmc)
+        return build(name).fit(
+            dataset, cut, Monitor(lambda fraction, _message: steps_of[name].append(fraction))
+        ), dataset
 
-    return get
+    return fit
 
 
 @pytest.fixture(params=NAMES)

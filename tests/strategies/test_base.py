@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from pathlib import Path
 
@@ -41,16 +42,14 @@ ABSENT = "Dendritic"
 @pytest.fixture(scope="module")
 def evaluate_once(build, pbmc, cut, fresh, instant_umap_throughout):
     """A strategy that was evaluated, and its record; not to be changed."""
-    known = {}
+    kept = cut.train[pbmc.labels[cut.train] != ABSENT]
 
-    def get(name):
-        if name not in known:
-            strategy = build(name)
-            kept = cut.train[pbmc.labels[cut.train] != ABSENT]
-            known[name] = strategy, evaluate(strategy, fresh(pbmc), dataclasses.replace(cut, train=kept))
-        return known[name]
+    @functools.cache
+    def evaluated(name):
+        strategy = build(name)
+        return strategy, evaluate(strategy, fresh(pbmc), dataclasses.replace(cut, train=kept))
 
-    return get
+    return evaluated
 
 
 @pytest.fixture(params=NAMES)
