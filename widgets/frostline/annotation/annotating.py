@@ -65,8 +65,8 @@ class Annotation:
     @property
     def p_known(self) -> NDArray[np.float64]:
         """(n_known,) p that a cell is of a known class, of the cells that express enough genes."""
-        found: NDArray[np.float64] = self.obs[f"{self.key}_p_known"].dropna().to_numpy(float)
-        return found
+        found: NDArray[np.float64] = self.outputs.columns[f"{self.key}_p_known"]
+        return found[~np.isnan(found)]
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
@@ -103,7 +103,7 @@ class Annotation:
         return path
 
     def __len__(self) -> int:
-        return len(self.obs)
+        return len(self.outputs.obs_names)
 
     def __str__(self) -> str:
         return str(self.report)
