@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+:/{1,3}[^/]")
 MOST_PARTS = 20_000
 """Groups and arrays that a file may have where some stand at several places; an .h5ad has hundreds."""
-CHUNK_CACHE, PLACES_CACHE = 2**20, 2**20
+CHUNK_CACHE, PLACES_CACHE = 2**20, 2**18
 """Bytes of an array's chunks that are held while it is read, one of the largest of h5py, not the 8 MB of HDF5 2.0; and
 of what says where all is, names of cells included, of which HDF5 would hold up to 32 MB."""
 DEEPEST = 50
