@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -135,11 +136,12 @@ def connecting(
     """
     workers, monitor = workers or Workers(), monitor or Monitor()
     refuse_missing()
-    with ExitStack() as stack, ThreadPoolExecutor(1, "frostline-workers") as thread:
+    with ExitStack() as stack, ThreadPoolExecutor(1, "frostline-workers", _deaf) as thread:
 
         @contextmanager
         def reach() -> Iterator[Client]:
-            with _client(_place(workers, stack)) as client:
+            # what is interrupted here has started, and ends with the stack
+            with _client(thread.submit(_place, workers, stack).result()) as client:
                 while not client.scheduler_info(n_workers=-1)["workers"]:
                     monitor.step(0.0, f"waiting for {workers.where}")
                     time.sleep(LOOK)
@@ -148,6 +150,15 @@ def connecting(
             thread.submit(stack.close)
 
         yield reach
+
+
+def _deaf() -> None:
+    """Let this thread, and processes that it starts, not hear Ctrl-C: a terminal sends it to all, and one is enough."""
+    from multiprocessing import resource_tracker
+
+    if hasattr(signal, "pthread_sigmask"):
+        resource_tracker.ensure_running()  # whoever starts it hears Ctrl-C again
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _place(workers: Workers, stack: ExitStack) -> Any:
