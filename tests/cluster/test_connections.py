@@ -110,21 +110,28 @@ def test_processes_that_were_started_do_not_hear_ctrl_c(client):
     assert blocked.result(timeout=20)
 
 
-def test_a_cluster_that_is_starting_when_ctrl_c_comes_is_whole_before_it_is_closed(monkeypatch):
+@pytest.mark.parametrize("moment", ["whole", "closed"])
+def test_a_cluster_is_whole_and_is_closed_when_ctrl_c_comes_meanwhile(monkeypatch, moment):
     """Half of one could not be closed."""
     said = []
 
-    def started(_):
-        os.kill(os.getpid(), signal.SIGINT)
+    def becomes(what):
+        if what == moment:
+            os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.2)
-        said.append("whole")
-        return closing(SimpleNamespace(close=lambda: said.append("closed")))
+        said.append(what)
 
+    def started(_):
+        becomes("whole")
+        return closing(SimpleNamespace(close=lambda: becomes("closed")))
+
+    client = SimpleNamespace(scheduler_info=lambda n_workers: {"workers": {"one": {}}}, run=lambda *_, **__: {})
     monkeypatch.setattr(connections, "cluster_of", started)
+    monkeypatch.setattr(connections, "_client", lambda _: nullcontext(client))
     earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt), connected():
-            pytest.fail("it was interrupted before")
+            assert moment == "closed"
     finally:
         signal.signal(signal.SIGINT, earlier)
     assert said == ["whole", "closed"]

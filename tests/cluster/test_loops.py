@@ -27,7 +27,7 @@ class Future:
 class Client:
     """Two workers of one thread, on which each part ends as it is said; the oldest that was handed out ends first."""
 
-    status = "running"
+    status, cluster = "running", None
 
     def __init__(self, ends: dict[int, object]) -> None:
         self.ends, self.tried, self.asked = ends, Counter(), []
@@ -108,6 +108,13 @@ def test_a_full_disk_ends_it_and_what_is_under_way_is_taken_back(ended):
 def test_a_scheduler_that_is_gone_is_said(ended):
     client, _, _ = ended({0: "lost"})
     with pytest.raises(FrostlineError, match=r"the scheduler is gone .*: the same command goes on"):
+        client.failed()
+
+
+def test_workers_that_have_all_ended_are_not_waited_for(ended):
+    client, _, _ = ended({})
+    client.cluster = SimpleNamespace(workers={})
+    with pytest.raises(FrostlineError, match=r"all workers have ended.* \(--memory\), or fewer .* \(--rows\)"):
         client.failed()
 
 

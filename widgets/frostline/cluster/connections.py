@@ -7,7 +7,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -136,11 +136,11 @@ def connecting(
     """
     workers, monitor = workers or Workers(), monitor or Monitor()
     refuse_missing()
-    with ExitStack() as stack, ThreadPoolExecutor(1, "frostline-workers", _deaf) as thread:
+    stack = ExitStack()
+    with ThreadPoolExecutor(1, "frostline-workers", _deaf) as thread:
 
         @contextmanager
         def reach() -> Iterator[Client]:
-            # what is interrupted here has started, and ends with the stack
             with _client(thread.submit(_place, workers, stack).result()) as client:
                 while not client.scheduler_info(n_workers=-1)["workers"]:
                     monitor.step(0.0, f"waiting for {workers.where}")
@@ -149,7 +149,19 @@ def connecting(
                 yield client
             thread.submit(stack.close)
 
-        yield reach
+        try:
+            yield reach
+        finally:
+            _waited_for(thread.submit(stack.close))
+
+
+def _waited_for(end: Future[None]) -> None:
+    """Wait, also where that is interrupted: what is half started or half closed cannot be closed when Python ends."""
+    try:
+        wait([end])
+    except BaseException:
+        wait([end])
+        raise
 
 
 def _deaf() -> None:
@@ -349,6 +361,28 @@ def _refuse_other_version(client: Client) -> None:
 
 def _version() -> str:
     return __version__
+
+
+def threads_of(client: Client) -> int:
+    """Threads of all workers together; 0 while none is there.
+
+    Raises
+    ------
+    FrostlineError
+        None will come any more: workers that were started for this client have ended, and are not started again.
+
+    Examples
+    --------
+    >>> with connected(Workers(number=1, memory="1GB")) as client:
+    ...     threads_of(client)
+    1
+    """
+    if client.cluster is not None and not client.cluster.workers:  # one that ends while it starts is not started again
+        raise FrostlineError(
+            "all workers have ended, most often for want of memory: give them more (--memory), or fewer cells at once "
+            "(--rows), and the same command goes on"
+        )
+    return sum(client.nthreads().values())  # type: ignore[no-untyped-call]
 
 
 def gpu_of(client: Client, device: str = "auto") -> dict[str, float]:

@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError as AlsoLost
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from frostline.cluster.connections import threads_of
 from frostline.errors import FrostlineError
 from frostline.monitor import Monitor
 
@@ -154,14 +155,14 @@ def run(
     DiskFull
         There is no room for the output.
     FrostlineError
-        The scheduler is gone.
+        The scheduler is gone, or all workers are.
     """
     waiting, tried, failed = deque(parts), dict.fromkeys(parts, 0), dict[int, str]()
     futures: dict[Future[Any], int] = {}
     try:
         while waiting or futures:
             monitor.step(pace.done / max(1, pace.total), pace.words())
-            threads = sum(client.nthreads().values())  # type: ignore[no-untyped-call]
+            threads = threads_of(client)
             while waiting and len(futures) < AHEAD * max(1, threads):
                 part = waiting.popleft()
                 futures[client.submit(compute, part, pure=False, resources=dict(resources) or None)] = part
