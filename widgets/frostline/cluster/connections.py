@@ -137,10 +137,11 @@ def connecting(
     workers, monitor = workers or Workers(), monitor or Monitor()
     refuse_missing()
     stack = ExitStack()
-    with ThreadPoolExecutor(1, "frostline-workers", _deaf) as thread:
+    with ThreadPoolExecutor(1, "frostline-workers") as thread:
 
         @contextmanager
         def reach() -> Iterator[Client]:
+            thread.submit(_deaf).result()  # before anything is started, so that all of it is in this one thread
             with _client(thread.submit(_place, workers, stack).result()) as client:
                 while not client.scheduler_info(n_workers=-1)["workers"]:
                     monitor.step(0.0, f"waiting for {workers.where}")
