@@ -19,6 +19,8 @@ WORDS = {
 }
 COLUMNS = ("Seconds", "Of the processor", "Cells in one of these", "Memory, MB")
 PARAMETERS = 12 * (4 * 512**2 + 2 * 512 * 512)  # of the matrix products of one token in the blocks of whole-human
+NUMBERS = ("seconds", "computing", "cpu", "own_mb", "worker_mb")
+"""Of a measurement on workers."""
 LINEAR = 1.1
 """Log-log slope up to which time is called linear in cells."""
 
@@ -83,9 +85,11 @@ Frozen states are kept on disk, and a later run on the same cells reads them: `f
 CLUSTER = """## Atlases on workers
 
 Made-up atlases embedded by `mini` and labelled by a model, by processes of one thread on this machine and by a plain
-loop over the same parts in one process. Seconds are of all: looking at the atlas, starting the workers, computing,
-writing the output. Computing is the stretch of it in which there were workers. The processor is that of all processes
-together. Memory is the highest of any worker, and of the process that hands out the parts, all of it.
+loop over the same parts in one process. By default, which is where nothing is said of workers, labels of a model
+without an encoder are computed by the process itself as long as that is the fastest. Seconds are of all: looking at the
+atlas, starting the workers, computing, writing the output. Computing is the stretch of it in which parts were computed.
+The processor is that of all processes together. Memory is the highest of any worker, and of the process that hands out
+the parts, all of it.
 """
 
 
@@ -269,7 +273,7 @@ def cache(lines: Sequence[Line]) -> str:
 
 def cluster(lines: Sequence[Line]) -> str:
     """Atlases by a plain loop, one worker and two."""
-    own = [line for line in lines if line["part"] == "cluster" and "how" in line]
+    own = _medians([line for line in lines if line["part"] == "cluster" and "how" in line])
     if not own:
         return ""
     words = {
@@ -283,14 +287,33 @@ def cluster(lines: Sequence[Line]) -> str:
     ]
     head = ["Work", "Cells", "By", "Seconds", "Computing", "Of the processor", "Cells/s", "A worker, MB", "Client, MB"]
     said = "\n".join(f"- {words[what]}: {text}" for what in ("embed", "annotate") if (text := _beside_plain(own, what)))
-    return f"{CLUSTER}\n{table(head, rows)}\n{said}\n"
+    times = max(line["times"] for line in own)
+    medians = f" Labels of 100,000 cells are medians of {times} measurements, in turns." if times > 1 else ""
+    return f"{CLUSTER.rstrip()}{medians}\n\n{table(head, rows)}\n{said}\n"
+
+
+def _medians(lines: Sequence[Line]) -> list[Line]:
+    """Lines of measurements, those of the same one in one line."""
+    found: dict[tuple[Any, ...], list[Line]] = {}
+    for line in lines:
+        found.setdefault(tuple(line[name] for name in ("what", "cells", "genes", "how")), []).append(line)
+    measured = [[line for line in same if "left" not in line] or same[:1] for same in found.values()]
+    return [
+        {**same[0], **{name: _median([line.get(name) for line in same]) for name in NUMBERS}, "times": len(same)}
+        for same in measured
+    ]
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
 
 
 def _on_workers(line: Line) -> list[str]:
     if "left" in line:
         return [f"not measured: {line['left']}", *[""] * 5]
     return [
-        *(f"{line[name]:,.0f}" for name in ("seconds", "computing", "cpu")),
+        *(f"{line[name]:,.{1 if line[name] < 10 else 0}f}" for name in ("seconds", "computing", "cpu")),
         f"{line['cells'] / line['seconds']:,.0f}",
         *("" if line[name] is None else f"{line[name]:,.0f}" for name in ("worker_mb", "own_mb")),
     ]
@@ -304,16 +327,17 @@ def cluster_line(lines: Sequence[Line], what: str, **facts: Any) -> Line | None:
 
 def _beside_plain(lines: Sequence[Line], what: str) -> str:
     """What workers add to a plain loop, and what the number of cells adds to their memory."""
-    plain, one, two = (
-        cluster_line(lines, what, cells=100_000, how=how) for how in ("plain loop", "1 worker", "2 workers")
-    )
+    ways = ("plain loop", "by default", "1 worker", "2 workers")
+    plain, default, one, two = (cluster_line(lines, what, cells=100_000, how=how) for how in ways)
     few, many = (cluster_line(lines, what, cells=n, how="2 workers") for n in (20_000, 200_000))
     said = []
-    if plain and one and two:
-        more = [f"{one[name] / plain[name] - 1:+.0%}".replace("%", " %") for name in ("seconds", "cpu")]
-        said.append(
-            f"one worker beside the plain loop on 100,000 cells {more[0]} seconds and {more[1]} of the processor"
-        )
+    for name, line in (("by default", default), ("one worker", one)):
+        if plain and line:
+            more = [f"{line[of] / plain[of] - 1:+.0%}".replace("%", " %") for of in ("seconds", "cpu")]
+            said.append(
+                f"{name} beside the plain loop on 100,000 cells {more[0]} seconds and {more[1]} of the processor"
+            )
+    if plain and two:
         said.append(f"two workers {plain['seconds'] / two['seconds']:.2f} times as fast as the plain loop")
     if few and many:
         said.append(

@@ -177,7 +177,7 @@ def _work(path: Path, sha256: str) -> Work:
 
 
 def compute(unfinished: Unfinished, source: Source, sha256: str, part: int) -> Mapping[str, Any]:
-    """Compute a part and write it; runs on a worker.
+    """Compute a part and write it; runs on a worker, or, where no encoder computes it, in this process.
 
     Parameters
     ----------
@@ -200,10 +200,11 @@ def compute(unfinished: Unfinished, source: Source, sha256: str, part: int) -> M
     OSError
         The disk is full.
     """
-    os.environ["FROSTLINE_EMBEDDINGS_MB"] = "0"  # what is computed is in the output; it is not kept twice
-    keep_freed()
+    if "MALLOC_TRIM_THRESHOLD_" in os.environ:
+        keep_freed()
     work = _work(unfinished.folder / WORK, sha256)
     if work.encodes:
+        os.environ["FROSTLINE_EMBEDDINGS_MB"] = "0"  # what is computed is in the output; it is not kept twice
         _one_thread()
     start, stop = unfinished.plan.span(part)
     arrays, facts = work.compute(*source.read(start, stop), start)
