@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
@@ -389,3 +390,32 @@ def test_cells_without_a_known_gene_have_no_embedding_and_are_counted(atlas, emb
     assert np.flatnonzero(np.isnan(found).any(axis=1)).tolist() == [700]
     assert done.said["X_scGPT_made"]["unreadable"] == 1
     assert np.allclose(found[:700], embedded[:700], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "there", "number"),
+    [
+        (None, "auto", True, 1),
+        (Workers(memory="1GB"), "cuda", True, 1),
+        (Workers(number=3), "auto", True, 3),
+        (Workers(scheduler="tcp://1.2.3.4:5"), "auto", True, None),
+        (Workers(cluster="slurm"), "auto", True, None),
+        (None, "auto", False, None),
+        (None, "cpu", True, None),
+    ],
+)
+def test_one_process_has_the_gpu_unless_more_are_asked_for(asked, device, there, number, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
+    reached = []
+
+    def refused(workers, _monitor):
+        reached.append(workers)
+        raise FrostlineError("enough")
+
+    monkeypatch.setattr(atlases, "connecting", refused)
+    monkeypatch.setattr(atlases, "_refuse", lambda *_: None)
+    with pytest.raises(FrostlineError, match="enough"):
+        atlases.embed("atlas.h5ad", "out.zarr", device=device, workers=asked)
+    (workers,) = reached
+    assert workers == replace(asked or Workers(), number=number)

@@ -124,7 +124,7 @@ def embed(
     rows
         Cells of a part, rounded up to whole blocks of 1,024; by the size of the cells if None.
     workers
-        Who does it; processes on this machine if None.
+        Who does it; processes on this machine if None: one a core, or a single one where a GPU computes.
     monitor
         Receives the progress, and is asked whether to stop with `Cancelled`; finished parts are kept.
 
@@ -147,7 +147,7 @@ def embed(
     _refuse(path, target)
     monitor.step(0.0, "looking at the atlas")
     opened = load_checkpoint(checkpoint)
-    with connecting(workers, monitor) as reach, open_matrices(path) as found:
+    with connecting(_suited(workers, device), monitor) as reach, open_matrices(path) as found:
         reader, genes = labels.token_reader(found, opened, gene_column, **settings)
         where = str(checkpoint) if str(checkpoint) in CHECKPOINTS else str(_absolute(checkpoint))
         work = Embedding(reader, where, opened.weights_sha256, opened.config.d_model, genes, KEY, device, precision)
@@ -207,7 +207,8 @@ def annotate(
     monitor.step(0.0, "looking at the atlas")
     loaded, content = load_model(model), read_facts(expanded(model)).content_sha256
     encodes = isinstance(loaded.strategy, EncoderStrategy)
-    with connecting(workers, monitor) as reach, open_matrices(path, layer) as found:
+    device = getattr(loaded.strategy, "device", "cpu")
+    with connecting(_suited(workers, device), monitor) as reach, open_matrices(path, layer) as found:
         query = checked(found, layer, values, gene_column)
         reading = read_query(loaded, query, monitor.part(0.0, 0.0, "fitting again: "))
         work = Labelling(replace(reading, reference=None), labels.light(query), len(query), key)
@@ -216,7 +217,6 @@ def annotate(
         identity |= {"input": fingerprint(found, query.genes), "rows": rows_of(path, layer, found, rows)}
         plan = OutputPlan(identity, len(query), identity["rows"], work.arrays)
         finish = functools.partial(labels.finish, loaded, query, reading, key)
-        device = getattr(loaded.strategy, "device", "cpu")
         here = not encodes and workers in (None, Workers())
         job = _Job(Source(path, layer, found.rows.shape), found.obs_names, work, plan, device, finish, here)
         result = _carried_out(job, target, reach, monitor)
@@ -240,6 +240,16 @@ def _refuse(path: Path, output: Path, layer: str | None = None) -> None:
     if is_store(path) and os.path.lexists(output) and output.samefile(path):
         raise FrostlineError(f"{said} is the atlas that is read: choose another name")
     refuse_undivided(path, layer)
+
+
+def _suited(workers: Workers | None, device: str) -> Workers:
+    """One process where a GPU of this machine computes and no number is asked for: several would share its memory."""
+    workers = workers or Workers()
+    if device == "cpu" or workers.number is not None or workers.scheduler is not None or workers.cluster != "local":
+        return workers
+    from frostline.encoder.devices import device_of
+
+    return workers if device_of(device).type == "cpu" else replace(workers, number=1)
 
 
 def _identity(command: str, *, encodes: bool, **settings: Any) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Workers:
     """
 
     number: int | None = None
-    """How many; one for each core of this machine if None. A batch system is asked for so many."""
+    """How many, which a batch system is asked for; if None one a core of this machine, or one if its GPU computes."""
     memory: str | None = None
     """Limit of each on this machine, 4GB if None; one that nears it is ended and started again."""
     scheduler: str | None = None

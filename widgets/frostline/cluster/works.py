@@ -84,7 +84,7 @@ class Embedding:
 
     def compute(self, matrix: sparse.csr_matrix, names: pd.Index, start: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Block by block; a cell that expresses no known gene has no embedding: NaN."""
-        from frostline.encoder.devices import device_of
+        from frostline.encoder.devices import ahead, device_of
         from frostline.encoder.embedding import encode, normalise
 
         refuse_bad_values(matrix, self.genes, names)
@@ -93,11 +93,11 @@ class Embedding:
         encoder = _encoder(self.checkpoint, self.weights).to(place)
         found = np.full((matrix.shape[0], self.width), np.nan, dtype=np.float32)
         readable = self.reader.expressing(matrix)
-        for first in range(0, matrix.shape[0], TOGETHER):
-            rows = first + np.flatnonzero(readable[first : first + TOGETHER])
-            if len(rows):
-                tokens = self.reader.tokens(matrix[rows])
-                found[rows] = normalise(encode(encoder, tokens, precision=self.precision))
+        starts = range(0, matrix.shape[0], TOGETHER)
+        groups = (first + np.flatnonzero(readable[first : first + TOGETHER]) for first in starts)
+        made = ((rows, self.reader.tokens(matrix[rows])) for rows in groups if len(rows))
+        for rows, tokens in ahead(made, place):
+            found[rows] = normalise(encode(encoder, tokens, precision=self.precision))
         return {self.place: found}, {"unreadable": int((~readable).sum()), "device": place.type}
 
 
