@@ -245,10 +245,26 @@ def once_of_records(function: Callable) -> Callable:
     return lambda comparison: look_up(comparison.records, comparison.budget_records, comparison.unseen_records)
 
 
+def once_of_content(function: Callable) -> Callable:
+    """Compute a function of a file once for the same name and bytes; of a file that cannot be read, each time."""
+    known: dict[tuple, object] = {}
+
+    def look_up(path: Path, *given):
+        try:
+            key = (path.name, path.read_bytes(), *given)
+        except OSError:
+            return function(path, *given)
+        if key not in known:
+            known[key] = function(path, *given)
+        return copy.copy(known[key])
+
+    return look_up
+
+
 @pytest.fixture(scope="module")
 def computed_once() -> Iterator[None]:
     """Functions of their arguments alone, in which a check of artifacts spends most of its time, are computed once."""
-    from frostline.artifacts import audits, texts
+    from frostline.artifacts import audits, pictures, texts
     from frostline.comparison import comparisons, report
 
     with pytest.MonkeyPatch.context() as patch:
@@ -259,6 +275,7 @@ def computed_once() -> Iterator[None]:
         for tables in (texts.ALWAYS, texts.OF_STUDIES):
             for name, table in tables.items():
                 patch.setitem(tables, name, once_of_records(table))
+        patch.setattr(pictures, "problems", once_of_content(pictures.problems))
         patch.setattr(report, "report_markdown", once_of_records(report.report_markdown))
         yield
 
