@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import dataclasses
 import gc
 import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 
+atexit.register(gc.freeze)  # the end of a worker looks for no garbage among all modules
+
 settings.register_profile("frostline", deadline=None, derandomize=True, max_examples=50, database=None)
 settings.load_profile("frostline")
 
@@ -26,7 +30,13 @@ pytest_plugins = ["kernel_fixtures"]
 
 TOGETHER = {
     "the built book": ("test_site.py", "test_site_in_browser.py"),
-    "a real UMAP": ("test_docs.py", "test_maps.py", "test_clusters.py", "test_embeddings_tutorial.py"),
+    "a real UMAP": (
+        "test_commands.py",
+        "test_docs.py",
+        "test_maps.py",
+        "test_clusters.py",
+        "test_embeddings_tutorial.py",
+    ),
     "forked kernels": (
         "test_lab.py",
         "test_launcher.py",
@@ -84,8 +94,25 @@ def _imports_stay():
 
     Each measurement of memory, one an evaluation, does so; half a million objects take a quarter of a second.
     """
+    freeze()
+
+
+@pytest.fixture(autouse=True)
+def _imports_of_tests_stay(_imports_stay):
+    """Nor among what an earlier test of the file has imported."""
+    if len(sys.modules) > FROZEN[0] + 50:
+        freeze()
+
+
+FROZEN = [0]
+"""Modules that had been imported then."""
+
+
+def freeze() -> None:
+    """Let no search for garbage look at what is there now."""
     gc.collect()
     gc.freeze()
+    FROZEN[0] = len(sys.modules)
 
 
 @pytest.fixture(scope="session", autouse=True)
