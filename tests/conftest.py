@@ -21,7 +21,10 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 
-atexit.register(gc.freeze)  # the end of a worker looks for no garbage among all modules
+# Looked for as often as Python does by itself, garbage takes a twentieth of the time of all tests; at the end, among all
+# modules, a second or two. A test that asks whether something goes says when.
+gc.set_threshold(50_000, 20, 10)
+atexit.register(gc.freeze)
 
 settings.register_profile("frostline", deadline=None, derandomize=True, max_examples=50, database=None)
 settings.load_profile("frostline")
