@@ -21,8 +21,8 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 
-# Looked for as often as Python does by itself, garbage takes a twentieth of the time of all tests; at the end, among all
-# modules, a second or two. A test that asks whether something goes says when.
+# Looked for as often as Python does by itself, garbage takes a twentieth of the time of all tests; at the end, among
+# all modules, a second or two. A test that asks whether something goes says when.
 gc.set_threshold(50_000, 20, 10)
 atexit.register(gc.freeze)
 
