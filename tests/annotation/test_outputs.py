@@ -27,7 +27,8 @@ def table(key="type"):
 def outputs(key="type", spool=None):
     spool = spool or Spool(3, parts=[np.ones((N, 3), dtype=np.float32)], n=N)
     half = Spool(2, parts=[np.full((N, 2), 0.5, dtype=np.float32)], n=N)
-    return Outputs(key, table(key), half, spool, {"genes": {"exact": 3}, "why": []})
+    columns = {name: column.values for name, column in table(key).items()}
+    return Outputs(key, pd.Index(CELLS), columns, half, spool, {"genes": {"exact": 3}, "why": []})
 
 
 @pytest.fixture

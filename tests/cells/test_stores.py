@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 from pathlib import Path
 
 import anndata as ad
@@ -14,7 +15,8 @@ import zarr
 from anndata.io import write_elem
 
 from frostline.cells import stores
-from frostline.cells.stores import is_store, names_in, opened_store, refuse_no_store
+from frostline.cells.refusals import refuse_repeated_cells
+from frostline.cells.stores import CellNames, is_store, names_in, opened_store, refuse_no_store
 from frostline.errors import Cancelled, DatasetError, FrostlineError
 
 
@@ -37,7 +39,41 @@ def test_both_are_opened_and_their_names_read_block_by_block(cells, monkeypatch)
     with opened_store(cells) as file:
         assert file["X"].shape == (10, 2)
         names = names_in(file["obs"])
-    assert (names.tolist(), names.name) == ([f"ü{i}" for i in range(10)], "barcode")
+    expected = [f"ü{i}" for i in range(10)]
+    assert (list(names), len(names), names.name, names.is_unique) == (expected, 10, "barcode", True)
+    for rows in (slice(None), slice(2, 5), np.array([0, 9])):
+        pd.testing.assert_index_equal(names[rows], pd.Index(expected, name="barcode")[rows])
+
+
+def test_names_of_a_file_are_held_in_few_bytes(tmp_path):
+    n = 20_000
+    with h5py.File(tmp_path / "made.h5", "w") as file:
+        write_elem(file, "obs", pd.DataFrame(index=[f"cell{i}" for i in range(n)]))
+    with h5py.File(tmp_path / "made.h5") as file:
+        tracemalloc.start()
+        try:
+            names = names_in(file["obs"])
+            held = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+    assert names[n - 1 :].tolist() == [f"cell{n - 1}"]
+    assert held / n < 30  # a Python string of ten letters takes 59 bytes, and 8 where it is listed
+
+
+@pytest.mark.parametrize("same_hashes", [False, True])
+@pytest.mark.parametrize("twice", [False, True])
+def test_a_name_that_stands_twice_is_found_in_any_block(monkeypatch, twice, same_hashes):
+    monkeypatch.setattr(stores, "BLOCK", 3)
+    if same_hashes:  # which are no proof
+        monkeypatch.setattr("pandas.util.hash_array", lambda block, **_: np.zeros(len(block), dtype=np.uint64))
+    texts = ["a", "b", "c", "d", "e", "f", "g", "b" if twice else "h"]
+    names = CellNames(np.array(texts, dtype=np.dtypes.StringDType()))
+    assert names.is_unique is not twice
+    if not twice:
+        refuse_repeated_cells(names)
+        return
+    with pytest.raises(DatasetError, match=r"not unique, for example 'b'; call adata\.obs_names_make_unique\(\)"):
+        refuse_repeated_cells(names)
 
 
 def test_a_folder_of_zarr_is_known_by_its_files(tmp_path):

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import frostline
 from frostline.encoder.checkpoints import load_checkpoint, match_tensors
@@ -244,6 +247,38 @@ def test_values_are_clamped_from_above_at_512_and_not_from_below(encoder):
     assert torch.equal(state(512.0), state(9e9))
     assert not torch.equal(state(511.0), state(512.0))
     assert not torch.equal(state(-2.0), state(-1.0))
+
+
+class Alive(TorchDispatchMode):
+    """The most bytes of tensors that were made inside and are held after any operation."""
+
+    def __init__(self):
+        super().__init__()
+        self.held, self.most = {}, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for tensor in (leaf for leaf in tree_leaves(made) if isinstance(leaf, torch.Tensor)):
+            storage = tensor.untyped_storage()
+            self.held[StorageWeakRef(storage).cdata] = (StorageWeakRef(storage), storage.nbytes())
+        self.held = {key: each for key, each in self.held.items() if not each[0].expired()}
+        self.most = max(self.most, sum(size for _, size in self.held.values()))
+        return made
+
+
+def test_a_block_holds_no_more_than_a_projection_needs():
+    """The states and what attention reads and gives; then the states, what is added, the hidden layer and what it
+    gives. A name that keeps a tensor longer costs a megabyte, for each, where cells are labelled."""
+    config = EncoderConfig(n_tokens=50, d_model=32, n_heads=4, d_hid=64, n_layers=2)
+    encoder, (cells, tokens) = Encoder(config).eval(), (16, 64)
+    ids = torch.randint(2, 50, (cells, tokens), generator=torch.Generator().manual_seed(0))
+    values = ids.float()
+    with torch.inference_mode():
+        x = encoder.embedded(ids, values)
+        with Alive() as alive:
+            encoder.transformer_encoder.layers[0](x, None)
+    states = x.nbytes  # those that enter are counted by no operation inside
+    assert alive.most <= 4.2 * states  # query, key, value and result; or added, hidden (twice as wide) and result
 
 
 def test_dropout_acts_in_training_and_not_in_inference(golden, cells):

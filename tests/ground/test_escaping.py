@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import frostline
 from frostline.escaping import (
+    MANY,
     first_unwritable,
     for_address,
     for_code,
@@ -167,6 +168,7 @@ def test_a_hostile_name_is_text_everywhere():
 @pytest.mark.parametrize("bad", ["a\0b", "\ud800", "x\udfff"])
 def test_what_no_file_can_hold_is_found(bad):
     assert first_unwritable(["a", bad, "b"]) == bad
+    assert first_unwritable(iter([*"a" * MANY, "b", bad])) == bad
     assert first_unwritable(["a", "\U0001f9ec", "\x1b"]) is None
 
 

@@ -40,6 +40,8 @@ _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt"
 """Names that Windows keeps for itself, with any ending."""
 UNFORMULATED = "tex2jax_ignore mathjax_ignore"
 """Classes of elements in which JupyterLab looks for no formulas."""
+MANY = 8_192
+"""Texts that are looked at together."""
 MOST = 80
 """Characters of a name in a file name."""
 MOST_DRAWN = 60
@@ -277,8 +279,9 @@ def first_unwritable(texts: Iterable[object]) -> str | None:
     >>> first_unwritable(["B", "T\ud800"]), first_unwritable(["B", "T"])
     ('T\ud800', None)
     """
-    found = list(map(str, texts))
-    joined = "\n".join(found)
-    if "\0" not in joined and not re.search("[\ud800-\udfff]", joined):
-        return None
-    return next(text for text in found if re.search("[\0\ud800-\udfff]", text))
+    rest = map(str, texts)
+    while found := list(itertools.islice(rest, MANY)):
+        joined = "\n".join(found)
+        if "\0" in joined or re.search("[\ud800-\udfff]", joined):
+            return next(text for text in found if re.search("[\0\ud800-\udfff]", text))
+    return None

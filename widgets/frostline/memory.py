@@ -61,7 +61,7 @@ def peak_memory(*, collect: bool = True) -> Iterator[Peak]:
     """
     if collect:
         gc.collect()
-    _trim_heap()
+    give_back()
     peak = Peak()
     with _lock:
         _note_highest()
@@ -169,8 +169,13 @@ def _status(key: str) -> int:
         return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), 0)
 
 
-def _trim_heap() -> None:
-    """Give freed memory back to the system; only glibc can."""
+def give_back() -> None:
+    """Give freed memory back to the system; only glibc can.
+
+    Examples
+    --------
+    >>> give_back()
+    """
     if STATUS.is_file():
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:

@@ -26,6 +26,7 @@ from frostline.cells.datasets import Dataset
 from frostline.cells.queries import open_cells
 from frostline.cells.reading import expanded
 from frostline.errors import FrostlineError
+from frostline.memory import give_back
 from frostline.monitor import Monitor
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ class Annotation:
     @property
     def p_known(self) -> NDArray[np.float64]:
         """(n_known,) p that a cell is of a known class, of the cells that express enough genes."""
-        found: NDArray[np.float64] = self.obs[f"{self.key}_p_known"].dropna().to_numpy(float)
-        return found
+        found: NDArray[np.float64] = self.outputs.columns[f"{self.key}_p_known"]
+        return found[~np.isnan(found)]
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
@@ -103,7 +104,7 @@ class Annotation:
         return path
 
     def __len__(self) -> int:
-        return len(self.obs)
+        return len(self.outputs.obs_names)
 
     def __str__(self) -> str:
         return str(self.report)
@@ -179,6 +180,7 @@ def annotate(
         found = Found.of(reading, cells, watched_of(len(cells)), spool, chunk, monitor.part(0.2, 0.95))
         monitor.step(0.95, "comparing with the reference cells")
         landmarks = landmarks_of(reading)
+        give_back()  # what an encoder has used, before tables are made
         shift = shift_of(found.classes, found.watch, landmarks)
         facts = facts_of(model, cells, reading, shift, found.summary(model.calibration.alpha))
     outputs = found.outputs(key, cells, facts)

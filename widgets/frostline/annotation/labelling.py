@@ -87,8 +87,8 @@ class Found:
     answers: dict[tuple[str, ...], int]
     watched: NDArray[np.int64]
     """Rows that are compared with the reference cells."""
-    seen: list[NDArray[np.floating]]
-    """Representation of those, run by run."""
+    seen: NDArray[np.float64] = field(repr=False)
+    """(n_watched, d) representation of those."""
 
     @classmethod
     def of(
@@ -116,7 +116,7 @@ class Found:
             np.zeros(n, dtype=np.int16),
             {classes: 0},
             watched,
-            [np.empty((0, width))],
+            np.empty((len(watched), width)),
         )
         with threadpool_limits(1, user_api="blas"):  # how a product is divided decides its last bits, too
             for start, cells in query.chunks(-(-chunk // PIECE) * PIECE):
@@ -127,8 +127,8 @@ class Found:
                     features[piece], p[piece] = found._fill(reading, mapped, piece, start)
                 found.embedding.append(features)
                 found.probabilities.append(p)
-                here = found.watched[(found.watched >= start) & (found.watched < start + len(cells))]
-                found.seen.append(features[here - start])
+                here = (watched >= start) & (watched < start + len(cells))
+                found.seen[here] = features[watched[here] - start]
         return found
 
     def _fill(
@@ -153,7 +153,7 @@ class Found:
     def watch(self) -> dict[str, NDArray[Any]]:
         """Of the watched rows what `shift_of` needs."""
         rows = self.watched
-        return {"features": np.concatenate(self.seen), "reasons": self.reasons[rows], "best": self.best[rows, 0]}
+        return {"features": self.seen, "reasons": self.reasons[rows], "best": self.best[rows, 0]}
 
     @property
     def places(self) -> dict[str, NDArray[np.integer]]:
@@ -172,13 +172,11 @@ class Found:
 
     def outputs(self, key: str, query: Query, facts: dict[str, Any]) -> Outputs:
         """All of it, under a key."""
-        import pandas as pd
-
         names, places = names_in(self.classes, self.answers), self.places
         columns = {end: _named(names[end], places[end]) for end in names}
         columns |= {"_confidence": self.confidence, "_p_known": self.p_known}
         ordered = {name: columns[name.removeprefix(key)] for name in names_of(key)["obs"]}
-        return Outputs(key, pd.DataFrame(ordered, index=query.obs_names), self.probabilities, self.embedding, facts)
+        return Outputs(key, query.obs_names, ordered, self.probabilities, self.embedding, facts)
 
 
 def names_in(classes: Sequence[str], answers: Iterable[Sequence[str]]) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import tempfile
 import weakref
@@ -13,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.cells.stores import is_store, opened_store
+from frostline.cells.stores import CellNames, is_store, opened_store
 from frostline.errors import DatasetError, FrostlineError
 from frostline.scratch import scratch_path
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("", "_confidence", "_second", "_set", "_p_known", "_reason")
 """Columns of obs, after the key."""
-BLOCK = 8_192
+BLOCK = 2_048
 """Rows of an embedding that are copied at once."""
 
 
@@ -82,13 +83,22 @@ class Outputs:
     """What is written: columns of obs, two arrays of obsm, one entry of uns."""
 
     key: str
-    table: pd.DataFrame = field(repr=False)
-    """(n_cells, 6) columns of obs."""
+    obs_names: pd.Index | CellNames = field(repr=False)
+    """Of the cells."""
+    columns: Mapping[str, Any] = field(repr=False)
+    """(n_cells,) each: the six columns of obs, by name."""
     probabilities: Spool = field(repr=False)
     """(n_cells, n_classes)."""
     embedding: Spool = field(repr=False)
     """(n_cells, d)."""
     entry: Mapping[str, Any] = field(repr=False)
+
+    @functools.cached_property
+    def table(self) -> pd.DataFrame:
+        """(n_cells, 6) columns of obs."""
+        import pandas as pd
+
+        return pd.DataFrame(dict(self.columns), index=self.obs_names[:])
 
     @property
     def names(self) -> dict[str, tuple[str, ...]]:
@@ -105,8 +115,8 @@ class Outputs:
         import warnings
 
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # of a view, which is copied
-            for name, column in self.table.items():
-                adata.obs[name] = column.values
+            for name, column in self.columns.items():
+                adata.obs[name] = column
             for name, spool in self._arrays.items():
                 adata.obsm[name] = spool.array()
             adata.uns[self.key] = dict(self.entry)
@@ -163,8 +173,8 @@ class Outputs:
             for name in names:
                 if name in file[place]:
                     del file[place][name]
-        for name, column in self.table.items():
-            write_elem(file["obs"], str(name), column.values)
+        for name, column in self.columns.items():
+            write_elem(file["obs"], name, column)
         order = [str(name) for name in file["obs"].attrs["column-order"] if name not in self.names["obs"]]
         file["obs"].attrs["column-order"] = np.array([*order, *self.names["obs"]], dtype=object)
         for name, spool in self._arrays.items():

@@ -21,7 +21,7 @@ from frostline.cells.datasets import Dataset, refuse_unknown_source
 from frostline.cells.matrices import in_memory, layer_names, refuse_bad_values, values_of
 from frostline.cells.reading import expanded, read_h5ad
 from frostline.cells.refusals import refuse_repeated_cells, refuse_scaled, refuse_unwritable
-from frostline.cells.stores import is_store, names_in, opened_store
+from frostline.cells.stores import CellNames, is_store, names_in, opened_store
 from frostline.cells.symbols import Symbols, read_symbols
 from frostline.cells.values import DECIMALS, LARGEST_LOG, TRANSFORMS, Values, describe, log_normalise
 from frostline.errors import DatasetError
@@ -40,7 +40,7 @@ class Query:
     """Cells without labels, and what was found out about them."""
 
     name: str
-    obs_names: pd.Index = field(repr=False)
+    obs_names: pd.Index | CellNames = field(repr=False)
     symbols: Symbols = field(repr=False)
     values: Values
     rows: streams.Rows = field(repr=False)
@@ -172,7 +172,7 @@ class Matrices:
     """The tables of an AnnData or a file, and the matrix that is read."""
 
     name: str
-    obs_names: pd.Index = field(repr=False)
+    obs_names: pd.Index | CellNames = field(repr=False)
     var: pd.DataFrame = field(repr=False)
     rows: streams.Rows
     layers: tuple[str, ...]

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 _ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+:/{1,3}[^/]")
 MOST_PARTS = 20_000
 """Groups and arrays that a file may have where some stand at several places; an .h5ad has hundreds."""
-CHUNK_CACHE = 2 * 2**20
-"""Bytes of an array's chunks that are held while it is read: two of the largest of h5py, not the 8 MB of HDF5 2.0."""
+CHUNK_CACHE, PLACES_CACHE = 2**20, 2**18
+"""Bytes of an array's chunks that are held while it is read, one of the largest of h5py, not the 8 MB of HDF5 2.0; and
+of what says where all is, names of cells included, of which HDF5 would hold up to 32 MB."""
 DEEPEST = 50
 """Levels of groups in groups."""
 
@@ -181,6 +182,7 @@ def opened(path: Path) -> Iterator[Any]:
         raise DatasetError(said)
     try:
         with h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE) as file:
+            _hold_less(file)
             refuse_foreign_parts(file, path)
             _refuse_other_layouts(file, path)
             yield file
@@ -188,6 +190,14 @@ def opened(path: Path) -> Iterator[Any]:
         raise
     except Exception as error:  # h5py and anndata have many; to the reader they are one
         raise DatasetError(_reason(path, error)) from error
+
+
+def _hold_less(file: Any) -> None:
+    """Bound what HDF5 keeps of where things are in a file, and of its names."""
+    config = file.id.get_mdc_config()
+    config.set_initial_size = True
+    config.initial_size = config.min_size = config.max_size = PLACES_CACHE
+    file.id.set_mdc_config(config)
 
 
 def read_h5ad(path: Path) -> AnnData:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from frostline.cells.stores import CellNames
 from frostline.errors import DatasetError
 from frostline.escaping import first_unwritable
 
@@ -74,7 +75,7 @@ def _other_values(layer: str | None, layers: Sequence[str]) -> str:
     return f"name one of: {', '.join(elsewhere)} (layer=...)" if elsewhere else "load a file of what was measured"
 
 
-def refuse_repeated_cells(names: pd.Index) -> None:
+def refuse_repeated_cells(names: pd.Index | CellNames) -> None:
     """Refuse cell names that are not unique.
 
     Raises
@@ -82,6 +83,10 @@ def refuse_repeated_cells(names: pd.Index) -> None:
     DatasetError
         Names one, and the line of code that mends it.
     """
+    if isinstance(names, CellNames):
+        if names.is_unique:
+            return
+        names = names[:]
     found = names.astype(str)
     if found.is_unique:
         return

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from frostline.cells.reading import opened, problem
 from frostline.errors import Cancelled, DatasetError, FrostlineError
@@ -19,6 +21,46 @@ MARKS = (".zgroup", "zarr.json", ".zattrs")
 """Files by which a folder is known to be of zarr."""
 BLOCK = 8_192
 """Names of cells that are read at once."""
+
+
+@dataclass(frozen=True)
+class CellNames:
+    """Names of cells in a fraction of the memory that Python's strings take; runs and selections of them are an Index.
+
+    Examples
+    --------
+    >>> names = CellNames(np.array(["a", "b", "c"], dtype=np.dtypes.StringDType()), "barcode")
+    >>> names[1:], names.is_unique
+    (Index(['b', 'c'], dtype='object', name='barcode'), True)
+    """
+
+    texts: NDArray[Any] = field(repr=False)
+    """(n_cells,) of numpy's `StringDType`."""
+    name: str | None = None
+    """Of the index."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.texts)
+
+    def __getitem__(self, rows: slice | NDArray[np.integer]) -> pd.Index:
+        import pandas as pd
+
+        return pd.Index(self.texts[rows].astype(object), name=self.name)
+
+    @property
+    def is_unique(self) -> bool:
+        """Whether no name stands twice: no two hashes are the same, or else no two names."""
+        from pandas.util import hash_array
+
+        hashes = np.empty(len(self), dtype=np.uint64)
+        for start in range(0, len(self), BLOCK):
+            block = self.texts[start : start + BLOCK].astype(object)
+            hashes[start : start + BLOCK] = hash_array(block, categorize=False)
+        hashes.sort()
+        return not (hashes[1:] == hashes[:-1]).any() or bool(self[:].is_unique)
 
 
 def is_store(path: Path) -> bool:
@@ -81,7 +123,7 @@ def refuse_no_store(path: Path) -> None:
         raise DatasetError(said)
 
 
-def names_in(table: Any) -> pd.Index:
+def names_in(table: Any) -> pd.Index | CellNames:
     """Names of the rows of a table in an open file, of which nothing else is read."""
     import h5py
     import pandas as pd
@@ -92,7 +134,7 @@ def names_in(table: Any) -> pd.Index:
     column = table[key]
     if not isinstance(column, h5py.Dataset) or h5py.check_string_dtype(column.dtype) is None:
         return pd.Index(read_elem(column), name=name)
-    names = np.empty(len(column), dtype=object)
+    names = np.empty(len(column), dtype=np.dtypes.StringDType())
     for start in range(0, len(names), BLOCK):  # of a long column at once, h5py holds every name twice
         names[start : start + BLOCK] = column.asstr()[start : start + BLOCK]
-    return pd.Index(names, name=name)
+    return CellNames(names, name)

@@ -39,10 +39,15 @@ class Rows:
     shape: tuple[int, int]
     span: Callable[[int, int], sparse.csr_matrix] = field(repr=False)
     """Rows from one to before another, (n, n_genes) canonical CSR float32."""
-    filled: NDArray[np.int64] = field(repr=False)
-    """Rows that may hold a value."""
+    hold: NDArray[np.bool_] = field(repr=False)
+    """(n_cells,) whether a row may hold a value."""
     note: str = ""
     """What must be said about reading it."""
+
+    @property
+    def filled(self) -> NDArray[np.int64]:
+        """Rows that may hold a value."""
+        return np.flatnonzero(self.hold).astype(np.int64, copy=False)
 
     def take(self, rows: NDArray[np.integer]) -> sparse.csr_matrix:
         """Some rows, in rising order; (n, n_genes) canonical CSR float32."""
@@ -74,8 +79,9 @@ class Rows:
         return rows, self.take(rows)
 
     def _evenly(self, n: int) -> NDArray[np.int64]:
-        places = np.linspace(0, len(self.filled) - 1, min(n, len(self.filled)))
-        return self.filled[np.unique(places.astype(np.int64))]
+        filled = self.filled
+        places = np.linspace(0, len(filled) - 1, min(n, len(filled)))
+        return filled[np.unique(places.astype(np.int64))]
 
     def chunks(self, size: int) -> Iterator[tuple[int, sparse.csr_matrix]]:
         """(first row, rows) of all, `size` at a time."""
@@ -85,8 +91,7 @@ class Rows:
 
 def in_memory(matrix: sparse.csr_matrix) -> Rows:
     """Rows of a canonical matrix."""
-    filled = np.flatnonzero(np.diff(matrix.indptr)).astype(np.int64)
-    return Rows(matrix.shape, lambda start, stop: matrix[start:stop], filled)
+    return Rows(matrix.shape, lambda start, stop: matrix[start:stop], np.diff(matrix.indptr) > 0)
 
 
 def in_file(part: Any, shape: tuple[int, int], what: str, stack: ExitStack) -> Rows:
@@ -111,7 +116,7 @@ def in_file(part: Any, shape: tuple[int, int], what: str, stack: ExitStack) -> R
     kind = _kind(part)
     if kind == "dense":
         _refuse_other_shape(part.shape, shape, what)
-        every = np.arange(shape[0], dtype=np.int64)
+        every = np.ones(shape[0], dtype=bool)
         return Rows(shape, lambda start, stop: canonical(part[start:stop], (stop - start, shape[1]), what), every)
     found = part.attrs["shape"] if "shape" in part.attrs else part.attrs.get("h5sparse_shape", ())
     _refuse_other_shape(tuple(map(int, found)), shape, what)
@@ -179,7 +184,7 @@ def _refuse_other_shape(found: tuple[int, ...], shape: tuple[int, int], what: st
 
 def _pointers(part: Any, n: int, what: str) -> NDArray[np.int64]:
     """(n + 1,) where the entries of each row or column begin; they rise within what is there."""
-    found, entries = np.asarray(part["indptr"][:]).astype(np.int64), part["data"].shape[0]
+    found, entries = np.asarray(part["indptr"][:]).astype(np.int64, copy=False), part["data"].shape[0]
     sound = found.shape == (n + 1,) and found[0] == 0 and (np.diff(found) >= 0).all() and found[-1] <= entries
     if not sound or part["indices"].shape[0] != entries:
         raise DatasetError(
@@ -199,7 +204,7 @@ def _by_rows(part: Any, pointers: NDArray[np.int64], shape: tuple[int, int], wha
         parts = data[there], indices[there], pointers[start : stop + 1] - pointers[start]
         return canonical(sparse.csr_matrix(parts, shape=(stop - start, shape[1])), (stop - start, shape[1]), what)
 
-    return Rows(shape, span, np.flatnonzero(np.diff(pointers)).astype(np.int64))
+    return Rows(shape, span, np.diff(pointers) > 0)
 
 
 def _by_columns(part: Any, pointers: NDArray[np.int64], shape: tuple[int, int], what: str, stack: ExitStack) -> Rows:
@@ -232,7 +237,7 @@ def _by_columns(part: Any, pointers: NDArray[np.int64], shape: tuple[int, int], 
         f"{what} is stored gene by gene (CSC): its {int(pointers[-1]):,} values were sorted by cells first, which is "
         "slow; written as CSR (adata.X = adata.X.tocsr()) it is read at once."
     )
-    return Rows(shape, span, np.flatnonzero(lengths).astype(np.int64), note)
+    return Rows(shape, span, lengths > 0, note)
 
 
 def _block(

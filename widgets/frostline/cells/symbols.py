@@ -122,6 +122,8 @@ def best_column(var: pd.DataFrame, known: Collection[str] | None = None) -> str 
     >>> best_column(pd.DataFrame({"gene_symbols": ["CD3D", "LYZ"]}, index=["CD3D", "LYZ"])) is None
     True
     """
+    if not len(var.columns):
+        return None
     known = known_symbols() if known is None else known
     least = max(CLEARLY * _n_known(var.index, known), _LEAST * len(var))
     places = {name: i for i, name in enumerate(SYMBOL_COLUMNS)}

@@ -121,13 +121,13 @@ class Attention(nn.Module):
 
     def forward(self, queries: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, Q, d) queries over (B, S, d) -> (B, Q, d); mask (B, 1, 1, S) is True where a key counts."""
-        q, k, v = (
+        y = F.scaled_dot_product_attention(  # none of the three has a name, which would keep it until the end
             self._heads(self.q_proj(queries)),
             self._heads(self.k_proj(x)),
             self._heads(self.v_proj(x)),
-        )
-        p = self.dropout.p if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)  # (B, nh, Q, hs)
+            attn_mask=mask,
+            dropout_p=self.dropout.p if self.training else 0.0,
+        )  # (B, nh, Q, hs)
         out: Tensor = self.out_proj(y.transpose(1, 2).flatten(2))
         return out
 
@@ -148,9 +148,13 @@ class Block(nn.Module):
         """(B, S, d) -> (B, S, d), or (B, 1, d) when only `<cls>` is wanted."""
         queries = x[:, :1] if cls_only else x
         y = self.norm1(queries + self.dropout(self.self_attn(queries, x, mask)))
-        hidden = self.dropout(F.relu(self.linear1(y), inplace=True))  # (B, Q, h)
-        out: Tensor = self.norm2(y + self.dropout(self.linear2(hidden)))
+        out: Tensor = self.norm2(y + self.dropout(self.linear2(self._hidden(y))))
         return out
+
+    def _hidden(self, y: Tensor) -> Tensor:
+        """(B, Q, d) -> (B, Q, h)."""
+        hidden: Tensor = self.dropout(F.relu(self.linear1(y), inplace=True))
+        return hidden
 
 
 class Layers(nn.Module):
