@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import dataclasses
 import gc
 import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +21,11 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 
+# Looked for as often as Python does by itself, garbage takes a twentieth of the time of all tests; at the end, among
+# all modules, a second or two. A test that asks whether something goes says when.
+gc.set_threshold(50_000, 20, 10)
+atexit.register(gc.freeze)
+
 settings.register_profile("frostline", deadline=None, derandomize=True, max_examples=50, database=None)
 settings.load_profile("frostline")
 
@@ -26,7 +33,13 @@ pytest_plugins = ["kernel_fixtures"]
 
 TOGETHER = {
     "the built book": ("test_site.py", "test_site_in_browser.py"),
-    "a real UMAP": ("test_docs.py", "test_maps.py", "test_clusters.py", "test_embeddings_tutorial.py"),
+    "a real UMAP": (
+        "test_commands.py",
+        "test_docs.py",
+        "test_maps.py",
+        "test_clusters.py",
+        "test_embeddings_tutorial.py",
+    ),
     "forked kernels": (
         "test_lab.py",
         "test_launcher.py",
@@ -84,8 +97,25 @@ def _imports_stay():
 
     Each measurement of memory, one an evaluation, does so; half a million objects take a quarter of a second.
     """
+    freeze()
+
+
+@pytest.fixture(autouse=True)
+def _imports_of_tests_stay(_imports_stay):
+    """Nor among what an earlier test of the file has imported."""
+    if len(sys.modules) > FROZEN[0] + 50:
+        freeze()
+
+
+FROZEN = [0]
+"""Modules that had been imported then."""
+
+
+def freeze() -> None:
+    """Let no search for garbage look at what is there now."""
     gc.collect()
     gc.freeze()
+    FROZEN[0] = len(sys.modules)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -245,10 +275,26 @@ def once_of_records(function: Callable) -> Callable:
     return lambda comparison: look_up(comparison.records, comparison.budget_records, comparison.unseen_records)
 
 
+def once_of_content(function: Callable) -> Callable:
+    """Compute a function of a file once for the same name and bytes; of a file that cannot be read, each time."""
+    known: dict[tuple, object] = {}
+
+    def look_up(path: Path, *given):
+        try:
+            key = (path.name, path.read_bytes(), *given)
+        except OSError:
+            return function(path, *given)
+        if key not in known:
+            known[key] = function(path, *given)
+        return copy.copy(known[key])
+
+    return look_up
+
+
 @pytest.fixture(scope="module")
 def computed_once() -> Iterator[None]:
     """Functions of their arguments alone, in which a check of artifacts spends most of its time, are computed once."""
-    from frostline.artifacts import audits, texts
+    from frostline.artifacts import audits, pictures, texts
     from frostline.comparison import comparisons, report
 
     with pytest.MonkeyPatch.context() as patch:
@@ -259,6 +305,7 @@ def computed_once() -> Iterator[None]:
         for tables in (texts.ALWAYS, texts.OF_STUDIES):
             for name, table in tables.items():
                 patch.setitem(tables, name, once_of_records(table))
+        patch.setattr(pictures, "problems", once_of_content(pictures.problems))
         patch.setattr(report, "report_markdown", once_of_records(report.report_markdown))
         yield
 

@@ -1,6 +1,6 @@
 """How long frostline takes and what it holds in memory, by cells and by genes, and beside other software.
 
-    python tests/benchmarks/performance.py [--only embedding lora pca_logistic annotate genes cache peers cluster]
+    python tests/benchmarks/performance.py [--only PART ...]
 
 Every measurement is made in a process of its own, and kept as one line of performance.jsonl beside this file, with the
 machine, the versions and the load at that time; book/performance.md, and the costs in book/howto/clusters.md, are
@@ -27,6 +27,7 @@ from typing import Any
 
 import performance_cluster
 import performance_costs
+import performance_gpu
 import performance_page
 import performance_peers
 
@@ -38,7 +39,7 @@ LIBRARIES = ("frostline", "torch", "numpy", "scipy", "scikit-learn", "scanpy", "
 SIZES = (1_000, 10_000, 100_000)
 DEPTHS = (100, 300, 600, 1_199)
 """Genes that a cell expresses; the last and `<cls>` are the longest sequence that scGPT reads."""
-LONGEST = {"peers": 8}
+LONGEST = {"peers": 8, "amx": 8}
 """Minutes that a measurement of a part may take, by default MINUTES; one of more is ended, and its line says so."""
 MINUTES = 5
 WHOLE = 24
@@ -70,6 +71,8 @@ PLANS: dict[str, list[Job]] = {
     ],
     "cache": [{"what": "cache", "cells": 5_000, "genes": 300, "runs": 3}],
     "peers": [{"what": "embed"}, {"what": "lora"}],
+    "amx": [{"what": "embed"}, {"what": "lora"}],
+    "gpu": performance_gpu.PLAN,
     "cluster": performance_cluster.PLAN,
 }
 
@@ -171,6 +174,8 @@ def measure(job: Job) -> list[Job]:
 
     if job["part"] == "cluster":
         return performance_cluster.measure(job, made)
+    if job["part"] == "gpu":
+        return performance_gpu.measure(job, made)
     if job["what"] == "cache":
         return [cached(job)]
     work, result = WORKS[job["what"]](job)
@@ -249,7 +254,7 @@ def measured(part: str, folder: Path) -> Iterator[Job]:
     for job in PLANS[part]:
         python: list[str | Path] = [sys.executable]
         refused = job.get("left", "")
-        if part == "peers":
+        if part in ("peers", "amx") or (part == "gpu" and job["what"] in performance_peers.ROUNDS):
             python, refused = performance_peers.environment(folder)
         if refused:
             yield {**job, "part": part, "left": refused}
@@ -266,6 +271,15 @@ def measured(part: str, folder: Path) -> Iterator[Job]:
             if line.startswith('{"'):
                 print(line, flush=True)
                 yield {**json.loads(line), "part": part, "load": about()["load"]}
+
+
+def missing(part: str) -> str:
+    """What a part needs of a machine that this one lacks; empty where it lacks nothing."""
+    from frostline.encoder.devices import cpu_says
+
+    if part == "gpu":
+        return performance_gpu.refused()
+    return "this processor has no AMX" if part == "amx" and not {"amx_tile", "amx_bf16"} <= cpu_says("flags") else ""
 
 
 def output(command: list[str], environment: dict[str, str], seconds: float) -> str | None:
@@ -298,11 +312,14 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.measure:
         job = asked.measure
-        found = performance_peers.measure(job) if job["part"] == "peers" else measure(job)
+        found = performance_peers.measure(job) if job["part"] in ("peers", "amx") else measure(job)
         print(*map(json.dumps, found), sep="\n")
         return
     started = time.monotonic()
     for part in [] if asked.page else asked.only:
+        if cannot := missing(part):
+            print(f"{part} is not measured: {cannot}; its lines stay as they are", flush=True)
+            continue
         if time.monotonic() - started > 60 * WHOLE:
             print(f"{part} is not measured: {WHOLE} minutes are over; do it with --only {part}", flush=True)
             continue

@@ -24,17 +24,18 @@ Made = Callable[[int, int], Any]
 BLOCK = 5_000
 SHORT, DEEP = 60, 250
 """Genes that a cell expresses: few for what depends on the number of cells alone, and as many as many cells do."""
-WAYS = {"plain loop": 0, "1 worker": 1, "2 workers": 2}
+WAYS = {"plain loop": 0, "by default": None, "1 worker": 1, "2 workers": 2}
+"""Number of workers; none of them where it is this process that computes, and None where nothing is asked for."""
 
 
-def _jobs(what: str) -> Iterator[Job]:
-    for cells, ways in ((20_000, ["2 workers"]), (100_000, list(WAYS)), (200_000, ["2 workers"])):
-        yield from ({"what": what, "cells": cells, "genes": SHORT, "how": how} for how in ways)
+def _jobs(what: str, *ways: str) -> Iterator[Job]:
+    sizes = {20_000: ("2 workers",), 100_000: ways, 200_000: ("2 workers",)}
+    return ({"what": what, "cells": n, "genes": SHORT, "how": how} for n, those in sizes.items() for how in those)
 
 
 PLAN: list[Job] = [
-    *_jobs("embed"),
-    *_jobs("annotate"),
+    *_jobs("embed", "plain loop", "1 worker", "2 workers"),
+    *_jobs("annotate", *3 * tuple(WAYS)),
     *({"what": what, "cells": 4_096, "genes": DEEP, "how": "plain loop"} for what in ("embed", "tokens")),
 ]
 
@@ -62,27 +63,32 @@ def write(path: Path, n: int, depth: int, made: Made) -> None:
 
 
 def atlas_of(job: Job, made: Made) -> Path:
-    """The atlas of a job, written by another process where there is none, so that this one has no memory of it."""
+    """The atlas of a job."""
     path = Path(os.environ["FROSTLINE_BENCH"]) / f"atlas-{job['cells']}-{job['genes']}.h5ad"
-    if not path.exists():
-        writer = multiprocessing.get_context("spawn").Process(
-            target=write, args=(path, job["cells"], job["genes"], made)
-        )
-        writer.start()
-        writer.join()
-        if writer.exitcode:
-            raise SystemExit(f"{path} was not written")
-    return path
+    return _there(path, write, job["cells"], job["genes"], made)
 
 
 def model_of(job: Job, made: Made) -> Path:
-    """A kept model of the baseline on 600 of such cells, made once."""
+    """A kept model of the baseline on 600 of such cells."""
+    return _there(Path(os.environ["FROSTLINE_BENCH"]) / f"model-{job['genes']}", keep, job["genes"], made)
+
+
+def keep(folder: Path, depth: int, made: Made) -> None:
+    """Fit a model and save it."""
     import frostline
 
-    folder = Path(os.environ["FROSTLINE_BENCH"]) / f"model-{job['genes']}"
-    if not folder.exists():
-        frostline.adapt(made(600, job["genes"]), "kind", strategies=["pca_logistic"]).save(folder)
-    return folder
+    frostline.adapt(made(600, depth), "kind", strategies=["pca_logistic"]).save(folder)
+
+
+def _there(path: Path, make: Callable[..., None], *arguments: Any) -> Path:
+    """A path at which another process has made something, if it was not there, so that this one has no memory of it."""
+    if not path.exists():
+        process = multiprocessing.get_context("spawn").Process(target=make, args=(path, *arguments))
+        process.start()
+        process.join()
+        if process.exitcode:
+            raise SystemExit(f"{path} was not made")
+    return path
 
 
 class Peak(threading.Thread):
@@ -141,8 +147,7 @@ def plain(stretch: Stretch) -> Iterator[None]:
             compute(unfinished, job.source, sha256, part)
         stretch(0.0, "cells/s")
 
-    nobody = lambda *_, **__: contextlib.nullcontext()  # noqa: E731
-    with mock.patch.object(atlases, "_computed", loop), mock.patch.object(atlases, "connecting", nobody):
+    with mock.patch.object(atlases, "_computed", loop):
         yield
 
 
@@ -162,7 +167,7 @@ def measure(job: Job, made: Made) -> list[Job]:
     if job["what"] == "annotate":
         work = functools.partial(atlases.annotate, model_of(job, made), atlas)
     with tempfile.TemporaryDirectory(dir=atlas.parent) as folder, contextlib.ExitStack() as stack:
-        if not number:
+        if number == 0:
             stack.enter_context(plain(stretch))
         if job["what"] == "tokens":  # all but the encoder
             states = lambda _, tokens, **__: np.ones((len(tokens), 128), dtype=np.float32)  # noqa: E731

@@ -24,17 +24,13 @@ MARKS = ("<!-- costs -->", "<!-- end of costs -->")
 CELLS = 50_000_000
 RETRIES = 0.02
 """Share of the parts that are computed twice: assumed."""
-H200 = {"fp32": (3_600.0, 230), "bf16": (14_000.0, 230)}
-"""Cells a second, and their genes, of an encoder like whole-human on an NVIDIA H200 (tests/benchmarks/devices.py)."""
 HEAD = ("Encoder", "Workers", "Cells/s of one", "Hours", "Hours of all together", "Read and written, MB/s")
 
 ASSUMED = """\
 Measured on one core of this machine: `mini`; values that are read and become tokens, {reading:,.0f} cells/s, which are
 encoded after that by the same thread; and, beside other software, the size of whole-human.
 
-Measured on a GPU, an NVIDIA H200, not on this machine: {fp32[0]:,.0f} cells/s of {fp32[1]} genes in fp32 and
-{bf16[0]:,.0f} in bf16, by the encoder alone (`tests/benchmarks/devices.py`). Not measured on a GPU: reading, which is
-that of one core here, so that a GPU waits for its core; `mini`; and more than one GPU.
+{gpu}
 
 Where cells have another number of genes than those that were measured, time is in proportion to the floating-point
 operations: for a token {flop}.
@@ -46,6 +42,12 @@ the last column is what the file system has to give, of 8 bytes a value read and
 {retries:.0f} % of the parts are computed twice, which is assumed. Waiting in the queue of a batch system is not in it.
 
 Memory of the process that hands out the parts {memory}: it holds the names of all cells."""
+
+
+ON_GPU = """\
+Measured on a GPU, one {gpu}, not on this machine: whole-human's size from values in memory to states, {rates}. Added to
+that is the time in which one core here reads as many values and makes tokens of them, so that the tokens are counted
+twice. Not measured: more than one GPU."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,20 @@ def rates(lines: Sequence[Line]) -> tuple[list[Rate], float, float]:
     found = [
         Rate(MINI, "core", whole["cells"] / encoding, genes + 1, (8, 64, 1_000)),
         Rate(WHOLE, "core", peer["cells"] * peer["threads"] / median(peer["cpu"]), mean, (1_000,)),
-        *(Rate(WHOLE, f"GPU, {name}", rate, n + 1, (8, 64)) for name, (rate, n) in H200.items()),
+        *(Rate(WHOLE, f"GPU, {line['precision']}", speed(line), line["genes"] + 1, (8, 64)) for line in on_gpu(lines)),
     ]
     return found, reading, one["seconds"] / two["seconds"] / 2
+
+
+def on_gpu(lines: Sequence[Line]) -> list[Line]:
+    """Lines of an encoder of whole-human's size that embeds on a GPU, one of each precision."""
+    own = (line for line in lines if line["part"] == "gpu" and line.get("what") == "embedding" and "seconds" in line)
+    return [line for line in own if line["size"] == "whole-human"]
+
+
+def speed(line: Line) -> float:
+    """Cells a second by the clock."""
+    return float(line["cells"] / median(line["seconds"]))
 
 
 def costs(lines: Sequence[Line], cells: int = CELLS, genes: int = 250) -> str:
@@ -122,8 +135,13 @@ def costs(lines: Sequence[Line], cells: int = CELLS, genes: int = 250) -> str:
     held = (many["own_mb"] - few["own_mb"]) * 1e6 / (many["cells"] - few["cells"]) if few and many else None
     memory = "was not measured" if held is None else f"is {held * cells / 1e9:,.0f} GB, {held:,.0f} bytes a cell"
     flop = " and ".join(f"{each.flop(genes + 1) / 1e6:,.1f} million of {each.name}" for each in (MINI, WHOLE))
+    measured = on_gpu(lines)
+    said = " and ".join(
+        f"{speed(line):,.0f} cells/s of {line['genes']} genes in {line['precision']}" for line in measured
+    )
+    gpu = ON_GPU.format(gpu=measured[0]["gpu"], rates=said) if measured else "Nothing was measured on a GPU."
     assumed = ASSUMED.format(
-        reading=reading / genes, memory=memory, flop=flop, efficiency=efficiency, retries=100 * RETRIES, **H200
+        reading=reading / genes, memory=memory, flop=flop, efficiency=efficiency, retries=100 * RETRIES, gpu=gpu
     )
     points = "\n".join(
         textwrap.fill(f"- {text}", 120, subsequent_indent="  ", break_on_hyphens=False)

@@ -19,6 +19,8 @@ WORDS = {
 }
 COLUMNS = ("Seconds", "Of the processor", "Cells in one of these", "Memory, MB")
 PARAMETERS = 12 * (4 * 512**2 + 2 * 512 * 512)  # of the matrix products of one token in the blocks of whole-human
+NUMBERS = ("seconds", "computing", "cpu", "own_mb", "worker_mb")
+"""Of a measurement on workers."""
 LINEAR = 1.1
 """Log-log slope up to which time is called linear in cells."""
 
@@ -43,7 +45,7 @@ DEPTH = """## By the genes of a cell
 A cell's tokens are the genes that it expresses. Every token attends to every other one, so that long cells cost more
 than in proportion; the slopes are those over log(genes).
 """
-PEERS = """## Beside other software
+PEERS = """{title}
 
 The same {cells} cells of `pbmc68k-reduced`, {mean:.0f} tokens each on average, from values to states, taken in turns
 in one process and with the same threads. The weights have the shape of scGPT's whole-human model and are random:
@@ -54,12 +56,28 @@ SHARE = """
 A matrix product of this shape reaches {gflops:.0f} GFLOP/s here in fp32 at the same threads; the last column says
 which part of that the encoder's own products take.
 """
-PLAIN = "## Beside other software\n"
+PLAIN = "## Beside other software"
+TITLES = {"peers": PLAIN, "amx": f"{PLAIN}, on a processor with AMX", "gpu": "### Beside other software"}
 TRAINING = """### An epoch of LoRA
 
-{cells} cells, of which two thirds train in batches of 8 and a third validates; weights as above. The adapters are
+{cells} cells, of which two thirds train in batches of {batch} and a third validates; weights as above. The adapters are
 those of each package: rank 4 in the feed-forward layers here, rank 8 there and in the attention's output, too.
 """
+GPU = """## On a GPU
+
+Made-up cells of {genes} genes on one {gpu}. Tokens are the work of one core of the host; the encoder alone begins with
+them; embedding goes from values to states, and makes the next tokens while the GPU computes. An epoch of LoRA trains on
+three quarters of its cells, {batch} in a batch, and validates on the others; opening the weights is in it. Through a
+worker, a file is embedded by a process of Dask that declares a GPU, the start of that process included. Memory is that
+of the GPU above what was held before.
+"""
+ON_GPU = {
+    "tokens": "tokens",
+    "encoder": "encoder alone",
+    "embedding": "embedding",
+    "epoch": "an epoch of LoRA",
+    "atlas": "a file through a worker",
+}
 CACHE = """## What was embedded before
 
 Frozen states are kept on disk, and a later run on the same cells reads them: `frostline cache list`.
@@ -67,17 +85,21 @@ Frozen states are kept on disk, and a later run on the same cells reads them: `f
 CLUSTER = """## Atlases on workers
 
 Made-up atlases embedded by `mini` and labelled by a model, by processes of one thread on this machine and by a plain
-loop over the same parts in one process. Seconds are of all: looking at the atlas, starting the workers, computing,
-writing the output. Computing is the stretch of it in which there were workers. The processor is that of all processes
-together. Memory is the highest of any worker, and of the process that hands out the parts, all of it.
+loop over the same parts in one process. By default, which is where nothing is said of workers, labels of a model
+without an encoder are computed by the process itself as long as that is the fastest. Seconds are of all: looking at the
+atlas, starting the workers, computing, writing the output. Computing is the stretch of it in which parts were computed.
+The processor is that of all processes together. Memory is the highest of any worker, and of the process that hands out
+the parts, all of it.
 """
 
 
 def page(lines: Sequence[Line]) -> str:
     """Markdown of the page; a part without lines is said to be missing."""
     parts = {line["part"] for line in lines}
-    found = [HEAD, machine(lines), cells(lines), depths(lines), peers(lines), cache(lines), cluster(lines)]
-    missing = sorted({"embedding", "lora", "pca_logistic", "annotate", "genes", "peers", "cache", "cluster"} - parts)
+    beside = [peers(lines), peers(lines, "amx"), gpu(lines)]
+    found = [HEAD, machine(lines), cells(lines), depths(lines), *beside, cache(lines), cluster(lines)]
+    every = {"embedding", "lora", "pca_logistic", "annotate", "genes", "peers", "amx", "gpu", "cache", "cluster"}
+    missing = sorted(every - parts)
     if missing:
         found.insert(1, f"**Not measured yet: {', '.join(missing)}.**\n")
     return "\n".join(part for part in found if part)
@@ -94,11 +116,12 @@ def machine(lines: Sequence[Line]) -> str:
     heads = [line for line in lines if "versions" in line]
     if not heads:
         return ""
-    first = heads[0]
-    versions = ", ".join(f"{name} {number}" for name, number in first["versions"].items())
+    machines: dict[str, list[str]] = {}
+    for head in heads:
+        machines.setdefault(_machine(head), []).append(f"`{head['part']}`")
+    first, *others = machines
     said = (
-        f"## Machine\n\nProcessor {first['processor']}, {first['cores']} cores, {first['memory_gb']} GB of memory, "
-        f"{first['system']}; {versions}. The load is that of the whole machine in the minute before a part and after "
+        f"## Machine\n\n{first}. The load is that of the whole machine in the minute before a part and after "
         "each measurement: above the number of cores, other programs took part of it, and seconds by the clock are "
         "longer than alone.\n"
     )
@@ -106,13 +129,17 @@ def machine(lines: Sequence[Line]) -> str:
         [f"`{head['part']}`", head["date"], str(head["threads"]), ", ".join(_loads(lines, head["part"]))]
         for head in heads
     ]
-    others = [head["part"] for head in heads if {**head, **_constant(first)} != head]
-    said += f"\nAnother machine or other versions: {', '.join(others)}.\n" if others else ""
+    said += "".join(f"\n{' and '.join(machines[other])} elsewhere: {other}.\n" for other in others)
     return f"{said}\n{table(['Part', 'Measured', 'Threads', 'Load'], rows)}"
 
 
-def _constant(head: Line) -> Line:
-    return {key: head[key] for key in ("processor", "cores", "memory_gb", "system", "versions")}
+def _machine(head: Line) -> str:
+    """In words, with the versions."""
+    versions = ", ".join(f"{name} {number}" for name, number in head["versions"].items())
+    return (
+        f"Processor {head['processor']}, {head['cores']} cores, {head['memory_gb']} GB of memory, {head['system']}; "
+        f"{versions}"
+    )
 
 
 def _loads(lines: Sequence[Line], part: str) -> list[str]:
@@ -159,26 +186,46 @@ def depths(lines: Sequence[Line]) -> str:
     return f"{DEPTH}\n{table(head, rows)}\nSlopes from each depth to the next:\n\n" + "\n".join(slopes) + "\n"
 
 
-def peers(lines: Sequence[Line]) -> str:
+def peers(lines: Sequence[Line], part: str = "peers") -> str:
     """Side by side with other software."""
-    own = [line for line in lines if line["part"] == "peers" and "what" in line]
+    own = [line for line in lines if line["part"] == part and line.get("what") in ("embed", "lora")]
     embed = [line for line in own if line["what"] == "embed" and "seconds" in line]
     train = [line for line in own if line["what"] == "lora" and "seconds" in line]
     text = ""
     if embed:
         mean: float | None = next(line["mean"] for line in own if line.get("name") == "tokens")
-        text += (
-            f"{PEERS.format(**{**embed[0], 'mean': mean})}{SHARE.format(**embed[0]) if embed[0]['gflops'] else ''}\n"
-        )
+        said = PEERS.format(title=TITLES[part], mean=mean, **embed[0])
+        text += f"{said}{SHARE.format(**embed[0]) if embed[0]['gflops'] else ''}\n"
         mean = mean if embed[0]["gflops"] else None  # no share of what was not measured
         text += f"{side_by_side(embed, mean)}\n{_agreement(embed)}"
     if train:
-        text += f"\n{TRAINING.format(**train[0])}\n{side_by_side(train, None)}"
+        text += f"\n{TRAINING.format(batch=32 if part == 'gpu' else 8, **train[0])}\n{side_by_side(train, None)}"
     for line in own:
         if "left" in line:
             what = {"embed": "Embedding", "lora": "An epoch of LoRA"}[line["what"]]
-            text += f"{'' if text else PLAIN}\n{what} beside other software was not measured: {line['left']}.\n"
+            text += f"{'' if text else TITLES[part]}\n{what} beside other software was not measured: {line['left']}.\n"
     return text
+
+
+def gpu(lines: Sequence[Line]) -> str:
+    """Encoders on a GPU, from values to states, in training and through a worker."""
+    own = [line for line in lines if line["part"] == "gpu" and line.get("what") in ON_GPU]
+    done = [line for line in own if "seconds" in line]
+    if not done:
+        return ""
+    head = ["Work", "Encoder", "Precision", "Cells", "Seconds", "Cells/s", "Memory, MB"]
+    text = f"{GPU.format(batch=32, **done[0])}\n{table(head, [[ON_GPU[line['what']], *_on_gpu(line)] for line in own])}"
+    return "\n".join(filter(None, [text, peers(lines, "gpu")]))
+
+
+def _on_gpu(line: Line) -> list[str]:
+    """All but the work; of tokens no encoder, which reads them all the same."""
+    size = "" if line["what"] == "tokens" else "`mini`" if line["size"] == "mini" else "whole-human's size"
+    about = [size, line.get("precision", ""), f"{line['cells']:,}"]
+    if "left" in line:
+        return [*about, f"not measured: {line['left']}", "", ""]
+    memory = "" if not line["peak_mb"] else f"{line['peak_mb']:,.0f}"
+    return [*about, spread(line["seconds"], ""), f"{line['cells'] / median(line['seconds']):,.0f}", memory]
 
 
 def side_by_side(lines: Sequence[Line], mean: float | None) -> str:
@@ -226,7 +273,7 @@ def cache(lines: Sequence[Line]) -> str:
 
 def cluster(lines: Sequence[Line]) -> str:
     """Atlases by a plain loop, one worker and two."""
-    own = [line for line in lines if line["part"] == "cluster" and "how" in line]
+    own = _medians([line for line in lines if line["part"] == "cluster" and "how" in line])
     if not own:
         return ""
     words = {
@@ -240,14 +287,33 @@ def cluster(lines: Sequence[Line]) -> str:
     ]
     head = ["Work", "Cells", "By", "Seconds", "Computing", "Of the processor", "Cells/s", "A worker, MB", "Client, MB"]
     said = "\n".join(f"- {words[what]}: {text}" for what in ("embed", "annotate") if (text := _beside_plain(own, what)))
-    return f"{CLUSTER}\n{table(head, rows)}\n{said}\n"
+    times = max(line["times"] for line in own)
+    medians = f" Labels of 100,000 cells are medians of {times} measurements, in turns." if times > 1 else ""
+    return f"{CLUSTER.rstrip()}{medians}\n\n{table(head, rows)}\n{said}\n"
+
+
+def _medians(lines: Sequence[Line]) -> list[Line]:
+    """Lines of measurements, those of the same one in one line."""
+    found: dict[tuple[Any, ...], list[Line]] = {}
+    for line in lines:
+        found.setdefault(tuple(line[name] for name in ("what", "cells", "genes", "how")), []).append(line)
+    measured = [[line for line in same if "left" not in line] or same[:1] for same in found.values()]
+    return [
+        {**same[0], **{name: _median([line.get(name) for line in same]) for name in NUMBERS}, "times": len(same)}
+        for same in measured
+    ]
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
 
 
 def _on_workers(line: Line) -> list[str]:
     if "left" in line:
         return [f"not measured: {line['left']}", *[""] * 5]
     return [
-        *(f"{line[name]:,.0f}" for name in ("seconds", "computing", "cpu")),
+        *(f"{line[name]:,.{1 if line[name] < 10 else 0}f}" for name in ("seconds", "computing", "cpu")),
         f"{line['cells'] / line['seconds']:,.0f}",
         *("" if line[name] is None else f"{line[name]:,.0f}" for name in ("worker_mb", "own_mb")),
     ]
@@ -261,16 +327,17 @@ def cluster_line(lines: Sequence[Line], what: str, **facts: Any) -> Line | None:
 
 def _beside_plain(lines: Sequence[Line], what: str) -> str:
     """What workers add to a plain loop, and what the number of cells adds to their memory."""
-    plain, one, two = (
-        cluster_line(lines, what, cells=100_000, how=how) for how in ("plain loop", "1 worker", "2 workers")
-    )
+    ways = ("plain loop", "by default", "1 worker", "2 workers")
+    plain, default, one, two = (cluster_line(lines, what, cells=100_000, how=how) for how in ways)
     few, many = (cluster_line(lines, what, cells=n, how="2 workers") for n in (20_000, 200_000))
     said = []
-    if plain and one and two:
-        more = [f"{one[name] / plain[name] - 1:+.0%}".replace("%", " %") for name in ("seconds", "cpu")]
-        said.append(
-            f"one worker beside the plain loop on 100,000 cells {more[0]} seconds and {more[1]} of the processor"
-        )
+    for name, line in (("by default", default), ("one worker", one)):
+        if plain and line:
+            more = [f"{line[of] / plain[of] - 1:+.0%}".replace("%", " %") for of in ("seconds", "cpu")]
+            said.append(
+                f"{name} beside the plain loop on 100,000 cells {more[0]} seconds and {more[1]} of the processor"
+            )
+    if plain and two:
         said.append(f"two workers {plain['seconds'] / two['seconds']:.2f} times as fast as the plain loop")
     if few and many:
         said.append(

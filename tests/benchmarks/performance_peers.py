@@ -7,27 +7,36 @@ compared.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import subprocess
 import sys
 import time
 import venv
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 SCDLKIT = "0.1.6"
 ROUNDS = {"embed": 3, "lora": 2}
-CELLS = {"embed": 64, "lora": 12}
+CELLS = {"cpu": {"embed": 64, "lora": 12}, "cuda": {"embed": 700, "lora": 384}}
 """Of pbmc68k-reduced: for LoRA two thirds train and a third validates."""
-BATCHES = (1, 2, 4, 8, 16)
+BATCHES = {"cpu": (1, 2, 4, 8, 16), "cuda": (16, 32, 128, 256)}
 """Cells in a batch of scDLKit, of which the fastest on as many cells as the last is taken; 64 is its default."""
-LORA_BATCH = 8
+LORA_BATCH = {"cpu": 8, "cuda": 32}
 Job = dict[str, Any]
 
 
 def environment(folder: Path) -> tuple[list[str | Path], str]:
-    """Python of the environment, which is made where there is none; or why there is none."""
+    """Python of the environment, which is made where there is none; or why there is none.
+
+    Where scDLKit is installed already, as on a machine without a network, it is this one.
+    """
+    with contextlib.suppress(PackageNotFoundError):
+        if version("scdlkit") == SCDLKIT:
+            return [sys.executable], ""
     place = folder / "peers"
     python = place / ("Scripts" if os.name == "nt" else "bin") / "python"
     if not python.exists():
@@ -64,27 +73,34 @@ def checkpoint(folder: Path) -> Path:
 
 
 def measure(job: Job) -> list[Job]:
-    """Time every contender in turns, and say how far their states are apart."""
+    """Time every contender in turns, and say how far their states are apart.
+
+    Memory is that of the host, or of the GPU where one computes, above what was held before.
+    """
     import scanpy as sc
     import torch
 
+    from frostline.encoder.devices import device_of, device_peak
+    from frostline.memory import peak_memory
+
+    device = job.get("device", "cpu")
+    n = CELLS[device][job["what"]]
+    high_mark = peak_memory if device == "cpu" else functools.partial(device_peak, device_of(device))
     folder = Path(os.environ["FROSTLINE_BENCH"])
     os.environ["SCDLKIT_CACHE_DIR"] = str(folder / "scdlkit")
     place = checkpoint(folder)
-    adata = sc.datasets.pbmc68k_reduced().raw.to_adata()[: CELLS[job["what"]]].copy()
-    contenders = embedders(adata, place) if job["what"] == "embed" else trainers(adata, place)
-    rate = product_rate()
+    adata = sc.datasets.pbmc68k_reduced().raw.to_adata()[:n].copy()
+    contenders = (embedders if job["what"] == "embed" else trainers)(adata, place, device)
+    rate = product_rate() if device == "cpu" else None
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     processor: dict[str, list[float]] = {name: [] for name in contenders}
     peaks: dict[str, float | None] = {}
     states = {}
-    from frostline.memory import peak_memory
-
     for turn in range(ROUNDS[job["what"]] + 1):
         for name, work in contenders.items():
-            if not turn and job["what"] == "lora" and name == "scDLKit":
+            if not turn and job["what"] == "lora" and name == "scDLKit" and device == "cpu":
                 continue  # what it sets up is less than a second of more than a minute
-            with peak_memory() as peak:
+            with high_mark() as peak:
                 started, used = time.perf_counter(), time.process_time()
                 states[name] = work()
                 took, used = time.perf_counter() - started, time.process_time() - used
@@ -93,7 +109,6 @@ def measure(job: Job) -> list[Job]:
                 processor[name].append(used)
                 high = None if peak.bytes is None else peak.bytes / 1e6
                 peaks[name] = high if peaks.get(name) is None or high is None else max(high, peaks[name])
-    n = CELLS[job["what"]]
     shared = {"cells": n, "gflops": rate, "scdlkit": SCDLKIT, "threads": torch.get_num_threads()}
     lines = [
         {**job, "name": name, "seconds": taken, "cpu": processor[name], "peak_mb": peaks[name], **shared}
@@ -105,24 +120,24 @@ def measure(job: Job) -> list[Job]:
     return lines
 
 
-def embedders(adata: Any, place: Path) -> dict[str, Callable[[], Any]]:
+def embedders(adata: Any, place: Path, device: str) -> dict[str, Callable[[], Any]]:
     """What embeds the cells: from values to states, tokens included."""
     import numpy as np
     from scdlkit import Trainer
     from scdlkit.foundation import load_scgpt_model, prepare_scgpt_data
 
     import frostline
-    from frostline.encoder.embedding import batches_by_length, encode, normalise, pad_tokens
+    from frostline.encoder.embedding import BATCH_TOKENS, batches_by_length, encode, normalise, pad_tokens
 
-    model, stack, opened = load_scgpt_model(device="cpu"), torch_stack(place), frostline.load_checkpoint(place)
-    encoder = opened.encoder()  # opened once, as those of the others are
+    model, stack, opened = load_scgpt_model(device=device), torch_stack(place, device), frostline.load_checkpoint(place)
+    encoder = opened.encoder().to(device)  # opened once, as those of the others are
 
     def by_frostline(precision: str) -> Any:
         return normalise(encode(encoder, tokens_of(adata, opened), precision=precision))
 
     def by_scdlkit(batch: int, n: int | None = None) -> Any:
         data = prepare_scgpt_data(adata[:n], batch_size=batch, use_raw=False)
-        return Trainer(model, "representation", batch_size=batch, device="cpu").predict_dataset(data.dataset)["latent"]
+        return Trainer(model, "representation", batch_size=batch, device=device).predict_dataset(data.dataset)["latent"]
 
     def by_torch() -> Any:
         import torch
@@ -130,12 +145,14 @@ def embedders(adata: Any, place: Path) -> dict[str, Callable[[], Any]]:
         tokens = tokens_of(adata, opened)
         states = np.empty((len(tokens), 512), dtype=np.float32)
         with torch.inference_mode():
-            for rows in batches_by_length(tokens.lengths, 2_048):
-                ids, values = pad_tokens(tokens.take(rows), opened.config)
-                states[rows] = stack(ids, values)[:, 0].numpy()
+            for rows in batches_by_length(tokens.lengths, BATCH_TOKENS[device]):
+                ids, values = (each.to(device) for each in pad_tokens(tokens.take(rows), opened.config))
+                states[rows] = stack(ids, values)[:, 0].cpu().numpy()
         return normalise(states)
 
-    best = min(BATCHES, key=lambda batch: timed(lambda: by_scdlkit(batch, BATCHES[-1])))
+    sizes = BATCHES[device]
+    by_scdlkit(sizes[0], sizes[-1])  # sets up what later ones find
+    best = min(sizes, key=lambda batch: timed(lambda: by_scdlkit(batch, sizes[-1])))
     return {
         "frostline": lambda: by_frostline("fp32"),
         "frostline, bf16": lambda: by_frostline("bf16"),
@@ -169,7 +186,7 @@ def mean_tokens(adata: Any, place: Path) -> float:
     return float(tokens_of(adata, frostline.load_checkpoint(place)).lengths.mean() + 1)
 
 
-def torch_stack(place: Path) -> Callable[[Any, Any], Any]:
+def torch_stack(place: Path, device: str) -> Callable[[Any, Any], Any]:
     """The same encoder of torch's TransformerEncoder, which takes its fast path where it can."""
     import torch
     from torch import nn
@@ -187,7 +204,7 @@ def torch_stack(place: Path) -> Callable[[Any, Any], Any]:
     from frostline.encoder.checkpoints import load_checkpoint
 
     opened = load_checkpoint(place)
-    encoder = opened.encoder()
+    encoder, stack = opened.encoder().to(device), stack.to(device)
 
     def forward(ids: Any, values: Any) -> Any:
         x = encoder.encoder(ids) + encoder.value_encoder(values)
@@ -197,8 +214,8 @@ def torch_stack(place: Path) -> Callable[[Any, Any], Any]:
     return forward
 
 
-def trainers(adata: Any, place: Path) -> dict[str, Callable[[], Any]]:
-    """One epoch of LoRA of each, on the same cells, eight in a batch."""
+def trainers(adata: Any, place: Path, device: str) -> dict[str, Callable[[], Any]]:
+    """One epoch of LoRA of each, on the same cells, so many in a batch; in bf16 where `auto` is that."""
     import dataclasses
 
     import numpy as np
@@ -206,16 +223,16 @@ def trainers(adata: Any, place: Path) -> dict[str, Callable[[], Any]]:
     from scdlkit.foundation import load_scgpt_annotation_model, prepare_scgpt_data, split_scgpt_data
 
     import frostline
+    from frostline.encoder.devices import device_of, precision_of
 
+    batch = LORA_BATCH[device]
     adata.obs["kind"] = np.where(np.arange(adata.n_obs) % 2, "A", "B")
-    data = prepare_scgpt_data(adata, batch_size=LORA_BATCH, use_raw=False, label_key="kind")
+    data = prepare_scgpt_data(adata, batch_size=batch, use_raw=False, label_key="kind")
     parts = split_scgpt_data(data, val_size=1 / 3, test_size=0.0)
 
     def by_scdlkit() -> None:
-        model = load_scgpt_annotation_model(num_classes=2, tuning_strategy="lora", device="cpu")
-        Trainer(model, "classification", epochs=1, batch_size=LORA_BATCH, lr=1e-3, device="cpu").fit(
-            parts.train, parts.val
-        )
+        model = load_scgpt_annotation_model(num_classes=2, tuning_strategy="lora", device=device)
+        Trainer(model, "classification", epochs=1, batch_size=batch, lr=1e-3, device=device).fit(parts.train, parts.val)
 
     dataset = frostline.load_dataset(adata, "kind")
     n_train = len(parts.train)
@@ -223,9 +240,12 @@ def trainers(adata: Any, place: Path) -> dict[str, Callable[[], Any]]:
     cut = dataclasses.replace(
         frostline.split(dataset, seed=0), train=order[:n_train], validation=order[n_train:], test=order[n_train:]
     )
-    (strategy,) = frostline.strategies.build(["lora"], checkpoint=str(place))
-    once = dataclasses.replace(strategy, epochs=1, min_steps=0, n_genes=6_000, batch_size=LORA_BATCH)
-    return {"frostline": lambda: dataclasses.replace(once).fit(dataset, cut), "scDLKit": by_scdlkit}
+    (strategy,) = frostline.strategies.build(["lora"], checkpoint=str(place), device=device)
+    once = dataclasses.replace(strategy, epochs=1, min_steps=0, n_genes=6_000, batch_size=batch)
+    fits = {"frostline": lambda: dataclasses.replace(once).fit(dataset, cut)}
+    if precision_of("auto", device_of(device)) == "bf16":
+        fits["frostline, bf16"] = lambda: dataclasses.replace(once, precision="bf16").fit(dataset, cut)
+    return {**fits, "scDLKit": by_scdlkit}
 
 
 def product_rate() -> float:

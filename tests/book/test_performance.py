@@ -74,7 +74,7 @@ def test_what_was_not_measured_is_no_number(writer):
     )
     assert "| 100,000 | not measured: too long |  |  |  |" in found
     assert "Embedding beside other software was not measured: no network." in found
-    assert "**Not measured yet: annotate, cache, cluster, embedding, genes, pca_logistic.**" in found
+    assert "**Not measured yet: amx, annotate, cache, cluster, embedding, genes, gpu, pca_logistic.**" in found
     assert "worse than linear" not in found
 
 
@@ -105,6 +105,8 @@ MEASURED = [
     atlas("embed", "1 worker", 100_000, 108.0, cpu=110.0, worker_mb=400.0),
     atlas("embed", "2 workers", 100_000, 62.5, worker_mb=410.0),
     atlas("embed", "2 workers", 200_000, 125.0, worker_mb=420.0, own_mb=518.0),
+    *(atlas("annotate", "plain loop", 100_000, seconds) for seconds in (4.1, 4.0, 9.0)),
+    *(atlas("annotate", "by default", 100_000, seconds, cpu=5.125) for seconds in (4.3, 4.182, 3.9)),
     atlas("embed", "plain loop", 4_096, 50.96, genes=250),
     atlas("tokens", "plain loop", 4_096, 10.0, genes=250, computing=10.0),
     {"part": "peers", "what": "embed", "name": "frostline", "cells": 64, "threads": 1, "seconds": [9.0], "cpu": [8.0]},
@@ -117,6 +119,9 @@ def test_workers_stand_beside_the_plain_loop(writer):
     assert "| embedding by `mini`, 60 genes a cell | 100,000 | 1 worker | 108 | 108 | 110 | 926 | 400 | 0 |" in found
     assert "one worker beside the plain loop on 100,000 cells +8 % seconds and +10 % of the processor" in found
     assert "two workers 1.60 times as fast as the plain loop" in found
+    assert "| labelling by `pca_logistic`, 60 genes a cell | 100,000 | by default | 4.2 | 4.2 | 5.1 | 23,912 |" in found
+    assert "all of it. Labels of 100,000 cells are medians of 3 measurements, in turns.\n\n|" in found
+    assert "`pca_logistic`: by default beside the plain loop on 100,000 cells +2 % seconds and +25 % of the" in found
     assert "memory of a worker at 200,000 cells 1.05 times that at 20,000" in found
 
 
@@ -130,6 +135,39 @@ def test_costs_follow_from_rates_efficiency_and_retries(costs):
     whole = 0.8 / (8 / 64 + 10 / 4_096)  # the same 251 tokens as were measured
     assert f"| whole-human's size | 1,000 cores | {whole:.1f} |" in found
     assert "is 5 GB, 100 bytes a cell" in found  # 18 MB more for 180,000 cells more
+
+
+def on_gpu(what, size="whole-human", **facts):
+    found = {"part": "gpu", "what": what, "size": size, "cells": 1_000, "genes": 250, "gpu": "Some GPU", "peak_mb": 5.0}
+    return {**found, "precision": "bf16", "seconds": [0.1, 0.2, 0.4], "cpu": [0.1] * 3, **facts}
+
+
+def test_a_gpu_reads_and_then_embeds(costs):
+    """By hand: 1,000 cells in 0.2 s, and 10 s of reading for 4,096."""
+    found = costs.costs([*MEASURED, on_gpu("encoder", seconds=[0.1]), on_gpu("embedding"), on_gpu("embedding", "mini")])
+    each = 0.8 / (0.2 / 1_000 + 10 / 4_096)
+    assert f"| whole-human's size | 8 GPUs, bf16 | {each:.0f} |" in found
+    assert found.count("8 GPUs") == 1
+    assert "one Some GPU" in found
+    assert "5,000 cells/s of 250 genes in bf16" in " ".join(found.split())
+    assert "GPUs" not in costs.costs(MEASURED)
+
+
+def test_what_a_gpu_did_is_by_the_clock(writer):
+    found = writer.gpu([on_gpu("tokens", peak_mb=0.0), on_gpu("atlas", peak_mb=None), on_gpu("epoch", left="no room")])
+    assert "| tokens |  | bf16 | 1,000 | 0.20 (0.10 to 0.40) | 5,000 |  |" in found
+    assert "| a file through a worker | whole-human's size | bf16 | 1,000 | 0.20 (0.10 to 0.40) | 5,000 |  |" in found
+    assert "| whole-human's size | bf16 | 1,000 | not measured: no room |  |  |" in found
+    assert writer.gpu([on_gpu("epoch", seconds=None) | {"part": "other"}]) == ""
+
+
+def test_parts_of_another_machine_say_which(writer):
+    head = {"processor": "One", "cores": 2, "memory_gb": 8, "system": "S", "versions": {"torch": "2"}, "threads": 1}
+    heads = [{**head, "part": "lora", "date": "d"}, {**head, "processor": "Other", "part": "amx", "date": "d"}]
+    found = writer.machine([*heads, {**head, "part": "genes", "date": "d"}])
+    assert "Processor One, 2 cores, 8 GB of memory, S; torch 2. The load" in found
+    assert "`amx` elsewhere: Processor Other, 2 cores" in found
+    assert found.count("Processor") == 2
 
 
 def test_longer_cells_cost_what_their_operations_do(costs):

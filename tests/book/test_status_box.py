@@ -249,3 +249,5 @@ def test_outside_assets_are_found_and_links_are_not() -> None:
         "//example.org/a.png",
         "http://example.org/a.css",
     ]
+    assert outside_assets("<p>no data</p><IMG\nSRC = //example.org/b.png>") == ["//example.org/b.png"]
+    assert outside_assets('<LINK rel="icon" href="https://example.org/c.ico">') == ["https://example.org/c.ico"]

@@ -88,6 +88,13 @@ def test_layers_and_raw_of_a_file_bring_their_own_genes(tmp_path, labelled):
         load_cells(path, layer="log")
 
 
+def test_cells_of_a_sample_are_normalised_and_what_was_read_is_left(tmp_path, labelled):
+    with open_cells(in_file(make(), tmp_path)) as query:
+        read = query.rows.sample[1].toarray()
+        assert np.array_equal(query.sample.matrix.toarray(), labelled.matrix.toarray())
+        assert np.array_equal(query.rows.sample[1].toarray(), read)
+
+
 def test_a_file_without_x_is_told_what_it_has(tmp_path, labelled):
     adata = make()
     adata.layers["counts"], adata.X = adata.X, None
@@ -157,7 +164,7 @@ def test_unclear_negative_and_missing_values_are_refused():
 
 def test_a_cell_that_is_not_of_the_kind_of_the_others_is_refused(tmp_path, monkeypatch):
     """Values are described on a sample; what lies outside it is held against that."""
-    monkeypatch.setattr("frostline.cells.queries.SAMPLE", 5)
+    monkeypatch.setattr("frostline.cells.streams.SAMPLE", 5)
     adata = make()
     adata.X[1, 0] = 0.5
     with pytest.raises(DatasetError, match=r"the values are counts .* but cell 'c1' has 0.5"):

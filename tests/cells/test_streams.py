@@ -53,6 +53,14 @@ def test_rows_without_a_value_are_not_sampled(tmp_path, stack, layout):
     assert rows.spread(3).tolist() == [0, 5, 10]
 
 
+def test_a_sample_is_read_once(tmp_path, stack, monkeypatch):
+    monkeypatch.setattr(streams, "SAMPLE", 3)
+    rows = written(tmp_path, stack, sparse.csr_matrix(VALUES))[0]()
+    there, values = rows.sample
+    assert (there.tolist(), values.toarray().tolist()) == ([0, 5, 10], VALUES[[0, 5, 10]].tolist())
+    assert rows.sample[1] is values
+
+
 def test_of_rows_with_many_values_fewer_are_sampled(monkeypatch):
     rows = streams.in_memory(sparse.csr_matrix(np.ones((3_000, 4), dtype=np.float32)))
     assert len(rows.spread(2_000)) == 2_000

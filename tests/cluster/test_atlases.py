@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
@@ -25,7 +27,7 @@ from anndata.io import write_elem
 from frostline.annotation.annotating import annotate as annotate_alone
 from frostline.annotation.folders import load_model
 from frostline.cluster import atlases
-from frostline.cluster.connections import Workers
+from frostline.cluster.connections import Workers, connecting
 from frostline.cluster.parts import folder_of
 from frostline.errors import Cancelled, DatasetError, FrostlineError
 from frostline.monitor import Monitor
@@ -36,6 +38,10 @@ HOW = {"max_length": 24}
 
 def same_bits(left, right):
     return left.shape == right.shape and left.dtype == right.dtype and left.tobytes() == right.tobytes()
+
+
+def files(output):
+    return {path.relative_to(output): path.read_bytes() for path in output.rglob("*") if path.is_file()}
 
 
 def with_value(adata, row, column, value):
@@ -104,16 +110,61 @@ def test_zarr_and_dense_atlases_give_the_same(atlas, embedded, workers, tmp_path
     assert same_bits(ad.read_zarr(tmp_path / "out.zarr").obsm["X_scGPT"][:1_024], embedded[:1_024])  # whole blocks
 
 
-def test_labels_are_those_of_one_process_to_the_last_bit(model, query, workers, tmp_path):
+@pytest.fixture(scope="module")
+def labelled(model, query, workers, tmp_path_factory):
+    """An output of three parts, by workers, and its report; not to be changed."""
+    output = tmp_path_factory.mktemp("labelled") / "out.zarr"
+    return output, atlases.annotate(model, query, output, rows=1_024, workers=workers)[1]
+
+
+def test_labels_are_those_of_one_process_to_the_last_bit(model, query, labelled):
     alone = annotate_alone(load_model(model), query)
-    _, report = atlases.annotate(model, query, tmp_path / "out.zarr", rows=1_024, workers=workers)
-    read = ad.read_zarr(tmp_path / "out.zarr")
+    output, report = labelled
+    read = ad.read_zarr(output)
     own = read.obs[[name for name in read.obs if name.startswith("frostline")]]
     pd.testing.assert_frame_equal(own, alone.obs, check_exact=True)
     assert same_bits(read.obsm["frostline_probabilities"], alone.probabilities)
     assert same_bits(read.obsm["X_frostline"], alone.embedding)
     assert str(report) == str(alone.report)
     assert list(read.obs)[:2] == ["batch", "depth"]
+
+
+ALONE = """
+import sys
+from frostline.cluster import annotate
+annotate(*sys.argv[1:], rows=1024)
+print({"distributed", "torch"} & sys.modules.keys())
+"""
+
+
+def test_labels_without_an_encoder_need_no_workers_by_default(model, query, labelled, tmp_path):
+    """They are the same, and what workers and encoders need is not even imported."""
+    command = [sys.executable, "-c", ALONE, model, query, tmp_path / "out.zarr"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "set()\n"
+    assert files(tmp_path / "out.zarr") == files(labelled[0])
+
+
+@pytest.mark.parametrize("here_first", [True, False])
+def test_labels_begun_here_go_on_with_workers_and_the_reverse(model, query, labelled, workers, tmp_path, here_first):
+    output = tmp_path / "out.zarr"
+    label = functools.partial(atlases.annotate, model, query, output, rows=1_024)
+    record = folder_of(output) / "parts" / "000000.json"
+    first, then = (None, workers) if here_first else (workers, None)
+    with pytest.raises(Cancelled):
+        label(workers=first, monitor=Monitor(cancelled=record.exists))
+    done, _ = label(workers=then)
+    assert done.earlier == 1 if here_first else done.earlier >= 1
+    assert files(output) == files(labelled[0])
+
+
+def test_a_part_that_fails_here_is_tried_by_workers(model, query, workers, tmp_path, monkeypatch):
+    """A value that no count can be, in the second of three parts."""
+    with_value(ad.read_h5ad(query), 1_100, 3, -1.0).write_h5ad(tmp_path / "sick.h5ad")
+    monkeypatch.setattr(atlases, "connecting", lambda _, monitor: connecting(workers, monitor))
+    with pytest.raises(atlases.PartsFailed, match=r"each tried 3 times.*\n  rows 1,024 to 2,047: .* negative"):
+        atlases.annotate(model, tmp_path / "sick.h5ad", tmp_path / "out.zarr", rows=1_024)
+    records = sorted(path.name for path in (folder_of(tmp_path / "out.zarr") / "parts").iterdir())
+    assert records == ["000000.json", "000002.json"]
 
 
 def test_a_whole_output_is_left_and_other_settings_are_refused(atlas, whole):
@@ -339,3 +390,32 @@ def test_cells_without_a_known_gene_have_no_embedding_and_are_counted(atlas, emb
     assert np.flatnonzero(np.isnan(found).any(axis=1)).tolist() == [700]
     assert done.said["X_scGPT_made"]["unreadable"] == 1
     assert np.allclose(found[:700], embedded[:700], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "there", "number"),
+    [
+        (None, "auto", True, 1),
+        (Workers(memory="1GB"), "cuda", True, 1),
+        (Workers(number=3), "auto", True, 3),
+        (Workers(scheduler="tcp://1.2.3.4:5"), "auto", True, None),
+        (Workers(cluster="slurm"), "auto", True, None),
+        (None, "auto", False, None),
+        (None, "cpu", True, None),
+    ],
+)
+def test_one_process_has_the_gpu_unless_more_are_asked_for(asked, device, there, number, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
+    reached = []
+
+    def refused(workers, _monitor):
+        reached.append(workers)
+        raise FrostlineError("enough")
+
+    monkeypatch.setattr(atlases, "connecting", refused)
+    monkeypatch.setattr(atlases, "_refuse", lambda *_: None)
+    with pytest.raises(FrostlineError, match="enough"):
+        atlases.embed("atlas.h5ad", "out.zarr", device=device, workers=asked)
+    (workers,) = reached
+    assert workers == replace(asked or Workers(), number=number)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import socket
 import subprocess
 import sys
-from contextlib import nullcontext
+import time
+from contextlib import closing, nullcontext
 from types import SimpleNamespace
 
 import dask
@@ -99,6 +101,40 @@ def test_processes_that_end_before_they_compute_are_an_error_with_a_remedy(tmp_p
         pytest.raises(FrostlineError, match=said),
     ):
         cluster_of(Workers(number=1, memory="1GB"))
+
+
+@pytest.mark.slow
+def test_processes_that_were_started_do_not_hear_ctrl_c(client):
+    """A terminal sends it to all of them; a worker that was just starting printed where it was interrupted."""
+    blocked = client.submit(lambda: signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()), pure=False)
+    assert blocked.result(timeout=20)
+
+
+@pytest.mark.parametrize("moment", ["whole", "closed"])
+def test_a_cluster_is_whole_and_is_closed_when_ctrl_c_comes_meanwhile(monkeypatch, moment):
+    """Half of one could not be closed."""
+    said = []
+
+    def becomes(what):
+        if what == moment:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+        said.append(what)
+
+    def started(_):
+        becomes("whole")
+        return closing(SimpleNamespace(close=lambda: becomes("closed")))
+
+    client = SimpleNamespace(scheduler_info=lambda n_workers: {"workers": {"one": {}}}, run=lambda *_, **__: {})
+    monkeypatch.setattr(connections, "cluster_of", started)
+    monkeypatch.setattr(connections, "_client", lambda _: nullcontext(client))
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), connected():
+            assert moment == "closed"
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+    assert said == ["whole", "closed"]
 
 
 def test_slurm_is_asked_for_what_the_file_says(asked, no_jobs):
@@ -199,7 +235,7 @@ def test_waiting_for_workers_can_be_cancelled(asked, no_jobs):
 @pytest.mark.parametrize("package", ["distributed", "dask_jobqueue", "zarr"])
 def test_without_the_extra_the_line_that_installs_it_is_said(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(FrostlineError, match=r"pip install 'frostline\[cluster\]'"):
+    with pytest.raises(FrostlineError, match=rf"needs {package}, not installed.*: pip install 'frostline\[cluster\]'"):
         refuse_missing()
 
 
@@ -208,10 +244,10 @@ def test_batch_systems_are_imported_in_any_thread_and_leave_the_interrupt_alone(
     """Importing dask-jobqueue makes SIGINT an exit without a word, with code 0."""
     code = """
 import signal, threading
-from frostline.cluster.connections import refuse_missing
+from frostline.cluster.connections import _batch_systems
 said = []
 threading.excepthook = said.append
-thread = threading.Thread(target=refuse_missing)
+thread = threading.Thread(target=_batch_systems)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 thread.start()
 thread.join()

@@ -1,16 +1,17 @@
-"""The loop that hands out parts: what is tried how often, what is given up, what ends it; futures are made by hand."""
+"""The loops over parts: what is tried how often, what is given up, what ends it; futures and time are made by hand."""
 
 from __future__ import annotations
 
 import errno
 import os
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from distributed import KilledWorker
 
 from frostline.cluster import loops
-from frostline.cluster.loops import DiskFull, Pace, run
+from frostline.cluster.loops import DiskFull, Pace, alone, run
 from frostline.errors import Cancelled, FrostlineError
 from frostline.monitor import Monitor
 
@@ -26,7 +27,7 @@ class Future:
 class Client:
     """Two workers of one thread, on which each part ends as it is said; the oldest that was handed out ends first."""
 
-    status = "running"
+    status, cluster = "running", None
 
     def __init__(self, ends: dict[int, object]) -> None:
         self.ends, self.tried, self.asked = ends, Counter(), []
@@ -110,6 +111,13 @@ def test_a_scheduler_that_is_gone_is_said(ended):
         client.failed()
 
 
+def test_workers_that_have_all_ended_are_not_waited_for(ended):
+    client, _, _ = ended({})
+    client.cluster = SimpleNamespace(workers={})
+    with pytest.raises(FrostlineError, match=r"all workers have ended.* \(--memory\), or fewer .* \(--rows\)"):
+        client.failed()
+
+
 def test_a_stop_takes_back_what_is_under_way(ended):
     looks = iter([False, False, True])
     client, pace, _ = ended({}, cancelled=lambda: next(looks))
@@ -123,3 +131,53 @@ def test_resources_are_asked_for_each_part(ended):
     client, _, _ = ended({}, {"GPU": 1.0})
     client.failed()
     assert client.asked == [{"GPU": 1.0}] * 10
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Let this process compute parts of ten cells, each of which takes a second, unless it ends otherwise."""
+
+    def do(n, cores=2, ends=None, cancelled=lambda: False):
+        clock, said = [0.0], []
+
+        def compute(part):
+            clock[0] += 1
+            if part in (ends or {}):
+                raise ends[part]
+
+        monkeypatch.setattr(loops, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+        pace = Pace(10 * n, 0, began=0.0)
+        monitor = Monitor(lambda *words: said.append(words), cancelled)
+        return list(alone(compute, dict.fromkeys(range(n), 10), pace, cores, monitor)), pace, said
+
+    return do
+
+
+def test_parts_are_computed_here_one_after_the_other(here):
+    left, pace, said = here(12)
+    assert left == []
+    assert (pace.done, pace.computed) == (120, 120)
+    assert [fraction for fraction, _ in said] == [i / 12 for i in range(13)]
+    assert said[-1][1] == "120 of 120 cells, 10 cells/s, 0 parts failed, 0 s left"
+
+
+@pytest.mark.parametrize(("n", "cores", "left"), [(16, 2, 0), (17, 2, 11), (12, 8, 6), (99, 1, 0)])
+def test_workers_get_what_they_save_more_than_five_seconds_of(here, n, cores, left):
+    """After six seconds, which are more than five, two workers save half of the seconds left, and eight 7/8."""
+    assert here(n, cores)[0] == list(range(n))[n - left :]
+
+
+def test_a_part_that_fails_here_is_left_to_workers_with_all_that_follow(here):
+    left, pace, _ = here(6, ends={3: ValueError("bad cell")})
+    assert (left, pace.done, pace.failed) == ([3, 4, 5], 30, 0)
+
+
+def test_a_full_disk_ends_it_here_too(here):
+    with pytest.raises(DiskFull, match="make room, and the same command goes on"):
+        here(6, ends={3: OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))})
+
+
+def test_a_stop_between_two_parts_is_heard_here(here):
+    looks = iter([False, False, True])
+    with pytest.raises(Cancelled, match="20 of 60 cells"):
+        here(6, cancelled=lambda: next(looks))

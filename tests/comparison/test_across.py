@@ -45,6 +45,17 @@ def test_ranks_by_hand_ties_shared_and_incomplete_data_sets_left_out():
     assert all(rank.interval is None for rank in found.ranks)
 
 
+def test_six_data_sets_are_enough_for_the_interval_of_a_rank_and_five_are_not():
+    rows = [[0.9, 0.8], [0.9, 0.8], [0.9, 0.8], [0.9, 0.8], [0.9, 0.8], [0.7, 0.8]]
+    first, second = scores(rows, "ab").ranks
+    low, high = stats.t.interval(0.95, 5, loc=7 / 6, scale=stats.sem([1, 1, 1, 1, 1, 2]))
+    assert low < 1
+    assert (first.interval.low, first.interval.high) == pytest.approx((1.0, high))
+    assert (second.interval.low, second.interval.high) == pytest.approx((3 - high, 2.0))
+    assert all(rank.interval is None for rank in scores(rows[1:], "ab").ranks)
+    assert all(rank.interval is None for rank in scores(rows[:1] * 6, "ab").ranks)
+
+
 def test_wins_are_those_of_the_paired_tests_of_each_comparison(comparison_of):
     skills = {"lora": 4.0, "majority": 0.0, "head": 4.1}
     found = Across(

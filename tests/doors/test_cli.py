@@ -588,6 +588,14 @@ def test_program_is_installed(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{frostline.__version__}\n", "")
 
 
+def test_program_looks_for_no_garbage_at_its_end(tmp_path):
+    """Among the modules of torch and scanpy that takes longer than most commands."""
+    code = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 1000)); "
+    command = [sys.executable, "-c", code + "from frostline.cli import main; main()", "--version"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [frostline.__version__, "True"]
+
+
 def test_program_tells_an_error_in_one_line(project):
     done = frostline_program("run", "cell_type_annotation", "-p", "TYPO=1", cwd=project)
     assert "unknown parameter 'TYPO'" in one_line(Said(done.returncode, done.stdout, done.stderr))

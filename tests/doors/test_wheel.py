@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from kernel_fixtures import NO_UMAP, begin_kernels_with
 
 import frostline
 from frostline.publishing.inputs import code_sha256, tree_sha256
@@ -72,6 +73,7 @@ def test_wheel_holds_the_tutorials_as_they_are_in_the_repository(wheel, root):
 
 def test_tutorial_runs_by_name_in_any_folder(wheel_folder, small_checkpoint, tmp_path):
     """From the wheel alone, with cells of one's own; the installed files stay as they are, also for the page's sake."""
+    begin_kernels_with(NO_UMAP)
     paths = [str(wheel_folder), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 

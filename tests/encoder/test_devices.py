@@ -5,6 +5,7 @@ Where torch sees a GPU the last classes run, and every other test of the encoder
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,17 @@ from torch import nn
 from frostline.cells.splits import split
 from frostline.encoder import devices
 from frostline.encoder.checkpoints import load_checkpoint
-from frostline.encoder.devices import autocast, device_of, device_peak, move, place_of, precision_of, seeded, to_host
+from frostline.encoder.devices import (
+    ahead,
+    autocast,
+    device_of,
+    device_peak,
+    move,
+    place_of,
+    precision_of,
+    seeded,
+    to_host,
+)
 from frostline.encoder.embedding import embed, encode, tokenize_cells
 from frostline.errors import FrostlineError
 from frostline.strategies import build, load
@@ -291,6 +302,41 @@ class TestDevicePeak:
         built = build(["pca_logistic", "frozen_probe", "head"], **sizes)
         records = [evaluations.evaluate(each, dataset, cut) for each in built]
         assert [record.cost.device_memory for record in records] == [None, 7_000, 7_000]
+
+
+class TestAhead:
+    """The next is made beside a GPU, and by nobody beside the CPU."""
+
+    @pytest.mark.parametrize("device", ["cpu", "cuda"])
+    def test_all_come_in_their_order(self, device):
+        assert list(ahead(iter(range(5)), torch.device(device))) == [0, 1, 2, 3, 4]
+        assert list(ahead(iter([]), torch.device(device))) == []
+
+    @pytest.mark.parametrize(("device", "waits"), [("cpu", False), ("cuda", True)])
+    def test_one_is_made_meanwhile_and_no_more(self, device, waits):
+        begun = [threading.Event() for _ in range(4)]
+
+        def making():
+            for i, event in enumerate(begun):
+                event.set()
+                yield i
+
+        coming = ahead(making(), torch.device(device))
+        assert next(coming) == 0
+        assert begun[1].wait(20 if waits else 0) is waits
+        assert not begun[2].is_set()
+        coming.close()
+
+    @pytest.mark.parametrize("device", ["cpu", "cuda"])
+    def test_what_cannot_be_made_is_said_after_what_could(self, device):
+        def making():
+            yield "first"
+            raise FrostlineError("damaged")
+
+        coming = ahead(making(), torch.device(device))
+        assert next(coming) == "first"
+        with pytest.raises(FrostlineError, match="damaged"):
+            next(coming)
 
 
 @pytest.mark.skipif(not GPU, reason="torch sees no GPU")

@@ -256,7 +256,7 @@ class TestSeed:
     def test_draws_of_different_cells_are_unrelated(self):
         """Cells of equal values but other genes: their draws agree as often as chance lets them."""
         rows = [np.full(40, 2.0, dtype=np.float32)] * 200
-        matrix = sparse.block_diag([row[None] for row in rows], format="csr")
+        matrix = sparse.block_diag([sparse.csr_matrix(row) for row in rows], format="csr")
         bins = tokenize(matrix, ids_of(matrix)).bins.reshape(200, 40).astype(float)
         correlation = np.corrcoef(bins)[np.triu_indices(200, 1)]
         assert abs(correlation.mean()) < 0.01

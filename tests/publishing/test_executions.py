@@ -124,6 +124,15 @@ def test_cell_that_was_not_executed_is_named_and_the_draft_is_kept(tiny, here, w
     assert counts_in(Path("out.failed.ipynb")) == [1, 2, None, None]
 
 
+def test_a_draft_that_was_cut_short_is_not_kept(tiny, here, without_kernel):
+    """As by a full disk: the same command would be refused."""
+    executions.execute(tiny("1 + 1"), Path("out.ipynb"), show_progress=False)
+    Path("cut.ipynb").write_bytes(Path("out.ipynb").read_bytes()[:-9])
+    for name in ("cut", "out"):
+        executions._keep(Path(f"{name}.ipynb"), Path(f"{name}.failed.ipynb"))
+    assert [path.name for path in here.glob("*.failed.ipynb")] == ["out.failed.ipynb"]
+
+
 def test_braces_in_a_path_are_of_its_name(tiny, here, without_kernel):
     executions.execute(tiny("1 + 1", name="tiny {a}"), Path("of {mine}/out {0}.ipynb"), show_progress=False)
     assert nbformat.read("of {mine}/out {0}.ipynb", 4).metadata["papermill"]["input_path"] == "tiny {a}.ipynb"

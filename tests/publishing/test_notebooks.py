@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import papermill
 import pytest
-from kernel_fixtures import NO_UMAP, begin_kernels_with
+from kernel_fixtures import SHORT, begin_kernels_with
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
@@ -31,15 +31,6 @@ from frostline.publishing import executions, notebooks, publications, run_checks
 NAME = "cell_type_annotation"
 ALL = ["pca_logistic", "frozen_probe", "head", "lora"]
 WIDGETS = "application/vnd.jupyter.widget-state+json"
-SHORT = f"""
-{NO_UMAP}
-import dataclasses, frostline.profiles
-frostline.profiles.PROFILES["quickstart"] = dataclasses.replace(
-    frostline.profiles.PROFILES["quickstart"], head_epochs=2, lora_epochs=1, min_steps=0
-)
-del dataclasses, frostline
-"""
-"""An epoch or two, and no UMAP."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -371,6 +362,7 @@ def earlier(tmp_path, monkeypatch, save_artifacts, bytes_of):
     assert bytes_of(tmp_path / "artifacts") == before
 
 
+@pytest.mark.usefixtures("quick_kernels")
 def test_executed_notebook_refuses_bad_input_before_training(tutorial, small_settings, earlier):
     said = "DatasetError: label column 'cell_type' is not in obs, which has: bulk_labels"
     with pytest.raises(PapermillExecutionError, match=said):

@@ -13,6 +13,7 @@ import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from kernel_fixtures import SHORT, begin_kernels_with
 
 import frostline
 from frostline.errors import FrostlineError
@@ -72,6 +73,7 @@ def test_folder_that_is_in_use_is_refused(tmp_path):
 
 def test_lab_publishes_from_the_installed_package_alone(wheel_folder, small_checkpoint, lab):
     """Without the repository's book: only what is in the wheel, and a checkpoint that embeds in a second."""
+    begin_kernels_with(SHORT)
     shutil.copytree(small_checkpoint, lab / "small")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(wheel_folder), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-c", PROGRAM, "publish", "-p", "CHECKPOINT=small"]

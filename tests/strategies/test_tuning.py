@@ -226,6 +226,21 @@ class TestThroughTheEncoder:
         assert not np.array_equal(strategy.embed(other, cut.test)[0], strategy.embed(pbmc, cut.test)[0])
 
 
+def test_a_batch_passes_in_parts_of_few_tokens_and_of_similar_length(build, pbmc, cut, fresh, monkeypatch):
+    monkeypatch.setitem(training.BATCH_TOKENS, "cpu", 300)
+    passed, through = [], Encoder.forward
+
+    def seen(encoder, gene_ids, *args, **kwargs):
+        passed.append(gene_ids.shape)
+        return through(encoder, gene_ids, *args, **kwargs)
+
+    monkeypatch.setattr(Encoder, "forward", seen)
+    strategy = dataclasses.replace(build("lora"), epochs=1, device="cpu").fit(fresh(pbmc), cut)
+    assert len(strategy.history_) == 1
+    assert all(n == 1 or n * length <= 300 for n, length in passed)
+    assert max(n for n, _ in passed) > 1
+
+
 class TestFull:
     def test_the_whole_encoder_is_trained_and_saved(self, fitted_once, small_checkpoint, tmp_path):
         strategy, _ = fitted_once("full")

@@ -23,8 +23,10 @@ IMPORTS = ("ipykernel.kernelapp", "frostline.panels", "frostline.artifacts.expor
 def serve() -> None:
     """Fork a kernel for each that connects, until stdin is closed."""
     del sys.path[0]  # of the modules beside this one no notebook knows
+    gc.disable()
     for name in IMPORTS:
         __import__(name)
+    gc.enable()
     gc.collect()
     gc.freeze()  # no kernel looks for garbage among these
     kernels: set[int] = set()

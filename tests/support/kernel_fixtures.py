@@ -82,6 +82,15 @@ maps.umap_of = lambda found, *, seed: found[:, :2].copy() if min(found.shape) > 
 del maps
 """
 """What `instant_umap` does, for kernels."""
+SHORT = f"""
+{NO_UMAP}
+import dataclasses, frostline.profiles
+frostline.profiles.PROFILES["quickstart"] = dataclasses.replace(
+    frostline.profiles.PROFILES["quickstart"], head_epochs=2, lora_epochs=1, min_steps=0
+)
+del dataclasses, frostline
+"""
+"""An epoch or two, and no UMAP."""
 
 
 @pytest.fixture(scope="session")

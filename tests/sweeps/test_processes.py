@@ -117,16 +117,17 @@ def test_a_lease_ends_when_it_is_gone_or_when_nobody_touches_it(tmp_path, monkey
     assert not tenant.goes_on()
 
 
-ATTACHED = (
+ATTACHED = (  # by a worker, which hears no interrupt
+    "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}); "
     "from frostline.sweeps import attached; attached.PATIENCE = 0.2; attached.attach(); "
-    "print('begun', flush=True); import time; time.sleep(60)"
+    "print('begun', signal.pthread_sigmask(signal.SIG_BLOCK, ()), flush=True); import time; time.sleep(60)"
 )
 
 
 def test_a_process_ends_when_the_one_that_holds_its_input_is_gone(tmp_path):
     command = [sys.executable, "-P", "-c", ATTACHED, str(tmp_path / ".lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "begun\n"
+        assert process.stdout.readline() == "begun set()\n"  # nothing is blocked
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as second:
             assert f"error: another process is at work on {tmp_path}" in second.stdout.readline()
             assert second.wait(30) == 1

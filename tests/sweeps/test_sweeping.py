@@ -14,6 +14,7 @@ import psutil
 import pytest
 from batch_job import ASKED, SCRIPT
 from distributed.comm import CommClosedError
+from kernel_fixtures import NO_UMAP, begin_kernels_with
 from tiny_sweep import PARAMETERS, SAVE
 from typer.testing import CliRunner
 
@@ -111,6 +112,7 @@ def test_a_full_disk_and_a_scheduler_that_is_gone_are_said_in_a_line(error, said
 
 
 def test_a_tutorial_is_run_by_a_worker(here):
+    begin_kernels_with(NO_UMAP)
     grid = Grid(notebook="cell_type_annotation", strategies=["pca_logistic"], seeds=[1], parameters={"REPEATS": [1]})
     seen = []
     workers = Workers(number=1)

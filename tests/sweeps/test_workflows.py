@@ -39,10 +39,29 @@ def test_a_snakefile_has_the_commands_of_the_sweep(grid_of):
 def test_a_nextflow_script_has_the_commands_of_the_sweep(grid_of):
     planned = grid_of(HOSTILE)
     text = workflow(planned, "nextflow", "it's a $weep.yml")
-    listed = re.findall(r"^    \[('(?:[^'\\]|\\.)*'), ('(?:[^'\\]|\\.)*')\],$", text, re.MULTILINE)
+    listed = re.findall(r"^        \[('(?:[^'\\]|\\.)*'), ('(?:[^'\\]|\\.)*')\],$", text, re.MULTILINE)
     assert {ast.literal_eval(a): ast.literal_eval(b) for a, b in listed} == {r.name: r.command for r in planned.runs}
     assert "a \\$weep.yml" in text  # a dollar that is not escaped would be filled in
     assert (text.count("{") - text.count("}"), text.count('"""')) == (0, 4)
+
+
+def test_a_nextflow_script_is_of_declarations_only(grid_of):
+    """From 26.04 on Nextflow refuses a script with statements beside them."""
+    text = workflow(grid_of("seeds: [1, 2]"), "nextflow", "sweep.yml")
+    assert re.findall(r"^\w+.*$", text, re.MULTILINE) == [
+        "def runs() {",
+        "process RUN {",
+        "process COLLECT {",
+        "workflow {",
+    ]
+    assert "RUN(channel.fromList(runs()))" in text
+
+
+def test_a_sweep_that_is_too_long_for_nextflow_is_refused(grid_of):
+    planned = grid_of(f"seeds: {list(range(400))}")
+    with pytest.raises(FrostlineError, match=r"at most 65,535 characters, and that of these 400 runs has .*snakemake"):
+        workflow(planned, "nextflow", "sweep.yml")
+    assert len(commands_of(workflow(planned, "snakemake", "sweep.yml"))) == 400
 
 
 def test_another_system_is_named(grid_of):

@@ -27,7 +27,6 @@ from frostline.cells.datasets import Dataset
 from frostline.cells.gene_mapping import GeneMap, map_genes, refuse_other_species
 from frostline.cells.queries import Query
 from frostline.cells.totals import as_counts, renormalise
-from frostline.cells.values import SAMPLE
 from frostline.encoder.vocabulary import gene_totals
 from frostline.errors import DatasetError
 from frostline.monitor import Monitor
@@ -152,7 +151,7 @@ def read_query(model: Model, query: Query, monitor: Monitor | None = None) -> Re
         The genes are of another species; too few are shared; it must be fitted again and keeps no reference cells.
     """
     refuse_other_species(query.genes)
-    sample = query.take(query.rows.spread(SAMPLE))
+    sample = query.sample
     mapping = map_genes(query.genes, model.genes, gene_totals(sample.matrix))
     places = np.sort(mapping.kept)
     _refuse_few(model, places, mapping)

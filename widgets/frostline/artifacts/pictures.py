@@ -169,13 +169,13 @@ def problems(path: Path, source: str | None) -> list[str]:
                 if width * height > LARGEST:
                     return [f"has {width:,} x {height:,} pixels; at most {LARGEST:,} are opened"]
                 image.load()
-                kind, facts, shown = image.format, image.info, image.convert("RGB")
+                kind, facts, bands = image.format, image.info, image.convert("RGB").split()
     except (OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError) as error:
         return [f"is no readable picture ({error})"]
     found = [] if kind == "PNG" else [f"is {kind}, not PNG"]
     if min(width, height) < 200:
         found.append(f"is only {width} x {height} pixels")
-    if len(shown.getcolors(maxcolors=width * height) or ()) < 2:
+    if all(low == high for low, high in (band.getextrema() for band in bands)):
         found.append("is blank")
     if facts.get("Title") != path.name:
         found.append(f"says that it is {facts.get('Title', 'nothing')}")

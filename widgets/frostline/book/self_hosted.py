@@ -34,6 +34,9 @@ STYLES = ("status_box.css", "outputs.css")
 FETCHED = {"src", "srcset", "data", "poster"}
 """Attributes whose address a browser fetches by itself; of `href`, only that of `<link>`."""
 
+FETCHING = re.compile(rf"<link\b|\b(?:{'|'.join(sorted(FETCHED))})\s*=", re.IGNORECASE)
+"""What a piece of HTML holds that fetches anything; to read each page of an API tag by tag takes long."""
+
 FONT_PRELOAD = re.compile(r'<link rel="preload" as="font"[^>]*>\n?')
 
 
@@ -59,7 +62,8 @@ def is_outside(address: str) -> bool:
 def outside_assets(html: str) -> list[str]:
     """Addresses in a piece of HTML that a browser would fetch from another host."""
     parser = OutsideAssets()
-    parser.feed(html)
+    if FETCHING.search(html):
+        parser.feed(html)
     return parser.found
 
 

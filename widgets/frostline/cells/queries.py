@@ -23,7 +23,7 @@ from frostline.cells.reading import expanded, read_h5ad
 from frostline.cells.refusals import refuse_repeated_cells, refuse_scaled, refuse_unwritable
 from frostline.cells.stores import CellNames, is_store, names_in, opened_store
 from frostline.cells.symbols import Symbols, read_symbols
-from frostline.cells.values import DECIMALS, LARGEST_LOG, SAMPLE, TRANSFORMS, Values, describe, log_normalise
+from frostline.cells.values import DECIMALS, LARGEST_LOG, TRANSFORMS, Values, describe, log_normalise
 from frostline.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -62,6 +62,12 @@ class Query:
     def take(self, rows: NDArray[np.integer]) -> Dataset:
         """Some cells, in rising order."""
         return self._dataset(self.rows.take(rows), self.obs_names[rows])
+
+    @property
+    def sample(self) -> Dataset:
+        """Some cells, evenly spread."""
+        rows, matrix = self.rows.sample
+        return self._dataset(matrix.copy(), self.obs_names[rows])
 
     def chunks(self, size: int) -> Iterator[tuple[int, Dataset]]:
         """(first row, cells) of all, `size` at a time."""
@@ -256,8 +262,7 @@ def _checked(found: Matrices, layer: str | None, said: str | None, gene_column: 
     """Refuse what `load_dataset` refuses, as far as cells that are spread over all show it."""
     refuse_repeated_cells(found.obs_names)
     refuse_unwritable("adata.obs_names", found.obs_names)
-    rows = found.rows.spread(SAMPLE)
-    sample = found.rows.take(rows)
+    rows, sample = found.rows.sample
     refuse_scaled(sample, layer, found.layers)
     symbols = read_symbols(found.var, gene_column or None, raw=layer == "raw", summed=True)
     refuse_unwritable(symbols.source, symbols.names)

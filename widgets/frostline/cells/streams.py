@@ -6,6 +6,7 @@ a temporary folder, by runs of cells, which is slow, and said.
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.cells.matrices import canonical
+from frostline.cells.values import SAMPLE
 from frostline.errors import DatasetError
 from frostline.scratch import scratch_folder
 
@@ -69,6 +71,12 @@ class Rows:
             entries = self.take(probed).nnz / max(1, len(probed))
             n = min(n, max(PROBED, int(SAMPLED / max(1.0, entries))))
         return self._evenly(n)
+
+    @functools.cached_property
+    def sample(self) -> tuple[NDArray[np.int64], sparse.csr_matrix]:
+        """Rows that `spread` chooses of 2,000, and their values, which are read once and not to be changed."""
+        rows = self.spread(SAMPLE)
+        return rows, self.take(rows)
 
     def _evenly(self, n: int) -> NDArray[np.int64]:
         filled = self.filled

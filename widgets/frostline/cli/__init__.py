@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from typing import Annotated
 
@@ -63,6 +65,7 @@ checkpoints.command("path")(encoders.checkpoint_path)
 
 def main() -> None:
     """Run the command line; errors of the input are shown without a traceback."""
+    atexit.register(gc.freeze)  # the last thing done: to look for garbage among all modules takes a second or two
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # what a terminal of few characters cannot show

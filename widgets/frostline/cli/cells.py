@@ -152,7 +152,8 @@ def annotate(
         typer.Option(
             "--output",
             "-o",
-            help="OUT.h5ad: a copy of the query with the labels; OUT.zarr: by many workers, for atlases.",
+            help="OUT.h5ad: a copy of the query with the labels; OUT.zarr: part by part, for atlases, by workers "
+            "where they are asked for or worth their start.",
         ),
     ],
     key: Annotated[str, typer.Option(help="Name of the columns that are written.")] = "frostline",

@@ -63,7 +63,10 @@ Cluster = Annotated[
 ClusterConfig = Annotated[
     Path | None, typer.Option(help="YAML with what the batch system is asked for: queue, cores, memory, walltime ...")
 ]
-NWorkers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes or jobs; one a core if not given.")]
+NWorkers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Processes or jobs; if not given, one a core, or one where a GPU computes."),
+]
 Memory = Annotated[
     str | None, typer.Option(help="Limit of each process on this machine, for OUT.zarr; 4GB if not given.")
 ]

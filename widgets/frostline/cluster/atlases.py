@@ -1,4 +1,4 @@
-"""Atlases larger than memory: embedded or labelled by many workers, and the same as by one process, to the last bit."""
+"""Atlases larger than memory, embedded or labelled part by part: by many workers as by one, to the last bit."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from frostline.cells.reading import expanded
 from frostline.cells.saving import KEY
 from frostline.cells.stores import is_store, opened_store, refuse_no_store
 from frostline.cluster import labels, parts
-from frostline.cluster.connections import Workers, connecting, gpu_of, refuse_missing
-from frostline.cluster.loops import RETRIES, Pace, run
+from frostline.cluster.connections import Workers, connecting, cores, gpu_of, refuse_missing
+from frostline.cluster.loops import RETRIES, Pace, alone, run
 from frostline.cluster.parts import OutputPlan, Unfinished
 from frostline.cluster.sources import Source, fingerprint, refuse_undivided, rows_of
 from frostline.cluster.works import Embedding, Labelling, Work, compute, kept
@@ -89,6 +89,8 @@ class _Job:
     device: str
     finish: Callable[[Unfinished, Facts], dict[str, Any]]
     """Writes what is made of all parts, and returns what is said of the whole, by its name in uns."""
+    here: bool = False
+    """Whether this process computes parts, until workers are worth starting."""
 
 
 def embed(
@@ -122,7 +124,7 @@ def embed(
     rows
         Cells of a part, rounded up to whole blocks of 1,024; by the size of the cells if None.
     workers
-        Who does it; processes on this machine if None.
+        Who does it; processes on this machine if None: one a core, or a single one where a GPU computes.
     monitor
         Receives the progress, and is asked whether to stop with `Cancelled`; finished parts are kept.
 
@@ -145,7 +147,7 @@ def embed(
     _refuse(path, target)
     monitor.step(0.0, "looking at the atlas")
     opened = load_checkpoint(checkpoint)
-    with connecting(workers, monitor) as reach, open_matrices(path) as found:
+    with connecting(_suited(workers, device), monitor) as reach, open_matrices(path) as found:
         reader, genes = labels.token_reader(found, opened, gene_column, **settings)
         where = str(checkpoint) if str(checkpoint) in CHECKPOINTS else str(_absolute(checkpoint))
         work = Embedding(reader, where, opened.weights_sha256, opened.config.d_model, genes, KEY, device, precision)
@@ -171,7 +173,7 @@ def annotate(
     workers: Workers | None = None,
     monitor: Monitor | None = None,
 ) -> tuple[Result, Report]:
-    """Label an atlas with a kept model, on workers; the labels are those of `frostline.annotation.annotate`.
+    """Label an atlas with a kept model, part by part; the labels are those of `frostline.annotation.annotate`.
 
     Interrupted, the same call goes on. The output holds obs and var of the atlas and what `annotate` writes into obs,
     obsm and uns; the values stay where they are.
@@ -180,8 +182,11 @@ def annotate(
     ----------
     model
         Folder of a model.
-    source, output, rows, workers, monitor
+    source, output, rows, monitor
         As for `embed`.
+    workers
+        Who does it. If nothing is asked for, this process labels by a model without an encoder until workers are worth
+        starting (`frostline.cluster.loops.alone`), which are processes on this machine.
     key, layer, values, gene_column, overwrite
         As for `frostline.annotation.annotate`.
 
@@ -202,7 +207,8 @@ def annotate(
     monitor.step(0.0, "looking at the atlas")
     loaded, content = load_model(model), read_facts(expanded(model)).content_sha256
     encodes = isinstance(loaded.strategy, EncoderStrategy)
-    with connecting(workers, monitor) as reach, open_matrices(path, layer) as found:
+    device = getattr(loaded.strategy, "device", "cpu")
+    with connecting(_suited(workers, device), monitor) as reach, open_matrices(path, layer) as found:
         query = checked(found, layer, values, gene_column)
         reading = read_query(loaded, query, monitor.part(0.0, 0.0, "fitting again: "))
         work = Labelling(replace(reading, reference=None), labels.light(query), len(query), key)
@@ -211,8 +217,8 @@ def annotate(
         identity |= {"input": fingerprint(found, query.genes), "rows": rows_of(path, layer, found, rows)}
         plan = OutputPlan(identity, len(query), identity["rows"], work.arrays)
         finish = functools.partial(labels.finish, loaded, query, reading, key)
-        device = getattr(loaded.strategy, "device", "cpu")
-        job = _Job(Source(path, layer, found.rows.shape), found.obs_names, work, plan, device, finish)
+        here = not encodes and workers in (None, Workers())
+        job = _Job(Source(path, layer, found.rows.shape), found.obs_names, work, plan, device, finish, here)
         result = _carried_out(job, target, reach, monitor)
     return result, Report(result.said[key])
 
@@ -234,6 +240,16 @@ def _refuse(path: Path, output: Path, layer: str | None = None) -> None:
     if is_store(path) and os.path.lexists(output) and output.samefile(path):
         raise FrostlineError(f"{said} is the atlas that is read: choose another name")
     refuse_undivided(path, layer)
+
+
+def _suited(workers: Workers | None, device: str) -> Workers:
+    """One process where a GPU of this machine computes and no number is asked for: several would share its memory."""
+    workers = workers or Workers()
+    if device == "cpu" or workers.number is not None or workers.scheduler is not None or workers.cluster != "local":
+        return workers
+    from frostline.encoder.devices import device_of
+
+    return workers if device_of(device).type == "cpu" else replace(workers, number=1)
 
 
 def _identity(command: str, *, encodes: bool, **settings: Any) -> dict[str, Any]:
@@ -277,11 +293,14 @@ def _carried_out(job: _Job, output: Path, reach: Reach, monitor: Monitor) -> Res
 
 
 def _computed(job: _Job, unfinished: Unfinished, missing: Mapping[int, int], reach: Reach, monitor: Monitor) -> None:
-    """Let workers compute parts."""
-    sha256 = kept(job.work, unfinished)
+    """Compute parts in this process, or let workers do it."""
+    function, total = functools.partial(compute, unfinished, job.source, kept(job.work, unfinished)), job.plan.n_cells
+    if job.here:
+        missing = alone(function, missing, Pace(total, total - sum(missing.values())), cores(), monitor)
+    if not missing:
+        return
     with reach() as client:
-        pace = Pace(job.plan.n_cells, job.plan.n_cells - sum(missing.values()))
-        function = functools.partial(compute, unfinished, job.source, sha256)
-        failed = run(client, function, missing, pace, resources=gpu_of(client, job.device), monitor=monitor)
+        pace, resources = Pace(total, total - sum(missing.values())), gpu_of(client, job.device)
+        failed = run(client, function, missing, pace, resources=resources, monitor=monitor)
     if failed:
         raise PartsFailed(failed, job.plan)

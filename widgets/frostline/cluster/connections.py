@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,8 @@ SYSTEMS = {
     "moab": "MoabCluster",
 }
 """Batch systems and the classes of dask-jobqueue for them."""
+MEMORY = "4GB"
+"""Limit of a process on this machine, where none is asked for."""
 REACH = 10.0
 """Seconds to reach a scheduler."""
 LOOK = 0.1  # seconds between two looks at what has arrived
@@ -55,9 +59,9 @@ class Workers:
     """
 
     number: int | None = None
-    """How many; one for each core of this machine if None. A batch system is asked for so many."""
-    memory: str = "4GB"
-    """Limit of each on this machine; one that nears it is ended and started again."""
+    """How many, which a batch system is asked for; if None one a core of this machine, or one if its GPU computes."""
+    memory: str | None = None
+    """Limit of each on this machine, 4GB if None; one that nears it is ended and started again."""
     scheduler: str | None = None
     """Address of a scheduler that runs already, such as tcp://10.0.0.1:8786."""
     cluster: str = "local"
@@ -74,7 +78,7 @@ class Workers:
             return f"the workers of {self.scheduler}"
         if self.cluster != "local":
             return f"{self.number} workers of {self.cluster}"
-        return f"{self.number or _cores()} processes on this machine"
+        return f"{self.number or cores()} processes on this machine"
 
 
 @contextmanager
@@ -132,11 +136,13 @@ def connecting(
     """
     workers, monitor = workers or Workers(), monitor or Monitor()
     refuse_missing()
-    with ExitStack() as stack, ThreadPoolExecutor(1, "frostline-workers") as thread:
+    stack = ExitStack()
+    with ThreadPoolExecutor(1, "frostline-workers") as thread:
 
         @contextmanager
         def reach() -> Iterator[Client]:
-            with _client(_place(workers, stack)) as client:
+            thread.submit(_deaf).result()  # before anything is started, so that all of it is in this one thread
+            with _client(thread.submit(_place, workers, stack).result()) as client:
                 while not client.scheduler_info(n_workers=-1)["workers"]:
                     monitor.step(0.0, f"waiting for {workers.where}")
                     time.sleep(LOOK)
@@ -144,7 +150,28 @@ def connecting(
                 yield client
             thread.submit(stack.close)
 
-        yield reach
+        try:
+            yield reach
+        finally:
+            _waited_for(thread.submit(stack.close))
+
+
+def _waited_for(end: Future[None]) -> None:
+    """Wait, also where that is interrupted: what is half started or half closed cannot be closed when Python ends."""
+    try:
+        wait([end])
+    except BaseException:
+        wait([end])
+        raise
+
+
+def _deaf() -> None:
+    """Let this thread, and processes that it starts, not hear Ctrl-C: a terminal sends it to all, and one is enough."""
+    from multiprocessing import resource_tracker
+
+    if hasattr(signal, "pthread_sigmask"):
+        resource_tracker.ensure_running()  # whoever starts it hears Ctrl-C again
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _place(workers: Workers, stack: ExitStack) -> Any:
@@ -160,20 +187,16 @@ def _place(workers: Workers, stack: ExitStack) -> Any:
 
 
 def refuse_missing() -> None:
-    """Refuse to go on without Dask.
+    """Refuse to go on without Dask, which is not imported for that: it takes half a second, and may not be needed.
 
     Raises
     ------
     FrostlineError
         Holds the line that installs it.
     """
-    try:
-        import distributed  # noqa: F401
-        import zarr  # noqa: F401
-
-        _batch_systems()
-    except ImportError as error:
-        raise FrostlineError(f"work on a cluster needs Dask, which is not installed ({error}): {EXTRA}") from error
+    missing = [name for name in ("distributed", "dask_jobqueue", "zarr") if find_spec(name) is None]
+    if missing:
+        raise FrostlineError(f"work on a cluster needs {' and '.join(missing)}, not installed here: {EXTRA}")
 
 
 def _batch_systems() -> Any:
@@ -240,11 +263,11 @@ def _processes(workers: Workers) -> Any:
 
     if workers.config is not None:
         raise FrostlineError(f"{workers.config} is for a batch system: name it too, such as --cluster slurm")
+    memory, number = workers.memory or MEMORY, workers.number or cores()
     try:
-        limit = parse_bytes(workers.memory)
+        limit = parse_bytes(memory)
     except ValueError as error:
-        raise FrostlineError(f"memory {workers.memory!r} is no amount: write 4GB or 800MB") from error
-    number = workers.number or _cores()
+        raise FrostlineError(f"memory {memory!r} is no amount: write 4GB or 800MB") from error
     try:
         with dask.config.set(_MEMORY):
             return LocalCluster(  # type: ignore[no-untyped-call]
@@ -258,12 +281,19 @@ def _processes(workers: Workers) -> Any:
             )
     except RuntimeError as error:  # one was killed, or ran out of memory, before it could compute
         raise FrostlineError(
-            f"{number} process(es) of {workers.memory} could not be started ({error}): the same command tries it "
+            f"{number} process(es) of {memory} could not be started ({error}): the same command tries it "
             "again; if they end each time, ask for fewer (--workers) with more memory (--memory)"
         ) from error
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Processors of this machine that this process may use.
+
+    Examples
+    --------
+    >>> cores() >= 1
+    True
+    """
     from dask.system import CPU_COUNT
 
     return int(CPU_COUNT)
@@ -332,6 +362,28 @@ def _refuse_other_version(client: Client) -> None:
 
 def _version() -> str:
     return __version__
+
+
+def threads_of(client: Client) -> int:
+    """Threads of all workers together; 0 while none is there.
+
+    Raises
+    ------
+    FrostlineError
+        None will come any more: workers that were started for this client have ended, and are not started again.
+
+    Examples
+    --------
+    >>> with connected(Workers(number=1, memory="1GB")) as client:
+    ...     threads_of(client)
+    1
+    """
+    if client.cluster is not None and not client.cluster.workers:  # one that ends while it starts is not started again
+        raise FrostlineError(
+            "all workers have ended, most often for want of memory: give them more (--memory), or fewer cells at once "
+            "(--rows), and the same command goes on"
+        )
+    return sum(client.nthreads().values())  # type: ignore[no-untyped-call]
 
 
 def gpu_of(client: Client, device: str = "auto") -> dict[str, float]:

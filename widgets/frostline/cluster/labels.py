@@ -17,7 +17,6 @@ from frostline.annotation.reports import facts_of
 from frostline.cells.gene_mapping import refuse_other_species
 from frostline.cells.genes import match_genes
 from frostline.cells.symbols import read_symbols
-from frostline.cells.values import SAMPLE
 from frostline.cluster.arrays import ARRAY
 from frostline.cluster.parts import CODES, Unfinished, group_of
 from frostline.encoder.token_readers import TokenReader, ValueKind
@@ -52,7 +51,7 @@ def token_reader(
     from anndata import AnnData
 
     symbols = read_symbols(found.var, gene_column, totals=lambda: _totals(found), known=checkpoint.vocabulary)
-    sample = found.rows.take(found.rows.spread(SAMPLE))
+    _, sample = found.rows.sample
     totals = np.asarray(sample.sum(axis=0), dtype=np.float64).ravel()
     match = match_genes(symbols.names, checkpoint.vocabulary, totals)
     if match.severity:

@@ -1,4 +1,4 @@
-"""The loop that hands parts to workers, tries again what failed, and says how far it is."""
+"""The loops over parts, in this process or on workers, which try again what failed, and say how far they are."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError as AlsoLost
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from frostline.cluster.connections import threads_of
 from frostline.errors import FrostlineError
 from frostline.monitor import Monitor
 
@@ -23,6 +24,8 @@ LOOK = 0.25
 """Seconds between two looks at what is done."""
 AHEAD = 2
 """Parts that each thread of a worker has been given, so that none waits."""
+WORTH = 5.0
+"""Seconds that workers have to save to be started: about twice what they take until the first part is computed."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -44,6 +47,11 @@ class Pace:
     computed: int = 0
     """Cells of this run."""
 
+    def rate(self, now: float | None = None) -> float:
+        """Cells a second, of this run."""
+        passed = (time.monotonic() if now is None else now) - self.began
+        return self.computed / passed if passed > 0 else 0.0
+
     def words(self, now: float | None = None) -> str:
         """In words: cells, cells per second, what failed, and the time that is left.
 
@@ -52,8 +60,7 @@ class Pace:
         >>> Pace(4_000, 3_000, began=0.0, computed=1_000).words(10.0)
         '3,000 of 4,000 cells, 100 cells/s, 0 parts failed, 10 s left'
         """
-        passed = (time.monotonic() if now is None else now) - self.began
-        rate = self.computed / passed if passed > 0 else 0.0
+        rate = self.rate(now)
         left = f"{_duration((self.total - self.done) / rate)} left" if rate > 0 else "time left not known yet"
         speed = f"{rate:,.0f} cells/s" if rate >= 10 or rate == 0 else f"{rate:.1f} cells/s"
         failed = f"{self.failed:,} part{'s' * (self.failed != 1)} failed"
@@ -64,6 +71,52 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def alone(
+    compute: Callable[[int], object], parts: Mapping[int, int], pace: Pace, cores: int, monitor: Monitor
+) -> dict[int, int]:
+    """Compute parts in this process, one after the other, until as many workers as cores would be worth starting.
+
+    They are when this process has been at work for `WORTH` seconds, and they would save as many of what is left.
+
+    Parameters
+    ----------
+    compute, parts, pace, monitor
+        As for `run`, but that `compute` runs here.
+    cores
+        Of this machine.
+
+    Returns
+    -------
+    dict
+        Cells of each part that is left to workers; one that has failed here is among them, and all that follow it.
+
+    Raises
+    ------
+    DiskFull
+        There is no room for the output.
+
+    Examples
+    --------
+    >>> alone(print, {0: 1_024, 1: 700}, Pace(1_724, 0), cores=2, monitor=Monitor())
+    0
+    1
+    {}
+    """
+    left = dict(parts)
+    for part, cells in parts.items():
+        monitor.step(pace.done / max(1, pace.total), pace.words())
+        try:
+            compute(part)
+        except Exception as error:  # workers try it again, and say what it is
+            _refuse_full(error)
+            return left
+        pace.done, pace.computed = pace.done + left.pop(part), pace.computed + cells
+        if time.monotonic() - pace.began > WORTH and (pace.total - pace.done) / pace.rate() * (1 - 1 / cores) > WORTH:
+            return left
+    monitor.step(pace.done / max(1, pace.total), pace.words())
+    return left
 
 
 def run(
@@ -102,14 +155,14 @@ def run(
     DiskFull
         There is no room for the output.
     FrostlineError
-        The scheduler is gone.
+        The scheduler is gone, or all workers are.
     """
     waiting, tried, failed = deque(parts), dict.fromkeys(parts, 0), dict[int, str]()
     futures: dict[Future[Any], int] = {}
     try:
         while waiting or futures:
             monitor.step(pace.done / max(1, pace.total), pace.words())
-            threads = sum(client.nthreads().values())  # type: ignore[no-untyped-call]
+            threads = threads_of(client)
             while waiting and len(futures) < AHEAD * max(1, threads):
                 part = waiting.popleft()
                 futures[client.submit(compute, part, pure=False, resources=dict(resources) or None)] = part
@@ -156,11 +209,15 @@ def _reason(future: Future[Any]) -> str | None:
     error = future.exception()  # type: ignore[no-untyped-call]
     if error is None:
         return None
-    if isinstance(error, OSError) and error.errno in _FULL:
-        raise DiskFull(f"the disk of the output is full ({error}): make room, and the same command goes on")
+    _refuse_full(error)
     if _is_killed(future):
         return (
             "its workers were ended again and again, as they are above their memory: give them more (--memory), or "
             "fewer cells at once (--rows)"
         )
     return str(error) if isinstance(error, FrostlineError) else f"{type(error).__name__}: {error}"
+
+
+def _refuse_full(error: BaseException) -> None:
+    if isinstance(error, OSError) and error.errno in _FULL:
+        raise DiskFull(f"the disk of the output is full ({error}): make room, and the same command goes on") from error

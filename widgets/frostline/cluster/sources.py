@@ -14,7 +14,6 @@ import numpy as np
 from frostline.cells.queries import Matrices, place_of
 from frostline.cells.stores import opened_store
 from frostline.cells.streams import in_range, refuse_by_gene
-from frostline.cells.values import SAMPLE
 from frostline.encoder.tokens import TOGETHER
 from frostline.errors import DatasetError
 
@@ -119,8 +118,7 @@ def fingerprint(found: Matrices, genes: Sequence[str]) -> str:
     genes
         Names of the genes.
     """
-    some = found.rows.spread(SAMPLE)
-    sample = found.rows.take(some)
+    some, sample = found.rows.sample
     digest = hashlib.sha256(repr((found.rows.shape, len(found.rows.filled))).encode())
     digest.update("\n".join(map(str, found.obs_names)).encode())
     digest.update("\n".join(genes).encode())

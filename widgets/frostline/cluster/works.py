@@ -84,7 +84,7 @@ class Embedding:
 
     def compute(self, matrix: sparse.csr_matrix, names: pd.Index, start: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Block by block; a cell that expresses no known gene has no embedding: NaN."""
-        from frostline.encoder.devices import device_of
+        from frostline.encoder.devices import ahead, device_of
         from frostline.encoder.embedding import encode, normalise
 
         refuse_bad_values(matrix, self.genes, names)
@@ -93,11 +93,11 @@ class Embedding:
         encoder = _encoder(self.checkpoint, self.weights).to(place)
         found = np.full((matrix.shape[0], self.width), np.nan, dtype=np.float32)
         readable = self.reader.expressing(matrix)
-        for first in range(0, matrix.shape[0], TOGETHER):
-            rows = first + np.flatnonzero(readable[first : first + TOGETHER])
-            if len(rows):
-                tokens = self.reader.tokens(matrix[rows])
-                found[rows] = normalise(encode(encoder, tokens, precision=self.precision))
+        starts = range(0, matrix.shape[0], TOGETHER)
+        groups = (first + np.flatnonzero(readable[first : first + TOGETHER]) for first in starts)
+        made = ((rows, self.reader.tokens(matrix[rows])) for rows in groups if len(rows))
+        for rows, tokens in ahead(made, place):
+            found[rows] = normalise(encode(encoder, tokens, precision=self.precision))
         return {self.place: found}, {"unreadable": int((~readable).sum()), "device": place.type}
 
 
@@ -177,7 +177,7 @@ def _work(path: Path, sha256: str) -> Work:
 
 
 def compute(unfinished: Unfinished, source: Source, sha256: str, part: int) -> Mapping[str, Any]:
-    """Compute a part and write it; runs on a worker.
+    """Compute a part and write it; runs on a worker, or, where no encoder computes it, in this process.
 
     Parameters
     ----------
@@ -200,10 +200,11 @@ def compute(unfinished: Unfinished, source: Source, sha256: str, part: int) -> M
     OSError
         The disk is full.
     """
-    os.environ["FROSTLINE_EMBEDDINGS_MB"] = "0"  # what is computed is in the output; it is not kept twice
-    keep_freed()
+    if "MALLOC_TRIM_THRESHOLD_" in os.environ:
+        keep_freed()
     work = _work(unfinished.folder / WORK, sha256)
     if work.encodes:
+        os.environ["FROSTLINE_EMBEDDINGS_MB"] = "0"  # what is computed is in the output; it is not kept twice
         _one_thread()
     start, stop = unfinished.plan.span(part)
     arrays, facts = work.compute(*source.read(start, stop), start)

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ MARGIN = 3.0
 faster (AVX-512 BF16), an encoder of the official size gained 1.4 times, and `mini` nothing on cells of 1,100 genes."""
 _TIMED_ROWS, _TIMED_WIDTH, _TIMED = 256, 512, 4  # about 20 ms
 
+_END = object()
 _measured: list[Peak] = []
 """Blocks of `device_peak` that run."""
 
@@ -176,6 +177,24 @@ def side_by_side(device: torch.device) -> Iterator[Callable[[Callable[[Any], T],
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
+
+
+def ahead(items: Iterator[T], device: torch.device) -> Iterator[T]:
+    """Make each item while a GPU computes with the one before it; on the CPU, which computes itself, when it is asked.
+
+    Examples
+    --------
+    >>> list(ahead(iter("ab"), torch.device("cpu")))
+    ['a', 'b']
+    """
+    if device.type == "cpu":
+        yield from items
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="frostline-ahead") as thread:
+        coming = thread.submit(next, items, _END)
+        while (item := coming.result()) is not _END:
+            coming = thread.submit(next, items, _END)
+            yield cast(T, item)
 
 
 @contextmanager

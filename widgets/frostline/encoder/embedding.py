@@ -23,7 +23,7 @@ from frostline.cells.genes import GeneMatch, match_genes
 from frostline.cells.matrices import refuse_bad_values, spans_of, values_of
 from frostline.cells.symbols import Symbols, read_symbols
 from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
-from frostline.encoder.devices import autocast, device_of, move, place_of, precision_of, side_by_side, to_host
+from frostline.encoder.devices import ahead, autocast, device_of, move, place_of, precision_of, side_by_side, to_host
 from frostline.encoder.model import Encoder, EncoderConfig
 from frostline.encoder.products import padded_length
 from frostline.encoder.token_readers import TokenReader, ValueKind, expressing, ids_of
@@ -98,7 +98,7 @@ def encode(
             return to_host(encoder.cls_states(*move(pad_tokens(group.take(rows), encoder.config), device)))
 
     with side_by_side(device) as each:
-        for group in tokens.groups(TOGETHER):
+        for group in ahead(tokens.groups(TOGETHER), device):
             found = states[done : done + len(group)]
             batches = list(batches_by_length(group.lengths, batch_tokens))
             made = each(partial(computed, group), batches)

@@ -258,9 +258,9 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _keep(running: Path, failed: Path) -> None:
-    """Keep the notebook as far as it came."""
+    """Keep the notebook as far as it came, unless it was cut short, as by a full disk: the next run would refuse it."""
     with contextlib.suppress(OSError):
-        if running.stat().st_size:
+        if _is_executed(running):
             os.replace(running, failed)
 
 

@@ -3,6 +3,8 @@
 Run as a script, by its path, so that it needs nothing but ipykernel to start.
 """
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -33,6 +35,7 @@ def main() -> None:
     parent = int(os.environ.get("JPY_PARENT_PID", 0))
     if parent and hasattr(os, "killpg"):
         threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+    atexit.register(gc.freeze)  # the last thing done: to look for garbage among all modules takes a second or two
     from ipykernel import kernelapp
 
     kernelapp.launch_new_instance()

@@ -64,13 +64,15 @@ class LinearProbe:
         """
         from sklearn.linear_model import LogisticRegression
         from sklearn.preprocessing import StandardScaler
-        from threadpoolctl import threadpool_limits
+        from threadpoolctl import ThreadpoolController
 
+        # Many small products: more threads would only wait for each other. Made once, since it looks for all libraries.
+        threads = ThreadpoolController()
         features = np.asarray(features, dtype=np.float64)
 
         def candidates(rows: NDArray[np.intp], held_out: NDArray[np.intp]) -> Iterator[NDArray[np.float64]]:
             x, unseen = refit(rows, held_out) if refit else (features[rows], features[held_out])
-            with threadpool_limits(1, "blas"):  # many small products: more threads would only wait for each other
+            with threads.limit(limits=1, user_api="blas"):
                 scaler = StandardScaler().fit(x)
                 x, unseen = scaler.transform(x), scaler.transform(unseen)
                 # from the last solution it is a short way to the next, less regularised one
@@ -81,7 +83,7 @@ class LinearProbe:
         c = choose(cls.GRID, labels, folds, candidates, monitor.part(0.0, 0.9))
         monitor.step(0.9, f"logistic regression, C = {c:g}")
         scaler = StandardScaler().fit(features)
-        with threadpool_limits(1, "blas"):
+        with threads.limit(limits=1, user_api="blas"):
             model = LogisticRegression(C=c, max_iter=10_000).fit(scaler.transform(features), labels)
         # row-major, as a saved copy is: the memory order decides the last bit of a matrix product
         return cls(scaler.mean_, scaler.scale_, np.ascontiguousarray(model.coef_), model.intercept_, c)

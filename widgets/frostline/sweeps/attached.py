@@ -24,6 +24,8 @@ _held: list[Any] = []
 
 def attach() -> None:
     """End when the other end of the standard input is gone; take the lock that the first argument names."""
+    if hasattr(signal, "pthread_sigmask"):  # workers hear no interrupt; kernels do, by which a cell is stopped
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_the_pipe, daemon=True).start()
     lock = Path(sys.argv.pop(1))
     if not _locked(lock):

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from frostline.cluster.connections import Workers, connected, gpu_of
+from frostline.cluster.connections import Workers, connected, gpu_of, threads_of
 from frostline.errors import FrostlineError
 from frostline.monitor import Monitor
 from frostline.publishing.tutorials import TOC
@@ -97,7 +97,7 @@ def run(
         queue.standing.dashboard = client.dashboard_link
         queue.run(
             lambda task: _submitted(client, task),
-            lambda: sum(client.nthreads().values()),
+            lambda: threads_of(client),
             environment=_threads(workers),
             scheduler=client.scheduler.address,
             monitor=monitor,

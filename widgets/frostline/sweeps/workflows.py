@@ -8,10 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from frostline.artifacts.manifests import MANIFEST
-from frostline.errors import unknown
+from frostline.errors import FrostlineError, unknown
 from frostline.escaping import one_line
 from frostline.sweeps.plans import LOG, RUNS, Plan
 from frostline.sweeps.processes import RETRIES
+
+LONGEST = 65_535
+"""Characters of a script of Nextflow."""
 
 
 def workflow(plan: Plan, system: str, source: str | Path) -> str:
@@ -31,7 +34,7 @@ def workflow(plan: Plan, system: str, source: str | Path) -> str:
     Raises
     ------
     FrostlineError
-        The system is another one.
+        The system is another one; a script of Nextflow would be too long for it.
     """
     if system not in SYSTEMS:
         raise unknown("workflow system", system, SYSTEMS)
@@ -67,13 +70,15 @@ rule run:
 
 
 def _nextflow(plan: Plan, collect: str) -> str:
-    commands = "".join(f"    [{_quoted(run.name)}, {_quoted(run.command)}],\n" for run in plan.runs)
-    return f"""\
+    commands = "".join(f"        [{_quoted(run.name)}, {_quoted(run.command)}],\n" for run in plan.runs)
+    text = f"""\
 // {len(plan.runs)} runs of a sweep. Run it in this folder: nextflow run main.nf
 // A run with anything changed is another run: write this file again when the sweep, its data or frostline have changed.
 
-def RUNS = [
-{commands}]
+def runs() {{
+    return [
+{commands}    ]
+}}
 
 process RUN {{
     tag "${{name}}"
@@ -104,10 +109,16 @@ process COLLECT {{
 }}
 
 workflow {{
-    RUN(Channel.fromList(RUNS))
+    RUN(channel.fromList(runs()))
     COLLECT(RUN.out.collect().ifEmpty([]))
 }}
 """
+    if len(text) > LONGEST:
+        raise FrostlineError(
+            f"Nextflow reads scripts of at most {LONGEST:,} characters, and that of these {len(plan.runs):,} runs has "
+            f"{len(text):,}: make several sweeps of it, or write it for Snakemake (--export snakemake)"
+        )
+    return text
 
 
 def _quoted(text: str) -> str:
