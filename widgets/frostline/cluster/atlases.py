@@ -16,7 +16,7 @@ from frostline.bounds import MaxLength, Precision, Seed, hold
 from frostline.cells.queries import checked, open_matrices
 from frostline.cells.reading import expanded
 from frostline.cells.saving import KEY
-from frostline.cells.stores import is_store, opened_store, refuse_no_store
+from frostline.cells.stores import CellNames, is_store, opened_store, refuse_no_store
 from frostline.cluster import labels, parts
 from frostline.cluster.connections import Workers, connecting, cores, gpu_of, refuse_missing
 from frostline.cluster.loops import RETRIES, Pace, alone, run
@@ -83,7 +83,7 @@ class _Job:
     """An atlas, and what is done with it."""
 
     source: Source
-    names: pd.Index = field(repr=False)
+    names: pd.Index | CellNames = field(repr=False)
     work: Work
     plan: OutputPlan
     device: str

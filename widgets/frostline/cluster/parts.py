@@ -264,7 +264,7 @@ def prepared(unfinished: Unfinished, names: Any, tables: Mapping[str, Any]) -> N
     scratch = scratch_path(unfinished.folder / SCRATCH)
     try:
         root: Any = zarr.open_group(scratch, mode="w", zarr_format=2)
-        write_elem(root, "/", AnnData(obs=pd.DataFrame(index=names.astype(str)), var=read_elem(tables["var"])))
+        write_elem(root, "/", AnnData(obs=pd.DataFrame(index=names[:].astype(str)), var=read_elem(tables["var"])))
         if "raw" in root:
             del root["raw"]  # where it is written down that there is none, which older readers do not know
         new = {array.place.removeprefix(f"{STORE}/obs/") for array in unfinished.plan.arrays}
