@@ -159,7 +159,7 @@ def _row(rate: Rate, each: float, number: int, cells: int, genes: int) -> list[s
     moved = cells * (8 * genes + 4 * rate.encoder.width) / seconds / 1e6
     amounts = [
         f"{each:,.{0 if each > 10 else 1}f}",
-        f"{seconds / 3600:,.1f}",
+        f"{seconds / 3600:,.{1 if seconds >= 3600 else 2}f}",
         f"{number * seconds / 3600:,.0f}",
         f"{moved:,.0f}",
     ]

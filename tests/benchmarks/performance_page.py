@@ -105,9 +105,9 @@ def page(lines: Sequence[Line]) -> str:
     return "\n".join(part for part in found if part)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown; the first column is text, others are numbers."""
-    rule = ["---", *["---:"] * (len(head) - 1)]
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
+    """Markdown; the first columns are texts, others are numbers."""
+    rule = [*["---"] * texts, *["---:"] * (len(head) - texts)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows)) + "\n"
 
 
@@ -125,10 +125,7 @@ def machine(lines: Sequence[Line]) -> str:
         "each measurement: above the number of cores, other programs took part of it, and seconds by the clock are "
         "longer than alone.\n"
     )
-    rows = [
-        [f"`{head['part']}`", head["date"], str(head["threads"]), ", ".join(_loads(lines, head["part"]))]
-        for head in heads
-    ]
+    rows = [[f"`{head['part']}`", head["date"], str(head["threads"]), _loads(lines, head["part"])] for head in heads]
     said += "".join(f"\n{' and '.join(machines[other])} elsewhere: {other}.\n" for other in others)
     return f"{said}\n{table(['Part', 'Measured', 'Threads', 'Load'], rows)}"
 
@@ -142,10 +139,11 @@ def _machine(head: Line) -> str:
     )
 
 
-def _loads(lines: Sequence[Line], part: str) -> list[str]:
-    """Load before a part and after each measurement."""
+def _loads(lines: Sequence[Line], part: str) -> str:
+    """Load before a part and after each measurement, from the lowest to the highest."""
     found = [line["load"] for line in lines if line["part"] == part and line.get("load") is not None]
-    return [f"{value:.1f}" for value in found]
+    low, high = (f"{value:.1f}" for value in (min(found, default=math.nan), max(found, default=math.nan)))
+    return "" if not found else low if low == high else f"{low} to {high}"
 
 
 def cells(lines: Sequence[Line]) -> str:
@@ -214,7 +212,9 @@ def gpu(lines: Sequence[Line]) -> str:
     if not done:
         return ""
     head = ["Work", "Encoder", "Precision", "Cells", "Seconds", "Cells/s", "Memory, MB"]
-    text = f"{GPU.format(batch=32, **done[0])}\n{table(head, [[ON_GPU[line['what']], *_on_gpu(line)] for line in own])}"
+    text = (
+        f"{GPU.format(batch=32, **done[0])}\n{table(head, [[ON_GPU[line['what']], *_on_gpu(line)] for line in own], 3)}"
+    )
     return "\n".join(filter(None, [text, peers(lines, "gpu")]))
 
 

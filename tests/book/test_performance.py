@@ -168,6 +168,9 @@ def test_parts_of_another_machine_say_which(writer):
     assert "Processor One, 2 cores, 8 GB of memory, S; torch 2. The load" in found
     assert "`amx` elsewhere: Processor Other, 2 cores" in found
     assert found.count("Processor") == 2
+    loads = [{"part": "amx", "load": load} for load in (1.26, 0.5, None, 0.9)]
+    assert "| `amx` | d | 1 | 0.5 to 1.3 |" in writer.machine([*heads, *loads])
+    assert "| `lora` | d | 1 |  |" in writer.machine([*heads, *loads])
 
 
 def test_longer_cells_cost_what_their_operations_do(costs):
