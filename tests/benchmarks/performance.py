@@ -275,11 +275,11 @@ def measured(part: str, folder: Path) -> Iterator[Job]:
 
 def missing(part: str) -> str:
     """What a part needs of a machine that this one lacks; empty where it lacks nothing."""
-    from frostline.encoder.devices import cpu_says
+    from frostline.encoder.devices import AMX, cpu_says
 
     if part == "gpu":
         return performance_gpu.refused()
-    return "this processor has no AMX" if part == "amx" and not {"amx_tile", "amx_bf16"} <= cpu_says("flags") else ""
+    return "this processor has no AMX" if part == "amx" and not cpu_says("flags") >= AMX else ""
 
 
 def output(command: list[str], environment: dict[str, str], seconds: float) -> str | None:

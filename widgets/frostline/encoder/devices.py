@@ -34,6 +34,8 @@ AT_ONCE = 16
 """Batches of inference that the CPU computes at once, at most; bounds the memory, not the result."""
 _WORKSPACE = ":4096:8"  # cuBLAS then adds in the same order each time (CUDA's documentation of cublasSetWorkspace)
 CPUINFO = Path("/proc/cpuinfo")
+AMX = frozenset({"amx_tile", "amx_bf16"})
+"""Flags of a CPU with instructions for products in bf16, as Linux names them."""
 MARGIN = 3.0
 """A product must be so many times faster in bf16 than in fp32: half of encoding is no product. Where it was 2 times
 faster (AVX-512 BF16), an encoder of the official size gained 1.4 times, and `mini` nothing on cells of 1,100 genes."""
@@ -95,7 +97,7 @@ def precision_of(asked: str, device: torch.device) -> str:
 def _bf16_pays(kind: str) -> bool:
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return kind == "cpu" and ({"amx_tile", "amx_bf16"} <= cpu_says("flags") or _times_faster() >= MARGIN)
+    return kind == "cpu" and (cpu_says("flags") >= AMX or _times_faster() >= MARGIN)
 
 
 def cpu_says(key: str) -> set[str]:
