@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from frostline.encoder.dropout import Dropout
 from frostline.encoder.products import Projection
 
 MAX_VALUE = 512.0  # values are clamped from above; -2 of <cls> passes through
@@ -85,7 +86,7 @@ class ValueEncoder(nn.Module):
         self.linear1 = nn.Linear(1, config.d_model)
         self.linear2 = nn.Linear(config.d_model, config.d_model)
         self.norm = nn.LayerNorm(config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, values: Tensor) -> Tensor:
         """(B, S) -> (B, S, d)."""
@@ -110,7 +111,7 @@ class Attention(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.n_heads = config.n_heads
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.q_proj = Projection(config.d_model, config.d_model)
         self.k_proj = Projection(config.d_model, config.d_model)
         self.v_proj = Projection(config.d_model, config.d_model)
@@ -142,7 +143,7 @@ class Block(nn.Module):
         self.linear2 = Projection(config.d_hid, config.d_model)
         self.norm1 = nn.LayerNorm(config.d_model)
         self.norm2 = nn.LayerNorm(config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None, *, cls_only: bool = False) -> Tensor:
         """(B, S, d) -> (B, S, d), or (B, 1, d) when only `<cls>` is wanted."""
@@ -267,7 +268,7 @@ class Head(nn.Module):
     def __init__(self, d_model: int, n_classes: int, dropout: float = 0.1) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear = nn.Linear(d_model, n_classes)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -20,6 +20,9 @@ from frostline.monitor import Monitor
 POOL = 8  # batches that are drawn together and then cut by length
 STEPS_PER_EPOCH, SMALLEST_BATCH = 12, 8
 """Few cells make smaller batches: an epoch has so many steps, of at least so many cells."""
+WIDE = 256
+"""Dimensions of an encoder. One of half as many passes twice as many tokens at once on a CPU, where operations on few
+of them take as long to begin as to compute."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ def train_classifier(
     schedule: TrainingSchedule,
     *,
     lengths: Mapping[str, NDArray[np.int64]] | None = None,
+    width: int = WIDE,
     monitor: Monitor | None = None,
 ) -> tuple[dict[str, float], ...]:
     """Minimise cross-entropy on training cells, keep the weights of the lowest validation loss.
@@ -78,9 +82,10 @@ def train_classifier(
     schedule
         Epochs, rates, seed.
     lengths
-        Tokens of each cell of both parts. Batches are then of cells of similar length, and of each only so many cells
-        pass at once as in inference (`BATCH_TOKENS`): the gradients are the same, and the memory does not grow with the
-        batch.
+        Tokens of each cell of both parts. Batches are then of cells of similar length, of which only so many pass
+        together as have `tokens_at_once`: the gradients are the same, and the memory does not grow with the batch.
+    width
+        Dimensions of a token, where `lengths` are given.
 
     Returns
     -------
@@ -98,7 +103,7 @@ def train_classifier(
     trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
     monitor, descent = monitor or Monitor(), _Descent(trainable, schedule)
     of_train = None if lengths is None else lengths["train"]
-    passes = _Passes(lengths, BATCH_TOKENS[place_of(module).type], schedule.batch_size)
+    passes = _Passes(lengths, tokens_at_once(place_of(module), width), schedule.batch_size)
     rng = np.random.default_rng(schedule.seed)
     history: list[dict[str, float]] = []
     best, best_state, since_best = float("inf"), _snapshot(trainable), 0
@@ -126,6 +131,18 @@ def train_classifier(
     _restore(trainable, best_state)
     module.eval()
     return tuple(history)
+
+
+def tokens_at_once(device: torch.device, width: int) -> int:
+    """Return the tokens of cells that pass an encoder at once while it trains: those of inference, or more if narrow.
+
+    Examples
+    --------
+    >>> [tokens_at_once(torch.device("cpu"), width) for width in (512, 128)]
+    [2048, 4096]
+    """
+    more = max(1, WIDE // width) if device.type == "cpu" else 1
+    return more * BATCH_TOKENS[device.type]
 
 
 @dataclass(frozen=True)
