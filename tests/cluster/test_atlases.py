@@ -361,10 +361,16 @@ def test_two_clients_do_not_write_one_output(atlas, workers, begun):
 
 @pytest.mark.parametrize(
     ("output", "said"),
-    [("out.h5ad", "must end in .zarr"), ("none/out.zarr", "there is no folder"), ("there.zarr", "is not of frostline")],
+    [
+        ("out.h5ad", "must end in .zarr"),
+        ("none/out.zarr", "there is no folder"),
+        ("there.zarr", "is not of frostline"),
+        ("link.zarr", "is a link to gone.zarr, which is not there: name that, or another"),
+    ],
 )
 def test_bad_targets_are_refused(atlas, workers, tmp_path, output, said):
     (tmp_path / "there.zarr").mkdir()
+    (tmp_path / "link.zarr").symlink_to("gone.zarr")
     with pytest.raises(FrostlineError, match=said):
         embed(atlas, tmp_path / output, workers)
 

@@ -237,7 +237,9 @@ def _refuse(path: Path, output: Path, layer: str | None = None) -> None:
         raise FrostlineError(f"{said}: the name must end in .zarr")
     if not output.parent.is_dir():
         raise FrostlineError(f"{said}: there is no folder {output.parent}; make it first")
-    if is_store(path) and os.path.lexists(output) and output.samefile(path):
+    if output.is_symlink() and not output.exists():
+        raise FrostlineError(f"{said} is a link to {os.readlink(output)}, which is not there: name that, or another")
+    if is_store(path) and output.exists() and output.samefile(path):
         raise FrostlineError(f"{said} is the atlas that is read: choose another name")
     refuse_undivided(path, layer)
 
