@@ -198,16 +198,12 @@ def _share(model: Model, some: NDArray[np.int64], of: NDArray[np.int64]) -> floa
     """Share of the counts of reference cells on some genes; share of the genes where there are no such cells."""
     if model.reference is None:
         return len(some) / max(1, len(of))
-    sums = np.asarray(_per_cell(model.reference.values).sum(axis=0)).ravel()
-    return float(sums[some].sum() / max(sums[of].sum(), 1e-300))
-
-
-def _per_cell(values: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Values as shares of their cell, so that every cell has the same weight."""
-    from scipy import sparse
-
+    values = model.reference.values
     totals = np.asarray(values.sum(axis=1), dtype=np.float64).ravel()
-    return sparse.diags(np.divide(1.0, totals, where=totals > 0, out=np.zeros_like(totals))) @ values
+    weights = np.divide(1.0, totals, where=totals > 0, out=np.zeros_like(totals))  # every cell has the same
+    shares = values.data * np.repeat(weights, np.diff(values.indptr))
+    sums = np.bincount(values.indices, shares, minlength=values.shape[1])
+    return float(sums[some].sum() / max(sums[of].sum(), 1e-300))
 
 
 def _depths(model: Model, mapping: GeneMap, places: NDArray[np.int64], sample: Dataset) -> tuple[float, float] | None:
