@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 PACKAGE, TESTS = ROOT / "widgets" / "frostline", ROOT / "tests"
-ROOMS = ("cells", "encoder", "strategies", "evaluation", "comparison", "artifacts")
+ROOMS = ("cells", "encoder", "pretraining", "strategies", "evaluation", "comparison", "artifacts", "annotation")
 """Rooms that compute."""
 TOGETHER = {"strategies"}
 """Rooms all of whose tests are those of each module: they are held to one contract, by their list."""
@@ -173,9 +173,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--number", "-N", type=int, default=50, help="changes to draw")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the draw")
+    parser.add_argument("--rooms", nargs="+", default=ROOMS, help="rooms to draw from")
     parser.add_argument("--jobs", "-n", type=int, default=2, help="changes tested at a time")
     asked = parser.parse_args()
-    paths = [path for room in ROOMS for path in sorted((PACKAGE / room).glob("*.py")) if path.stem not in DRAWN]
+    paths = [path for room in asked.rooms for path in sorted((PACKAGE / room).glob("*.py")) if path.stem not in DRAWN]
     every = [mutant for path in paths for mutant in mutants(path)]
     drawn = random.Random(asked.seed).sample(every, asked.number)
     print(f"{asked.number} of {len(every):,} changes, seed {asked.seed}", flush=True)
