@@ -73,6 +73,9 @@ class TestFolds:
         assert (len(cut.train), len(cut.validation), len(cut.test)) == (126, 24, 0)  # 8 of each 50
         whole = all_labelled(three_kinds, PcaLogistic(), profile=PROFILE, seed=1)
         assert (len(whole.train), len(whole.validation)) == (150, 0)
+        other = all_labelled(three_kinds, HeadTuning(), profile=PROFILE, seed=2)
+        assert (cut.seed, other.seed) == (1, 2)
+        assert set(cut.validation) != set(other.validation)
         fold = folds_of(three_kinds, profile=PROFILE, seed=1)[0]
         assert trained_as_asked(three_kinds, HeadTuning(), fold) is fold
         assert sorted(trained_as_asked(three_kinds, PcaLogistic(), fold).train) == sorted(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from frostline.annotation.curation import SHOWN, ranking, suspects
+from frostline.annotation.curation import ranking, suspects
 from frostline.cells.datasets import load_dataset
 from frostline.comparison.comparisons import compare
 from frostline.errors import DatasetError, FrostlineError
@@ -107,10 +107,10 @@ class TestSuspects:
         labels = [names[0]] * 20 + ["NK"] * 20
         found = suspects([make_record(classes=names, labels=tuple(labels), validation_labels=("NK",) * 30)])
         html = found._repr_html_()
-        assert html.count("<tr") == SHOWN + 1
+        assert html.count("<tr") == 20 + 1
         assert "&lt;b&gt;B&lt;/b&gt;" in html
         assert "<b>" not in html
-        assert len(repr(found).splitlines()) == SHOWN + 2
+        assert len(repr(found).splitlines()) == 20 + 2
         assert isinstance(found.table, pd.DataFrame)
 
 

@@ -23,7 +23,7 @@ def test_it_says_what_was_found_and_decided(facts):
         "cells: 30 of AnnData",
         "pca_logistic, fitted on islets",
         "counts (whole numbers up to",
-        "2,000 of the model's 2,000 are among the query's 2,000",
+        "2,000 of the model's 2,000 are among the query's 2,000, with 100.0 % of the query's counts (",
         "as kept: the query has what the model reads",
         "At a confidence of",
         "far from training",

@@ -120,4 +120,5 @@ def test_groups_that_differ_among_themselves_are_named_as_the_measure():
     assert apart.sentence.startswith(
         "This query is not shown to differ from the training data more than their own groups"
     )
+    assert replace(alike, high=shifts.LIMIT, usual=None).sentence.startswith("This query is like the training data")
     assert replace(alike, high=0.65).sentence.startswith("This query is like the training data")
