@@ -1,6 +1,6 @@
 """Dropout whose draws cost little on a CPU.
 
-torch draws one number after the other there, 7 ns for each value: a fifth of a step that trains LoRA. Sixteen random
+torch draws one number after the other there, 7 ns for each value: a sixth of a step that trains LoRA. Sixteen random
 bits are enough for a value, and four values share a draw.
 """
 
