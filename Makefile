@@ -29,7 +29,7 @@ help:
 	@echo "make screenshots  pictures of the panels for README and book, from a live JupyterLab"
 	@echo "make colab       put a cell into the notebooks that installs frostline on Colab, if _config.yml names a repository"
 	@echo "make house       draw the rooms of the package from its imports"
-	@echo "make mutants     change the code at random (N=50, SEED=) and say which changes no test notices"
+	@echo "make mutants     change the code at random (N=50, SEED=, ROOMS=) and say which changes no test notices"
 	@echo "make clean       remove what the other targets made, the environment too"
 
 # Packages are compiled when they are first imported, which few of their modules are: compiling all of them takes a
@@ -147,7 +147,7 @@ house: $(VENV)/installed
 	$(BIN)/python book/draw_house.py
 
 mutants: $(VENV)/installed-test
-	$(BIN)/python tests/mutants.py $(if $(N),--number $(N)) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python tests/mutants.py $(if $(N),--number $(N)) $(if $(SEED),--seed $(SEED)) $(if $(ROOMS),--rooms $(ROOMS))
 
 clean:
 	rm -rf $(VENV) build artifacts book/published dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

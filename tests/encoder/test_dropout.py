@@ -10,7 +10,6 @@ from torch import nn
 
 from frostline.encoder.dropout import Dropout, with_fast_dropout
 
-pytestmark = pytest.mark.filterwarnings("error")
 N = 200_000
 
 

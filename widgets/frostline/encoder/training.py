@@ -21,8 +21,8 @@ POOL = 8  # batches that are drawn together and then cut by length
 STEPS_PER_EPOCH, SMALLEST_BATCH = 12, 8
 """Few cells make smaller batches: an epoch has so many steps, of at least so many cells."""
 WIDE = 256
-"""Dimensions of an encoder. One of half as many passes twice as many tokens at once on a CPU, where operations on few
-of them take as long to begin as to compute."""
+"""Dimensions of an encoder. One of half as many passes twice as many tokens at once on a CPU: that measured faster, in
+book/decisions/0012-dropout-of-adapters.md."""
 
 
 @dataclass(frozen=True)
