@@ -38,7 +38,7 @@ from frostline.publishing import kernels, publications
 from frostline.sweeps import sweeping
 from frostline.sweeps.grids import Grid
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("computed_once")]
+pytestmark = pytest.mark.usefixtures("computed_once")
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = collected(ROOT)
@@ -60,6 +60,7 @@ NOT_HERE = {
     "make annotation": "measures for the better part of an hour; tests of the annotation room look at its rules",
     "make bench-memory": "labels cells for minutes",
     "make bench": "measures for half an hour; test_performance holds the page to what was measured",
+    "make bench ONLY=lora": "measures for minutes, beside software that it installs",
     "make bench ONLY=part": "measures for minutes",
     "make bench ONLY=peers": "measures for minutes, beside software that it installs",
     "make browser": "installs a browser",
@@ -253,6 +254,7 @@ def test_lists_name_no_command_that_is_printed_nowhere():
     assert listed - set(COMMANDS) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", sorted(command for command in COMMANDS if kind_of(command) == "run"))
 def test_command_runs_as_it_is_printed(command, project, monkeypatch):
     monkeypatch.chdir(project / "our-studies" if command in IN_A_LAB else project)
