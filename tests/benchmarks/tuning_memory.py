@@ -30,12 +30,21 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+def tokens_of(n_cells: int, n_genes: int) -> Any:
+    """Random genes and bins, the lengths spread around a mean."""
+    from frostline.encoder.tokens import Tokens
+
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(n_genes // 2, n_genes * 3 // 2, n_cells)
+    ids = np.concatenate([rng.choice(60_000, n, replace=False) for n in lengths]).astype(np.int32) + 5
+    return Tokens(ids, rng.integers(1, 51, len(ids)).astype(np.uint8), np.concatenate([[0], np.cumsum(lengths)]))
+
+
 def epoch(setting: dict[str, Any], cells: int, genes: int, batch: int, device: str) -> tuple[float, float, float]:
     """Seconds, megabytes above those before, megabytes in all."""
     import resource
 
     import torch
-    from devices import tokens_of
 
     from frostline.encoder import training
     from frostline.encoder.devices import device_of, device_peak

@@ -1,6 +1,8 @@
 """Dropout on a CPU: the share dropped, the expected value, the gradient, seeds, and what does not drop."""
 
 import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from frostline.encoder.dropout import Dropout, with_fast_dropout
+from frostline.encoder.dropout import Dropout, drawn_from, next_seed, with_fast_dropout
 
 N = 200_000
 
@@ -48,6 +50,40 @@ def test_a_seed_of_torch_says_what_is_dropped():
     again = dropout(x)
     assert torch.equal(first, again)
     assert not torch.equal(first, after)
+
+
+def test_a_thread_drops_what_its_seed_says_whatever_other_threads_draw():
+    x, together = torch.ones(5_000), threading.Barrier(4)
+
+    def dropped(seed):
+        with drawn_from(seed):
+            together.wait(timeout=30)
+            return torch.stack([Dropout(0.5)(x) for _ in range(20)])
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(dropped, range(4)))
+    for seed, values in enumerate(found):
+        with drawn_from(seed):
+            assert torch.equal(values, torch.stack([Dropout(0.5)(x) for _ in range(20)]))
+    assert len({values.numpy().tobytes() for values in found}) == 4
+
+
+def test_blocks_of_seeds_end_also_when_what_is_in_them_fails():
+    def first_of(*seeds):
+        with drawn_from(*seeds):
+            return next_seed()
+
+    torch.manual_seed(8)
+    expected = next_seed()
+    torch.manual_seed(8)
+    with pytest.raises(ZeroDivisionError), drawn_from(1):
+        raise ZeroDivisionError
+    assert next_seed() == expected  # of torch again
+    with drawn_from(1):
+        first, inner, second = next_seed(), first_of(2), next_seed()
+    assert [first, inner] == [first_of(1), first_of(2)]
+    assert second != first
+    assert first_of(1, 0) != first_of(1, 1)
 
 
 def test_the_gradient_is_that_of_what_was_kept():

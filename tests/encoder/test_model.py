@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import frostline
 from frostline.encoder.checkpoints import load_checkpoint, match_tensors
 from frostline.encoder.embedding import encode, normalise, pad_tokens
-from frostline.encoder.model import ClsDecoder, Encoder, EncoderConfig, Head, set_dropout
+from frostline.encoder.model import Attention, ClsDecoder, Encoder, EncoderConfig, Head, set_dropout
 from frostline.encoder.tokens import Tokens
 
 NAMINGS = {
@@ -290,6 +291,25 @@ def test_dropout_acts_in_training_and_not_in_inference(golden, cells):
         assert not torch.equal(encoder.cls_states(*batch), encoder.cls_states(*batch))
         set_dropout(encoder, 0.0)
         assert torch.equal(encoder.cls_states(*batch), encoder.cls_states(*batch))
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("n_queries", [1, 6])
+def test_attention_that_drops_weights_is_torchs_with_some_of_them_missing(padded, n_queries):
+    attention = Attention(EncoderConfig(10, 12, 2, 8, 1, dropout=0.4)).train()
+    draws = torch.Generator().manual_seed(0)
+    q, k = (torch.randn(3, 2, n, 6, generator=draws) for n in (n_queries, 6))
+    v = torch.eye(6).expand(3, 2, 6, 6)  # the output is then the weights
+    mask = (torch.arange(6) < 4)[None, None, None, :].expand(3, 1, 1, 6) if padded else None
+    whole = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    torch.manual_seed(1)
+    found = torch.stack([attention._dropping(q, k, v, attn_mask=mask, dropout_p=0.4) for _ in range(400)])
+    kept = whole.expand_as(found)[found != 0]
+    torch.testing.assert_close(found[found != 0], kept / 0.6, rtol=1e-4, atol=1e-6)
+    dropped = (found == 0)[:, whole > 0].float().mean()
+    assert dropped == pytest.approx(0.4, abs=0.01)
+    attention.dropout.p = 0.0
+    torch.testing.assert_close(attention._dropping(q, k, v, attn_mask=mask, dropout_p=0.0), whole)
 
 
 def test_the_cls_token_stands_first_with_the_pad_value(encoder, cells):

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from frostline.encoder.embedding import BATCH_TOKENS
-from frostline.encoder.training import TrainingSchedule, tokens_at_once, train_classifier
+from frostline.encoder.training import TrainingSchedule, train_classifier
 from frostline.errors import Cancelled, FrostlineError
 from frostline.monitor import Monitor
 
@@ -142,7 +141,7 @@ def test_a_batch_that_passes_in_parts_takes_the_same_steps(problem, monkeypatch)
             most[tokens] = max(most.get(tokens, 0), size if len(rows) > 1 else 0)
             return module(features[part][torch.from_numpy(rows)])
 
-        monkeypatch.setattr("frostline.encoder.training.BATCH_TOKENS", {"cpu": tokens})
+        monkeypatch.setattr("frostline.encoder.training.PASS_TOKENS", {"cpu": tokens})
         histories.append(train_classifier(module, logits, targets, schedule(epochs=3, clip=0.05), lengths=LENGTHS))
         trained.append(state(module))
     assert most[200] <= 200 < most[10**9]
@@ -150,14 +149,6 @@ def test_a_batch_that_passes_in_parts_takes_the_same_steps(problem, monkeypatch)
         np.testing.assert_allclose(one, other, atol=1e-5)
     for one, other in zip(*histories, strict=True):
         assert one == pytest.approx(other, abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("device", "width", "more"),
-    [("cpu", 1_024, 1), ("cpu", 256, 1), ("cpu", 129, 1), ("cpu", 128, 2), ("cpu", 64, 4), ("cuda", 64, 1)],
-)
-def test_a_narrow_encoder_passes_more_tokens_at_once_on_a_cpu(device, width, more):
-    assert tokens_at_once(torch.device(device), width) == more * BATCH_TOKENS[device]
 
 
 def test_dropout_acts_on_training_cells_in_every_epoch_and_never_on_validation_cells(problem):

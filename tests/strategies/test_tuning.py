@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import threading
 
 import numpy as np
 import pandas as pd
@@ -37,9 +38,9 @@ class TestTrainedTensors:
             largest = {}
             parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
             for name, parameter in parameters.items():
-                parameter.register_post_accumulate_grad_hook(
-                    lambda p, name=name: largest.__setitem__(
-                        name, max(largest.get(name, 0.0), p.grad.abs().max().item())
+                parameter.register_hook(
+                    lambda gradient, name=name: largest.__setitem__(
+                        name, max(largest.get(name, 0.0), gradient.abs().max().item())
                     )
                 )
             before = {name: p.detach().clone() for name, p in module.named_parameters()}
@@ -227,7 +228,7 @@ class TestThroughTheEncoder:
 
 
 def test_a_batch_passes_in_parts_of_few_tokens_and_of_similar_length(build, pbmc, cut, fresh, monkeypatch):
-    monkeypatch.setitem(training.BATCH_TOKENS, "cpu", 300)
+    monkeypatch.setitem(training.PASS_TOKENS, "cpu", 300)
     passed, through = [], Encoder.forward
 
     def seen(encoder, gene_ids, *args, **kwargs):
@@ -237,10 +238,58 @@ def test_a_batch_passes_in_parts_of_few_tokens_and_of_similar_length(build, pbmc
     monkeypatch.setattr(Encoder, "forward", seen)
     strategy = dataclasses.replace(build("lora"), epochs=1, device="cpu").fit(fresh(pbmc), cut)
     assert len(strategy.history_) == 1
-    most = training.tokens_at_once(torch.device("cpu"), strategy.opened_.config.d_model)
-    assert most % 300 == 0
-    assert all(n == 1 or n * length <= most for n, length in passed)
+    assert all(n == 1 or n * length <= 300 for n, length in passed)
     assert max(n for n, _ in passed) > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("lora", {}),
+        ("lora", {"encoder_dropout": 0.2}),
+        ("lora", {"memory": "low"}),
+        ("lora", {"layers": 1}),
+        ("ia3", {}),
+        ("full", {}),
+        ("full", {"memory": "low"}),
+    ],
+)
+def test_what_is_trained_does_not_depend_on_the_number_of_threads(build, pbmc, cut, fresh, monkeypatch, name, changes):
+    monkeypatch.setitem(training.PASS_TOKENS, "cpu", 300)  # several passes a batch
+    threads, found, used = torch.get_num_threads(), [], []
+    computed = Encoder.cls_states
+
+    def seen(encoder, *args, **kwargs):
+        used[-1].add((threading.current_thread().name, torch.get_num_threads()))
+        return computed(encoder, *args, **kwargs)
+
+    monkeypatch.setattr(Encoder, "cls_states", seen)
+    strategy = dataclasses.replace(build(name), epochs=2, device="cpu", **changes)
+    try:
+        for n in (1, 3):
+            torch.set_num_threads(n)
+            used.append(set())
+            strategy.fit(fresh(pbmc), cut)
+            found.append((strategy.history_, strategy._arrays()))
+            assert torch.get_num_threads() == n
+    finally:
+        torch.set_num_threads(threads)
+    assert all(n == 1 for place in used for _, n in place)
+    assert len(used[0]) <= 1
+    assert len(used[1]) > 1 or changes.get("layers")
+    (history, one), (other_history, other) = found
+    assert history == other_history
+    assert one.keys() == other.keys()
+    for key, array in one.items():
+        np.testing.assert_array_equal(array, other[key], err_msg=key)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_what_is_trained_does_not_depend_on_what_is_kept_of_a_block(build, pbmc, cut, fresh, share):
+    """Values are dropped again, in what is computed again, as they were the first time."""
+    lora = dataclasses.replace(build("lora"), epochs=1, device="cpu", encoder_dropout=share)
+    one, other = (dataclasses.replace(lora, memory=memory).fit(fresh(pbmc), cut) for memory in ("normal", "low"))
+    assert one.history_[0] == pytest.approx(other.history_[0], abs=1e-6)
 
 
 class TestFull:

@@ -31,7 +31,8 @@ from frostline.memory import Peak
 
 T = TypeVar("T")
 AT_ONCE = 16
-"""Batches of inference that the CPU computes at once, at most; bounds the memory, not the result."""
+"""Batches of inference that the CPU computes at once, at most; bounds the memory, not the result. Training takes half
+as many: it keeps what its gradients need."""
 _WORKSPACE = ":4096:8"  # cuBLAS then adds in the same order each time (CUDA's documentation of cublasSetWorkspace)
 CPUINFO = Path("/proc/cpuinfo")
 AMX = frozenset({"amx_tile", "amx_bf16"})
@@ -156,8 +157,10 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 
 @contextmanager
-def side_by_side(device: torch.device) -> Iterator[Callable[[Callable[[Any], T], Sequence[Any]], Iterator[T]]]:
-    """Give a `map` for batches of inference: as many at once as torch has threads on the CPU, else one by one.
+def side_by_side(
+    device: torch.device, at_once: int = AT_ONCE
+) -> Iterator[Callable[[Callable[[Any], T], Sequence[Any]], Iterator[T]]]:
+    """Give a `map` for batches: as many at once as torch has threads on the CPU, else one by one.
 
     Each is computed by one thread. Divided among threads, a product is added up in another order, so that its last bits
     would depend on how many there are.
@@ -173,7 +176,7 @@ def side_by_side(device: torch.device) -> Iterator[Callable[[Callable[[Any], T],
         yield map
         return
     torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(min(threads, AT_ONCE), thread_name_prefix="frostline-encoder")
+    pool = ThreadPoolExecutor(min(threads, at_once), thread_name_prefix="frostline-encoder")
     try:
         yield pool.map
     finally:

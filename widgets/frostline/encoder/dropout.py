@@ -6,19 +6,57 @@ bits are enough for a value, and four values share a draw.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 LEAST, LEVELS = -(2**15), 2**16
 """Lowest value of a 16-bit integer, and how many there are."""
+_of_thread = threading.local()
+
+
+@contextmanager
+def drawn_from(*seeds: int) -> Iterator[None]:
+    """In this block and this thread `Dropout` draws from a seed, of one number or several, whatever others draw.
+
+    Examples
+    --------
+    >>> with drawn_from(1):
+    ...     first = Dropout(0.5)(torch.ones(100))
+    >>> with drawn_from(1):
+    ...     torch.equal(first, Dropout(0.5)(torch.ones(100)))
+    True
+    """
+    before = getattr(_of_thread, "seeds", None)
+    _of_thread.seeds = np.random.SFC64(seeds)
+    try:
+        yield
+    finally:
+        _of_thread.seeds = before
+
+
+def next_seed() -> int:
+    """Draw a seed: in a block of `drawn_from` from that, elsewhere by torch's generator of the CPU.
+
+    Examples
+    --------
+    >>> with drawn_from(1):
+    ...     next_seed() == next_seed()
+    False
+    """
+    seeds = getattr(_of_thread, "seeds", None)
+    return int(torch.randint(2**62, ())) if seeds is None else int(seeds.random_raw())
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout`, which on a CPU takes its random bits from NumPy's SFC64, seeded by torch's own generator.
+    """`nn.Dropout`, which on a CPU takes its random bits from NumPy's SFC64, seeded by `next_seed`.
 
     The share dropped is `p` to the next of 65,536 levels, and what is left is divided by the share that is kept: the
-    expected value is the input. The same seed of torch drops the same values.
+    expected value is the input. The same seed, of torch or of `drawn_from`, drops the same values.
 
     Examples
     --------
@@ -31,7 +69,8 @@ class Dropout(nn.Dropout):
         limit = LEAST + round(self.p * LEVELS)
         if not self.training or x.device.type != "cpu" or self.inplace or not LEAST < limit < -LEAST:
             return super().forward(x)
-        bits = np.random.SFC64(int(torch.randint(2**62, ()))).random_raw((x.numel() + 3) // 4).view(np.int16)
+        draws = np.random.Generator(np.random.SFC64(next_seed()))  # which, unlike SFC64 itself, lets other threads run
+        bits = draws.integers(2**64 - 1, size=(x.numel() + 3) // 4, dtype=np.uint64, endpoint=True).view(np.int16)
         kept = torch.from_numpy(bits)[: x.numel()].view(x.shape) >= limit
         return x * torch.where(kept, LEVELS / (-LEAST - limit), 0.0).to(x.dtype)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -37,6 +39,7 @@ class LowerStates:
         self._encoder, self._tokens, self._precision, self._left = encoder, tokens, precision, most
         self._first = encoder.config.n_layers - n_upper
         self._kept: dict[int, NDArray[np.float32]] = {}
+        self._lock = threading.Lock()  # passes side by side count the same bytes
 
     def cls_states(self, rows: NDArray[np.integer]) -> Tensor:
         """(B, d) un-normalised `<cls>` states of some cells."""
@@ -53,9 +56,10 @@ class LowerStates:
         """(1 + genes, d) states of each cell that enter the upper blocks."""
         new = np.array([row for row in rows if row not in self._kept], dtype=np.int64)
         found = dict(zip(new.tolist(), self._computed(new), strict=True)) if len(new) else {}
-        for row, states in found.items():
-            if states.nbytes <= self._left:
-                self._kept[row], self._left = states.copy(), self._left - states.nbytes
+        with self._lock:
+            for row, states in found.items():
+                if states.nbytes <= self._left:
+                    self._kept[row], self._left = states.copy(), self._left - states.nbytes
         return [found[row] if row in found else self._kept[row] for row in rows.tolist()]
 
     def _computed(self, rows: NDArray[np.int64]) -> list[NDArray[np.float32]]:

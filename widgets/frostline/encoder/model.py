@@ -11,14 +11,16 @@ Source: Cui et al., Nature Methods 2024 (10.1038/s41592-024-02201-0); official c
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from frostline.encoder.dropout import Dropout
+from frostline.encoder.dropout import Dropout, drawn_from, next_seed
 from frostline.encoder.products import Projection
 
 MAX_VALUE = 512.0  # values are clamped from above; -2 of <cls> passes through
@@ -122,14 +124,23 @@ class Attention(nn.Module):
 
     def forward(self, queries: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, Q, d) queries over (B, S, d) -> (B, Q, d); mask (B, 1, 1, S) is True where a key counts."""
-        y = F.scaled_dot_product_attention(  # none of the three has a name, which would keep it until the end
-            self._heads(self.q_proj(queries)),
+        drops = self.training and self.dropout.p > 0
+        y = (self._dropping if drops and x.device.type == "cpu" else F.scaled_dot_product_attention)(
+            self._heads(self.q_proj(queries)),  # none of the three has a name, which would keep it until the end
             self._heads(self.k_proj(x)),
             self._heads(self.v_proj(x)),
             attn_mask=mask,
-            dropout_p=self.dropout.p if self.training else 0.0,
+            dropout_p=self.dropout.p if drops else 0.0,
         )  # (B, nh, Q, hs)
         out: Tensor = self.out_proj(y.transpose(1, 2).flatten(2))
+        return out
+
+    def _dropping(self, q: Tensor, k: Tensor, v: Tensor, *, attn_mask: Tensor | None, dropout_p: float) -> Tensor:
+        """Compute it as torch does on a CPU when it drops weights, which `Dropout` draws here."""
+        scores = (q / q.shape[-1] ** 0.5) @ k.transpose(-2, -1)  # (B, nh, Q, S)
+        if attn_mask is not None:
+            scores = scores.masked_fill(~attn_mask, float("-inf"))
+        out: Tensor = self.dropout(scores.softmax(-1)) @ v
         return out
 
 
@@ -221,18 +232,27 @@ class Encoder(nn.Module):
         whole = present.device.type == "cpu" and bool(present.all())
         mask = None if whole else present[:, None, None, :]  # (B, 1, 1, S)
         blocks = self.transformer_encoder.layers[first:last]
-        for i, block in enumerate(blocks, start=1):
-            short = cls_only and i == len(blocks)
-            if self.recompute and torch.is_grad_enabled():
-                x = checkpoint(block, x, mask, cls_only=short, use_reentrant=False)
+        trains = self.training and torch.is_grad_enabled()
+        seed = next_seed() if trains else 0
+        for i, block in enumerate(blocks, start=first):
+            short = cls_only and i + 1 == first + len(blocks)
+            if trains and self.recompute:
+                again = partial(_drawn_twice, seed, i)
+                x = checkpoint(block, x, mask, cls_only=short, use_reentrant=False, context_fn=again)
             else:
-                x = block(x, mask, cls_only=short)
+                with drawn_from(seed, i) if trains else nullcontext():  # what a block drops depends on nothing else
+                    x = block(x, mask, cls_only=short)
         return x
 
     def cls_states(self, gene_ids: Tensor, values: Tensor) -> Tensor:
         """(B, d) un-normalised states of `<cls>`: the cell embedding before its L2 norm."""
         states: Tensor = self(gene_ids, values, cls_only=True)
         return states[:, 0]
+
+
+def _drawn_twice(*seeds: int) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Give the blocks that `checkpoint` computes in and computes again in."""
+    return drawn_from(*seeds), drawn_from(*seeds)
 
 
 def set_dropout(module: nn.Module, share: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from frostline.encoder.devices import place_of
+from frostline.encoder.devices import AT_ONCE, place_of, side_by_side
+from frostline.encoder.dropout import drawn_from, next_seed, with_fast_dropout
 from frostline.encoder.embedding import BATCH_TOKENS, batches_by_length
 from frostline.errors import FrostlineError
 from frostline.monitor import Monitor
@@ -20,9 +21,9 @@ from frostline.monitor import Monitor
 POOL = 8  # batches that are drawn together and then cut by length
 STEPS_PER_EPOCH, SMALLEST_BATCH = 12, 8
 """Few cells make smaller batches: an epoch has so many steps, of at least so many cells."""
-WIDE = 256
-"""Dimensions of an encoder. One of half as many passes twice as many tokens at once on a CPU: that measured faster, in
-book/decisions/0012-dropout-of-adapters.md."""
+PASS_TOKENS = BATCH_TOKENS | {"cpu": 1_024}
+"""Padded tokens of cells that pass an encoder at once in training. On a CPU several passes run side by side, and more
+tokens take more memory and are no faster (book/decisions/0012-dropout-of-adapters.md)."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,12 @@ def train_classifier(
     schedule: TrainingSchedule,
     *,
     lengths: Mapping[str, NDArray[np.int64]] | None = None,
-    width: int = WIDE,
     monitor: Monitor | None = None,
 ) -> tuple[dict[str, float], ...]:
     """Minimise cross-entropy on training cells, keep the weights of the lowest validation loss.
+
+    On a CPU passes are computed side by side, each by one thread with draws of its own, and their gradients are added
+    in their order: the weights do not depend on how many threads there are.
 
     Parameters
     ----------
@@ -83,9 +86,7 @@ def train_classifier(
         Epochs, rates, seed.
     lengths
         Tokens of each cell of both parts. Batches are then of cells of similar length, of which only so many pass
-        together as have `tokens_at_once`: the gradients are the same, and the memory does not grow with the batch.
-    width
-        Dimensions of a token, where `lengths` are given.
+        together as have `PASS_TOKENS`: the gradients are the same, and the memory does not grow with the batch.
 
     Returns
     -------
@@ -103,46 +104,43 @@ def train_classifier(
     trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
     monitor, descent = monitor or Monitor(), _Descent(trainable, schedule)
     of_train = None if lengths is None else lengths["train"]
-    passes = _Passes(lengths, tokens_at_once(place_of(module), width), schedule.batch_size)
+    passes = _Passes(lengths, PASS_TOKENS[place_of(module).type], schedule.batch_size)
     rng = np.random.default_rng(schedule.seed)
     history: list[dict[str, float]] = []
     best, best_state, since_best = float("inf"), _snapshot(trainable), 0
-    for epoch in range(schedule.epochs):
-        module.train()
-        total, batches = 0.0, list(_batches(len(targets["train"]), schedule.batch_size, rng, of_train))
-        for i, rows in enumerate(batches):
-            monitor.step(
-                (epoch + i / len(batches)) / schedule.epochs, f"epoch {epoch + 1} of at most {schedule.epochs}"
-            )
-            losses = (
-                len(few) / len(rows) * _loss(logits("train", few), targets["train"][few])
-                for few in passes.of("train", rows)
-            )
-            total += descent.step(losses, epoch + (i + 1) / len(batches)) * len(rows)
-        descent.refuse_silent()
-        entry = _validate(module, logits, targets["validation"], passes)
-        history.append({"epoch": epoch + 1, "train_loss": total / len(targets["train"]), **entry})
-        monitor.epoch(history[-1])
-        since_best += 1
-        if entry["validation_loss"] < best:
-            best, best_state, since_best = entry["validation_loss"], _snapshot(trainable), 0
-        if since_best >= schedule.patience:
-            break
+    with_fast_dropout(module)
+
+    def descended(part: tuple[NDArray[np.int64], float, int]) -> tuple[float, Sequence[Tensor | None]]:
+        few, share, seed = part
+        with drawn_from(seed):
+            loss = share * _loss(logits("train", few), targets["train"][few])
+            if not torch.isfinite(loss):
+                raise FrostlineError(f"the training loss became {loss.item()}; try a smaller learning rate")
+            gradients = torch.autograd.grad(loss, list(trainable.values()), allow_unused=True)
+        return float(loss.item()), gradients
+
+    with side_by_side(place_of(module), AT_ONCE // 2) as each:
+        for epoch in range(schedule.epochs):
+            module.train()
+            total, batches = 0.0, list(_batches(len(targets["train"]), schedule.batch_size, rng, of_train))
+            for i, rows in enumerate(batches):
+                monitor.step(
+                    (epoch + i / len(batches)) / schedule.epochs, f"epoch {epoch + 1} of at most {schedule.epochs}"
+                )
+                parts = [(few, len(few) / len(rows), next_seed()) for few in passes.of("train", rows)]
+                total += descent.step(each(descended, parts), epoch + (i + 1) / len(batches)) * len(rows)
+            descent.refuse_silent()
+            entry = _validate(module, logits, targets["validation"], passes, each)
+            history.append({"epoch": epoch + 1, "train_loss": total / len(targets["train"]), **entry})
+            monitor.epoch(history[-1])
+            since_best += 1
+            if entry["validation_loss"] < best:
+                best, best_state, since_best = entry["validation_loss"], _snapshot(trainable), 0
+            if since_best >= schedule.patience:
+                break
     _restore(trainable, best_state)
     module.eval()
     return tuple(history)
-
-
-def tokens_at_once(device: torch.device, width: int) -> int:
-    """Return the tokens of cells that pass an encoder at once while it trains: those of inference, or more if narrow.
-
-    Examples
-    --------
-    >>> [tokens_at_once(torch.device("cpu"), width) for width in (512, 128)]
-    [2048, 4096]
-    """
-    more = max(1, WIDE // width) if device.type == "cpu" else 1
-    return more * BATCH_TOKENS[device.type]
 
 
 @dataclass(frozen=True)
@@ -184,15 +182,15 @@ class _Descent:
         )
         self.silent, self.steps = dict(trainable), 0
 
-    def step(self, losses: Iterable[Tensor], epochs: float) -> float:
+    def step(self, parts: Iterable[tuple[float, Sequence[Tensor | None]]], epochs: float) -> float:
         """Take the step that ends so many epochs after the start, down the sum of losses, and return that."""
         self.optimiser.zero_grad()
         total = 0.0
-        for loss in losses:
-            if not torch.isfinite(loss):
-                raise FrostlineError(f"the training loss became {loss.item()}; try a smaller learning rate")
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.item())
+        for loss, gradients in parts:
+            for parameter, gradient in zip(self.trainable.values(), gradients, strict=True):
+                if gradient is not None:
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+            total += loss
         cut_off = [name for name, parameter in self.trainable.items() if parameter.grad is None]
         if cut_off:
             raise FrostlineError(f"called trainable, but no gradient reaches: {', '.join(cut_off[:5])}")
@@ -231,11 +229,11 @@ def _validate(
     logits: Callable[[str, NDArray[np.int64]], Tensor],
     targets: NDArray[np.int64],
     passes: _Passes,
+    each: Callable[[Callable[[NDArray[np.int64]], Tensor], Sequence[NDArray[np.int64]]], Iterable[Tensor]],
 ) -> dict[str, float]:
     module.eval()
     parts = passes.of("validation", np.arange(len(targets)))
-    with torch.no_grad():
-        scores = torch.cat([logits("validation", rows) for rows in parts])
+    scores = torch.cat(list(each(lambda rows: torch.no_grad()(logits)("validation", rows), parts)))
     wanted = targets[np.concatenate(parts)]
     hits = scores.argmax(1).cpu().numpy() == wanted
     return {

@@ -111,7 +111,6 @@ class Adapters(EncoderTuning):
         """Inject PEFT's layers; afterwards only they require a gradient."""
         from peft import inject_adapter_in_model
 
-        from frostline.encoder.dropout import with_fast_dropout
         from frostline.encoder.model import set_dropout
 
         set_dropout(encoder, 0.0)
@@ -119,7 +118,6 @@ class Adapters(EncoderTuning):
             set_dropout(block, self.encoder_dropout)
         config = self._config(encoder.config.n_layers)
         adapted: Encoder = inject_adapter_in_model(config, encoder)  # type: ignore[assignment]
-        with_fast_dropout(adapted)
         return adapted
 
     def _logits_of(self, tokens: Mapping[str, Tokens]) -> Callable[[str, NDArray[np.int64]], Any]:

@@ -94,7 +94,6 @@ class EncoderTuning(InEpochs):
                 targets,
                 self.schedule(split.training_seed),
                 lengths={part: each.lengths for part, each in tokens.items()},
-                width=opened.config.d_model,
                 monitor=monitor,
             )
         self._learn(history=history)
