@@ -131,15 +131,16 @@ def test_labels_are_those_of_one_process_to_the_last_bit(model, query, labelled)
 
 ALONE = """
 import sys
-from frostline.cluster import annotate
-annotate(*sys.argv[1:], rows=1024)
+from frostline.cluster import Workers, annotate
+annotate(*sys.argv[1:4], rows=1024, workers=eval(sys.argv[4]))
 print({"distributed", "torch"} & sys.modules.keys())
 """
 
 
-def test_labels_without_an_encoder_need_no_workers_by_default(model, query, labelled, tmp_path):
+@pytest.mark.parametrize("asked", ["None", "Workers(number=1)"])
+def test_labels_without_an_encoder_need_no_workers_unless_they_save_time(model, query, labelled, tmp_path, asked):
     """They are the same, and what workers and encoders need is not even imported."""
-    command = [sys.executable, "-c", ALONE, model, query, tmp_path / "out.zarr"]
+    command = [sys.executable, "-c", ALONE, model, query, tmp_path / "out.zarr", asked]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "set()\n"
     assert files(tmp_path / "out.zarr") == files(labelled[0])
 
@@ -155,6 +156,35 @@ def test_labels_begun_here_go_on_with_workers_and_the_reverse(model, query, labe
     done, _ = label(workers=then)
     assert done.earlier == 1 if here_first else done.earlier >= 1
     assert files(output) == files(labelled[0])
+
+
+@pytest.mark.parametrize(
+    ("asked", "later"),
+    [
+        (None, 5),
+        (Workers(), 5),
+        (Workers(number=1), 1),
+        (Workers(number=3), 3),
+        (Workers(number=1, memory="1GB"), 0),
+        (Workers(scheduler="tcp://1.2.3.4:5"), 0),
+        (Workers(number=2, cluster="slurm"), 0),
+        (Workers(number=1, resources={"GPU": 1}), 0),
+    ],
+)
+def test_workers_that_are_asked_for_by_more_than_a_number_start_at_once(
+    model, query, tmp_path, asked, later, monkeypatch
+):
+    jobs = []
+
+    def refused(job, *_):
+        jobs.append(job)
+        raise FrostlineError("enough")
+
+    monkeypatch.setattr(atlases, "_carried_out", refused)
+    monkeypatch.setattr(atlases, "cores", lambda: 5)
+    with pytest.raises(FrostlineError, match="enough"):
+        atlases.annotate(model, query, tmp_path / "out.zarr", workers=asked)
+    assert [job.later for job in jobs] == [later]
 
 
 def test_a_part_that_fails_here_is_tried_by_workers(model, query, workers, tmp_path, monkeypatch):

@@ -174,7 +174,6 @@ def test_files_that_ask_for_nothing_are_refused_by_name(tmp_path, no_jobs, conte
 @pytest.mark.parametrize(
     ("workers", "said"),
     [
-        (Workers(number=0), "0 workers: at least one"),
         (Workers(memory="much"), "'much' is no amount: write 4GB"),
         (Workers(cluster="slurm"), "--workers 8"),
         (Workers(number=1, cluster="cloud"), "unknown cluster 'cloud'; known: local, slurm, pbs"),
@@ -256,3 +255,9 @@ print(said, signal.getsignal(signal.SIGINT) is signal.default_int_handler)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "[] True\n", done.stderr
+
+
+@pytest.mark.parametrize("number", [0, -2])
+def test_no_workers_are_refused_when_they_are_asked_for(number):
+    with pytest.raises(FrostlineError, match=f"{number} workers: at least one is needed"):
+        Workers(number=number)

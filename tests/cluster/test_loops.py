@@ -137,7 +137,7 @@ def test_resources_are_asked_for_each_part(ended):
 def here(monkeypatch):
     """Let this process compute parts of ten cells, each of which takes a second, unless it ends otherwise."""
 
-    def do(n, cores=2, ends=None, cancelled=lambda: False):
+    def do(n, workers=2, ends=None, cancelled=lambda: False):
         clock, said = [0.0], []
 
         def compute(part):
@@ -148,7 +148,7 @@ def here(monkeypatch):
         monkeypatch.setattr(loops, "time", SimpleNamespace(monotonic=lambda: clock[0]))
         pace = Pace(10 * n, 0, began=0.0)
         monitor = Monitor(lambda *words: said.append(words), cancelled)
-        return list(alone(compute, dict.fromkeys(range(n), 10), pace, cores, monitor)), pace, said
+        return list(alone(compute, dict.fromkeys(range(n), 10), pace, workers, monitor)), pace, said
 
     return do
 
@@ -161,10 +161,10 @@ def test_parts_are_computed_here_one_after_the_other(here):
     assert said[-1][1] == "120 of 120 cells, 10 cells/s, 0 parts failed, 0 s left"
 
 
-@pytest.mark.parametrize(("n", "cores", "left"), [(16, 2, 0), (17, 2, 11), (12, 8, 6), (99, 1, 0)])
-def test_workers_get_what_they_save_more_than_five_seconds_of(here, n, cores, left):
+@pytest.mark.parametrize(("n", "workers", "left"), [(16, 2, 0), (17, 2, 11), (12, 8, 6), (99, 1, 0)])
+def test_workers_get_what_they_save_more_than_five_seconds_of(here, n, workers, left):
     """After six seconds, which are more than five, two workers save half of the seconds left, and eight 7/8."""
-    assert here(n, cores)[0] == list(range(n))[n - left :]
+    assert here(n, workers)[0] == list(range(n))[n - left :]
 
 
 def test_a_part_that_fails_here_is_left_to_workers_with_all_that_follow(here):

@@ -89,8 +89,8 @@ class _Job:
     device: str
     finish: Callable[[Unfinished, Facts], dict[str, Any]]
     """Writes what is made of all parts, and returns what is said of the whole, by its name in uns."""
-    here: bool = False
-    """Whether this process computes parts, until workers are worth starting."""
+    later: int = 0
+    """So many workers are started when they are worth it, and this process computes until then; 0: from the start."""
 
 
 def embed(
@@ -185,8 +185,8 @@ def annotate(
     source, output, rows, monitor
         As for `embed`.
     workers
-        Who does it. If nothing is asked for, this process labels by a model without an encoder until workers are worth
-        starting (`frostline.cluster.loops.alone`), which are processes on this machine.
+        Who does it. If nothing but a number is asked for, this process labels by a model without an encoder until as
+        many workers are worth starting (`frostline.cluster.loops.alone`), which one never is.
     key, layer, values, gene_column, overwrite
         As for `frostline.annotation.annotate`.
 
@@ -217,8 +217,9 @@ def annotate(
         identity |= {"input": fingerprint(found, query.genes), "rows": rows_of(path, layer, found, rows)}
         plan = OutputPlan(identity, len(query), identity["rows"], work.arrays)
         finish = functools.partial(labels.finish, loaded, query, reading, key)
-        here = not encodes and workers in (None, Workers())
-        job = _Job(Source(path, layer, found.rows.shape), found.obs_names, work, plan, device, finish, here)
+        asked = workers or Workers()
+        later = 0 if encodes or replace(asked, number=None) != Workers() else asked.number or cores()
+        job = _Job(Source(path, layer, found.rows.shape), found.obs_names, work, plan, device, finish, later)
         result = _carried_out(job, target, reach, monitor)
     return result, Report(result.said[key])
 
@@ -297,8 +298,8 @@ def _carried_out(job: _Job, output: Path, reach: Reach, monitor: Monitor) -> Res
 def _computed(job: _Job, unfinished: Unfinished, missing: Mapping[int, int], reach: Reach, monitor: Monitor) -> None:
     """Compute parts in this process, or let workers do it."""
     function, total = functools.partial(compute, unfinished, job.source, kept(job.work, unfinished)), job.plan.n_cells
-    if job.here:
-        missing = alone(function, missing, Pace(total, total - sum(missing.values())), cores(), monitor)
+    if job.later:
+        missing = alone(function, missing, Pace(total, total - sum(missing.values())), job.later, monitor)
     if not missing:
         return
     with reach() as client:

@@ -71,6 +71,10 @@ class Workers:
     resources: Mapping[str, float] = field(default_factory=dict)
     """What each worker on this machine declares, such as GPU: 1."""
 
+    def __post_init__(self) -> None:
+        if self.number is not None and self.number < 1:
+            raise FrostlineError(f"{self.number} workers: at least one is needed")
+
     @property
     def where(self) -> str:
         """In words."""
@@ -251,8 +255,6 @@ def cluster_of(workers: Workers) -> Any:
         The batch system is unknown or its file cannot be read; a number or limit is out of bounds.
     """
     refuse_missing()
-    if workers.number is not None and workers.number < 1:
-        raise FrostlineError(f"{workers.number} workers: at least one is needed")
     return _processes(workers) if workers.cluster == "local" else _jobs(workers)
 
 

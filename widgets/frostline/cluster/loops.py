@@ -74,9 +74,9 @@ def _duration(seconds: float) -> str:
 
 
 def alone(
-    compute: Callable[[int], object], parts: Mapping[int, int], pace: Pace, cores: int, monitor: Monitor
+    compute: Callable[[int], object], parts: Mapping[int, int], pace: Pace, workers: int, monitor: Monitor
 ) -> dict[int, int]:
-    """Compute parts in this process, one after the other, until as many workers as cores would be worth starting.
+    """Compute parts in this process, one after the other, until so many workers would be worth starting.
 
     They are when this process has been at work for `WORTH` seconds, and they would save as many of what is left.
 
@@ -84,8 +84,8 @@ def alone(
     ----------
     compute, parts, pace, monitor
         As for `run`, but that `compute` runs here.
-    cores
-        Of this machine.
+    workers
+        How many would be started.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def alone(
 
     Examples
     --------
-    >>> alone(print, {0: 1_024, 1: 700}, Pace(1_724, 0), cores=2, monitor=Monitor())
+    >>> alone(print, {0: 1_024, 1: 700}, Pace(1_724, 0), workers=2, monitor=Monitor())
     0
     1
     {}
@@ -113,7 +113,7 @@ def alone(
             _refuse_full(error)
             return left
         pace.done, pace.computed = pace.done + left.pop(part), pace.computed + cells
-        if time.monotonic() - pace.began > WORTH and (pace.total - pace.done) / pace.rate() * (1 - 1 / cores) > WORTH:
+        if time.monotonic() - pace.began > WORTH and (pace.total - pace.done) / pace.rate() * (1 - 1 / workers) > WORTH:
             return left
     monitor.step(pace.done / max(1, pace.total), pace.words())
     return left
