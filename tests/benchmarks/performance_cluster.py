@@ -24,8 +24,14 @@ Made = Callable[[int, int], Any]
 BLOCK = 5_000
 SHORT, DEEP = 60, 250
 """Genes that a cell expresses: few for what depends on the number of cells alone, and as many as many cells do."""
-WAYS = {"plain loop": 0, "by default": None, "1 worker": 1, "2 workers": 2}
-"""Number of workers; none of them where it is this process that computes, and None where nothing is asked for."""
+WAYS: dict[str, dict[str, Any]] = {
+    "plain loop": {},
+    "by default": {},
+    "--workers 1": {"number": 1},
+    "1 worker": {"number": 1, "memory": "3GB"},  # a limit of memory makes it a process of its own
+    "2 workers": {"number": 2, "memory": "3GB"},
+}
+"""What is asked of workers; nothing also where it is this process that computes."""
 
 
 def _jobs(what: str, *ways: str) -> Iterator[Job]:
@@ -161,13 +167,13 @@ def measure(job: Job, made: Made) -> list[Job]:
     from frostline.cluster.connections import Workers
     from frostline.monitor import Monitor
 
-    atlas, number, stretch, peak = atlas_of(job, made), WAYS[job["how"]], Stretch(), Peak()
-    options: Job = {"workers": Workers(number=number, memory="3GB") if number else None, "monitor": Monitor(stretch)}
+    atlas, asked, stretch, peak = atlas_of(job, made), WAYS[job["how"]], Stretch(), Peak()
+    options: Job = {"workers": Workers(**asked) if asked else None, "monitor": Monitor(stretch)}
     work = functools.partial(atlases.embed, atlas)
     if job["what"] == "annotate":
         work = functools.partial(atlases.annotate, model_of(job, made), atlas)
     with tempfile.TemporaryDirectory(dir=atlas.parent) as folder, contextlib.ExitStack() as stack:
-        if number == 0:
+        if job["how"] == "plain loop":
             stack.enter_context(plain(stretch))
         if job["what"] == "tokens":  # all but the encoder
             states = lambda _, tokens, **__: np.ones((len(tokens), 128), dtype=np.float32)  # noqa: E731
@@ -178,7 +184,7 @@ def measure(job: Job, made: Made) -> list[Job]:
         seconds, cpu = time.perf_counter() - started, processor() - used
         peak.end()
     found = {"seconds": seconds, "computing": stretch.last - stretch.first, "cpu": cpu, "own_mb": peak.own / 1e6}
-    return [{**job, **found, "worker_mb": peak.worker / 1e6 if number else None}]
+    return [{**job, **found, "worker_mb": peak.worker / 1e6 if "memory" in asked else None}]
 
 
 def processor() -> float:

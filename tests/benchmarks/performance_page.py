@@ -85,8 +85,9 @@ Frozen states are kept on disk, and a later run on the same cells reads them: `f
 CLUSTER = """## Atlases on workers
 
 Made-up atlases embedded by `mini` and labelled by a model, by processes of one thread on this machine and by a plain
-loop over the same parts in one process. By default, which is where nothing is said of workers, labels of a model
-without an encoder are computed by the process itself as long as that is the fastest. Seconds are of all: looking at the
+loop over the same parts in one process. By default, and where `--workers` gives a number and nothing else is said, labels of a model
+without an encoder are computed by the process itself as long as that is the fastest; the workers of the other lines have
+a limit of memory, and are started at once. Seconds are of all: looking at the
 atlas, starting the workers, computing, writing the output. Computing is the stretch of it in which parts were computed.
 The processor is that of all processes together. Memory is the highest of any worker, and of the process that hands out
 the parts, all of it.
@@ -327,11 +328,11 @@ def cluster_line(lines: Sequence[Line], what: str, **facts: Any) -> Line | None:
 
 def _beside_plain(lines: Sequence[Line], what: str) -> str:
     """What workers add to a plain loop, and what the number of cells adds to their memory."""
-    ways = ("plain loop", "by default", "1 worker", "2 workers")
-    plain, default, one, two = (cluster_line(lines, what, cells=100_000, how=how) for how in ways)
+    ways = ("plain loop", "by default", "--workers 1", "1 worker", "2 workers")
+    plain, default, by_number, one, two = (cluster_line(lines, what, cells=100_000, how=how) for how in ways)
     few, many = (cluster_line(lines, what, cells=n, how="2 workers") for n in (20_000, 200_000))
     said = []
-    for name, line in (("by default", default), ("one worker", one)):
+    for name, line in (("by default", default), ("by `--workers 1`", by_number), ("one worker", one)):
         if plain and line:
             more = [f"{line[of] / plain[of] - 1:+.0%}".replace("%", " %") for of in ("seconds", "cpu")]
             said.append(

@@ -107,6 +107,7 @@ MEASURED = [
     atlas("embed", "2 workers", 200_000, 125.0, worker_mb=420.0, own_mb=518.0),
     *(atlas("annotate", "plain loop", 100_000, seconds) for seconds in (4.1, 4.0, 9.0)),
     *(atlas("annotate", "by default", 100_000, seconds, cpu=5.125) for seconds in (4.3, 4.182, 3.9)),
+    atlas("annotate", "--workers 1", 100_000, 4.305),
     atlas("embed", "plain loop", 4_096, 50.96, genes=250),
     atlas("tokens", "plain loop", 4_096, 10.0, genes=250, computing=10.0),
     {"part": "peers", "what": "embed", "name": "frostline", "cells": 64, "threads": 1, "seconds": [9.0], "cpu": [8.0]},
@@ -122,6 +123,7 @@ def test_workers_stand_beside_the_plain_loop(writer):
     assert "| labelling by `pca_logistic`, 60 genes a cell | 100,000 | by default | 4.2 | 4.2 | 5.1 | 23,912 |" in found
     assert "all of it. Labels of 100,000 cells are medians of 3 measurements, in turns.\n\n|" in found
     assert "`pca_logistic`: by default beside the plain loop on 100,000 cells +2 % seconds and +25 % of the" in found
+    assert "; by `--workers 1` beside the plain loop on 100,000 cells +5 % seconds" in found
     assert "memory of a worker at 200,000 cells 1.05 times that at 20,000" in found
 
 

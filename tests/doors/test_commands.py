@@ -60,7 +60,6 @@ NOT_HERE = {
     "make annotation": "measures for the better part of an hour; tests of the annotation room look at its rules",
     "make bench-memory": "labels cells for minutes",
     "make bench": "measures for half an hour; test_performance holds the page to what was measured",
-    "make bench ONLY=lora": "measures for minutes, beside software that it installs",
     "make bench ONLY=part": "measures for minutes",
     "make bench ONLY=peers": "measures for minutes, beside software that it installs",
     "make browser": "installs a browser",
