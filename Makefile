@@ -19,7 +19,7 @@ help:
 	@echo "make browser     install the Chromium that the browser tests drive"
 	@echo "make bench       speed and memory, beside other software too: book/performance.md (ONLY='embedding peers')"
 	@echo "make bench-memory  peak memory of labelling a file: 200,000 cells by PCA, 2,000 by the encoder (MINI=)"
-	@echo "make kills       kill clients and workers at random, compare with an undisturbed run (N=20, ONLY='embed annotate sweep')"
+	@echo "make kills       kill clients and workers at random, compare with an undisturbed run (N=20, ONLY='embed annotate alone sweep')"
 	@echo "make statistics  what a verdict is worth, counted in simulated worlds"
 	@echo "make annotation SETS='a.h5ad,label,donor ...'  what a kept model's promises are worth, counted on labelled cells"
 	@echo "make situations LABELLED=folder  queries of other names, values, genes, donors: the table of book/annotation.md (ONLY=)"

@@ -1,6 +1,6 @@
 """Random SIGKILLs of clients and of what they started, and what is there in the end beside an undisturbed run.
 
-    python tests/benchmarks/kills.py [--only embed annotate sweep] [--kills 20] [--seed 0]
+    python tests/benchmarks/kills.py [--only embed annotate alone sweep] [--kills 20] [--seed 0]
 
 A command is started, one of its processes is killed at a random moment, and the same command is started again where it
 has ended. What is whole is compared, moved away, and begun again. Exit code 1 where anything differs, a command fails,
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import os
 import random
@@ -31,6 +32,7 @@ import scanpy as sc
 
 PROGRAM = [sys.executable, "-P", "-c", "from frostline.cli import main; main()"]
 CELLS, GENES = 8_192, 30
+KNOWN = ["embed", "annotate", "alone", "sweep"]
 LAST = 60.0
 """Seconds in which processes end after their client."""
 ENDS = 300.0
@@ -59,6 +61,8 @@ class Case:
     """What is compared of it."""
     code: int = 0
     """With which it ends when it is whole."""
+    kinds: Sequence[str] = ("client", "worker")
+    """What there is to kill."""
     killed: Counter[str] = field(default_factory=Counter)
     wholes: int = 0
 
@@ -102,7 +106,7 @@ def kill(case: Case, expected: object, seconds: float, draw: random.Random) -> s
     """Start the command, kill one of its processes at a random moment, compare what is whole; says what was killed."""
     process = case.started()
     own, started = psutil.Process(process.pid), []
-    kind, moment = draw.choice(["client", "worker"]), draw.uniform(0.0, seconds)
+    kind, moment = draw.choice(case.kinds), draw.uniform(0.0, seconds)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(moment)
     said = "nothing, it had ended"
@@ -159,14 +163,18 @@ def cases(folder: Path, names: Sequence[str]) -> list[Case]:
     os.environ["FROSTLINE_BENCH"] = str(folder)
     job = {"cells": CELLS, "genes": GENES}
     atlas = performance_cluster.atlas_of(job, performance.made)
-    how = ["-o", str(folder / "out.zarr"), "--workers", "2", "--memory", "2GB", "--rows", "1024"]
+    output, model = folder / "out.zarr", functools.partial(performance_cluster.model_of, job, performance.made)
+    how = ["-o", str(output), "--rows", "1024"]
+    two = [*how, "--workers", "2", "--memory", "2GB"]
     found = {
-        "embed": lambda: Case("embed", ["embed", str(atlas), *how], folder / "out.zarr", files),
-        "annotate": lambda: Case(
-            "annotate",
-            ["annotate", str(performance_cluster.model_of(job, performance.made)), str(atlas), *how],
-            folder / "out.zarr",
+        "embed": lambda: Case("embed", ["embed", str(atlas), *two], output, files),
+        "annotate": lambda: Case("annotate", ["annotate", str(model()), str(atlas), *two], output, files),
+        "alone": lambda: Case(
+            "alone",
+            ["annotate", str(model()), str(atlas), *how, "--workers", "1"],
+            output,
             files,
+            kinds=["client"],
         ),
         "sweep": lambda: Case(
             "sweep", ["sweep", "four.yml", "-o", "four", "--workers", "2"], folder / "four", tables, 1
@@ -186,9 +194,7 @@ def cases(folder: Path, names: Sequence[str]) -> list[Case]:
 def main() -> None:
     """Kill, compare, and say what was seen."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--only", nargs="+", choices=["embed", "annotate", "sweep"], default=["embed", "annotate", "sweep"]
-    )
+    parser.add_argument("--only", nargs="+", choices=KNOWN, default=KNOWN)
     parser.add_argument("--kills", type=int, default=20, help="of each command")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()

@@ -85,12 +85,12 @@ Frozen states are kept on disk, and a later run on the same cells reads them: `f
 CLUSTER = """## Atlases on workers
 
 Made-up atlases embedded by `mini` and labelled by a model, by processes of one thread on this machine and by a plain
-loop over the same parts in one process. By default, and where `--workers` gives a number and nothing else is said, labels of a model
-without an encoder are computed by the process itself as long as that is the fastest; the workers of the other lines have
-a limit of memory, and are started at once. Seconds are of all: looking at the
-atlas, starting the workers, computing, writing the output. Computing is the stretch of it in which parts were computed.
-The processor is that of all processes together. Memory is the highest of any worker, and of the process that hands out
-the parts, all of it.
+loop over the same parts in one process. By default, and where `--workers` gives a number and nothing else is said,
+labels of a model without an encoder are computed by the process itself as long as that is the fastest; the workers of
+the other lines have a limit of memory, and are started at once. Seconds are of all: looking at the atlas, starting the
+workers, computing, writing the output. Computing is the stretch of it in which parts were computed. The processor is
+that of all processes together. Memory is the highest of any worker, and of the process that hands out the parts,
+all of it.
 """
 
 
