@@ -23,7 +23,7 @@ STEPS_PER_EPOCH, SMALLEST_BATCH = 12, 8
 """Few cells make smaller batches: an epoch has so many steps, of at least so many cells."""
 PASS_TOKENS = BATCH_TOKENS | {"cpu": 1_024}
 """Padded tokens of cells that pass an encoder at once in training. On a CPU several passes run side by side, and more
-tokens take more memory and are no faster (book/decisions/0012-dropout-of-adapters.md)."""
+tokens take more memory and are no faster (book/decisions/0017-passes-side-by-side.md)."""
 
 
 @dataclass(frozen=True)
