@@ -141,7 +141,7 @@ def test_a_batch_that_passes_in_parts_takes_the_same_steps(problem, monkeypatch)
             most[tokens] = max(most.get(tokens, 0), size if len(rows) > 1 else 0)
             return module(features[part][torch.from_numpy(rows)])
 
-        monkeypatch.setattr("frostline.encoder.training.PASS_TOKENS", {"cpu": tokens})
+        monkeypatch.setattr("frostline.encoder.training.BATCH_TOKENS", {"cpu": tokens})
         histories.append(train_classifier(module, logits, targets, schedule(epochs=3, clip=0.05), lengths=LENGTHS))
         trained.append(state(module))
     assert most[200] <= 200 < most[10**9]

@@ -228,7 +228,7 @@ class TestThroughTheEncoder:
 
 
 def test_a_batch_passes_in_parts_of_few_tokens_and_of_similar_length(build, pbmc, cut, fresh, monkeypatch):
-    monkeypatch.setitem(training.PASS_TOKENS, "cpu", 300)
+    monkeypatch.setitem(training.BATCH_TOKENS, "cpu", 300)
     passed, through = [], Encoder.forward
 
     def seen(encoder, gene_ids, *args, **kwargs):
@@ -255,7 +255,7 @@ def test_a_batch_passes_in_parts_of_few_tokens_and_of_similar_length(build, pbmc
     ],
 )
 def test_what_is_trained_does_not_depend_on_the_number_of_threads(build, pbmc, cut, fresh, monkeypatch, name, changes):
-    monkeypatch.setitem(training.PASS_TOKENS, "cpu", 300)  # several passes a batch
+    monkeypatch.setitem(training.BATCH_TOKENS, "cpu", 300)  # several passes a batch
     threads, found, used = torch.get_num_threads(), [], []
     computed = Encoder.cls_states
 

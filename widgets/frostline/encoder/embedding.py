@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scipy import sparse
 
-BATCH_TOKENS = {"cpu": 2_048, "mps": 8_192, "cuda": 131_072}
-"""Padded tokens in one batch of inference on a device; bounds the memory."""
+BATCH_TOKENS = {"cpu": 1_024, "mps": 8_192, "cuda": 131_072}
+"""Padded tokens of the cells that pass an encoder at once on a device. On a CPU several passes run side by side: more
+tokens take more memory and are no faster (book/decisions/0017-passes-side-by-side.md)."""
 _ROWS = 4_096  # that are normalised at a time
 _LISTED = 5  # cells that a line of code names one by one
 

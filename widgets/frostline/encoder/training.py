@@ -21,9 +21,6 @@ from frostline.monitor import Monitor
 POOL = 8  # batches that are drawn together and then cut by length
 STEPS_PER_EPOCH, SMALLEST_BATCH = 12, 8
 """Few cells make smaller batches: an epoch has so many steps, of at least so many cells."""
-PASS_TOKENS = BATCH_TOKENS | {"cpu": 1_024}
-"""Padded tokens of cells that pass an encoder at once in training. On a CPU several passes run side by side, and more
-tokens take more memory and are no faster (book/decisions/0017-passes-side-by-side.md)."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def train_classifier(
         Epochs, rates, seed.
     lengths
         Tokens of each cell of both parts. Batches are then of cells of similar length, of which only so many pass
-        together as have `PASS_TOKENS`: the gradients are the same, and the memory does not grow with the batch.
+        together as have `BATCH_TOKENS`: the gradients are the same, and the memory does not grow with the batch.
 
     Returns
     -------
@@ -104,7 +101,7 @@ def train_classifier(
     trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
     monitor, descent = monitor or Monitor(), _Descent(trainable, schedule)
     of_train = None if lengths is None else lengths["train"]
-    passes = _Passes(lengths, PASS_TOKENS[place_of(module).type], schedule.batch_size)
+    passes = _Passes(lengths, BATCH_TOKENS[place_of(module).type], schedule.batch_size)
     rng = np.random.default_rng(schedule.seed)
     history: list[dict[str, float]] = []
     best, best_state, since_best = float("inf"), _snapshot(trainable), 0
