@@ -14,22 +14,17 @@ _MANY = 10_000  # cells above which fewer rounds do, as in umap-learn
 
 
 class _Draws:
-    """Draws of a seed by methods of Python: during these other threads get their turn, which igraph gives none."""
+    """Draws of a seed, one kind of them by a method of Python: during it other threads get their turn.
+
+    igraph itself gives them none. It asks for `random` ten times as often, which costs half as much without Python.
+    """
 
     def __init__(self, seed: int) -> None:
         self._source = random.Random(seed)
+        self.random, self.randint, self.gauss = self._source.random, self._source.randint, self._source.gauss
 
     def getrandbits(self, n: int) -> int:
         return self._source.getrandbits(n)
-
-    def randint(self, low: int, high: int) -> int:
-        return self._source.randint(low, high)
-
-    def random(self) -> float:
-        return self._source.random()
-
-    def gauss(self, mean: float, deviation: float) -> float:
-        return self._source.gauss(mean, deviation)
 
 
 def umap_of(embedding: NDArray[np.float64], *, seed: int) -> NDArray[np.float64] | None:
