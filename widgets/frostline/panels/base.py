@@ -245,6 +245,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
     """
 
     def __init__(self, children: list[widgets.Widget], css_class: str) -> None:
+        keep_messages()
         self.background = Background(self._tell_failure)
         self._alert = widgets.HTML()
         super().__init__([widgets.HTML(STYLE), *children, self._alert])
@@ -282,6 +283,20 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         self.unobserve_all()
         for part in (self.layout, self):
             widgets.Widget.close(part)
+
+
+def keep_messages() -> None:
+    """Let the kernel keep what it says of widgets until the server takes it, however much that is.
+
+    By default ZeroMQ drops what is said while 1,000 messages wait (its documentation of ZMQ_SNDHWM). A panel and the
+    one that it replaces are 1,300: on a busy machine some were lost, and a panel with a part missing is never shown.
+    """
+    from IPython import get_ipython
+
+    thread: Any = getattr(getattr(get_ipython(), "kernel", None), "iopub_thread", None)
+    socket = getattr(thread, "socket", None)
+    if hasattr(socket, "sndhwm"):
+        thread.schedule(lambda: setattr(socket, "sndhwm", 0))  # a socket belongs to its thread
 
 
 _of_cells: dict[str, tuple[str, list[weakref.ref[Panel]]]] = {}
