@@ -46,31 +46,31 @@ def until_connected(thread: IOPubThread, server: zmq.Socket) -> None:
         server.recv_multipart()
 
 
-def taken(server: zmq.Socket) -> int:
-    """Messages of the test that arrive until there are no more."""
-    found = 0
-    while server.poll(500):
-        found += server.recv_multipart()[0] == b"widget"
-    return found
-
-
-def say(thread: IOPubThread) -> None:
+def say(thread: IOPubThread, word: bytes) -> None:
     """As much as five panels say, and more bytes than wait on the way."""
     for _ in range(MESSAGES):
-        thread.send_multipart([b"widget", bytes(10_000)])
+        thread.send_multipart([word, bytes(10_000)])
     done = []
     thread.schedule(lambda: done.append(True))
     while not done:
         time.sleep(0.01)
 
 
+def taken(server: zmq.Socket, word: bytes, patience: int) -> int:
+    """Messages that arrive, until they are all there or none has come for so many milliseconds."""
+    found = 0
+    while found < MESSAGES and server.poll(patience):
+        found += server.recv_multipart()[0] == word
+    return found
+
+
 def test_what_is_said_while_nobody_reads_arrives_once_there_is_a_panel(kernel):
     thread, server = kernel
-    say(thread)
-    assert taken(server) < MESSAGES
+    say(thread, b"before")
+    assert taken(server, b"before", 500) < MESSAGES
     Panel([], "of-a-test").close()
-    say(thread)
-    assert taken(server) == MESSAGES
+    say(thread, b"after")
+    assert taken(server, b"after", 10_000) == MESSAGES
 
 
 def test_a_kernel_without_sockets_has_panels_too(monkeypatch):
