@@ -87,6 +87,14 @@ NAMELESS = """panel => [...panel.querySelectorAll('button, input, select, textar
   .map(e => e.outerHTML.slice(0, 200))"""
 """Visible controls and pictures that a screen reader cannot name; what a tooltip says does not count."""
 
+STILL = """panel => new Promise(done => {
+  const wait = () => { clearTimeout(wait.timer); wait.timer = setTimeout(() => { seen.disconnect(); done(); }, 500); };
+  const seen = new MutationObserver(wait);
+  seen.observe(panel, {subtree: true, childList: true, attributes: true, characterData: true});
+  wait();
+})"""
+"""Ends when nothing in the panel has changed for half a second: what is worked out moves what is below it."""
+
 
 class Session(NamedTuple):
     """An open notebook, and what went wrong or left the machine meanwhile."""
@@ -283,6 +291,7 @@ def check_stale_marks(panel: Locator) -> None:
 
 
 def check_cancel_and_run_again(panel: Locator) -> None:
+    panel.evaluate(STILL)
     box(panel, "lora").check()
     expect(button(panel, "Cancel")).to_be_disabled()
     button(panel, "Run").click()
