@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import sys
+import types
 
 import anndata
 import h5py
@@ -252,3 +254,8 @@ def test_the_anndatas_of_a_notebook(mine):
     names = {"mine": mine, "_": mine, "table": mine.obs, "kind": anndata.AnnData, "other": cells()}
     assert list(anndatas(names)) == ["mine", "other"]
     assert anndatas({}) == {}
+
+
+def test_there_are_no_anndatas_while_another_thread_still_imports_the_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "anndata", types.ModuleType("anndata"))
+    assert anndatas({"x": 3}) == {}

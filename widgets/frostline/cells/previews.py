@@ -172,12 +172,10 @@ def anndatas(names: dict[str, Any]) -> dict[str, AnnData]:
     """
     import sys
 
-    module = sys.modules.get("anndata")
-    if module is None:  # nobody has imported it, so nobody has one
+    kind = getattr(sys.modules.get("anndata"), "AnnData", None)
+    if kind is None:  # nobody has imported it, or another thread is about to, so nobody has one
         return {}
-    return {
-        name: value for name, value in names.items() if not name.startswith("_") and isinstance(value, module.AnnData)
-    }
+    return {name: value for name, value in names.items() if not name.startswith("_") and isinstance(value, kind)}
 
 
 def shown_columns(found: Sequence[Column]) -> list[tuple[str, str]]:
