@@ -65,6 +65,14 @@ def test_a_gpu_is_asked_for_where_workers_declare_one_and_may_be_used(client):
     assert client.submit(square, 5, resources=gpu_of(client)).result(timeout=20)[0] == 25
 
 
+@pytest.mark.parametrize("seen", [True, False])
+def test_one_process_is_started_where_a_gpu_computes_unless_a_number_is_asked_for(monkeypatch, seen):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: seen)
+    assert [Workers().suited(device).number for device in ("auto", "cpu")] == [1 if seen else None, None]
+    asked = [Workers(number=3), Workers(scheduler="tcp://there:1"), Workers(cluster="slurm")]
+    assert [workers.suited("auto") for workers in asked] == asked
+
+
 @pytest.mark.slow
 def test_what_was_started_is_stopped(monkeypatch):
     """Also where the work fails inside, here for workers of another version."""

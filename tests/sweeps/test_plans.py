@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from tiny_sweep import PARAMETERS, SAVE
 
 from frostline.errors import FrostlineError
 from frostline.publishing import inputs
@@ -126,3 +127,14 @@ def test_runs_that_share_an_embedding_are_known(grid_of):
     assert shared["a.h5ad", "lora"] is None  # it trains inside the encoder
     assert shared["a.h5ad", "frozen_probe"] == shared["a.h5ad", "head"] == ("a.h5ad", "mini")
     assert shared["b.h5ad", "head"] == ("b.h5ad", "mini")
+
+
+def test_a_run_computes_on_the_processor_unless_it_reads_an_encoder(grid_of, write_notebook):
+    write_notebook(Path("own.ipynb"), PARAMETERS + 'DEVICE: str = "auto"  # of the encoder\n', SAVE)
+    found = grid_of("strategies: [pca_logistic, frozen_probe, lora]\nparameters: {DEVICE: [auto, cpu]}")
+    devices = {(run.values["STRATEGIES"][0], run.values["DEVICE"]): run.device for run in found.runs}
+    assert devices == {
+        (strategy, asked): "cpu" if strategy == "pca_logistic" else asked
+        for strategy in ("pca_logistic", "frozen_probe", "lora")
+        for asked in ("auto", "cpu")
+    }

@@ -157,6 +157,12 @@ def test_a_run_that_is_done_is_not_run_again_and_one_that_failed_is(queue_of, gr
     assert again.standing.outcomes[queue.plan.runs[1].name].said == ""
 
 
+def test_a_queue_knows_whether_one_of_the_runs_that_are_left_reads_an_encoder(queue_of, at_once):
+    queue, seen = queue_of("strategies: [frozen_probe, majority]\nseeds: [1, 2]"), []
+    queue.run(at_once(lambda task: seen.append((task.device, queue.device)) or done(task)), lambda: 1)
+    assert seen == [("auto", "auto"), ("auto", "auto"), ("cpu", "cpu"), ("cpu", "cpu")]
+
+
 def test_variables_and_the_scheduler_reach_the_run(here, write_notebook, monkeypatch, at_once):
     from pathlib import Path
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +24,7 @@ from frostline import cli
 from frostline.artifacts.archive import load_comparison
 from frostline.cluster.connections import Workers
 from frostline.errors import FrostlineError
+from frostline.sweeps import sweeping
 from frostline.sweeps.grids import Grid
 from frostline.sweeps.plans import plan
 from frostline.sweeps.sweeping import _explained
@@ -57,6 +59,19 @@ def two(own, write_notebook, grid_of):
     write_notebook(Path("own.ipynb"), PARAMETERS, HELD, SAVE)
     Path("broken.h5ad").write_bytes(b"\x89HDF and no more")
     return grid_of("datasets: [pbmc68k-reduced, broken.h5ad]\nstrategies: [majority]")
+
+
+@pytest.mark.parametrize(("strategy", "number"), [("frozen_probe", 1), ("majority", None)])
+def test_runs_share_no_gpu_unless_a_number_is_asked_for(grid_of, monkeypatch, strategy, number):
+    started = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(sweeping, "connected", lambda workers, _monitor: started.append(workers) or nullcontext(None))
+    planned = grid_of(f"strategies: [{strategy}]")
+    planned.folder.mkdir(parents=True)
+    for workers in (None, Workers(number=3)):
+        with pytest.raises(AttributeError):  # there is no client
+            sweeping.run(planned, workers=workers)
+    assert [each.number for each in started] == [number, 3]
 
 
 @pytest.mark.usefixtures("heard_interrupts")

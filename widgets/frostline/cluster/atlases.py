@@ -147,7 +147,7 @@ def embed(
     _refuse(path, target)
     monitor.step(0.0, "looking at the atlas")
     opened = load_checkpoint(checkpoint)
-    with connecting(_suited(workers, device), monitor) as reach, open_matrices(path) as found:
+    with connecting((workers or Workers()).suited(device), monitor) as reach, open_matrices(path) as found:
         reader, genes = labels.token_reader(found, opened, gene_column, **settings)
         where = str(checkpoint) if str(checkpoint) in CHECKPOINTS else str(_absolute(checkpoint))
         work = Embedding(reader, where, opened.weights_sha256, opened.config.d_model, genes, KEY, device, precision)
@@ -208,7 +208,7 @@ def annotate(
     loaded, content = load_model(model), read_facts(expanded(model)).content_sha256
     encodes = isinstance(loaded.strategy, EncoderStrategy)
     device = getattr(loaded.strategy, "device", "cpu")
-    with connecting(_suited(workers, device), monitor) as reach, open_matrices(path, layer) as found:
+    with connecting((workers or Workers()).suited(device), monitor) as reach, open_matrices(path, layer) as found:
         query = checked(found, layer, values, gene_column)
         reading = read_query(loaded, query, monitor.part(0.0, 0.0, "fitting again: "))
         work = Labelling(replace(reading, reference=None), labels.light(query), len(query), key)
@@ -243,16 +243,6 @@ def _refuse(path: Path, output: Path, layer: str | None = None) -> None:
     if is_store(path) and output.exists() and output.samefile(path):
         raise FrostlineError(f"{said} is the atlas that is read: choose another name")
     refuse_undivided(path, layer)
-
-
-def _suited(workers: Workers | None, device: str) -> Workers:
-    """One process where a GPU of this machine computes and no number is asked for: several would share its memory."""
-    workers = workers or Workers()
-    if device == "cpu" or workers.number is not None or workers.scheduler is not None or workers.cluster != "local":
-        return workers
-    from frostline.encoder.devices import device_of
-
-    return workers if device_of(device).type == "cpu" else replace(workers, number=1)
 
 
 def _identity(command: str, *, encodes: bool, **settings: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +83,25 @@ class Workers:
         if self.cluster != "local":
             return f"{self.number} workers of {self.cluster}"
         return f"{self.number or cores()} processes on this machine"
+
+    def suited(self, device: str) -> Workers:
+        """One process where a GPU of this machine computes and no number is asked for: several would share its memory.
+
+        Parameters
+        ----------
+        device
+            cpu, cuda, mps or auto.
+
+        Examples
+        --------
+        >>> Workers().suited("cpu").where == Workers().where
+        True
+        """
+        if device == "cpu" or self.number is not None or self.scheduler is not None or self.cluster != "local":
+            return self
+        from frostline.encoder.devices import device_of
+
+        return self if device_of(device).type == "cpu" else replace(self, number=1)
 
 
 @contextmanager

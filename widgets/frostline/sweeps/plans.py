@@ -29,6 +29,8 @@ FOLDER = Path("sweeps")
 """Where the folders of sweeps go, by default."""
 SCHEDULER = "SCHEDULER"
 """Parameter of a notebook that works on Dask itself: it is given the address of the one cluster of the sweep."""
+DEVICE = "DEVICE"
+"""Parameter of a notebook that says where its encoder computes."""
 RUNS = "runs"
 """In the folder of a sweep: the folders of its runs, which a workflow makes too."""
 ARTIFACTS, LOG = "artifacts", "log.txt"
@@ -58,6 +60,8 @@ class PlannedRun:
     """Data set and checkpoint of the frozen embedding that it reads, which runs share on disk; None without one."""
     takes_scheduler: bool = False
     """Whether its notebook works on a cluster itself."""
+    device: str = "auto"
+    """Where its strategies compute: cpu if none of them reads an encoder, else what it asks for."""
 
     @property
     def artifacts(self) -> Path:
@@ -245,6 +249,7 @@ class _Namer:
             notebook_sha256=str(self._fixed["notebook"]),
             embedding=_embedding(values),
             takes_scheduler=self._takes_scheduler and SCHEDULER not in given,
+            device=str(values.get(DEVICE, "auto")) if _reads_checkpoint(values) else "cpu",
         )
 
 

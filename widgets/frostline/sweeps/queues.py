@@ -116,6 +116,12 @@ class Queue:
         """Whether nothing is left to be run."""
         return not self.standing.counts[WAITING]
 
+    @property
+    def device(self) -> str:
+        """What one of the runs that are left computes on, if that is not the processor of all of them."""
+        asked = (run.device for run in self.plan.runs if self.standing.states[run.name] == WAITING)
+        return next((device for device in asked if device != "cpu"), "cpu")
+
     def run(
         self,
         submit: Submit,
@@ -204,6 +210,6 @@ def _task(run: PlannedRun, lease: Path, environment: Mapping[str, str], schedule
         root=Path.cwd(),
         lease=lease,
         environment=environment,
-        device=str(run.values.get("DEVICE", "auto")),
+        device=run.device,
         shares=shares,
     )

@@ -47,7 +47,7 @@ def sweep(
     folder
         Where runs and results go; sweeps/NAME for NAME.yml if None.
     workers
-        Which do the runs; processes on this machine if None.
+        Which do the runs; processes on this machine if None: one a core, or a single one where a GPU computes.
     monitor
         Receives the progress, and is asked whether to stop with `Cancelled`.
     changed
@@ -91,7 +91,7 @@ def run(
     queue = Queue(planned, changed)
     if queue.is_done:
         return queue.standing
-    workers = workers or Workers()
+    workers = (workers or Workers()).suited(queue.device)
     with _explained(planned.folder), connected(workers, monitor) as connection:
         client: Any = connection  # distributed has no types for what follows
         queue.standing.dashboard = client.dashboard_link
