@@ -5,7 +5,9 @@ Where torch sees a GPU the last classes run, and every other test of the encoder
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +27,7 @@ from frostline.encoder.devices import (
     place_of,
     precision_of,
     seeded,
+    side_by_side,
     to_host,
 )
 from frostline.encoder.embedding import embed, encode, tokenize_cells
@@ -302,6 +305,58 @@ class TestDevicePeak:
         built = build(["pca_logistic", "frozen_probe", "head"], **sizes)
         records = [evaluations.evaluate(each, dataset, cut) for each in built]
         assert [record.cost.device_memory for record in records] == [None, 7_000, 7_000]
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def other():
+    """Another thread, in which nothing was computed so far."""
+    with ThreadPoolExecutor(1) as thread:
+        yield thread
+
+
+@pytest.mark.usefixtures("three_threads")
+class TestSideBySide:
+    @staticmethod
+    def used(each) -> set[int]:
+        """Threads of torch in those that compute batches, when all of them do."""
+        together = threading.Barrier(3)
+
+        def seen(_):
+            together.wait(20)
+            return torch.get_num_threads()
+
+        return set(each(seen, range(3)))
+
+    def test_a_thread_that_first_computes_meanwhile_is_not_left_with_one(self, other):
+        with side_by_side(CPU) as each:
+            assert self.used(each) == {1}
+            assert other.submit(torch.get_num_threads).result() == 3
+        assert torch.get_num_threads() == 3
+
+    def test_two_at_once_have_one_thread_a_batch_and_leave_all_as_it_was(self, other):
+        with side_by_side(CPU) as each:
+            second = other.submit(contextlib.ExitStack).result()
+            other.submit(second.enter_context, side_by_side(CPU)).result()
+            other.submit(second.close).result()
+            assert self.used(each) == {1}
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == other.submit(torch.get_num_threads).result() == 3
+
+    def test_in_one_thread_batches_are_computed_here(self, other):
+        def alone():
+            torch.set_num_threads(1)
+            with side_by_side(CPU) as each:
+                return set(each(lambda _: threading.current_thread(), range(3))) == {threading.current_thread()}
+
+        assert other.submit(alone).result()
 
 
 class TestAhead:

@@ -25,6 +25,7 @@ from frostline.cells.queries import Query
 from frostline.classes import over_all_classes
 from frostline.evaluation.calibration import scale
 from frostline.monitor import Monitor
+from frostline.threads import one_blas_thread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,8 +102,6 @@ class Found:
         monitor: Monitor | None = None,
     ) -> Found:
         """Annotate all cells of a query, so many at once, rounded up to whole pieces; `spool` makes tables by width."""
-        from threadpoolctl import threadpool_limits
-
         n, width, monitor = len(query), width_of(reading), monitor or Monitor()
         classes = reading.calibration.hierarchy.classes
         found = cls(
@@ -118,7 +117,7 @@ class Found:
             watched,
             np.empty((len(watched), width)),
         )
-        with threadpool_limits(1, user_api="blas"):  # how a product is divided decides its last bits, too
+        with one_blas_thread():  # how a product is divided decides its last bits, too
             for start, cells in query.chunks(-(-chunk // PIECE) * PIECE):
                 mapped = reading.read(cells)
                 features, p = np.full((len(cells), width), np.nan), np.full((len(cells), len(classes)), np.nan)

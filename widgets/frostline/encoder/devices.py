@@ -11,6 +11,7 @@ anything is computed, and is what records, saved strategies and the cache of emb
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,7 @@ faster (AVX-512 BF16), an encoder of the official size gained 1.4 times, and `mi
 _TIMED_ROWS, _TIMED_WIDTH, _TIMED = 256, 512, 4  # about 20 ms
 
 _END = object()
+_threads_are_set = threading.Lock()
 _measured: list[Peak] = []
 """Blocks of `device_peak` that run."""
 
@@ -171,17 +173,31 @@ def side_by_side(
     ...     list(each(len, ["a", "bc"]))
     [1, 2]
     """
-    threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1:
+    if device.type != "cpu":
         yield map
         return
-    torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(min(threads, at_once), thread_name_prefix="frostline-encoder")
+    threads = _threads_here(1)
+    pool = ThreadPoolExecutor(min(threads, at_once), "frostline-encoder", initializer=_threads_here, initargs=(1,))
     try:
-        yield pool.map
+        yield map if threads == 1 else pool.map
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+        with _threads_are_set:
+            torch.set_num_threads(threads)
+
+
+def _threads_here(n: int) -> int:
+    """Let torch divide what this thread computes among so many threads; returns how many it has elsewhere.
+
+    `torch.set_num_threads` alone also decides for each thread that is yet to compute for the first time, and that
+    thread keeps what it finds: one that began meanwhile stayed at one thread.
+    """
+    with _threads_are_set, ThreadPoolExecutor(1) as new:
+        elsewhere = new.submit(torch.get_num_threads).result()
+        torch.get_num_threads()  # the first call in a thread takes the number of all
+        torch.set_num_threads(n)
+        new.submit(torch.set_num_threads, elsewhere).result()
+    return elsewhere
 
 
 def ahead(items: Iterator[T], device: torch.device) -> Iterator[T]:

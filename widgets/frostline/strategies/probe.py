@@ -16,6 +16,7 @@ from frostline.classes import softmax
 from frostline.monitor import Monitor
 from frostline.strategies.base import Strategy
 from frostline.strategies.selection import Features, choose, cross_validated, inner_folds
+from frostline.threads import one_blas_thread
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,12 @@ class LinearProbe:
         """
         from sklearn.linear_model import LogisticRegression
         from sklearn.preprocessing import StandardScaler
-        from threadpoolctl import ThreadpoolController
 
-        # Many small products: more threads would only wait for each other. Made once, since it looks for all libraries.
-        threads = ThreadpoolController()
         features = np.asarray(features, dtype=np.float64)
 
         def candidates(rows: NDArray[np.intp], held_out: NDArray[np.intp]) -> Iterator[NDArray[np.float64]]:
             x, unseen = refit(rows, held_out) if refit else (features[rows], features[held_out])
-            with threads.limit(limits=1, user_api="blas"):
+            with one_blas_thread():  # many small products: more threads would only wait for each other
                 scaler = StandardScaler().fit(x)
                 x, unseen = scaler.transform(x), scaler.transform(unseen)
                 # from the last solution it is a short way to the next, less regularised one
@@ -83,7 +81,7 @@ class LinearProbe:
         c = choose(cls.GRID, labels, folds, candidates, monitor.part(0.0, 0.9))
         monitor.step(0.9, f"logistic regression, C = {c:g}")
         scaler = StandardScaler().fit(features)
-        with threads.limit(limits=1, user_api="blas"):
+        with one_blas_thread():
             model = LogisticRegression(C=c, max_iter=10_000).fit(scaler.transform(features), labels)
         # row-major, as a saved copy is: the memory order decides the last bit of a matrix product
         return cls(scaler.mean_, scaler.scale_, np.ascontiguousarray(model.coef_), model.intercept_, c)

@@ -1,0 +1,50 @@
+"""Threads of linear algebra in NumPy, SciPy and scikit-learn."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+_lock = threading.Lock()
+_blocks = 0
+_limit: Any = None
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """In this block each product is computed by one thread, also where other threads enter and leave such blocks.
+
+    The number is one of the whole process, and comes back when the last block ends. Many small products are faster so,
+    and the last bits of a product depend on how it is divided.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from threadpoolctl import threadpool_info
+    >>> with one_blas_thread():
+    ...     {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+    {1}
+    """
+    global _blocks, _limit
+    with _lock:
+        if not _blocks:
+            from threadpoolctl import threadpool_limits
+
+            _limit = _in_another_thread(lambda: threadpool_limits(1, user_api="blas"))
+        _blocks += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _blocks -= 1
+            if not _blocks:
+                _in_another_thread(_limit.restore_original_limits)
+
+
+def _in_another_thread(do: Callable[[], Any]) -> Any:
+    """Do it in a thread that ends with it: for threadpoolctl, who sets the number is its master as long as it lives."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(do).result()
