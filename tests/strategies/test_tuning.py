@@ -20,6 +20,7 @@ from frostline.cells.splits import split
 from frostline.encoder import training
 from frostline.encoder.checkpoints import SPECIAL_TOKENS, load_checkpoint, save_checkpoint
 from frostline.encoder.model import Encoder, EncoderConfig
+from frostline.monitor import Monitor
 from frostline.strategies import STRATEGIES, Dora, FrozenProbe, FullTuning, HeadTuning, Ia3, Lora, LoraAttention
 
 pytestmark = pytest.mark.slow
@@ -240,6 +241,24 @@ def test_a_batch_passes_in_parts_of_few_tokens_and_of_similar_length(build, pbmc
     assert len(strategy.history_) == 1
     assert all(n == 1 or n * length <= 300 for n, length in passed)
     assert max(n for n, _ in passed) > 1
+
+
+@pytest.mark.parametrize("name", ["head", "lora", "full"])
+def test_what_is_trained_does_not_depend_on_what_is_drawn_meanwhile(build, pbmc, cut, fresh, name):
+    """As a cell of the notebook may do beside a panel, or another training."""
+    strategy, drawn = dataclasses.replace(build(name), epochs=2, dropout=0.3, device="cpu"), []
+
+    def draw(_fraction, message):
+        if message.startswith("epoch"):
+            torch.manual_seed(len(drawn))
+            drawn.append(torch.rand(3))
+
+    before = torch.get_rng_state()
+    alone = strategy.fit(fresh(pbmc), cut)
+    assert torch.equal(torch.get_rng_state(), before)
+    disturbed = dataclasses.replace(strategy).fit(fresh(pbmc), cut, monitor=Monitor(draw))
+    assert drawn
+    assert disturbed.history_ == alone.history_
 
 
 @pytest.mark.parametrize(

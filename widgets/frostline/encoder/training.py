@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from frostline.encoder.devices import AT_ONCE, place_of, side_by_side
-from frostline.encoder.dropout import drawn_from, next_seed, with_fast_dropout
+from frostline.encoder.dropout import drawn_from, with_fast_dropout
 from frostline.encoder.embedding import BATCH_TOKENS, batches_by_length
 from frostline.errors import FrostlineError
 from frostline.monitor import Monitor
@@ -69,7 +69,7 @@ def train_classifier(
     """Minimise cross-entropy on training cells, keep the weights of the lowest validation loss.
 
     On a CPU passes are computed side by side, each by one thread with draws of its own, and their gradients are added
-    in their order: the weights do not depend on how many threads there are.
+    in their order: the weights do not depend on how many threads there are, nor on what other threads draw meanwhile.
 
     Parameters
     ----------
@@ -102,7 +102,8 @@ def train_classifier(
     monitor, descent = monitor or Monitor(), _Descent(trainable, schedule)
     of_train = None if lengths is None else lengths["train"]
     passes = _Passes(lengths, BATCH_TOKENS[place_of(module).type], schedule.batch_size)
-    rng = np.random.default_rng(schedule.seed)
+    rng, draws = np.random.default_rng(schedule.seed), torch.Generator()
+    draws.set_state(torch.get_rng_state())  # what others draw meanwhile changes nothing
     history: list[dict[str, float]] = []
     best, best_state, since_best = float("inf"), _snapshot(trainable), 0
     with_fast_dropout(module)
@@ -124,7 +125,7 @@ def train_classifier(
                 monitor.step(
                     (epoch + i / len(batches)) / schedule.epochs, f"epoch {epoch + 1} of at most {schedule.epochs}"
                 )
-                parts = [(few, len(few) / len(rows), next_seed()) for few in passes.of("train", rows)]
+                parts = [(few, len(few) / len(rows), _seed(draws)) for few in passes.of("train", rows)]
                 total += descent.step(each(descended, parts), epoch + (i + 1) / len(batches)) * len(rows)
             descent.refuse_silent()
             entry = _validate(module, logits, targets["validation"], passes, each)
@@ -153,6 +154,10 @@ class _Passes:
         if self.lengths is None:
             return [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
         return [rows[few] for few in batches_by_length(self.lengths[part][rows], self.most_tokens)]
+
+
+def _seed(draws: torch.Generator) -> int:
+    return int(torch.randint(2**62, (), generator=draws))
 
 
 def _loss(scores: Tensor, classes: NDArray[np.int64]) -> Tensor:

@@ -83,8 +83,9 @@ class EncoderTuning(InEpochs):
         rows_of = rows_to_train_on(dataset, split)
         tokens = {part: self._tokens(dataset, rows) for part, rows in rows_of.items()}
         targets = {part: class_numbers(dataset.labels[rows], classes) for part, rows in rows_of.items()}
+        encoder = opened.encoder()
         with seeded(split.training_seed, place):
-            encoder = self._thawed(opened.encoder())
+            encoder = self._thawed(encoder)
             encoder.recompute = self.memory == "low"
             head = Head(opened.config.d_model, len(classes), self.dropout)
             self._learn(module=torch.nn.ModuleDict({"encoder": encoder, "head": head}).to(place), states={})
