@@ -412,9 +412,12 @@ class TestHub:
         assert downloads.origin(NAME)["best_model.pt"] == "no public sha256: trusted as it was first downloaded"
         assert [path.name for path in folder.parent.iterdir() if "partial" in path.name] == []
 
-    def test_no_token_no_cookie_and_no_list_of_what_is_installed_is_sent(self, hub):
+    def test_no_token_no_cookie_and_no_list_of_what_is_installed_is_sent(self, hub, monkeypatch, tmp_path):
+        monkeypatch.setattr("huggingface_hub.utils._detect_agent._registry", None)  # as in a process that just began
+        monkeypatch.setattr("huggingface_hub.constants.AGENT_HARNESSES_PATH", str(tmp_path / "none.json"))
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
         downloads.download(NAME)
-        assert hub.headers
+        assert len(hub.headers) == 2 * len(downloads.FILES)
         for headers in hub.headers:
             assert not {"authorization", "cookie"} & set(headers)
             assert headers["user-agent"].startswith("frostline/")

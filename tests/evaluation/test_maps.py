@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import igraph
 import numpy as np
 import pytest
 from sklearn.metrics import silhouette_score
 
+from frostline.evaluation import maps
 from frostline.evaluation.maps import MIN_CELLS_FOR_UMAP, umap_of
 
 
@@ -55,6 +58,22 @@ class TestUmap:
         one = igraph.Graph.Erdos_Renyi(30, 0.2).get_edgelist()  # drawn from Python's stream again
         random.seed(5)
         assert igraph.Graph.Erdos_Renyi(30, 0.2).get_edgelist() == one
+
+    def test_two_at_once_are_what_each_is_alone(self, monkeypatch):
+        """igraph has one generator for all threads: each map waits a little for the other to begin to draw."""
+        embedding = np.random.default_rng(0).normal(size=(40, 6))
+        alone = [umap_of(embedding, seed=seed) for seed in (1, 2)]
+        draws, both = maps._Draws.getrandbits, threading.Barrier(2)
+
+        def together(source, n):
+            with contextlib.suppress(threading.BrokenBarrierError):
+                both.wait(0.2)
+            return draws(source, n)
+
+        monkeypatch.setattr(maps._Draws, "getrandbits", together)
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(lambda seed: umap_of(embedding, seed=seed), (1, 2)))
+        np.testing.assert_array_equal(found, alone)
 
     @pytest.mark.slow
     def test_other_threads_get_their_turn(self):

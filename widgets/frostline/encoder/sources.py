@@ -130,11 +130,15 @@ class Hub(Source):
         return _endpoint()
 
     def _fetch(self, file: str, folder: Path, limits: _Limits, monitor: Monitor) -> None:
-        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+        from unittest import mock
+
+        from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
         headers = {"user-agent": f"frostline/{__version__}"}  # instead of the list of all that is installed
         url = hf_hub_url(self.repository, file, endpoint=_endpoint())
-        seen = get_hf_file_metadata(url, token=False, timeout=CONNECT, headers=headers, endpoint=_endpoint())
+        # its telemetry would first fetch a list of programs that may have begun this one
+        with mock.patch.object(constants, "HF_HUB_DISABLE_TELEMETRY", new=True):
+            seen = get_hf_file_metadata(url, token=False, timeout=CONNECT, headers=headers, endpoint=_endpoint())
         limits.refuse(seen.size)
         etag = seen.etag or "unknown"
         announced = etag if len(etag) == 64 else None  # of large files it is their sha256

@@ -15,6 +15,7 @@ from frostline.cells.columns import columns_of
 from frostline.cells.datasets import Dataset
 from frostline.cells.groups import group_columns
 from frostline.evaluation.cases import Case, Check
+from frostline.evaluation.maps import igraph_draws_from
 from frostline.records import Finding
 
 SAME_CLUSTERING = 0.9
@@ -184,23 +185,18 @@ def leiden(matrix: Any) -> list[NDArray[np.int64]]:
     >>> max(round(homogeneity(pancreas.labels, found), 2) for found in leiden(pancreas.matrix))
     0.95
     """
-    import igraph
-
     if matrix.shape[0] < MIN_CELLS:
         return []
     found = []
-    try:
-        for components in _components(matrix):
-            graph, weights = _neighbour_graph(components)
-            for resolution in _RESOLUTIONS:
-                igraph.set_random_number_generator(random.Random(0))
+    for components in _components(matrix):
+        graph, weights = _neighbour_graph(components)
+        for resolution in _RESOLUTIONS:
+            with igraph_draws_from(random.Random(0)):
                 parts = graph.community_leiden(
                     objective_function="modularity", weights=weights, resolution=resolution, n_iterations=2
                 )
-                if len(parts) <= matrix.shape[0] / _CELLS_A_CLUSTER:
-                    found.append(np.asarray(parts.membership, dtype=np.int64))
-    finally:
-        igraph.set_random_number_generator(random)
+            if len(parts) <= matrix.shape[0] / _CELLS_A_CLUSTER:
+                found.append(np.asarray(parts.membership, dtype=np.int64))
     return found
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +14,7 @@ from numpy.typing import NDArray
 MIN_CELLS_FOR_UMAP = 5
 NEIGHBOURS = 15
 """Of a cell, itself included."""
+_one_at_a_time = threading.Lock()
 _MANY = 10_000  # cells above which fewer rounds do, as in umap-learn
 
 
@@ -25,6 +30,29 @@ class _Draws:
 
     def getrandbits(self, n: int) -> int:
         return self._source.getrandbits(n)
+
+
+@contextmanager
+def igraph_draws_from(source: Any) -> Iterator[None]:
+    """In this block igraph draws from a source; it has one for all threads, so another such block waits for the end.
+
+    Examples
+    --------
+    >>> import igraph
+    >>> with igraph_draws_from(random.Random(0)):
+    ...     first = igraph.Graph.Erdos_Renyi(9, 0.5)
+    >>> with igraph_draws_from(random.Random(0)):
+    ...     igraph.Graph.Erdos_Renyi(9, 0.5).get_edgelist() == first.get_edgelist()
+    True
+    """
+    import igraph
+
+    with _one_at_a_time:
+        igraph.set_random_number_generator(source)
+        try:
+            yield
+        finally:
+            igraph.set_random_number_generator(random)
 
 
 def umap_of(embedding: NDArray[np.float64], *, seed: int) -> NDArray[np.float64] | None:
@@ -60,11 +88,8 @@ def umap_of(embedding: NDArray[np.float64], *, seed: int) -> NDArray[np.float64]
     graph = igraph.Graph(n=n_cells, edges=np.column_stack(nearest.coords), directed=True)
     first = PCA(2, svd_solver="full").fit_transform(embedding)
     first *= 10 / max(float(np.abs(first).max()), 1e-12)
-    igraph.set_random_number_generator(_Draws(seed))
-    try:
+    with igraph_draws_from(_Draws(seed)):
         layout = graph.layout_umap(
             dist=nearest.data.tolist(), seed=first.tolist(), min_dist=0.5, epochs=500 if n_cells <= _MANY else 200
         )
-    finally:
-        igraph.set_random_number_generator(random)
     return np.asarray(layout.coords, dtype=np.float64)
