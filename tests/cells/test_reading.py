@@ -16,6 +16,7 @@ import time
 import warnings
 import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import anndata
 import h5py
@@ -291,6 +292,12 @@ class TestState:
             other.kill()
             other.communicate()
         assert len(load_dataset(good, "kind")) == N  # closed there
+
+    @pytest.mark.parametrize("link", ["__cause__", "__context__"])
+    def test_newer_than_this_anndata_however_the_errors_are_chained(self, link):
+        error = OSError("the file is odd")
+        setattr(error, link, KeyError("no reader for IOSpec(encoding_type='array', encoding_version='9.9.9')"))
+        assert "which does not know IOSpec(encoding_type=" in reading._reason(Path("some.h5ad"), error)
 
     @pytest.mark.parametrize("part", ["obs/kind", "obs"])
     def test_newer_than_this_anndata(self, good, part):

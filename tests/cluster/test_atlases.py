@@ -244,6 +244,7 @@ def cancelled(atlas, client, workers, tmp_path_factory):
         embed(atlas, output, workers, rows=1_024, monitor=Monitor(lambda *said: heard.append(said), record.exists))
     assert not output.exists()
     assert any("cells/s" in words for _, words in heard)
+    assert sorted(fraction for fraction, _ in heard) == [fraction for fraction, _ in heard]
     while any(client.run(lambda dask_worker: len(dask_worker.state.executing)).values()):
         time.sleep(0.05)  # parts that were under way are written, and nobody asks for them
     return output

@@ -194,6 +194,16 @@ class TestCells:
         assert test.interval.low < test.difference < test.interval.high
         assert test.turned().interval.low < test.turned().difference
 
+    def test_what_would_have_been_detected_grows_with_the_number_of_pairs_that_are_tested(self):
+        rng = np.random.default_rng(0)
+        labels, first = draw(rng, 200, 0.9)
+        said = {"a": first, "b": draw(rng, 200, 0.9)[1], "c": np.where(rng.random(200) < 0.5, labels, "B")}
+        alone = paired_tests(one_split(labels, a=said["a"], c=said["c"]))[0]
+        of_three = next(t for t in paired_tests(one_split(labels, **said)) if (t.first, t.second) == ("a", "c"))
+        assert 0 < alone.detectable <= (alone.interval.high - alone.interval.low) / 2  # of which one end may be wider
+        wider = stats.norm.ppf(1 - 0.05 / 6) / stats.norm.ppf(1 - 0.05 / 2)
+        assert of_three.detectable == pytest.approx(alone.detectable * wider, rel=0.05)
+
     def test_too_few_differing_cells_cannot_be_tested(self):
         labels = np.array(["B", "T"] * 20)
         other = labels.copy()

@@ -241,7 +241,8 @@ class TestFewGenes:
         dataset, mini = load_dataset(blood, "bulk_labels"), load_checkpoint("mini")
         assert overlap(dataset, mini).n_matched == 0
         assert "lower case" in str(overlap(dataset, mini))
-        assert token_table(dataset, 0, dataset.genes, mini).empty
+        table = token_table(dataset, 0, dataset.genes, mini)
+        assert (len(table), list(table.columns)) == (0, ["gene", "log-normalised", "bin"])
         with pytest.raises(DatasetError, match=r"^0 of 765 genes.*lower case.*no cell expresses a gene"):
             tokenize_cells(dataset, np.arange(5), dataset.genes, mini)
 

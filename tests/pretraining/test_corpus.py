@@ -12,7 +12,7 @@ from small_pretraining import N_GENES, SMALL, counts
 
 from frostline.errors import DatasetError
 from frostline.pretraining import runs
-from frostline.pretraining.corpus import principal_components, read_corpus
+from frostline.pretraining.corpus import gene_vectors, principal_components, read_corpus
 from frostline.pretraining.runs import pretrain
 
 pytestmark = pytest.mark.slow
@@ -54,6 +54,17 @@ def test_components_are_those_of_the_log_normalised_cells_scaled_towards_equal_w
     scores = principal_components(pooled, 4, seed=0, exponent=exponent)
     signs = np.sign((scores * expected).sum(axis=0))
     np.testing.assert_allclose(scores * signs, expected, atol=1e-3)
+
+
+def test_genes_start_as_directions_of_co_expression_centred_by_how_often_they_are_expressed(corpus):
+    pooled = read_corpus(corpus)
+    logged = pooled.log_normalised().toarray().astype(np.float64)
+    _, singular, right = np.linalg.svd(logged, full_matrices=False)
+    vectors = right[:4].T * np.sqrt(singular[:4])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    expected = vectors - np.average(vectors, axis=0, weights=(logged > 0).sum(axis=0))
+    found = gene_vectors(pooled, 4, seed=0)
+    np.testing.assert_allclose(found * np.sign((found * expected).sum(axis=0)), expected, atol=1e-2)
 
 
 def test_neighbours_add_the_mean_components_of_the_most_similar_cells(corpus):

@@ -19,6 +19,7 @@ from frostline.cells.datasets import load_dataset
 from frostline.cells.splits import split
 from frostline.encoder import training
 from frostline.encoder.checkpoints import SPECIAL_TOKENS, load_checkpoint, save_checkpoint
+from frostline.encoder.embedding import tokenize_cells
 from frostline.encoder.model import Encoder, EncoderConfig
 from frostline.monitor import Monitor
 from frostline.strategies import STRATEGIES, Dora, FrozenProbe, FullTuning, HeadTuning, Ia3, Lora, LoraAttention
@@ -241,6 +242,25 @@ def test_a_batch_passes_in_parts_of_few_tokens_and_of_similar_length(build, pbmc
     assert len(strategy.history_) == 1
     assert all(n == 1 or n * length <= 300 for n, length in passed)
     assert max(n for n, _ in passed) > 1
+
+
+@pytest.mark.parametrize(
+    "how", [{"max_length": 40}, {"max_length": 40, "token_seed": 1}, {"max_length": 40, "long_cells": "highest"}]
+)
+def test_it_reads_cells_as_it_was_asked_to(build, pbmc, cut, fresh, monkeypatch, how):
+    """In training and afterwards: tokens are those of `tokenize_cells` with the same settings."""
+    lengths, through = [], Encoder.forward
+    monkeypatch.setattr(
+        Encoder, "forward", lambda encoder, ids, *a, **k: lengths.append(ids.shape[1]) or through(encoder, ids, *a, **k)
+    )
+    strategy = dataclasses.replace(build("lora"), epochs=1, **how).fit(fresh(pbmc), cut)
+    strategy.predict_proba(pbmc, cut.test)
+    assert max(lengths) == 40
+    asked = {"seed": 0, "max_length": 40, "long_cells": "random"} | {k.replace("token_", ""): v for k, v in how.items()}
+    expected = tokenize_cells(pbmc, cut.test, strategy.genes_, load_checkpoint(strategy.checkpoint), **asked)
+    found = strategy._tokens(pbmc, cut.test)
+    np.testing.assert_array_equal(found.gene_ids, expected.gene_ids)
+    np.testing.assert_array_equal(found.bins, expected.bins)
 
 
 @pytest.mark.parametrize("name", ["head", "lora", "full"])
