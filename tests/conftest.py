@@ -29,7 +29,7 @@ atexit.register(gc.freeze)
 settings.register_profile("frostline", deadline=None, derandomize=True, max_examples=50, database=None)
 settings.load_profile("frostline")
 
-pytest_plugins = ["kernel_fixtures"]
+pytest_plugins = ["kernel_fixtures", "no_network"]
 
 TOGETHER = {
     "the built book": ("test_site.py", "test_site_in_browser.py"),

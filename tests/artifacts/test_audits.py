@@ -182,6 +182,18 @@ class TestForgery:
         edit_manifest(folder, change)
         assert wrong in said(folder)
 
+    @pytest.mark.parametrize(("of_records", "of_manifest"), [("1", "1"), ("1", "2"), (None, "2"), ("1", None)])
+    def test_a_manifest_of_other_data_than_the_records(self, folder, of_records, of_manifest):
+        """What one of the two does not say is not held against the other."""
+        found, wanted = (mark and mark * 64 for mark in (of_records, of_manifest))
+        lines = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+        text = "".join(json.dumps(line | {"data_sha256": found}) + "\n" for line in lines)
+        (folder / "records.jsonl").write_text(text)
+        edit_manifest(folder, lambda content: content["dataset"].update(sha256=wanted))
+        cover_up(folder)
+        wrong = f"records.jsonl: data are ['{found}'], the manifest says ['{wanted}']"
+        assert check(folder).problems == ([wrong] if (of_records, of_manifest) == ("1", "2") else [])
+
     def test_validation_cells_that_are_test_cells(self, folder):
         cell = pd.read_parquet(folder / "predictions.parquet")["cell"].iloc[0]
         edit_table(folder, "validation_predictions.parquet", lambda table: table.replace({"known-0-000": cell}))

@@ -82,6 +82,8 @@ def test_layers_and_raw_of_a_file_bring_their_own_genes(tmp_path, labelled):
     assert load_cells(path, layer="raw").genes == labelled.genes
     assert np.array_equal(load_cells(path, layer="raw").matrix.toarray(), labelled.matrix.toarray())
     assert load_cells(path, layer="counts").genes == labelled.genes[:9]
+    assert load_cells(path, layer="raw").gene_source == "adata.raw.var_names"
+    assert load_cells(path, layer="counts").gene_source == "adata.var_names"
     with pytest.raises(DatasetError, match=r"negative values .* name one of: raw, counts \(layer=...\)"):
         load_cells(path)
     with pytest.raises(DatasetError, match=r"layer 'log' does not exist; cells.h5ad has: X, raw, counts"):

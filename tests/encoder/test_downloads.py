@@ -415,7 +415,6 @@ class TestHub:
     def test_no_token_no_cookie_and_no_list_of_what_is_installed_is_sent(self, hub, monkeypatch, tmp_path):
         monkeypatch.setattr("huggingface_hub.utils._detect_agent._registry", None)  # as in a process that just began
         monkeypatch.setattr("huggingface_hub.constants.AGENT_HARNESSES_PATH", str(tmp_path / "none.json"))
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
         downloads.download(NAME)
         assert len(hub.headers) == 2 * len(downloads.FILES)
         for headers in hub.headers:

@@ -363,3 +363,11 @@ def test_mini_states_differ_between_cells(mini):
         states = encoder.cls_states(ids, values)
     assert torch.isfinite(states).all()
     assert (states - states.mean(dim=0)).norm(dim=1).min() > 1
+
+
+def test_the_learning_rate_rises_to_its_peak_and_falls_along_a_cosine_to_zero():
+    rates = [runs._schedule(step, 100, 10) for step in range(101)]
+    assert rates[:10] == pytest.approx([(i + 1) / 10 * (1 + np.cos(np.pi * i / 100)) / 2 for i in range(10)])
+    assert rates[10:] == pytest.approx([(1 + np.cos(np.pi * i / 100)) / 2 for i in range(10, 101)])
+    assert max(rates) < 1
+    assert rates[-1] == pytest.approx(0.0, abs=1e-12)
