@@ -625,7 +625,9 @@ class TestReplacing:
         assert check(save(run, compare([record]), dataset)).passed
         kept = folder.parent / "artifacts-1"
         assert contents(kept) == earlier
-        assert f"they are kept in {kept}" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "artifacts held artifacts of something else; they are kept beside it, as artifacts-1\n" in said
+        assert str(kept) not in said  # a published page must not name a folder of the machine
 
     def test_the_same_run_may_save_twice(self, settings_for, make_record, hand_made, tmp_path):
         run = begin(settings_for(tmp_path / "out"), TUTORIAL)

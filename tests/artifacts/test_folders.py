@@ -312,7 +312,7 @@ def test_what_stood_aside_gets_another_name_where_something_is_in_its_place(tmp_
     folders.recover_if_free(out)
     assert read_manifest(tmp_path / "out-1").run == OTHER
     assert read_manifest(out).run == RUN
-    assert "an earlier out is now" in capsys.readouterr().out
+    assert capsys.readouterr().out == "an earlier out is now beside it, as out-1\n"
 
 
 class TestRescue:

@@ -207,7 +207,8 @@ def _put_in_place(run: Run, staging: Path) -> None:
         beside = folders.move_beside(staging, run.folder)
         raise _Beside(f"{error}. The new results are complete and checked, in {beside}") from error
     if kept is not None:
-        print(f"{run.folder.name} held artifacts of something else; they are kept in {kept}")
+        # no path: what a notebook prints may be published, and a page must not name a folder of the machine
+        print(f"{run.folder.name} held artifacts of something else; they are kept beside it, as {kept.name}")
 
 
 class _Beside(ArtifactError):

@@ -166,7 +166,7 @@ def recover(folder: Path) -> None:
     with contextlib.suppress(OSError):
         folder.rmdir()  # empty
     if os.path.lexists(folder):
-        print(f"an earlier {folder.name} is now {move_beside(aside, folder)}")
+        print(f"an earlier {folder.name} is now beside it, as {move_beside(aside, folder).name}")
     else:
         os.rename(aside, folder)
 
