@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import shlex
 from pathlib import Path
 
 import anndata
@@ -95,6 +96,14 @@ class TestTried:
         saving.refuse_unwritable(adata, tmp_path / "out.h5ad")
         saving.save(EMBEDDING, adata, tmp_path / "out.h5ad")
         assert names(tmp_path) == {"out.h5ad"}
+
+    def test_what_is_printed_to_write_the_embedding_alone_can_be_pasted(self, tmp_path):
+        adata, folder = cells(), tmp_path / "my cells"
+        folder.mkdir()
+        foreign(adata)
+        with pytest.raises(DatasetError) as error:
+            saving.refuse_unwritable(adata, folder / "out.h5ad")
+        assert shlex.split(str(error.value).rpartition("alone: ")[2]) == ["-o", str(folder / "out.npy")]
 
     def test_an_embedding_alone_can_always_be_written(self, tmp_path):
         adata = cells()

@@ -380,8 +380,8 @@ def test_data_sets_are_listed(call, tmp_path, monkeypatch):
 def test_packaged_tutorial_is_not_published_without_a_book_and_it_is_said_what_to_do(call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "make one with `frostline init our-studies`" in one_line(call("publish", "embeddings_for_scanpy"))
-    assert call("init", "lab").code == 0
-    monkeypatch.chdir(tmp_path / "lab")
+    assert call("init", "our lab").out.endswith("\ncd 'our lab' && frostline publish\n")
+    monkeypatch.chdir(tmp_path / "our lab")
     said = one_line(call("publish", "embeddings_for_scanpy"))
     copy = re.search(r"\(mkdir -p notebooks && (cp .* notebooks/)\)", said)[1]
     subprocess.run(copy, shell=True, check=True)

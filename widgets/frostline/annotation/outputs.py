@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import shutil
 import tempfile
 import weakref
@@ -138,8 +139,8 @@ class Outputs:
         """
         if is_store(source):
             raise FrostlineError(
-                f"{source} is a zarr folder, of which no labelled copy is made here: frostline annotate MODEL {source} "
-                "-o OUT.zarr writes the labels beside it"
+                f"{source} is a zarr folder, of which no labelled copy is made here: "
+                f"frostline annotate MODEL {shlex.quote(str(source))} -o OUT.zarr writes the labels beside it"
             )
         scratch = scratch_path(output.parent, ".h5ad")
         try:

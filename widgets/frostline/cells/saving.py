@@ -78,7 +78,7 @@ def refuse_unwritable(adata: AnnData, output: Path) -> None:
         npy = output.with_suffix(".npy")
         raise DatasetError(
             f"-o {output}: anndata can read this file and refuses to write it: "
-            f"{_said(error)}. {_remedy(adata, error)}. Or write the embedding alone: -o {npy}"
+            f"{_said(error)}. {_remedy(adata, error)}. Or write the embedding alone: -o {shlex.quote(str(npy))}"
         ) from error
 
 

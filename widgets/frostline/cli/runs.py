@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -184,7 +185,7 @@ def init(folder: Annotated[Path, typer.Argument(help="New or empty folder.")]) -
 
     for path in starting.init(folder):
         print(path)
-    print(f"\ncd {folder} && frostline publish")
+    print(f"\ncd {shlex.quote(str(folder))} && frostline publish")
 
 
 def lab(
