@@ -76,6 +76,10 @@ def shown(table: pd.DataFrame, *, index: bool = False) -> Shown:
     >>> import pandas as pd
     >>> "<b>" in shown(pd.DataFrame({"Class": ["<b>"]}))._repr_html_()
     False
+    >>> shown(pd.DataFrame({"Class": ["B", "T"], "Cells": [7, 12]}))
+    Class  Cells
+        B      7
+        T     12
     """
     html = f'<div style="overflow-x:auto">{explained(html_table(table, index=index))}</div>'
     return Shown(html, visible(table).to_string(index=index))
