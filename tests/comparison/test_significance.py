@@ -120,6 +120,16 @@ class TestStudentsT:
             error = (test.interval.high - test.interval.low) / 2 / stats.t.ppf(0.975, 4)
             assert 3 * 2 * stats.t.sf(test.detectable / error, 4) == pytest.approx(0.05)
 
+    def test_an_interval_of_one_strategy_is_students_on_the_scale_of_logits(self):
+        """By hand: .6, .7, .8 have mean .7 and standard error .1 / sqrt(3), on that scale over .7 * .3."""
+        ground = splits(np.random.default_rng(0), 3, 0.7, n_train=10**12)
+        ground.scores["s0"][:] = 0.6, 0.7, 0.8
+        half = 4.302652729911275 * 0.1 / np.sqrt(3) / 0.21  # t of 2 degrees of freedom at .975
+        odds = 0.7 / 0.3 * np.exp([-half, half])
+        interval = score_intervals(ground)["s0"]
+        assert (interval.low, interval.high) == pytest.approx(odds / (1 + odds))
+        assert (interval.low, interval.high) == pytest.approx((0.417, 0.884), abs=5e-4)
+
     def test_an_interval_of_one_strategy_stays_within_zero_and_one(self):
         rng = np.random.default_rng(3)
         for accuracy in (0.2, 0.5, 0.9):

@@ -9,6 +9,7 @@ from scipy import sparse
 from frostline.cells.genes import match_genes
 from frostline.encoder.checkpoints import load_checkpoint
 from frostline.encoder.token_readers import TokenReader, ValueKind, expressing, ids_of
+from frostline.encoder.tokens import tokenize
 from frostline.errors import DatasetError
 
 
@@ -45,6 +46,18 @@ def test_ids_are_those_of_the_vocabulary():
     mini = load_checkpoint("mini")
     found = ids_of(["CD3D", "LYZ"], mini)
     assert (found.dtype, found.tolist()) == (np.int32, [mini.vocabulary["CD3D"], mini.vocabulary["LYZ"]])
+
+
+@pytest.mark.parametrize("how", [{}, {"max_length": 3}, {"max_length": 3, "seed": 1}, {"long_cells": "highest"}])
+def test_cells_are_read_as_it_was_asked_to(how):
+    names, mini = ["CD3D", "LYZ", "CD8A", "MS4A1", "NKG7"], load_checkpoint("mini")
+    cells = rows([1, 2, 3, 4, 5], [5, 1, 2, 4, 3], [9, 8, 7, 6, 5])
+    how = {"max_length": 4, **how}
+    found = TokenReader.of(match_genes(names, mini.vocabulary), mini, logged=False, **how).tokens(cells)
+    expected = tokenize(cells, ids_of(names, mini), **how)
+    assert found.lengths.tolist() == [how["max_length"] - 1] * 3
+    np.testing.assert_array_equal(found.gene_ids, expected.gene_ids)
+    np.testing.assert_array_equal(found.bins, expected.bins)
 
 
 class TestOtherKinds:
