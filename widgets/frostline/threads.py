@@ -17,8 +17,8 @@ _limit: Any = None
 def one_blas_thread() -> Iterator[None]:
     """In this block each product is computed by one thread, also where other threads enter and leave such blocks.
 
-    The number is one of the whole process, and comes back when the last block ends. Many small products are faster so,
-    and the last bits of a product depend on how it is divided.
+    The number is, of most libraries, one of the whole process: it comes back when the last block ends. Many small
+    products are faster so, and the last bits of a product depend on how it is divided.
 
     Examples
     --------
@@ -29,14 +29,15 @@ def one_blas_thread() -> Iterator[None]:
     {1}
     """
     global _blocks, _limit
+    from threadpoolctl import threadpool_limits
+
     with _lock:
         if not _blocks:
-            from threadpoolctl import threadpool_limits
-
             _limit = _in_another_thread(lambda: threadpool_limits(1, user_api="blas"))
         _blocks += 1
     try:
-        yield
+        with threadpool_limits(1, user_api="blas"):  # OpenBLAS on OpenMP has a number for each thread
+            yield
     finally:
         with _lock:
             _blocks -= 1
