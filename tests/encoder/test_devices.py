@@ -23,6 +23,7 @@ from frostline.encoder.devices import (
     autocast,
     device_of,
     device_peak,
+    made_with,
     move,
     place_of,
     precision_of,
@@ -160,15 +161,17 @@ class TestPrecision:
 
 
 class TestSeeds:
-    def test_the_same_numbers_inside_and_the_old_stream_outside(self):
+    def test_modules_of_a_seed_are_those_that_torch_makes_with_it_and_its_stream_is_left_alone(self):
+        torch.manual_seed(5)
+        expected, then = nn.Linear(3, 4), torch.randint(100, (2,))
         torch.manual_seed(1)
         before = torch.get_rng_state()
-        drawn = []
-        for _ in range(2):
-            with seeded(5, CPU):
-                drawn.append(torch.rand(3))
-            assert torch.equal(torch.get_rng_state(), before)
-        assert torch.equal(*drawn)
+        with seeded(5, CPU) as draws:
+            found = made_with(draws, lambda: nn.Linear(3, 4))
+            assert torch.equal(torch.randint(100, (2,), generator=draws), then)
+        assert torch.equal(found.weight, expected.weight)
+        assert torch.equal(found.bias, expected.bias)
+        assert torch.equal(torch.get_rng_state(), before)
 
     def test_the_choice_of_algorithms_is_what_it_was(self):
         with pytest.raises(KeyError), seeded(5, CPU):

@@ -263,9 +263,9 @@ def test_it_reads_cells_as_it_was_asked_to(build, pbmc, cut, fresh, monkeypatch,
     np.testing.assert_array_equal(found.bins, expected.bins)
 
 
-@pytest.mark.parametrize("name", ["head", "lora", "full"])
+@pytest.mark.parametrize("name", ["head", "lora", "dora", "ia3", "full"])
 def test_what_is_trained_does_not_depend_on_what_is_drawn_meanwhile(build, pbmc, cut, fresh, name):
-    """As a cell of the notebook may do beside a panel, or another training."""
+    """As a cell of the notebook may do beside a panel, or another training; nor is anything drawn from there."""
     strategy, drawn = dataclasses.replace(build(name), epochs=2, dropout=0.3, device="cpu"), []
 
     def draw(_fraction, message):
@@ -276,9 +276,14 @@ def test_what_is_trained_does_not_depend_on_what_is_drawn_meanwhile(build, pbmc,
     before = torch.get_rng_state()
     alone = strategy.fit(fresh(pbmc), cut)
     assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(8)
     disturbed = dataclasses.replace(strategy).fit(fresh(pbmc), cut, monitor=Monitor(draw))
     assert drawn
     assert disturbed.history_ == alone.history_
+    left = torch.get_rng_state()
+    torch.manual_seed(len(drawn) - 1)
+    torch.rand(3)
+    assert torch.equal(torch.get_rng_state(), left)
 
 
 @pytest.mark.parametrize(

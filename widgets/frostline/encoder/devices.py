@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from frostline.bounds import Device, Precision, hold
 from frostline.errors import FrostlineError
@@ -218,20 +219,54 @@ def ahead(items: Iterator[T], device: torch.device) -> Iterator[T]:
             yield cast(T, item)
 
 
+_DRAWING = {Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_, torch.randn}
+"""What torch and PEFT draw parameters with."""
+
+
+class _DrawsFrom(TorchFunctionMode):
+    """Lets what initialises parameters in this thread draw from a generator, and not from the one of all threads."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self._generator = generator
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call it, with the generator if it draws."""
+        kwargs = dict(kwargs or {})
+        if func in _DRAWING:
+            kwargs["generator"] = self._generator
+        return func(*args, **kwargs)
+
+
+def made_with(draws: torch.Generator, make: Callable[[], T]) -> T:
+    """Make a module whose parameters are drawn from a generator, whatever other threads draw meanwhile.
+
+    Examples
+    --------
+    >>> one, other = (made_with(torch.Generator().manual_seed(5), lambda: nn.Linear(2, 3)) for _ in range(2))
+    >>> torch.equal(one.weight, other.weight)
+    True
+    """
+    with _DrawsFrom(draws):
+        return make()
+
+
 @contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw from a seed inside the block, on host and device, and compute the same each time.
+def seeded(seed: int, device: torch.device) -> Iterator[torch.Generator]:
+    """Give a generator of the CPU; in the block a GPU draws from the same seed, and computes the same each time.
 
     The random streams outside the block, and torch's choice of algorithms, are what they were afterwards.
     """
-    of_device = [device.index or 0] if device.type in ("cuda", "mps") else []
-    kind = device.type if of_device else "cuda"
+    draws = torch.Generator().manual_seed(seed)
+    if device.type == "cpu":
+        yield draws
+        return
     before = torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(devices=of_device, device_type=kind):
+    with torch.random.fork_rng(devices=[device.index or 0], device_type=device.type):
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(before or device.type == "cuda")
         try:
-            yield
+            yield draws
         finally:
             torch.use_deterministic_algorithms(before)
 

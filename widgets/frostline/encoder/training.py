@@ -64,6 +64,7 @@ def train_classifier(
     schedule: TrainingSchedule,
     *,
     lengths: Mapping[str, NDArray[np.int64]] | None = None,
+    draws: torch.Generator | None = None,
     monitor: Monitor | None = None,
 ) -> tuple[dict[str, float], ...]:
     """Minimise cross-entropy on training cells, keep the weights of the lowest validation loss.
@@ -84,6 +85,8 @@ def train_classifier(
     lengths
         Tokens of each cell of both parts. Batches are then of cells of similar length, of which only so many pass
         together as have `BATCH_TOKENS`: the gradients are the same, and the memory does not grow with the batch.
+    draws
+        Of the CPU, for what each pass drops there; None for one of the schedule's seed.
 
     Returns
     -------
@@ -102,8 +105,8 @@ def train_classifier(
     monitor, descent = monitor or Monitor(), _Descent(trainable, schedule)
     of_train = None if lengths is None else lengths["train"]
     passes = _Passes(lengths, BATCH_TOKENS[place_of(module).type], schedule.batch_size)
-    rng, draws = np.random.default_rng(schedule.seed), torch.Generator()
-    draws.set_state(torch.get_rng_state())  # what others draw meanwhile changes nothing
+    rng = np.random.default_rng(schedule.seed)
+    draws = draws or torch.Generator().manual_seed(schedule.seed)
     history: list[dict[str, float]] = []
     best, best_state, since_best = float("inf"), _snapshot(trainable), 0
     with_fast_dropout(module)

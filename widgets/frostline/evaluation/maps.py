@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.threads import one_blas_thread
+
 MIN_CELLS_FOR_UMAP = 5
 NEIGHBOURS = 15
 """Of a cell, itself included."""
@@ -84,10 +86,11 @@ def umap_of(embedding: NDArray[np.float64], *, seed: int) -> NDArray[np.float64]
     from sklearn.decomposition import PCA
     from sklearn.neighbors import kneighbors_graph
 
+    with one_blas_thread():  # the last bits of where a cell begins would move it
+        first = PCA(2, svd_solver="full").fit_transform(embedding)
+        first *= 10 / max(float(np.abs(first).max()), 1e-12)
     nearest = kneighbors_graph(embedding, min(NEIGHBOURS, n_cells) - 1, mode="distance").tocoo()
     graph = igraph.Graph(n=n_cells, edges=np.column_stack(nearest.coords), directed=True)
-    first = PCA(2, svd_solver="full").fit_transform(embedding)
-    first *= 10 / max(float(np.abs(first).max()), 1e-12)
     with igraph_draws_from(_Draws(seed)):
         layout = graph.layout_umap(
             dist=nearest.data.tolist(), seed=first.tolist(), min_dist=0.5, epochs=500 if n_cells <= _MANY else 200

@@ -44,7 +44,7 @@ class HeadTuning(InEpochs):
     def _fit(self, dataset: Dataset, split: Split, monitor: Monitor) -> None:
         import torch
 
-        from frostline.encoder.devices import device_of, seeded
+        from frostline.encoder.devices import device_of, made_with, seeded
         from frostline.encoder.model import Head
         from frostline.encoder.training import train_classifier
 
@@ -57,13 +57,14 @@ class HeadTuning(InEpochs):
             for i, (part, rows) in enumerate(rows_of.items())
         }
         targets = {part: class_numbers(dataset.labels[rows], classes) for part, rows in rows_of.items()}
-        with seeded(split.training_seed, place):
-            head = Head(opened.config.d_model, len(classes), self.dropout).to(place)
+        with seeded(split.training_seed, place) as draws:
+            head = made_with(draws, lambda: Head(opened.config.d_model, len(classes), self.dropout)).to(place)
             history = train_classifier(
                 head,
                 lambda part, rows: head(states[part][torch.from_numpy(rows).to(place)]),
                 targets,
                 self.schedule(split.training_seed),
+                draws=draws,
                 monitor=monitor.part(0.8, 1.0),
             )
         self._learn(head=head, history=history)

@@ -73,7 +73,7 @@ class EncoderTuning(InEpochs):
     def _fit(self, dataset: Dataset, split: Split, monitor: Monitor) -> None:
         import torch
 
-        from frostline.encoder.devices import device_of, seeded
+        from frostline.encoder.devices import device_of, made_with, seeded
         from frostline.encoder.model import Head
         from frostline.encoder.training import train_classifier
 
@@ -84,10 +84,10 @@ class EncoderTuning(InEpochs):
         tokens = {part: self._tokens(dataset, rows) for part, rows in rows_of.items()}
         targets = {part: class_numbers(dataset.labels[rows], classes) for part, rows in rows_of.items()}
         encoder = opened.encoder()
-        with seeded(split.training_seed, place):
-            encoder = self._thawed(encoder)
+        with seeded(split.training_seed, place) as draws:
+            encoder = made_with(draws, lambda: self._thawed(encoder))
             encoder.recompute = self.memory == "low"
-            head = Head(opened.config.d_model, len(classes), self.dropout)
+            head = made_with(draws, lambda: Head(opened.config.d_model, len(classes), self.dropout))
             self._learn(module=torch.nn.ModuleDict({"encoder": encoder, "head": head}).to(place), states={})
             history = train_classifier(
                 self.module_,
@@ -95,6 +95,7 @@ class EncoderTuning(InEpochs):
                 targets,
                 self.schedule(split.training_seed),
                 lengths={part: each.lengths for part, each in tokens.items()},
+                draws=draws,
                 monitor=monitor,
             )
         self._learn(history=history)
