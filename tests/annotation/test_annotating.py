@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -9,8 +11,10 @@ import pytest
 from kept_models import islet_model, islets, model_of
 from scipy import sparse
 
-from frostline.annotation import labelling
+from frostline.annotation import labelling, refitting
 from frostline.annotation.annotating import annotate
+from frostline.annotation.refitting import Reading
+from frostline.cells import queries
 from frostline.cells.datasets import load_dataset
 from frostline.cells.gene_table import ensembl_of
 from frostline.errors import Cancelled, DatasetError, FrostlineError
@@ -51,6 +55,31 @@ def with_values(adata, function):
     shares = np.asarray(adata.X.todense(), dtype=np.float64)
     adata.X = sparse.csr_matrix(function(shares / shares.sum(axis=1, keepdims=True)).astype(np.float32))
     return adata
+
+
+def test_while_cells_are_annotated_nothing_is_kept_that_only_the_beginning_or_the_end_reads(model, counts, monkeypatch):
+    seen, alive = {}, []
+    read, outcome, refused, cut = Reading.read, PcaLogistic.outcome, queries.refuse_scaled, refitting._cut
+
+    def watching_sample(sample, *others):
+        seen["sample"] = weakref.ref(sample)
+        return refused(sample, *others)
+
+    def watching_read(self, cells):
+        seen["chunk in all its genes"] = weakref.ref(cells.matrix)
+        return read(self, cells)
+
+    def watching_outcome(self, *args):
+        alive.append([name for name, each in seen.items() if each() is not None])
+        return outcome(self, *args)
+
+    monkeypatch.setattr(queries, "refuse_scaled", watching_sample)
+    monkeypatch.setattr(Reading, "read", watching_read)
+    monkeypatch.setattr(PcaLogistic, "outcome", watching_outcome)
+    monkeypatch.setattr(refitting, "_cut", lambda *args: alive.append("reference cells") or cut(*args))
+    annotate(model, anndata.concat([counts, counts], index_unique="-"), chunk=256)
+    assert set(seen) == {"sample", "chunk in all its genes"}
+    assert alive == [[], [], "reference cells", []]
 
 
 def test_columns_arrays_and_report_are_written_into_an_anndata(model, counts):

@@ -114,6 +114,6 @@ def test_landmarks_are_reference_cells_with_their_labels():
     with open_cells(islets().adata) as query:
         reading = read_query(islet_model(), query)
     found = landmarks_of(reading)
-    assert found.features.shape == (len(reading.reference), 10)
+    assert found.features.shape == (len(reading.reference()), 10)
     assert set(found.labels) == set(islets().labels)
     assert set(found.groups) <= set(islets().groups)

@@ -59,6 +59,9 @@ def test_a_sample_is_read_once(tmp_path, stack, monkeypatch):
     there, values = rows.sample
     assert (there.tolist(), values.toarray().tolist()) == ([0, 5, 10], VALUES[[0, 5, 10]].tolist())
     assert rows.sample[1] is values
+    rows.forget()
+    assert rows.sample[1] is not values
+    assert (rows.sample[1] != values).nnz == 0
 
 
 def test_of_rows_with_many_values_fewer_are_sampled(monkeypatch):

@@ -50,9 +50,9 @@ class Landmarks:
 
 def landmarks_of(reading: Reading) -> Landmarks | None:
     """Some of the reference cells as the model represents them; None where it keeps none."""
-    known = reading.reference
-    if known is None:
+    if reading.reference is None:
         return None
+    known = reading.reference()
     some = watched_of(len(known))
     groups = None if known.groups is None else known.groups[some]
     return Landmarks(represented(reading.strategy.outcome(known, some)), known.labels[some], groups)
@@ -120,13 +120,14 @@ class Found:
         with one_blas_thread():  # how a product is divided decides its last bits, too
             for start, cells in query.chunks(-(-chunk // PIECE) * PIECE):
                 mapped = reading.read(cells)
-                features, p = np.full((len(cells), width), np.nan), np.full((len(cells), len(classes)), np.nan)
+                del cells  # in its own genes, while an encoder reads those that it shares with the model
+                features, p = np.full((len(mapped), width), np.nan), np.full((len(mapped), len(classes)), np.nan)
                 for piece in _pieces(np.flatnonzero(reading.readable(mapped))):
                     monitor.step((start + piece[0]) / n, f"{start + piece[0]:,} of {n:,} cells annotated")
                     features[piece], p[piece] = found._fill(reading, mapped, piece, start)
                 found.embedding.append(features)
                 found.probabilities.append(p)
-                here = (watched >= start) & (watched < start + len(cells))
+                here = (watched >= start) & (watched < start + len(mapped))
                 found.seen[here] = features[watched[here] - start]
         return found
 

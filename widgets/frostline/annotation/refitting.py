@@ -11,7 +11,7 @@ reference cells are thinned to them, and the model fitted again on those.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -97,8 +97,8 @@ class Reading:
     needs: Needs
     done: str
     """`as kept`, `fitted again` or `calibrated again`."""
-    reference: Dataset | None = field(repr=False)
-    """Reference cells as the query is read; thinned, where they were."""
+    reference: Callable[[], Dataset] | None = field(repr=False)
+    """Gives the reference cells as the query is read; thinned, where they were."""
     accuracy: float | None
     """Of reference cells under what was fitted or calibrated again: an upper bound; None as kept."""
 
@@ -159,7 +159,8 @@ def read_query(model: Model, query: Query, monitor: Monitor | None = None) -> Re
     if needs.sentences:
         return _adjusted(model, mapping, places, needs, monitor or Monitor())
     scaled = bool(model.card["dataset"]["scaled"])
-    reference = None if model.reference is None else _cut(model, model.reference, places, scaled)
+    # cut when it is asked for, after the cells of the query
+    reference = None if model.reference is None else functools.partial(_cut, model, model.reference, places, scaled)
     strategy = _narrowed(model.strategy, model, places)
     return Reading(strategy, model.calibration, mapping, places, scaled, needs, "as kept", reference, None)
 
@@ -238,7 +239,7 @@ def _adjusted(model: Model, mapping: GeneMap, places: NDArray[np.int64], needs: 
         calibration = _calibrated(model, found, strategy, reference)
         done = "calibrated again"
     accuracy = float((found.probabilities.argmax(axis=1) == found.columns).mean())
-    return Reading(strategy, calibration, mapping, places, True, needs, done, reference, accuracy)
+    return Reading(strategy, calibration, mapping, places, True, needs, done, lambda: reference, accuracy)
 
 
 def _fitted_again(model: Model, reference: Dataset, monitor: Monitor) -> tuple[Strategy, Calibration, CrossFitted]:

@@ -78,7 +78,7 @@ def _fit(reading: Reading) -> dict[str, Any]:
     if needs.thinned is not None:
         facts["thinned"] = needs.thinned
     if reading.accuracy is not None and reading.reference is not None:
-        facts |= {"accuracy": reading.accuracy, "reference_cells": len(reading.reference)}
+        facts |= {"accuracy": reading.accuracy, "reference_cells": len(reading.reference())}
     return facts
 
 

@@ -71,8 +71,9 @@ class Query:
 
     def chunks(self, size: int) -> Iterator[tuple[int, Dataset]]:
         """(first row, cells) of all, `size` at a time."""
-        for start, matrix in self.rows.chunks(size):
-            yield start, self._dataset(matrix, self.obs_names[start : start + size])
+        for start in range(0, len(self), size):
+            stop = min(start + size, len(self))
+            yield start, self._dataset(self.rows.span(start, stop), self.obs_names[start:stop])  # kept by nobody here
 
     def _dataset(self, matrix: sparse.csr_matrix, names: pd.Index) -> Dataset:
         import pandas as pd

@@ -78,6 +78,10 @@ class Rows:
         rows = self.spread(SAMPLE)
         return rows, self.take(rows)
 
+    def forget(self) -> None:
+        """Let the sample go, which is read again when it is asked for."""
+        vars(self).pop("sample", None)
+
     def _evenly(self, n: int) -> NDArray[np.int64]:
         filled = self.filled
         places = np.linspace(0, len(filled) - 1, min(n, len(filled)))
