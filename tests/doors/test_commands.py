@@ -90,8 +90,8 @@ NOT_HERE = {
     "pip install -c constraints.txt -e .": "fetches packages",
     'pip install "frostline[cluster]"': "fetches packages",
     'pip install -c constraints.txt ".[book]"': "fetches packages",
-    "python3.11 -m venv .venv": "makes an environment",
-    "python3.11 -m venv .venv && source .venv/bin/activate": "makes an environment",
+    "python3.11 -m venv --upgrade-deps .venv": "makes an environment",
+    "python3.11 -m venv --upgrade-deps .venv && source .venv/bin/activate": "makes an environment",
     "source .venv/bin/activate": "a step of the shell",
 }
 MADE_OF_OTHERS = {"make quickstart", "make publish", "make book", "make release"}
