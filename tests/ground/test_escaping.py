@@ -9,6 +9,7 @@ import unicodedata
 from pathlib import Path
 from urllib.parse import unquote
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from frostline.escaping import (
     for_html,
     for_markdown,
     for_terminal,
+    html_table,
     one_line,
 )
 
@@ -184,3 +186,14 @@ def test_nothing_else_in_the_package_escapes(path):
 def test_the_rule_would_notice_an_escape_of_its_own():
     for line in ("import html", "from html import escape", "markupsafe.escape(x)", 'x.replace("|", "\\\\|")'):
         assert ESCAPES.search(line), line
+
+
+def test_in_a_table_an_interval_stays_in_one_line_and_a_sentence_gets_room():
+    from bs4 import BeautifulSoup
+
+    said = "Undecided: lora leads head by 0.226 (0.020 to 0.433); 0.688 or more would have shown."
+    table = pd.DataFrame({"Pair": ["1 to 1 <b>"], "Interval": ["-0.433 to +0.020"], "Meaning": [said]})
+    pair, interval, meaning = BeautifulSoup(html_table(table), "html.parser").find_all("td")
+    assert (interval.text, interval.get("class")) == ("-0.433\xa0to\xa0+0.020", None)
+    assert (meaning.text, meaning["class"]) == (said, ["frostline-sentence"])
+    assert (pair.text, pair.get("class")) == ("1 to 1 <b>", None)

@@ -35,6 +35,9 @@ _MARKDOWN = re.compile(
 )  # fmt: skip
 _BEGINNING = re.compile(r"^(?:\d+(?=[.)](?:\s|$))|(?=[-+](?:[-+\s]|$)|[=:%>]))")
 """What would begin a list, a quotation, a heading, a fence or a comment."""
+_INTERVAL = re.compile(r"(?<=<td>)([-+]?[\d.]+) to ([-+]?[\d.]+)(?=</td>)")
+_SENTENCE = re.compile(r"<td>(?=[^<]{60})")
+"""Cells of a table that need room."""
 _FILE = re.compile(r"[^A-Za-z0-9._+-]+")
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))}
 """Names that Windows keeps for itself, with any ending."""
@@ -111,7 +114,7 @@ def _line_of(name: object) -> object:
 
 
 def html_table(table: pd.DataFrame, classes: str = "", *, index: bool = False) -> str:
-    """HTML table in which every text and heading is text, whole.
+    """HTML table in which every text and heading is text, whole; sentences get a class, intervals stay in one line.
 
     Examples
     --------
@@ -125,7 +128,8 @@ def html_table(table: pd.DataFrame, classes: str = "", *, index: bool = False) -
         shown: str = visible(table).to_html(
             index=index, border=0, classes=f"{classes} {UNFORMULATED}".strip(), escape=True
         )
-    return shown
+    shown = _INTERVAL.sub(r"\1&nbsp;to&nbsp;\2", shown)
+    return _SENTENCE.sub('<td class="frostline-sentence">', shown)
 
 
 def for_script(content: str) -> str:
