@@ -175,14 +175,15 @@ def annotate(
     refuse_taken(query if path is None else path, key, overwrite=overwrite)
     with open_cells(query, layer=layer, values=values, gene_column=gene_column) as cells:
         monitor.step(0.0, "genes and values")
-        reading = read_query(model, cells, monitor.part(0.0, 0.2, "fitting again: "))
+        reading = read_query(model, cells, monitor.part(0.0, 0.15, "fitting again: "))
         cells.rows.forget()
+        monitor.step(0.15, "reading the reference cells")
+        landmarks = landmarks_of(reading)
+        give_back()  # what they took, before there is anything of the query
         spool = Spool if path is None else Spool.on_disk
         found = Found.of(reading, cells, watched_of(len(cells)), spool, chunk, monitor.part(0.2, 0.95))
         monitor.step(0.95, "comparing with the reference cells")
-        give_back()  # what an encoder has used, before reference cells are read and tables made
-        landmarks = landmarks_of(reading)
-        give_back()
+        give_back()  # what an encoder has used, before tables are made
         shift = shift_of(found.classes, found.watch, landmarks)
         facts = facts_of(model, cells, reading, shift, found.summary(model.calibration.alpha))
     outputs = found.outputs(key, cells, facts)

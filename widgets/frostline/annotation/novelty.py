@@ -14,6 +14,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.threads import one_blas_thread
+
 BLOCK = 1024  # cells at a time, to bound the memory
 
 
@@ -62,7 +64,8 @@ class Centroids:
         variance = float(np.trace(covariance)) / len(covariance)
         round_one = (variance or 1.0) * np.eye(len(covariance))
         covariance = (1 - shrinkage) * covariance + shrinkage * round_one if variance > 0 else round_one
-        values, vectors = np.linalg.eigh(covariance)
+        with one_blas_thread():
+            values, vectors = np.linalg.eigh(covariance)
         kept = values > 1e-10 * values.max()
         # row-major, as a saved copy is: the memory order decides the last bit of a matrix product
         whitening = np.zeros((x.shape[1], int(kept.sum())))

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.threads import one_blas_thread
+
 LIMIT = 0.7
 """AUROC above which the whole interval must lie."""
 MOST = 1000
@@ -147,7 +149,8 @@ def _discriminant(x: NDArray[np.float64], side: NDArray[np.int64], unseen: NDArr
     Written out, for scikit-learn takes more memory than all that is read of a file at once.
     """
     mean = x.mean(axis=0)
-    _, lengths, axes = np.linalg.svd(x - mean, full_matrices=False)
+    with one_blas_thread():
+        _, lengths, axes = np.linalg.svd(x - mean, full_matrices=False)
     leading = (lengths > 1e-10 * max(1.0, lengths[0])) & (np.arange(len(lengths)) < DIMENSIONS)
     axes = axes[leading].T / lengths[leading] * np.sqrt(len(x))  # of variance 1
     weights = ((x - mean) @ axes).T @ np.where(side, 1.0, -1.0) / (len(x) + PENALTY)

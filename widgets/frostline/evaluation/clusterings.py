@@ -17,6 +17,7 @@ from frostline.cells.groups import group_columns
 from frostline.evaluation.cases import Case, Check
 from frostline.evaluation.maps import igraph_draws_from
 from frostline.records import Finding
+from frostline.threads import one_blas_thread
 
 SAME_CLUSTERING = 0.9
 """Adjusted Rand index from which labels count as made from a clustering."""
@@ -211,7 +212,9 @@ def _components(matrix: Any) -> Iterator[NDArray[np.floating]]:
     for space, n in ((values, 30), (scaled, 50)):
         n = min(n, min(space.shape) - 1)
         if n >= 2:
-            yield PCA(n, svd_solver="randomized", random_state=0).fit_transform(space)
+            with one_blas_thread():
+                components = PCA(n, svd_solver="randomized", random_state=0).fit_transform(space)
+            yield components
 
 
 def _neighbour_graph(components: NDArray[np.floating]) -> tuple[Any, list[float]]:

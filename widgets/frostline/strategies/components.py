@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from frostline.errors import DatasetError
 from frostline.monitor import Monitor
 from frostline.strategies.base import Strategy
 from frostline.strategies.selection import Features
+from frostline.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 BLOCK = 4_096
 """Cells that are made dense at a time."""
+LARGE = 4_096
+"""Genes, or cells where these are fewer, from which several threads decompose a matrix: on a quiet machine they take
+half of a second less for 2,000 of them, and beside one other busy program twenty times as long."""
 
 
 @bounded
@@ -99,10 +104,12 @@ def _principal(values: sparse.csr_matrix, n_components: int) -> tuple[NDArray[np
     """
     n_cells, n_genes = values.shape
     n_components = min(n_components, n_cells - 1, n_genes - 1)
+    threads = one_blas_thread() if min(n_cells, n_genes) < LARGE else nullcontext()
     if n_cells <= n_genes:
         from sklearn.decomposition import PCA
 
-        pca = PCA(n_components, svd_solver="full").fit(values.toarray())
+        with threads:
+            pca = PCA(n_components, svd_solver="full").fit(values.toarray())
         return pca.mean_, np.ascontiguousarray(pca.components_)
     from scipy.linalg import eigh
     from sklearn.utils.extmath import svd_flip
@@ -112,7 +119,8 @@ def _principal(values: sparse.csr_matrix, n_components: int) -> tuple[NDArray[np
     for start in range(0, n_cells, BLOCK):
         block = values[start : start + BLOCK].toarray() - mean
         scatter += block.T @ block
-    _, vectors = eigh(scatter, subset_by_index=(n_genes - n_components, n_genes - 1))
+    with threads:
+        _, vectors = eigh(scatter, subset_by_index=(n_genes - n_components, n_genes - 1))
     loadings = svd_flip(None, vectors.T[::-1], u_based_decision=False)[1]
     return mean, np.ascontiguousarray(loadings, dtype=np.float32)
 
