@@ -189,6 +189,17 @@ class TestTop:
         assert getattr(frostline, name) is not None
         assert name in dir(frostline)
 
+    def test_what_pages_and_examples_call_is_there_without_another_import(self):
+        project = ROOT.parents[1]
+        places = [(folder, kind) for folder in ("widgets", "notebooks", "book") for kind in ("py", "md", "ipynb")]
+        files = [path for folder, kind in places for path in (project / folder).rglob(f"*.{kind}")]
+        called = re.compile(r"(?<![\w./])frostline((?:\.[A-Za-z_]+)+)\(")
+        named = sorted({name for path in files for name in called.findall(path.read_text(encoding="utf-8"))})
+        assert len(named) > 30
+        code = "import frostline; from operator import attrgetter\nfor name in %r: attrgetter(name[1:])(frostline)"
+        assert {name.split(".")[1] for name in named} <= set(frostline.__all__)
+        in_a_fresh_interpreter(code % named)
+
     def test_no_public_function_hides_a_room_or_module(self):
         functions = {name for name in frostline.__all__ if not isinstance(getattr(frostline, name), ModuleType)}
         assert not functions & {name.rpartition(".")[2] for name in modules()}
