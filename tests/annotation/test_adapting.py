@@ -71,6 +71,7 @@ class TestAdapt:
         assert model.card["fit"]["folds"] == 5
         assert model.card["verdict"].startswith("Of these fitted models")
         assert len(model.reference.labels) == 30
+        assert not [text for _, text in said if text.endswith(": ")]
         assert any(text.startswith("comparing: majority") for _, text in said)
         assert any(text.startswith("comparing: pca_logistic") for _, text in said)
         fractions = [fraction for fraction, _ in said]

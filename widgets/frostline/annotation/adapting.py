@@ -166,7 +166,8 @@ def _compared(
     def tell(job: Job) -> None:
         began = [each for each in job.progress.values() if each.state == "running"]
         running = next((each for each in began if not each.message.endswith("done")), None)  # others wait for a repeat
-        monitor.progress(job.fraction, "" if running is None else f"{running.strategy}: {running.message}")
+        if running is not None:
+            monitor.progress(job.fraction, f"{running.strategy}: {running.message}")
 
     job = Job(strategies, dataset, cuts, changed=tell)
     job.run(monitor.cancelled)
