@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 BLOCK = 4_096
 """Cells that are made dense at a time."""
 LARGE = 4_096
-"""Genes, or cells where these are fewer, from which several threads decompose a matrix: on a quiet machine they take
-half of a second less for 2,000 of them, and beside one other busy program twenty times as long."""
+"""Genes, or cells where these are fewer, from which several threads decompose a matrix: beside another busy program
+they take ten to a hundred times as long as one (book/decisions/0018-one-thread-decomposes.md)."""
 
 
 @bounded
