@@ -159,7 +159,7 @@ def read_query(model: Model, query: Query, monitor: Monitor | None = None) -> Re
     if needs.sentences:
         return _adjusted(model, mapping, places, needs, monitor or Monitor())
     scaled = bool(model.card["dataset"]["scaled"])
-    # cut when it is asked for, after the cells of the query
+    # cut when it is asked for, and not kept while cells of the query are read
     reference = None if model.reference is None else functools.partial(_cut, model, model.reference, places, scaled)
     strategy = _narrowed(model.strategy, model, places)
     return Reading(strategy, model.calibration, mapping, places, scaled, needs, "as kept", reference, None)
