@@ -285,7 +285,7 @@ def check_stale_marks(panel: Locator) -> None:
     expect(data.get_by_role("cell", name="Dendritic")).to_have_count(1)
     choose(data, "Labels", "louvain")
     expect(data.get_by_role("cell", name="Dendritic")).to_have_count(0)
-    expect(data.locator("tbody tr")).to_have_count(11)
+    expect(data.get_by_role("table", name="Cells per class").get_by_role("row")).to_have_count(11)
     expect(banner).to_contain_text("labels")
     expect(leaderboard(panel)).to_have_count(2)
 
