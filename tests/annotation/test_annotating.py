@@ -190,13 +190,13 @@ def test_other_scales_give_the_labels_of_the_counts(model, counts, expected, fun
     assert np.allclose(found.probabilities, expected, atol=1e-3)
 
 
-def test_values_that_cannot_be_told_are_asked_about_or_refused(model, counts):
+def test_values_that_cannot_be_recognised_are_asked_about_or_refused(model, counts):
     lengths = np.random.default_rng(0).lognormal(size=2000)
     with pytest.raises(DatasetError, match="it looks scaled"):
         annotate(model, with_values(counts, lambda x: (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-9)))
     with pytest.raises(DatasetError, match="--values log1p"):
         annotate(model, with_values(counts, lambda x: np.log1p(x * 1e6 / lengths)))
-    with pytest.raises(DatasetError, match=r"or RPKM, which cannot be told apart.*--values linear"):
+    with pytest.raises(DatasetError, match=r"or RPKM, which cannot be distinguished.*--values linear"):
         annotate(model, with_values(counts, lambda x: x * 1e6 / lengths))
     with pytest.raises(DatasetError, match="they look binned"):
         annotate(model, with_values(counts, lambda x: np.rint(50 * x / x.max(axis=1, keepdims=True))))

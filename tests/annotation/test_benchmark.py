@@ -79,7 +79,7 @@ def test_a_small_set_is_counted(benchmark, three_kinds, monkeypatch, capsys):
     assert [line[:2] for line in found["stated"]] == [["small", "pca_logistic"]]
     assert float(found["stated"][0][2]) > 0.6
     assert found["others"][0][:3] == ["small", "another group", "pca_logistic"]
-    alike = {line[1]: line[3:] for line in found["told apart"]}
+    alike = {line[1]: line[3:] for line in found["separation"]}
     assert set(alike) == {"the same groups", "another group"}  # and these are alike, too
     assert all(float(numbers[0].split(" to ")[1]) < 0.7 for numbers in alike.values())
     assert alike["another group"][1] == "0 of 2"

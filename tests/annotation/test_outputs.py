@@ -69,7 +69,7 @@ def test_written_again_it_is_replaced(source, tmp_path):
     assert list(read.obs) == ["n", "kind", *names_of("type")["obs"]]
 
 
-def test_files_of_an_older_layout_are_written_anew(source, tmp_path):
+def test_files_of_an_older_layout_are_written_again(source, tmp_path):
     with h5py.File(source, "r+") as file:
         file["obs"].attrs["encoding-version"] = "0.1.0"
     outputs().save(source, tmp_path / "out.h5ad")

@@ -38,7 +38,7 @@ STRATEGIES: tuple[Callable[[], Strategy], ...] = (PcaLogistic, FrozenProbe)
 TUNED: tuple[Callable[[], Strategy], ...] = tuple(
     partial(kind.from_profile, get_profile("quickstart"), "mini") for kind in (HeadTuning, Lora)
 )
-"""Of which only the notice is counted: they are told from one another by what they classify from."""
+"""Of which only the notice is counted: they are distinguished by what they classify from."""
 FEWEST = 20
 """Cells that a query has at least."""
 Rows = NDArray[np.int64]
@@ -234,7 +234,7 @@ def halves(data: Set, splits: int) -> Iterator[tuple[str, Rows, Rows]]:
         yield "the same groups", np.sort(order[::2]), np.sort(order[1::2])
 
 
-def told_apart(kind: Callable[[], Strategy], data: Set, splits: int) -> Iterator[tuple[str, shifts.Shift]]:
+def separations(kind: Callable[[], Strategy], data: Set, splits: int) -> Iterator[tuple[str, shifts.Shift]]:
     """What the two-sample test says of cells of the same groups, of each group, and of each condition."""
     for what, rows, labelled in (*halves(data, splits), *apart(data)):
         known, strategy = part(data.dataset, labelled), kind()
@@ -248,7 +248,7 @@ def told_apart(kind: Callable[[], Strategy], data: Set, splits: int) -> Iterator
 
 
 def across(first: Set, second: Set) -> shifts.Shift:
-    """Whether another set is told from the one that a model was fitted on, both cut to their common genes."""
+    """Whether another set is distinguished from the one that a model was fitted on, both cut to their common genes."""
     there = set(second.dataset.genes)
     common = tuple(gene for gene in first.dataset.genes if gene in there)
     sides = [cut_to(each.dataset, common) for each in (first, second)]
@@ -295,8 +295,8 @@ HEADS = {
     "others": (
         "Set", "Query", "Strategy", "Accuracy", "Certified", "Promise held", "missed by", "Called unknown",
     ),
-    "told apart": ("Set", "Query", "Strategy", "Told apart (AUROC)", "Notice"),
-    "across": ("Model of", "Query", "Told apart (AUROC)", "Interval", "Notice"),
+    "separation": ("Set", "Query", "Strategy", "Separation (AUROC)", "Notice"),
+    "across": ("Model of", "Query", "Separation (AUROC)", "Interval", "Notice"),
 }  # fmt: skip
 
 
@@ -332,11 +332,11 @@ def tables(sets: Sequence[Set], splits: int) -> dict[str, list[list[str]]]:
                 numbers += [mean(rows, "missed by", ".3f"), mean(rows, "rejected")]
                 add("others", [data.name, what, kind.name, *numbers])
         for kind in (*STRATEGIES, *(TUNED if data.groups is not None else ())):
-            shown = list(told_apart(kind, data, splits))
+            shown = list(separations(kind, data, splits))
             for what in dict.fromkeys(what for what, _ in shown):
                 found = [shift for name, shift in shown if name == what]
                 notices = f"{sum(shift.differs for shift in found)} of {len(found)}"
-                add("told apart", [data.name, what, kind().name, span(found), notices])
+                add("separation", [data.name, what, kind().name, span(found), notices])
     for first, second in ((a, b) for a in sets for b in sets if a is not b):
         found = across(first, second)
         if found.auroc is not None:
@@ -355,7 +355,7 @@ TITLES = {
     "stated": "Random splits: a quarter of the cells is the query, the others are what the model has.",
     "withheld": "Each class withheld in turn, means over classes.",
     "others": "Another donor, or another treatment, than the model has.",
-    "told apart": "The notice, of random halves, another donor, another treatment; `head` and `lora` where there are "
+    "separation": "The notice, of random halves, another donor, another treatment; `head` and `lora` where there are "
     "groups.",
     "across": "Another laboratory or technology, with pca_logistic on common genes.",
 }

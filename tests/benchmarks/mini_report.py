@@ -237,7 +237,7 @@ class Scores:
     """Macro-F1 by representation, task and cut, kept in a file so that nothing is measured twice."""
 
     def __init__(self, path: Path, inputs: str) -> None:
-        """`inputs` stands for all that the scores depend on besides the weights."""
+        """`inputs` stands for all that the scores depend on, the weights apart."""
         self.path, self.inputs = path, inputs
         old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         self.values: dict[str, dict[str, list[float]]] = old["scores"] if old.get("inputs") == inputs else {}

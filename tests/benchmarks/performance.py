@@ -193,7 +193,7 @@ def measure(job: Job) -> list[Job]:
 
 
 def cached(job: Job) -> Job:
-    """The same cells embedded, and then found on disk by data sets that were loaded anew."""
+    """The same cells embedded, and then found on disk by data sets that were loaded again."""
     import numpy as np
 
     import frostline

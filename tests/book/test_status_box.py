@@ -59,7 +59,7 @@ def test_page_that_is_not_passed_is_marked_as_a_draft_with_the_reason(root: Path
     )
 
 
-def test_failure_of_the_last_attempt_is_told_without_paths_of_the_machine(root: Path) -> None:
+def test_failure_of_the_last_attempt_is_said_without_paths_of_the_machine(root: Path) -> None:
     folder = root / "book" / "published"
     states.write_failure(folder, NAME, f"{root.resolve()}/x.h5ad and /tmp/abc/y.h5ad cannot be read", root)
     state = states.state_of(folder, NAME, root)

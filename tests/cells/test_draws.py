@@ -61,7 +61,7 @@ class TestFolds:
             assert set(dataset.labels[cut.train]) == set(dataset.labels[cut.validation]) == set(dataset.labels)
         assert max(len(cut.test) for cut in cuts) - min(len(cut.test) for cut in cuts) <= 1
 
-    def test_another_cycle_deals_anew_and_other_cells_validate_in_each_fold(self, pbmc):
+    def test_another_cycle_deals_again_and_other_cells_validate_in_each_fold(self, pbmc):
         cuts = [split(pbmc, folds=4, repeat=repeat) for repeat in range(5)]
         assert len({cut.fingerprint for cut in cuts}) == 5
         assert set(cuts[4].test) != set(cuts[0].test)

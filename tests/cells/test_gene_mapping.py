@@ -103,7 +103,7 @@ def test_ensembl_ids_can_be_the_target():
     ]
 
 
-def test_the_counts_and_the_names_are_told():
+def test_the_counts_and_the_names_are_said():
     found = map_genes(["CD3D", "LYZ ", "QARS", "x"], TARGET, np.array([5.0, 3.0, 1.0, 1.0]))
     assert found.covered == pytest.approx(0.8)
     assert found.counts == dict(zip(KINDS, (1, 1, 0, 0, 1, 1), strict=True))
@@ -154,7 +154,7 @@ class TestValues:
 
 @pytest.mark.slow
 @given(st.lists(st.sampled_from([*NAMES, *TARGET, "1-Mar", "HLA.DRA"]) | st.text(max_size=6), max_size=20))
-def test_any_names_are_told_apart(names):
+def test_any_names_are_separation(names):
     found = map_genes(names, TARGET)
     assert sum(found.counts.values()) == len(names)
     assert ((found.places >= 0) == np.isin(found.kinds, KINDS[:3])).all()
@@ -181,7 +181,7 @@ def test_any_names_are_told_apart(names):
         ([], ""),
     ],
 )
-def test_other_species_are_told_and_refused(names, species):
+def test_other_species_are_said_and_refused(names, species):
     assert other_species(names) == species
     if species:
         with pytest.raises(DatasetError, match="the genes are those of") as caught:

@@ -128,7 +128,7 @@ def test_other_names_are_called_what_they_look_like(names, words):
     assert cause.advice.endswith(".")
 
 
-def test_human_genes_of_another_organ_are_told_from_wrong_names():
+def test_human_genes_of_another_organ_are_distinguished_from_wrong_names():
     names = [f"G{i}" for i in range(60)] + [f"ABC{chr(65 + i % 26)}{i // 26}L" for i in range(2_000)]
     cause = match_genes(names, {f"G{i}": i for i in range(60)}).cause
     assert "human symbols (ABCA0L, ABCB0L, ABCC0L) that this checkpoint has not learned" in cause.words
@@ -152,5 +152,5 @@ def test_any_names_have_a_match(names):
         ([], False),
     ],
 )
-def test_ensembl_ids_are_told_from_symbols(names, expected):
+def test_ensembl_ids_are_distinguished_from_symbols(names, expected):
     assert looks_like_ensembl(names) is expected

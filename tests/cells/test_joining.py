@@ -84,7 +84,7 @@ class TestJoined:
         assert list(obsm) == ["X_scVI"]
         assert obsm["X_scVI"].sum(axis=1).tolist() == [4.0] * N_CELLS + [0.0] * (N_CELLS // 2)
 
-    def test_sets_of_one_name_are_told_apart(self, pair):
+    def test_sets_of_one_name_are_separation(self, pair):
         joined = join_datasets(pair[0], pair[0])
         assert joined.sets == ("tenx (train)", "tenx (test)")
         assert len(set(joined.cells)) == 2 * N_CELLS

@@ -150,7 +150,7 @@ class TestProblems:
         nowhere = str(tmp_path / "no" / "such.h5ad")
         assert path_problem(nowhere) == f"there is no file {nowhere}"
 
-    def test_what_cannot_even_be_looked_at_is_told_and_not_raised(self):
+    def test_what_cannot_even_be_looked_at_is_said_and_not_raised(self):
         assert path_problem("~nobody-of-that-name/x.h5ad") == "there is no file ~nobody-of-that-name/x.h5ad"
         assert "cannot be looked at: " in path_problem("x" * 5_000 + ".h5ad")
 

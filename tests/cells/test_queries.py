@@ -97,7 +97,7 @@ def test_cells_of_a_sample_are_normalised_and_what_was_read_is_left(tmp_path, la
         assert np.array_equal(query.rows.sample[1].toarray(), read)
 
 
-def test_a_file_without_x_is_told_what_it_has(tmp_path, labelled):
+def test_a_file_without_x_is_refused_with_what_it_has(tmp_path, labelled):
     adata = make()
     adata.layers["counts"], adata.X = adata.X, None
     path = tmp_path / "cells.h5ad"

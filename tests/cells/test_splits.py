@@ -161,7 +161,7 @@ class TestBudget:
         assert cut.genes == tuple(pbmc.genes[i] for i in sorted(np.argsort(-variance, kind="stable")[:50]))
         assert cut.genes != split(pbmc, profile=sized(max_genes=50)).genes
 
-    def test_groups_stay_on_their_sides_and_are_listed_anew(self):
+    def test_groups_stay_on_their_sides_and_are_listed_again(self):
         dataset = even(8, each=6)
         cut = split(dataset).with_budget(dataset, 2)
         found = groups_of(dataset, cut)

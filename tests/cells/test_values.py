@@ -1,4 +1,4 @@
-"""Values: told by evidence on real counts under every usual transform, converted rightly, or asked for."""
+"""Values: recognised by evidence on real counts under every usual transform, converted rightly, or asked for."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class TestTold:
         np.testing.assert_allclose(matrix.toarray(), by_scanpy(counts), rtol=1e-4)
 
     @pytest.mark.parametrize("log", LOGS)
-    def test_with_genes_taken_away_the_logarithm_is_told_and_no_total(self, counts, some, log):
+    def test_with_genes_taken_away_the_logarithm_is_said_and_no_total(self, counts, some, log):
         values, matrix = found(each(to_total(counts, 1e4), LOGS[log])[:, some])
         assert (values.transform.name, values.total) == (log, None)
         assert values.name == f"{log}, row sums differ"
@@ -228,7 +228,7 @@ def test_a_data_set_takes_what_is_said_and_a_run_hands_it_on(tmp_path):
         (lambda x: np.log2(1 + x), "log2 of counts"),
     ],
 )
-def test_few_genes_whose_smallest_count_is_above_one_are_told_by_their_total_or_as_whole(change, name):
+def test_few_genes_whose_smallest_count_is_above_one_are_said_by_their_total_or_as_whole(change, name):
     x = np.random.default_rng(0).poisson(1.5, (200, 90)) * np.random.default_rng(1).integers(2, 9, (200, 90))
     found = describe(sparse.csr_matrix(change(x.astype(float)).astype(np.float32)))
     assert found.name == name

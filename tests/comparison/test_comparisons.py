@@ -356,7 +356,7 @@ class TestStudies:
         assert comparison.label_efficiency().empty
         assert comparison.unknown_cells().empty
 
-    def test_unknown_cells_are_told_by_doubt_and_by_distance(self, make_record):
+    def test_unknown_cells_are_said_by_doubt_and_by_distance(self, make_record):
         plain = make_record()
         hidden = np.array(plain.labels) == "NK"
         record = make_record(unseen="NK", distances=np.where(hidden, 5.0, 1.0))

@@ -78,7 +78,7 @@ class TestUmap:
         assert sorted(map(tuple, points)) == sorted(map(tuple, record.umap))
 
     @pytest.mark.parametrize(("n", "wanted"), [(30, 30), (40, 30)])
-    def test_thirty_classes_are_told_apart_and_of_more_the_rarest_are_grey(self, make_record, n, wanted):
+    def test_thirty_classes_are_distinguished_and_of_more_the_rarest_are_grey(self, make_record, n, wanted):
         classes = tuple(f"class {i:02d}" for i in range(n))
         record = make_record(
             n=n, classes=classes, labels=classes, probabilities=np.eye(n), umap=np.eye(n)[:, :2], **UNVALIDATED

@@ -342,7 +342,7 @@ class TestOnDisk:
         assert sorted(keys(found)) == sorted(keys(job.records))
         assert dict(zip(keys(found), found, strict=True)) == dict(zip(keys(job.records), job.records, strict=True))
 
-    def test_a_full_disk_is_told_and_nothing_else(self, three_kinds, cuts, monkeypatch):
+    def test_a_full_disk_is_said_and_nothing_else(self, three_kinds, cuts, monkeypatch):
         earlier = Journal.of(three_kinds, cuts)
         earlier.folder.mkdir(parents=True)
         earlier.file.write_text("\n")

@@ -110,14 +110,14 @@ def small_cut(three_kinds, tiny_profile):
     ],
     ids=["fewer", "validation", "other cells", "genes"],
 )
-def test_a_split_that_was_changed_by_hand_is_told_from_the_real_one(three_kinds, small_cut, instant_umap, change):
+def test_a_split_that_was_changed_by_hand_is_another(three_kinds, small_cut, instant_umap, change):
     other = dataclasses.replace(small_cut, **change(small_cut))
     first, second = strategies.build(["pca_logistic", "majority"])
     with pytest.raises(FrostlineError, match="different training or validation cells, labels or genes"):
         compare([evaluate(first, three_kinds, small_cut), evaluate(second, three_kinds, other)])
 
 
-def test_other_values_under_the_same_names_are_told_apart(pbmc, three_kinds, small_cut, instant_umap, fresh):
+def test_other_values_under_the_same_names_are_separation(pbmc, three_kinds, small_cut, instant_umap, fresh):
     other = fresh(three_kinds, matrix=three_kinds.matrix * 0.5)
     first, second = strategies.build(["pca_logistic", "majority"])
     with pytest.raises(FrostlineError, match="different values of the data set"):

@@ -111,7 +111,7 @@ class TestCheaper:
             assert "0.060 or more would have shown. More groups would decide it." in verdict(found)
 
     def test_what_another_strategy_beats_is_never_taken(self):
-        """The cheapest cannot be told from the best, but is worse than a third."""
+        """The cheapest cannot be distinguished from the best, but is worse than a third."""
         found = evidence(
             {"pca": 0.88, "probe": 0.89, "lora": 0.9},
             {"pca": 0.5, "probe": 30.0, "lora": 90.0},
@@ -197,7 +197,7 @@ class TestPairs:
         assert self.say(paired("a", "b", -0.1, "clear")) == "b is better than a by 0.100 (0.060 to 0.140)."
         assert self.say(paired("a", "b", 0.1, "clear")) == "a is better than b by 0.100 (0.060 to 0.140)."
 
-    def test_equal_undecided_and_untestable_are_told_apart(self):
+    def test_equal_undecided_and_untestable_are_separation(self):
         assert self.say(paired("a", "b", 0.01, "equal")) == (
             "Equivalent: a leads by 0.010 (-0.030 to 0.050); no difference is detected, and none above 0.05 is likely."
         )

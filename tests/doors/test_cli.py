@@ -164,7 +164,7 @@ def test_inspect_of_no_file_tells_it_in_one_line(call, tmp_path):
 @pytest.mark.parametrize(
     "arguments", [["brew"], ["run"], ["check"], ["embed", "in.h5ad"], ["run", "x", "--speed", "9"]]
 )
-def test_wrong_usage_is_told_without_a_traceback(call, arguments):
+def test_wrong_usage_is_said_without_a_traceback(call, arguments):
     said = call(*arguments)
     assert said.code == 2
     assert "Usage: " in said.err
@@ -298,7 +298,7 @@ def test_unknown_notebook_is_refused_with_those_that_there_are(call, project):
     assert "unknown notebook 'cell_type_anotation'; known: cell_type_annotation" in said
 
 
-def test_notebook_that_fails_is_told_in_one_line(call, project, write_notebook, monkeypatch):
+def test_notebook_that_fails_is_said_in_one_line(call, project, write_notebook, monkeypatch):
     write_notebook(Path("notebooks/tiny.ipynb"), PARAMETERS, "raise ValueError('no cells in the file')")
     said = call("run", "tiny")
     assert said.code == 1
@@ -541,10 +541,10 @@ def test_strategies_are_listed_and_one_with_its_hyper_parameters(call):
         assert {kind.title, kind.trains, kind.reference} <= set(
             done.out.replace(": trains ", "\n").replace("    ", "").splitlines()
         )
-        told = call("strategies", name).out
+        shown = call("strategies", name).out
         for field, setting in kind.settings().items():
-            assert f"{field} = " in told
-            assert f"{setting.extent} ({setting.unit})" in told
+            assert f"{field} = " in shown
+            assert f"{setting.extent} ({setting.unit})" in shown
 
 
 def test_hyper_parameters_of_an_unknown_strategy_are_refused_with_those_that_there_are(call):

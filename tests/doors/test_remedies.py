@@ -692,7 +692,7 @@ class TestWithheldClasses:
 class TestSettings:
     """What a run is refused with, before it starts."""
 
-    def told(self, **given) -> str:
+    def stated(self, **given) -> str:
         return refusal(lambda: frostline.RunSettings.from_notebook({"PROFILE": "quickstart", **given}))
 
     @pytest.mark.parametrize(
@@ -700,7 +700,7 @@ class TestSettings:
         [("PROFILE", "fast"), ("SPLIT", "random"), ("VALUES", "rpkm"), ("CHECKPOINT", "Mini"), ("DATASET", "pbmc")],
     )
     def test_each_known_value_that_is_listed(self, name, wrong):
-        message = self.told(**{name: wrong})
+        message = self.stated(**{name: wrong})
         known = re.match(rf"{name}: unknown .*? '{wrong}'; known: (.*?)(?: \(got|\.)", message)[1].split(", ")
         assert wrong not in known
         for value in known:
@@ -708,19 +708,19 @@ class TestSettings:
             assert getattr(frostline.RunSettings.from_notebook(given), name.lower()) == value
 
     def test_each_strategy_that_is_listed(self):
-        message = self.told(STRATEGIES=["pca_logistics"])
+        message = self.stated(STRATEGIES=["pca_logistics"])
         known = re.search(r"known: (.*?) \(got", message)[1].split(", ")
         assert frostline.RunSettings.from_notebook({"STRATEGIES": known}).strategies == known
 
     def test_each_parameter_that_is_listed(self):
-        message = self.told(SEEDS=3)
+        message = self.stated(SEEDS=3)
         assert message.startswith("SEEDS: unknown parameter")
         known = message.partition("The parameters are: ")[2].split(", ")
         defaults = frostline.RunSettings()
         frostline.RunSettings.from_notebook({name: getattr(defaults, name.lower()) for name in known})
 
     def test_least_budget(self):
-        message = self.told(BUDGETS=[1, 5])
+        message = self.stated(BUDGETS=[1, 5])
         least = int(re.search(r"at least (\d+) per class", message)[1])
         assert frostline.RunSettings.from_notebook({"BUDGETS": [least, 5]}).budgets == [2, 5]
 
@@ -815,7 +815,7 @@ def test_what_is_filled_into_a_command_is_quoted_where_it_may_hold_a_space():
     assert [each for each in found if each[1] not in without and not quoted.search(each[1])] == []
 
 
-def test_what_pip_is_told_to_install_with_frostline_is_an_extra_of_it():
+def test_what_pip_is_asked_to_install_with_frostline_is_an_extra_of_it():
     sources = [path.read_text(encoding="utf-8") for path in Path(frostline.__file__).parent.rglob("*.py")]
     extras = {extra for text in sources for extra in re.findall(r"pip install 'frostline\[(\w+)\]'", text)}
     assert extras == {"book", "cluster"}

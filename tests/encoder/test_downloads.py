@@ -261,10 +261,10 @@ def test_without_a_network_the_error_has_the_offline_way(monkeypatch, tmp_path):
     with pytest.raises(CheckpointError, match=r"no route.*drive/folders/1oWh_.*pass its path, or use 'mini'") as caught:
         downloads.download("whole-human")
     assert time.perf_counter() - started < 5
-    told = str(caught.value)
-    assert "https://huggingface.co/u-cellm/scGPT-whole-human (args.json: " in told
-    assert "wanglab/scGPT-human (" not in told  # the same host would not answer either
-    assert "fetch args.json, vocab.json, best_model.pt elsewhere into one folder, from https://huggingface.co/" in told
+    said = str(caught.value)
+    assert "https://huggingface.co/u-cellm/scGPT-whole-human (args.json: " in said
+    assert "wanglab/scGPT-human (" not in said  # the same host would not answer either
+    assert "fetch args.json, vocab.json, best_model.pt elsewhere into one folder, from https://huggingface.co/" in said
     assert not list((tmp_path / "checkpoints").glob("*whole-human*/*"))
 
 
@@ -298,8 +298,8 @@ def test_unsetting_the_variable_and_starting_again_fetches_it(hub, monkeypatch):
     (name,) = re.findall(r"while (\w+) is set; unset it and start again", refused.stderr)
     assert hub.served == []
     monkeypatch.delenv(name)
-    told = subprocess.run(command, capture_output=True, text=True)
-    assert told.returncode == 0, told.stderr
+    said = subprocess.run(command, capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
     assert downloads.verify(NAME) == []
 
 
@@ -422,26 +422,26 @@ class TestHub:
             assert headers["user-agent"].startswith("frostline/")
             assert "torch" not in str(headers)
 
-    def test_sources_are_tried_in_order_and_each_failure_is_told(self, hub, drive):
+    def test_sources_are_tried_in_order_and_each_failure_is_said(self, hub, drive):
         del hub.repositories[FIRST]
         del hub.repositories[SECOND]["vocab.json"]
-        told = []
-        downloads.download(NAME, monitor=Monitor(lambda _, message: told.append(message)))
+        said = []
+        downloads.download(NAME, monitor=Monitor(lambda _, message: said.append(message)))
         assert downloads.origin(NAME)["source"].startswith("https://drive.google.com/")
-        failures = [message for message in told if "trying the next source" in message]
+        failures = [message for message in said if "trying the next source" in message]
         assert [FIRST in failures[0], SECOND in failures[1], len(failures)] == [True, True, 2]
         assert downloads.origin(NAME)["not from"] == "; ".join(message.split("; trying")[0] for message in failures)
         assert "vocab.json" in failures[1]
 
-    def test_when_all_fail_every_source_and_its_reason_is_told(self, hub, drive):
+    def test_when_all_fail_every_source_and_its_reason_is_said(self, hub, drive):
         hub.repositories = {FIRST: {}}
         del drive.files["best_model.pt"]
         with pytest.raises(CheckpointError) as caught:
             downloads.download(NAME)
-        told = str(caught.value)
+        said = str(caught.value)
         for source, reason in ((FIRST, "404"), (SECOND, ""), ("drive.google.com", "the folder lacks best_model.pt")):
-            assert reason in told.split(source, 1)[1]
-        assert "\n" not in told
+            assert reason in said.split(source, 1)[1]
+        assert "\n" not in said
 
     def test_a_connection_that_breaks_goes_on_by_itself(self, hub):
         hub.cut_after["best_model.pt"] = 1_000_000
@@ -484,9 +484,9 @@ class TestHub:
     def test_one_flipped_byte_is_refused_deleted_and_the_next_source_asked(self, hub, official_files, monkeypatch):
         pin(monkeypatch, "best_model.pt", official_files["best_model.pt"])
         hub.sent["best_model.pt"] = flipped(official_files["best_model.pt"])
-        told = []
-        downloads.download(NAME, monitor=Monitor(lambda _, message: told.append(message)))
-        assert sum("best_model.pt was damaged on its way" in message for message in told) == 2
+        said = []
+        downloads.download(NAME, monitor=Monitor(lambda _, message: said.append(message)))
+        assert sum("best_model.pt was damaged on its way" in message for message in said) == 2
         assert downloads.origin(NAME)["source"].startswith("https://drive.google.com/")
         assert downloads.origin(NAME)["best_model.pt"] == "sha256 public, seen in a test"
 
@@ -540,9 +540,9 @@ class TestHub:
     def test_files_that_do_not_load_send_it_to_the_next_source(self, hub, official_files):
         args = json.loads(official_files["args.json"]) | {"nlayers": 3}
         hub.repositories[FIRST]["args.json"] = json.dumps(args).encode()
-        told = []
-        downloads.download(NAME, monitor=Monitor(lambda _, message: told.append(message)))
-        assert any("no usable checkpoint" in message and FIRST in message for message in told)
+        said = []
+        downloads.download(NAME, monitor=Monitor(lambda _, message: said.append(message)))
+        assert any("no usable checkpoint" in message and FIRST in message for message in said)
         assert downloads.origin(NAME)["source"].endswith(SECOND)
 
     def test_a_repair_takes_only_what_was_first_trusted(self, hub, drive, official_files):

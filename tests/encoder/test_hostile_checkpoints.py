@@ -70,10 +70,10 @@ def refusal(folder: Path) -> str:
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(folder).encoder()
     assert time.perf_counter() - started < 2
-    told = str(caught.value)
-    assert "\n" not in told
-    assert len(told) < 2_500
-    return told
+    words = str(caught.value)
+    assert "\n" not in words
+    assert len(words) < 2_500
+    return words
 
 
 class TestJson:
@@ -98,9 +98,9 @@ class TestJson:
     )
     def test_size_depth_doubles_and_bytes(self, folder, name, content, message):
         (folder / name).write_bytes(content)
-        told = refusal(folder)
-        assert name in told
-        assert message in told
+        words = refusal(folder)
+        assert name in words
+        assert message in words
 
     @pytest.mark.parametrize(
         ("key", "value"),
@@ -118,9 +118,9 @@ class TestJson:
     def test_numbers_and_texts_that_there_cannot_be(self, folder, key, value):
         args = json.loads((folder / "args.json").read_text()) | {key: value}
         (folder / "args.json").write_text(json.dumps(args))
-        told = refusal(folder)
-        assert "args.json" in told
-        assert key in told
+        words = refusal(folder)
+        assert "args.json" in words
+        assert key in words
 
     def test_the_official_sizes_and_further_keys_are_taken(self, folder):
         args = json.loads((folder / "args.json").read_text())
@@ -162,12 +162,12 @@ class TestArchive:
         assert "best_model.pt cannot be read as a weights file: it" in refusal(folder)
 
     @pytest.mark.parametrize(
-        ("depth", "told"),
+        ("depth", "words"),
         [(4, "must hold a plain state dict, not tuple"), (5, "its data.pkl nests tuples deeper than weights do")],
     )
-    def test_tuples_are_refused_by_their_depth_once_it_is_above_four(self, folder, depth, told):
+    def test_tuples_are_refused_by_their_depth_once_it_is_above_four(self, folder, depth, words):
         with_pickle(folder, b"\x80\x02)" + b"\x85" * (depth - 1) + b".")
-        assert told in refusal(folder)
+        assert words in refusal(folder)
 
     def test_tuples_of_thousands_of_others_are_no_state_dict(self, folder):
         wide = b"(" + b"N" * 5_000 + b"tq\0"
@@ -212,9 +212,9 @@ class TestArchive:
         as_official(folder, state_of(folder))
         with (folder / name).open("ab") as file:
             file.truncate(2**33)
-        told = refusal(folder)
-        assert f"{name} has 8,589,934,592 bytes" in told
-        assert "its file at most" in told
+        words = refusal(folder)
+        assert f"{name} has 8,589,934,592 bytes" in words
+        assert "its file at most" in words
 
     @pytest.mark.parametrize("content", [b"", b"PK", pickle.dumps({"a": 1}), b"\x89HDF" + bytes(500), bytes(5_000)])
     def test_what_is_no_archive_says_how_to_write_one(self, folder, content):
@@ -285,10 +285,10 @@ def test_a_damaged_archive_is_described_or_refused(small_archive, tmp_path_facto
     try:
         look_into(path)
     except CheckpointError as error:
-        told = str(error)
+        words = str(error)
     else:
-        told = "damaged.pt is whole"
-    assert "damaged.pt" in told
+        words = "damaged.pt is whole"
+    assert "damaged.pt" in words
 
 
 class TestSafetensors:
@@ -307,11 +307,11 @@ class TestSafetensors:
     )
     def test_headers(self, folder, content, message):
         (folder / "model.safetensors").write_bytes(content)
-        told = refusal(folder)
-        assert "model.safetensors cannot be read as a weights file" in told
-        assert message in told
+        words = refusal(folder)
+        assert "model.safetensors cannot be read as a weights file" in words
+        assert message in words
 
-    def test_many_names_are_not_all_told(self, folder):
+    def test_many_names_are_not_all_listed(self, folder):
         save_file(state_of(folder) | {f"x{i}": torch.zeros(1) for i in range(3_000)}, folder / "model.safetensors")
         assert "and 2,980 more" in refusal(folder)
 

@@ -259,7 +259,7 @@ def test_progress_rises_from_zero_towards_one(problem):
     assert heard[0][1] == "epoch 1 of at most 12"
 
 
-def test_every_epoch_is_told_as_it_ends(problem):
+def test_every_epoch_is_said_as_it_ends(problem):
     """Through a part of a monitor, too, as strategies hand it down."""
     heard, steps = [], []
 

@@ -1,4 +1,4 @@
-"""Too little of a vocabulary is told with the numbers, the cause and a remedy that works, wherever it matters."""
+"""Too little of a vocabulary is refused with the numbers, the cause and a remedy that works, wherever it matters."""
 
 from __future__ import annotations
 

@@ -503,7 +503,7 @@ class TestGenes:
 
 
 class TestSeenInPretraining:
-    def test_known_overlaps_are_told(self, pbmc):
+    def test_known_overlaps_are_said(self, pbmc):
         finding = found(pbmc, checkpoint="mini")["seen-in-pretraining"]
         assert finding.severity == "warning"
         assert "other cells of the same donor" in finding.explanation

@@ -217,7 +217,7 @@ class TestEstimate:
                 patch.setattr(Encoder, "forward", forward)
                 seen.clear()
                 estimate(strategy, dataset, small_split)
-            assert seen  # timed anew
+            assert seen  # timed again
             assert {shape[0] for shape in seen} == {estimates.TIMED_CELLS}
             assert max(shape[1] for shape in seen) <= longest
             if "max_length" in how:

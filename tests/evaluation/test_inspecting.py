@@ -96,7 +96,7 @@ def of_kinds(kinds):
 
 class TestValues:
     @pytest.mark.parametrize("layer", EXPECTED)
-    def test_each_kind_is_told_with_what_was_seen(self, of_kinds, layer):
+    def test_each_kind_is_said_with_what_was_seen(self, of_kinds, layer):
         found = of_kinds.matrix(layer)
         assert found.kind == EXPECTED[layer]
         assert len(found.evidence) > 15
@@ -320,7 +320,7 @@ class TestRefusals:
         assert "'cell_typ' is not in obs" in missing.refusals[0].message
         assert (missing.code, dict(missing.classes)) == ("", {})
 
-    def test_cells_that_cannot_be_told_apart_are_refused_for_comparisons_only(self, counts):
+    def test_cells_that_cannot_be_distinguished_are_refused_for_comparisons_only(self, counts):
         adata = counts.copy()
         adata.X = np.ones(adata.shape)
         (refusal,) = inspect(adata, "cell_type").refusals

@@ -64,7 +64,7 @@ class TestRoundTrip:
         journal.close()
         assert not cache_folder("runs").exists()
 
-    def test_repeats_are_told_apart_and_only_wanted_strategies_come_back(self, make_record, three_kinds, tiny_profile):
+    def test_repeats_are_kept_apart_and_only_wanted_strategies_come_back(self, make_record, three_kinds, tiny_profile):
         cuts = [split(three_kinds, seed=1, profile=tiny_profile, repeat=repeat) for repeat in (0, 1)]
         journal = Journal.of(three_kinds, cuts)
         records = [make_record("majority", repeat=repeat) for repeat in (0, 1)]

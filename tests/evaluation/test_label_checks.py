@@ -115,7 +115,7 @@ class TestJoined:
         assert found(after, "cross") == {}
         assert set(after.labels) == {"B cell", "NK", "T"}
 
-    def test_missing_labels_are_told_of_the_set_that_has_them(self):
+    def test_missing_labels_are_said_of_the_set_that_has_them(self):
         one, other = self.pair(["B", "NK", "T"] * 40, ["nan", "NK", "T"] * 40)
         finding = found(self.joined(one, other), "cross")["missing-as-text"]
         assert "label column 'type' of theirs has 'nan' (40 cells)" in finding.title

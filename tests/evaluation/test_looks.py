@@ -1,4 +1,4 @@
-"""Looks: how good a matrix is to take, and what it takes to be told of."""
+"""Looks: how good a matrix is to take, and what it takes to be reported."""
 
 from __future__ import annotations
 

@@ -56,11 +56,11 @@ def test_both_ends_are_taken_and_what_lies_beyond_is_refused_by_name(kind, field
     step = 1 if domain.info.annotation is int else 1e-9
     above = high + step if below is None else below
     for value in (low - step, above, -above, math.inf, -math.inf, math.nan, True, "3", None, 10**5000):
-        told = refusal(kind, **{field: value})
-        assert told.startswith(f"strategy '{kind.name}': {field} is "), told
-        assert f"must be {domain}" in told
-        assert domain.extent in told
-        assert domain.unit in told
+        said = refusal(kind, **{field: value})
+        assert said.startswith(f"strategy '{kind.name}': {field} is "), said
+        assert f"must be {domain}" in said
+        assert domain.extent in said
+        assert domain.unit in said
 
 
 @pytest.mark.parametrize(("kind", "field", "domain"), NUMBERS, ids=names(NUMBERS))
@@ -88,10 +88,10 @@ def test_any_value_is_taken_or_refused_with_the_name_of_its_field(case, value):
     try:
         made = kind(**{field: value})
     except FrostlineError as error:
-        made, told = None, str(error)
+        made, said = None, str(error)
     if made is None:
-        assert f": {field} is " in told
-        assert "\n" not in told
+        assert f": {field} is " in said
+        assert "\n" not in said
     else:
         assert kind(**{field: getattr(made, field)}) == made
 
@@ -149,16 +149,16 @@ def test_a_checkpoint_may_be_a_path_and_text_of_a_kind_becomes_text():
     ],
 )
 def test_targets_are_names_each_once(value, seen):
-    told = refusal(Lora, targets=value)
-    assert told.startswith("strategy 'lora': targets is ")
-    assert seen in told
+    said = refusal(Lora, targets=value)
+    assert said.startswith("strategy 'lora': targets is ")
+    assert seen in said
 
 
 def test_a_list_of_targets_becomes_a_tuple():
     assert Lora(targets=["q_proj", "v_proj"]) == Lora(targets=("q_proj", "v_proj"))
 
 
-def test_other_kinds_of_number_are_told_their_type():
+def test_other_kinds_of_number_are_said_their_type():
     for value in (Fraction(1, 2), np.array(0.5), np.bool_(True), 1j, np.datetime64("2020-01-01", "ns")):
         assert f"of type {type(value).__name__}" in refusal(HeadTuning, dropout=value)
     assert "3.0 of type float" in refusal(PcaKnn, n_components=3.0)
@@ -170,8 +170,8 @@ def test_a_long_value_is_cut():
 
 def test_profiles_are_bounded_too():
     assert [spec.name for spec in dataclasses.fields(Profile)] == list(settings(Profile))
-    told = refusal(Profile, "mine", 100, 100, 0, 1, 1, 1e-3, 1e-3, 1)
-    assert told == "profile 'mine': batch_size is 0, and must be a whole number from 1 to 65,536 (cells)"
+    said = refusal(Profile, "mine", 100, 100, 0, 1, 1, 1e-3, 1e-3, 1)
+    assert said == "profile 'mine': batch_size is 0, and must be a whole number from 1 to 65,536 (cells)"
 
 
 def test_bounds_say_what_they_take():

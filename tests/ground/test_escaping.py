@@ -55,7 +55,7 @@ def test_a_terminal_gets_lines_and_nothing_that_moves_its_cursor(text):
 
 
 def parsers():
-    """CommonMark with tables, and all that MyST can be told to read, as Jupyter Book might be."""
+    """CommonMark with tables, and all that MyST can be set to read, as Jupyter Book might be."""
     from markdown_it import MarkdownIt
     from markdown_it.renderer import RendererHTML
     from myst_parser.config.main import MdParserConfig

@@ -1,4 +1,4 @@
-"""What is under work is told from what was left behind."""
+"""What is under work is distinguished from what was left behind."""
 
 from __future__ import annotations
 

@@ -253,7 +253,7 @@ def test_layer_that_the_look_recommends_is_taken(make_panel, model, cells):
     ("text", "said"),
     [("", "type the path"), ("nowhere", "no folder that holds a model.json"), (".", "it holds no model.json")],
 )
-def test_folder_that_holds_no_model_is_told_as_it_is_typed(make_panel, tmp_path, monkeypatch, text, said):
+def test_folder_that_holds_no_model_is_said_as_it_is_typed(make_panel, tmp_path, monkeypatch, text, said):
     monkeypatch.chdir(tmp_path)
     panel = make_panel()
     control(panel, "Model").value = "path"

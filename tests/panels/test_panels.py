@@ -407,11 +407,11 @@ def test_cancelled_panel_can_run_again(make_panel):
 @pytest.fixture
 def interrupted(monkeypatch, heard_interrupts):
     """The first fit of a frozen probe interrupts the kernel, as the square above a notebook does, and works on."""
-    fit, told = FrozenProbe.fit, []
+    fit, stated = FrozenProbe.fit, []
 
     def interrupt(self, dataset, split, monitor=None):
-        if monitor is not None and not told:
-            told.append(True)
+        if monitor is not None and not stated:
+            stated.append(True)
             os.kill(os.getpid(), signal.SIGINT)
             for _ in range(6_000):
                 monitor.step(0.5, "working on")
@@ -419,7 +419,7 @@ def interrupted(monkeypatch, heard_interrupts):
         return fit(self, dataset, split, monitor)
 
     monkeypatch.setattr(FrozenProbe, "fit", interrupt)
-    return told
+    return stated
 
 
 @pytest.mark.usefixtures("interrupted")
@@ -512,7 +512,7 @@ class TestLatest:
         with pytest.raises(FrostlineError, match="left nothing to compare: division by zero"):
             panel.run(wait=True, keep_going=True)
 
-    def test_a_strategy_that_fails_costs_no_other_its_results_and_is_told_everywhere(
+    def test_a_strategy_that_fails_costs_no_other_its_results_and_is_said_everywhere(
         self, make_panel, monkeypatch, tmp_path
     ):
         fail = lambda *_: (_ for _ in ()).throw(RuntimeError("no\nluck"))  # noqa: E731
@@ -593,13 +593,13 @@ def test_strategies_without_a_checkpoint_run_where_it_is_not_here(make_panel):
 
 
 @pytest.mark.parametrize("with_data", [True, False])
-def test_unknown_checkpoint_is_told_even_where_no_ticked_strategy_uses_it(make_panel, with_data):
+def test_unknown_checkpoint_is_said_even_where_no_ticked_strategy_uses_it(make_panel, with_data):
     panel = make_panel(["majority"]).runner if with_data else frostline.panels.RunPanel(strategies=["majority"])
-    for name, told in (("no/such/folder", "unknown checkpoint"), (__file__, "unknown checkpoint"), (" ", "blank")):
+    for name, stated in (("no/such/folder", "unknown checkpoint"), (__file__, "unknown checkpoint"), (" ", "blank")):
         control(panel, "Checkpoint").value = name
         panel.settle(60)
-        assert re.search(f'role="alert".*This cannot be run</strong>: .*{told}', html_of(panel), re.DOTALL)
-        with pytest.raises(FrostlineError, match=told if with_data else "Choose data first"):
+        assert re.search(f'role="alert".*This cannot be run</strong>: .*{stated}', html_of(panel), re.DOTALL)
+        with pytest.raises(FrostlineError, match=stated if with_data else "Choose data first"):
             panel.run(wait=True)
     control(panel, "Checkpoint").value = "whole-human"  # not downloaded, and not needed
     panel.settle(60)
@@ -640,10 +640,10 @@ class TestPartial:
         panel, seen = make_panel(["majority", "pca_knn"]), []
         panel.results.observe(lambda _: seen.append(panel.results._part.value), "comparison")
         panel.run(wait=True)
-        told = (
+        stated = (
             "Partial results, partial verdict. 1 of 2 evaluations are finished; not yet or not in all repeats: pca_knn."
         )
-        assert [text for text in seen if told in html.unescape(text)]
+        assert [text for text in seen if stated in html.unescape(text)]
         assert (panel.results._part.value, panel.latest().unfinished) == ("", "")
         assert not any(line.startswith("Partial") for line in panel.latest().caption)
 
@@ -652,12 +652,12 @@ class TestPartial:
         panel.observe(lambda change: change.new and panel.cancel(), "records")
         with pytest.raises(Cancelled):
             panel.run(wait=True)
-        told = "1 of 2 evaluations are finished; not yet or not in all repeats: pca_knn."
-        assert told in html.unescape(panel.results._part.value)
-        assert f"Partial: {told}" in panel.latest().caption
+        stated = "1 of 2 evaluations are finished; not yet or not in all repeats: pca_knn."
+        assert stated in html.unescape(panel.results._part.value)
+        assert f"Partial: {stated}" in panel.latest().caption
         where = frostline.artifacts.export(tmp_path / "out", panel.comparison, panel.dataset)
-        assert any(told in note for note in frostline.load_comparison(where).notes)
-        assert told in (where / "report.md").read_text()
+        assert any(stated in note for note in frostline.load_comparison(where).notes)
+        assert stated in (where / "report.md").read_text()
 
     def test_a_failed_strategy_is_named(self, make_panel, monkeypatch):
         monkeypatch.setattr(Majority, "fit", lambda *_: 1 / 0)
@@ -689,10 +689,10 @@ def test_groups_that_are_held_out_are_named_before_the_run_and_beside_the_verdic
     panel = make_panel(["majority"], dataset=frostline.load_dataset("pancreas"))
     panel.settle(60)
     cuts = panel.runner.plan.controls.draw(panel.dataset)
-    told = "; ".join(f"{', '.join(cut.groups['test'])} (repeat {cut.repeat + 1})" for cut in cuts)
-    assert f"Held out for the test, by donor: {told}." in html_of(panel.runner)
+    stated = "; ".join(f"{', '.join(cut.groups['test'])} (repeat {cut.repeat + 1})" for cut in cuts)
+    assert f"Held out for the test, by donor: {stated}." in html_of(panel.runner)
     panel.run(wait=True)
-    assert f"Held out for the test, by donor: {told}." in tab(panel, "Verdict")
+    assert f"Held out for the test, by donor: {stated}." in tab(panel, "Verdict")
     control(panel, "Split").value = "stratified"
     panel.settle(60)
     assert "Held out for the test" not in html_of(panel.runner)
@@ -805,7 +805,7 @@ class TestResume:
         offer = next(w for w in walk(panel) if isinstance(w, Checkbox) and w not in [r.box for r in rows(panel)])
         assert offer.layout.display == "none"
 
-    def test_a_run_from_code_computes_everything_unless_told_otherwise(self, make_panel, monkeypatch):
+    def test_a_run_from_code_computes_everything_unless_asked_otherwise(self, make_panel, monkeypatch):
         panel = make_panel(["pca_logistic"])
         panel.run(wait=True)
         monkeypatch.setattr(PcaLogistic, "fit", lambda *_: 1 / 0)
@@ -873,12 +873,12 @@ class TestDataPanel:
         assert panel.findings == tuple(frostline.checks.review(pbmc, frostline.split(pbmc), "mini"))
         assert all(html.escape(finding.title) in text for finding in panel.findings)
 
-    def test_a_checkpoint_that_is_not_here_is_told_and_the_other_checks_are_made(self, make, pbmc):
+    def test_a_checkpoint_that_is_not_here_is_stated_and_the_other_checks_are_made(self, make, pbmc):
         panel = make("pbmc68k-reduced", checkpoint="whole-human")
         assert "is not downloaded" in html_of(panel)
         assert panel.findings == tuple(frostline.checks.review(pbmc, frostline.split(pbmc)))
 
-    def test_too_little_vocabulary_is_told(self, make, three_kinds, fresh):
+    def test_too_little_vocabulary_is_said(self, make, three_kinds, fresh):
         nobody_knows = fresh(three_kinds, genes=tuple(f"gene_{i}" for i in range(120)))
         panel = make(nobody_knows)
         text = html_of(panel)
@@ -918,7 +918,7 @@ class TestDataPanel:
         source.value = "nothing"
         assert "What is in this file" not in html_of(panel)
 
-    def test_a_wrong_label_column_is_told_with_those_that_there_are(self, make):
+    def test_a_wrong_label_column_is_said_with_those_that_there_are(self, make):
         panel = make("pbmc68k-reduced", label_key="cell_typ")
         assert panel.state == "failed"
         alert = html_of(panel).partition('role="alert"')[2]
@@ -1105,13 +1105,13 @@ class TestAdvanced:
     def test_every_field_of_the_strategy_has_a_control_with_its_docstring(self, make_panel):
         panel = make_panel(["lora"])
         self.open(panel, "lora")
-        told = {name: setting.meaning for name, setting in STRATEGIES["lora"].settings().items()}
+        stated = {name: setting.meaning for name, setting in STRATEGIES["lora"].settings().items()}
         shown = {
             w.description: w.tooltip
             for w in walk(panel.runner.plan.advanced)
-            if getattr(w, "tooltip", None) in told.values()
+            if getattr(w, "tooltip", None) in stated.values()
         }
-        assert shown == {name: text for name, text in told.items() if name != "checkpoint"}
+        assert shown == {name: text for name, text in stated.items() if name != "checkpoint"}
 
     def test_a_change_reaches_the_record(self, make_panel):
         panel = make_panel(["pca_knn"])
@@ -1121,24 +1121,24 @@ class TestAdvanced:
         assert panel.records[0].parameters["n_components"] == 5
 
     @pytest.mark.parametrize(
-        ("typed", "told"),
+        ("typed", "stated"),
         [("q_proj, nonsense", "nonsense"), ("[q_proj", "has no closing bracket; the value before stays")],
     )
-    def test_what_the_strategy_refuses_is_told_and_the_value_before_stays(self, make_panel, typed, told):
+    def test_what_the_strategy_refuses_is_stated_and_the_value_before_stays(self, make_panel, typed, stated):
         panel = make_panel(["lora"])
         self.open(panel, "lora")
         control(panel.runner.plan.advanced, "targets").value = typed
-        assert told in html_of(panel.runner.plan.advanced)
+        assert stated in html_of(panel.runner.plan.advanced)
         assert panel.runner.plan.advanced.changes == {}
 
-    def test_a_number_outside_its_bounds_is_told_and_put_back_and_not_clipped(self, make_panel):
+    def test_a_number_outside_its_bounds_is_stated_and_put_back_and_not_clipped(self, make_panel):
         panel = make_panel(["lora"])
         self.open(panel, "lora")
         rank = control(panel.runner.plan.advanced, "rank")
         assert "1 to 1,024 (dimensions)" in html_of(panel.runner.plan.advanced)
         rank.value = 2_000
-        told = html_of(panel.runner.plan.advanced)
-        assert "rank is 2000, and must be a whole number from 1 to 1,024 (dimensions)" in told
+        stated = html_of(panel.runner.plan.advanced)
+        assert "rank is 2000, and must be a whole number from 1 to 1,024 (dimensions)" in stated
         assert rank.value == 4
         assert panel.runner.plan.advanced.changes == {}
         rank.value = 8
@@ -1252,7 +1252,7 @@ def test_records_of_a_full_disk_are_kept_in_memory_and_it_is_said(make_panel, mo
     assert len(panel.records) == 1
 
 
-def test_a_setting_that_cannot_be_split_is_told_before_the_run(make_panel):
+def test_a_setting_that_cannot_be_split_is_said_before_the_run(make_panel):
     panel = make_panel()
     control(panel, "Split").value = "group"
     panel.settle(60)
@@ -1296,7 +1296,7 @@ background.do("second", lambda: print("second began"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "first ended\n", "")
 
 
-def test_a_tick_times_no_strategy_anew_and_another_seed_times_all(make_panel, monkeypatch):
+def test_a_tick_times_no_strategy_again_and_another_seed_times_all(make_panel, monkeypatch):
     from frostline.panels import costs
 
     timed, estimate = [], costs.estimate

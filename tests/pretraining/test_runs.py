@@ -109,7 +109,7 @@ def state_at_the_border(corpus, folder: Path) -> dict:
 
 
 def test_the_second_phase_goes_on_from_the_encoder_and_the_heads_of_the_first(corpus, tmp_path):
-    """What the heads tell at the border is what they told, component by component, in the units of the new phase."""
+    """What the heads tell at the border is what they gave, component by component, in the units of the new phase."""
     state = state_at_the_border(corpus, tmp_path / "both")
     run = runs._Run(read_corpus(corpus), 0, 24, replace(SMALL, phases=(FIRST,)))
     run.start(Path("nowhere"))
@@ -123,10 +123,10 @@ def test_the_second_phase_goes_on_from_the_encoder_and_the_heads_of_the_first(co
     assert state["heads"]["w.weight"].any()
 
     pooled = run.corpus
-    told = torch.randn(6, 16)  # <cls> states of six cells
+    given = torch.randn(6, 16)  # <cls> states of six cells
     with torch.no_grad():
-        before = run.predicted.heads["components"](told).numpy()
-    after = (told @ state["heads"]["components.weight"].T + state["heads"]["components.bias"]).numpy()
+        before = run.predicted.heads["components"](given).numpy()
+    after = (given @ state["heads"]["components.weight"].T + state["heads"]["components.bias"]).numpy()
     old = principal_components(pooled, 8, 0, exponent=0.25)
     new = principal_components(pooled, 5, 0, exponent=0.0, n_neighbors=4)
     assert after.shape == (6, 10)
@@ -147,7 +147,7 @@ def test_a_later_phase_may_tell_more_components_than_the_one_before(corpus):
 
 
 @pytest.mark.parametrize("name", ["mvc_weight", "contrast_weight"])
-def test_an_objective_without_weight_changes_nothing_but_is_still_told(corpus, name):
+def test_an_objective_without_weight_changes_nothing_but_is_still_reported(corpus, name):
     """The total is the weighted sum of the parts, by hand; InfoNCE and MVC are in the history all the same."""
     phase = replace(FIRST, mvc_weight=0.7, contrast_weight=0.2)
     for settings in (replace(SMALL, phases=(phase,)), replace(SMALL, phases=(replace(phase, **{name: 0.0}),))):
@@ -271,7 +271,7 @@ def test_another_plan_works_in_another_folder_and_the_old_one_goes_on_in_its_own
     assert weights(tmp_path / "mine") == weights(finished.folder)
 
 
-def test_a_damaged_state_is_named_and_without_it_the_run_starts_anew(finished, corpus, tmp_path):
+def test_a_damaged_state_is_named_and_without_it_the_run_starts_again(finished, corpus, tmp_path):
     (tmp_path / runs.STATE_FILE).write_bytes(b"not a state")
     with pytest.raises(FrostlineError, match="remove it to start again") as refused:
         pretrain(corpus, tmp_path, steps=STEPS, settings=SMALL)

@@ -161,7 +161,7 @@ def test_notebook_runs_with_this_python_whatever_kernels_are_installed(tiny, her
     assert run(notebook) == f"{sys.executable} {frostline.__file__}"
 
 
-def test_kernel_of_another_language_that_is_missing_is_told_in_one_line():
+def test_kernel_of_another_language_that_is_missing_is_said_in_one_line():
     said = executions._said(NoSuchKernel("ir"), {})
     assert said == "to start: no kernel 'ir' is installed; jupyter kernelspec list shows those that are"
 
@@ -222,7 +222,7 @@ def test_folders_of_sockets_that_earlier_versions_left_are_cleared(own_temporary
         ({}, "want of memory: take or a machine|want of memory: take a machine with more memory"),
     ],
 )
-def test_dead_kernel_is_told_with_remedies_that_the_notebook_has(parameters, said):
+def test_dead_kernel_is_said_with_remedies_that_the_notebook_has(parameters, said):
     assert re.search(said, kernels.want_of_memory(parameters))
 
 
@@ -238,13 +238,13 @@ def test_progress_tells_what_a_panel_announces_and_the_heading_before(tiny):
         'silent = widgets.HTML(\'<span role="status" aria-live="polite"></span>\')\n'
         "bar(1.0, 'done')"
     )
-    told: list[tuple[float | None, str]] = []
+    heard: list[tuple[float | None, str]] = []
     notebook = tiny(cell)
-    executions.execute(notebook, Path("out.ipynb"), on_progress=lambda fraction, words: told.append((fraction, words)))
-    assert told[0] == (None, "A small tutorial")
-    assert (0.25, "lora: epoch 2 of 8 <&>") in told
-    assert told[-1] == (1.0, "done")
-    assert all(words and fraction not in (0.5, 0.75) for fraction, words in told)
+    executions.execute(notebook, Path("out.ipynb"), on_progress=lambda fraction, words: heard.append((fraction, words)))
+    assert heard[0] == (None, "A small tutorial")
+    assert (0.25, "lora: epoch 2 of 8 <&>") in heard
+    assert heard[-1] == (1.0, "done")
+    assert all(words and fraction not in (0.5, 0.75) for fraction, words in heard)
 
 
 # ---- ended at work
@@ -397,7 +397,7 @@ def test_notebook_in_the_folder_that_its_run_replaces_is_refused_before_anything
     assert not (here / "out").exists()
 
 
-def test_place_that_cannot_be_written_is_told_before_anything_runs(tiny, here):
+def test_place_that_cannot_be_written_is_said_before_anything_runs(tiny, here):
     (here / "taken").write_text("a file")
     for output, said in (("taken/out.ipynb", "cannot be written"), ("out.txt", "ends in .ipynb")):
         with pytest.raises(FrostlineError, match=said):

@@ -215,7 +215,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("kind", FAILURES)
-def test_failure_is_told_and_keeps_the_earlier_output(tiny, here, monkeypatch, kind):
+def test_failure_is_said_and_keeps_the_earlier_output(tiny, here, monkeypatch, kind):
     code, said = FAILURES[kind]
     # nbclient now and then overlooks a reply while it serves an Output widget, and finds it when the time is over
     monkeypatch.setattr(executions, "TIMEOUT", 4 if kind == "cell without end" else 20)

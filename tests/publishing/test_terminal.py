@@ -51,13 +51,13 @@ def test_results_begin_with_the_verdict(save_artifacts, tmp_path):
 def test_log_has_a_line_for_each_piece_of_work_and_no_control_characters(capfd, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
-    with terminal.progress(["tiny"]) as told:
-        told["tiny"](None, "Load")
+    with terminal.progress(["tiny"]) as heard:
+        heard["tiny"](None, "Load")
         for epoch in range(5):
-            told["tiny"](epoch / 10, f"lora: epoch {epoch}\x1b[31m")
+            heard["tiny"](epoch / 10, f"lora: epoch {epoch}\x1b[31m")
         now[0] += terminal.INTERVAL
-        told["tiny"](0.5, "lora: epoch 5")
-        told["tiny"](0.75, "head: epoch 1")
+        heard["tiny"](0.5, "lora: epoch 5")
+        heard["tiny"](0.75, "head: epoch 1")
     out, said = capfd.readouterr()
     assert out == ""
     assert said.splitlines() == [

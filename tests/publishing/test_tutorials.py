@@ -14,7 +14,7 @@ def test_tutorials_are_those_of_the_table_of_contents(lab):
     assert tutorials.declared_tutorials() == ["tiny", "broken", "gone"]
 
 
-def test_notebook_without_the_parameters_of_a_tutorial_is_told_what_it_lacks(here, tiny):
+def test_notebook_without_the_parameters_of_a_tutorial_is_refused_with_what_it_lacks(here, tiny):
     problem = tutorials.unfit(tiny(parameters="SEED: int = 1"))
     assert "tiny.ipynb has no parameter PROFILE: str" in str(problem)
 

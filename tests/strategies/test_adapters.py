@@ -211,7 +211,7 @@ class TestLora:
         with pytest.raises(FrostlineError, match=r"'lora': rank is 33, and must be at most 32 dimensions.*checkpoint"):
             dataclasses.replace(fits, rank=highest + 1).ensure_applicable(pbmc, cut)
 
-    def test_cells_without_any_of_a_few_genes_are_told_that_more_can_be_read(self, build, pbmc, cut, fresh):
+    def test_cells_without_any_of_a_few_genes_are_refused_as_more_can_be_read(self, build, pbmc, cut, fresh):
         strategy = dataclasses.replace(build("lora"), n_genes=2, epochs=1)
         with pytest.raises(DatasetError, match=r"or let 'lora' read more genes than n_genes = 2$"):
             strategy.fit(fresh(pbmc), cut)

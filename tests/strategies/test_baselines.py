@@ -207,7 +207,7 @@ class TestPcaLogistic:
         }
         assert strategy.chosen == {"C": min(losses, key=losses.get)}
 
-    def test_few_cells_of_clear_classes_are_told_apart(self, easy, fresh):
+    def test_few_cells_of_clear_classes_are_separation(self, easy, fresh):
         """As many components as cells: the inner cross-validation must not think that nothing can be learnt."""
         dataset, cut = easy
         few = dataclasses.replace(cut, train=cut.train[:24])

@@ -16,12 +16,12 @@ pytestmark = pytest.mark.slow
 
 class TestSettings:
     @pytest.mark.parametrize("name", NAMES)
-    def test_every_hyper_parameter_is_told(self, name):
+    def test_every_hyper_parameter_is_said(self, name):
         kind = STRATEGIES[name]
-        told = kind.settings()
-        assert list(told) == [spec.name for spec in dataclasses.fields(kind) if spec.init]
-        assert list(told) == list(kind().parameters)
-        for key, setting in told.items():
+        listed = kind.settings()
+        assert list(listed) == [spec.name for spec in dataclasses.fields(kind) if spec.init]
+        assert list(listed) == list(kind().parameters)
+        for key, setting in listed.items():
             text = setting.meaning
             assert text == text.strip(), key
             assert text.endswith("."), key

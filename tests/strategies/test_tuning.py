@@ -224,7 +224,7 @@ class TestThroughTheEncoder:
         strategy.embed(pbmc, cut.test)
         strategy.predict_proba(pbmc, cut.test)
         assert sum(encoded_cells) == len(cut.test) + len(cut.validation)
-        assert strategy.cost().seconds["predict"] == pytest.approx(seconds, rel=0.9)  # charged as if encoded anew
+        assert strategy.cost().seconds["predict"] == pytest.approx(seconds, rel=0.9)  # charged as if encoded again
         other = fresh(pbmc, matrix=corrupted(pbmc.matrix, cut.test[:1]))
         assert not np.array_equal(strategy.embed(other, cut.test)[0], strategy.embed(pbmc, cut.test)[0])
 

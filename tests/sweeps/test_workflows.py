@@ -72,12 +72,12 @@ def test_another_system_is_named(grid_of):
 @pytest.mark.slow
 def test_commands_of_a_snakefile_run_in_order_and_collect_makes_the_table(grid_of, done_here):
     planned = grid_of("datasets: [pancreas]\nstrategies: [majority]\nseeds: [1, 2]")
-    told = CliRunner().invoke(cli.app, ["sweep", "sweep.yml", "--export", "snakemake"])
-    assert told.stdout == workflow(planned, "snakemake", "sweep.yml")
-    for command in commands_of(told.stdout).values():
+    printed = CliRunner().invoke(cli.app, ["sweep", "sweep.yml", "--export", "snakemake"])
+    assert printed.stdout == workflow(planned, "snakemake", "sweep.yml")
+    for command in commands_of(printed.stdout).values():
         done = CliRunner().invoke(cli.app, shlex.split(command)[1:])
         assert done.exit_code == 0, done.output
-    collect = re.search(r'params: collect="(.*)"', told.stdout)[1]
+    collect = re.search(r'params: collect="(.*)"', printed.stdout)[1]
     done = CliRunner().invoke(cli.app, shlex.split(collect)[1:])
     assert done.exit_code == 0, done.output
     table = pd.read_parquet(planned.folder / "results" / "runs.parquet")

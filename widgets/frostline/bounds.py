@@ -181,10 +181,10 @@ def _refusal(error: ValidationError, kind: Any, given: dict[str, Any]) -> Except
         return own
     name = str(first["loc"][0])
     whose = f"{kind.noun} {given.get('name', getattr(kind, 'name', ''))!r}"
-    return FrostlineError(f"{whose}: {_told(error, name, given[name], settings(kind)[name])}")
+    return FrostlineError(f"{whose}: {_said(error, name, given[name], settings(kind)[name])}")
 
 
-def _told(error: ValidationError, name: str, value: object, must: Setting) -> str:
+def _said(error: ValidationError, name: str, value: object, must: Setting) -> str:
     """Say what was seen and what must be."""
     first = error.errors()[0]
     seen = shown(value)
@@ -208,7 +208,7 @@ def hold(annotation: Any, name: str, value: Any) -> Any:
     try:
         return TypeAdapter(annotation, config=_STRICT).validate_python(value)
     except ValidationError as error:
-        raise FrostlineError(_told(error, name, value, setting(annotation))) from None
+        raise FrostlineError(_said(error, name, value, setting(annotation))) from None
 
 
 def shown(value: object) -> str:

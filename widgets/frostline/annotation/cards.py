@@ -67,7 +67,7 @@ def card_of(origin: Origin) -> dict[str, Any]:
     -------
     dict
         `dataset` (name, columns, cells, genes, classes with their cells, what was left out, sha256), `fit` (profile,
-        seed, kind and number of folds, cells that trained and that told when to stop), `metrics` of the cross-fitted
+        seed, kind and number of folds, cells that trained and that decided when to stop), `metrics` of the cross-fitted
         predictions, `verdict`, `recommended`, `scores`, `checkpoint`, `notes`, `kept`.
     """
     strategy, cut, found = origin.strategy, origin.split, origin.found

@@ -160,7 +160,7 @@ class Outputs:
             if file["obs"].attrs.get("encoding-version") == "0.2.0":
                 self._write_into(file)
                 return
-        adata = anndata.read_h5ad(source)  # older layouts are written anew
+        adata = anndata.read_h5ad(source)  # older layouts are written again
         self.write(adata)
         adata.write_h5ad(scratch)
 

@@ -19,23 +19,23 @@ MOST = 1000
 """Cells of either side that are looked at."""
 DIMENSIONS, FOLDS, PENALTY = 50, 5, 400.0
 GROUPS = 8
-"""Groups of the training data that are told from its others, at most."""
+"""Groups of the training data that are compared with its others, at most."""
 FEWEST = 20
 """Cells of either side from which on anything is said."""
 
 
 @dataclass(frozen=True)
 class Shift:
-    """How well cells of a query can be told from those of the training data."""
+    """How well cells of a query can be distinguished from those of the training data."""
 
     auroc: float | None
-    """0.5 where they cannot be told apart, 1 where each can; None with too few cells."""
+    """0.5 where they cannot be distinguished, 1 where each can; None with too few cells."""
     low: float | None
     high: float | None
     """Its 95 % interval (DeLong et al. 1988)."""
     differs: bool
     usual: float | None = None
-    """Largest AUROC with which a group of the training data was told from its others; None without groups."""
+    """Largest AUROC with which a group of the training data was distinguished from its others; None without groups."""
     n: int = 0
     """Cells of either side that were looked at."""
     reference_scores: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False)
@@ -93,18 +93,18 @@ def compare(
     >>> compare(cells[:200], cells[200:]).differs, compare(cells[:200], cells[200:] + 1).differs
     (False, True)
     """
-    found = _told_apart(reference, query, seed, kinds)
+    found = _separation(reference, query, seed, kinds)
     names = np.unique(groups)[:GROUPS] if groups is not None and found.auroc is not None else ()
     within = []
     for name in names:
         own, others = np.flatnonzero(groups == name), np.flatnonzero(groups != name)
         own_kinds = (kinds[0][others], kinds[0][own]) if kinds else None
-        within.append(_told_apart(reference[others], reference[own], seed, own_kinds).auroc)
+        within.append(_separation(reference[others], reference[own], seed, own_kinds).auroc)
     usual = max((auroc for auroc in within if auroc is not None), default=None)
     return replace(found, usual=usual, differs=found.low is not None and found.low > max(LIMIT, usual or 0.0))
 
 
-def _told_apart(
+def _separation(
     reference: NDArray[np.floating],
     query: NDArray[np.floating],
     seed: int,

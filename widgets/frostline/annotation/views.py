@@ -204,14 +204,14 @@ def unknown_cells(annotation: Annotation, n: int | None = None) -> pd.DataFrame:
     p_known = obs[f"{key}_p_known"].to_numpy(dtype=float)[rows]
     order = rows[np.argsort(np.where(np.isnan(p_known), np.inf, p_known), kind="stable")][:n]
     probabilities = annotation.probabilities[order]
-    told = np.asarray(np.isfinite(probabilities).all(axis=1))
-    best = np.where(told[:, None], probabilities, 0).argmax(axis=1)
+    finite = np.asarray(np.isfinite(probabilities).all(axis=1))
+    best = np.where(finite[:, None], probabilities, 0).argmax(axis=1)
     return pd.DataFrame(
         {
             "cell": obs.index[order].astype(str),
             "reason": obs[f"{key}_reason"].astype(str).to_numpy()[order],
             "p_known": obs[f"{key}_p_known"].to_numpy()[order],
-            "most_like": [annotation.classes[i] if is_told else None for i, is_told in zip(best, told, strict=True)],
+            "most_like": [annotation.classes[i] if known else None for i, known in zip(best, finite, strict=True)],
             "confidence": obs[f"{key}_confidence"].to_numpy()[order],
         }
     )

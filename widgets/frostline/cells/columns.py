@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def columns_of(table: pd.DataFrame) -> dict[str, pd.Series[Any]]:
     """Columns by their names as text, without those whose name stands twice: nobody can say which one is meant.
 
-    Those of lists, sets, arrays or tables are left out, too: their values cannot be told apart.
+    Those of lists, sets, arrays or tables are left out, too: their values cannot be distinguished.
 
     Examples
     --------

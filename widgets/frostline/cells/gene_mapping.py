@@ -96,7 +96,7 @@ class GeneMap:
         return pd.DataFrame({"name": self.names, "kind": self.kinds, "token": tokens, "claim": self.claims})
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """How many names are of each kind, and some of those that join no token."""
         text = ", ".join(f"{n:,} {kind}" for kind, n in self.counts.items() if n)
         for kind in KINDS[3:]:
@@ -109,7 +109,7 @@ class GeneMap:
         text = f"{(self.places >= 0).sum():,} of {len(self.names):,} names join a gene of the target"
         if self.covered is not None:
             text += f", with {self.covered:.1%} of the counts".replace("%", " %")
-        return f"{text}\n{self.told}".rstrip()
+        return f"{text}\n{self.summary}".rstrip()
 
     def merged(self, matrix: sparse.csr_matrix, logged: bool) -> sparse.csr_matrix:
         """Values of the tokens in `kept`, (n_cells, n_kept) CSR; of one name they are copied as they are.

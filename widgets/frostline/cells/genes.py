@@ -1,7 +1,7 @@
 """How the genes of a data set meet a checkpoint's vocabulary: how many, by which names, with what share of the counts.
 
 scGPT matches symbols exactly, case included, and drops the rest. Here an exact symbol wins, too, and of the rest those
-are mapped that are known to be human genes by another name (`gene_mapping`); where few are, the likely cause is told.
+are mapped that are known to be human genes by another name (`gene_mapping`); where few are, the likely cause is named.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class GeneMatch:
         return text + (f" of {checkpoint}" if checkpoint else "") + (share if self.n_matched else "")
 
     def __str__(self) -> str:
-        text = f"{self.counted()}\n{self.map.told}".rstrip()
+        text = f"{self.counted()}\n{self.map.summary}".rstrip()
         return text + (f"\n{self.cause.words}. {self.cause.advice}" if self.cause else "")
 
 

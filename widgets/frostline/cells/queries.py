@@ -278,7 +278,7 @@ def _ask_about_decimals(values: Values, said: str | None) -> None:
     if values.name == DECIMALS and said is None:
         raise DatasetError(
             f"the values are decimals, not logged, and no whole multiples ({values.evidence}): counts corrected for "
-            "ambient RNA, or RPKM, which cannot be told apart. Load the counts (layer=...); if they are corrected "
+            "ambient RNA, or RPKM, which cannot be distinguished. Load the counts (layer=...); if they are corrected "
             "counts, say so: values='linear', for frostline annotate --values linear",
             values="unknown",
         )

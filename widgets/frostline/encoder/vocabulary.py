@@ -98,7 +98,7 @@ def mapping_note(dataset: Dataset, checkpoint: Checkpoint) -> str:
     found = overlap(dataset, checkpoint).map
     if not found.counts["mapped"] + found.counts["summed"]:
         return ""
-    counts = found.told.partition("\n")[0]
+    counts = found.summary.partition("\n")[0]
     return f"Genes and the vocabulary of {checkpoint.label}: {counts} (frostline.vocabulary.overlap)."
 
 

@@ -95,7 +95,7 @@ class Inspection:
     """Cells whose values were looked at: all, or some that lie evenly where all are too large for memory."""
     matrices: tuple[Matrix, ...]
     default: str
-    """Matrix that `load_dataset` takes if not told otherwise."""
+    """Matrix that `load_dataset` takes unless it is given another."""
     recommended: str | None
     """Matrix to take; None where each is refused."""
     why: str
@@ -178,7 +178,7 @@ class Inspection:
 
     def _genes(self) -> Iterator[tuple[str, str]]:
         yield "names", f"{self.gene_source}: {self.names}"
-        yield "species", self.names.species or "not told by the names"
+        yield "species", self.names.species or "not shown by the names"
         if self.n_repeated["genes"]:
             yield "repeated names", f"{self.n_repeated['genes']:,}"
         for each in self.coverage:

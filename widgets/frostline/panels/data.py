@@ -332,5 +332,5 @@ def _overlap(dataset: Dataset, checkpoint: str) -> str:
     except FrostlineError as error:
         return f"Checkpoint {checkpoint}: {error}"
     unknown = f"; not, for example, {', '.join(match.unmatched[:3])}" if match.unmatched else ""
-    counts = match.map.told.partition("\n")[0]
+    counts = match.map.summary.partition("\n")[0]
     return f"{match.counted(f'checkpoint {checkpoint}')} ({counts}){unknown}."

@@ -75,7 +75,7 @@ class WorkProgress:
         self.stop = stop or threading.Event()
         self.bar = widgets.FloatProgress(value=0.0, min=0.0, max=1.0, layout=wide(), tooltip=tooltip)
         self.words = widgets.HTML()
-        self._last_told = 0.0
+        self._last_shown = 0.0
 
     @property
     def monitor(self) -> Monitor:
@@ -102,7 +102,7 @@ class WorkProgress:
     def _tell(self, fraction: float, message: str) -> None:
         """Show how far the work is, not more often than a browser follows; called from within its loops."""
         now = time.monotonic()
-        if now - self._last_told > PAUSE and not self.stop.is_set():
-            self._last_told = now
+        if now - self._last_shown > PAUSE and not self.stop.is_set():
+            self._last_shown = now
             self.bar.value = fraction
             self.say(message)

@@ -85,7 +85,7 @@ class RunPanel(Panel):
         self._task = Task(self._enable)
         self._job: Job | None = None
         self._ran: dict[str, Any] = {}
-        self._last_told, self._said_before = 0.0, "Ready."
+        self._last_shown, self._said_before = 0.0, "Ready."
         self.plan = PlanPanel(strategies=strategies, **first)
         self._buttons = RunButtons()
         self._bar = widgets.FloatProgress(
@@ -264,9 +264,9 @@ class RunPanel(Panel):
         self._show_failures(job)
         now = time.monotonic()
         settled = all(each.state != "running" for each in job.progress.values())
-        if not (new or settled or now - self._last_told > PAUSE):
+        if not (new or settled or now - self._last_shown > PAUSE):
             return
-        self._last_told = now
+        self._last_shown = now
         self._bar.value = job.fraction
         left = self.plan.follow(job)
         running = next((each for each in job.progress.values() if each.state == "running"), None)

@@ -73,7 +73,7 @@ class SweepPanel(Panel):
     ) -> None:
         self.plan = plan(source, folder)
         self.standing = standing_of(self.plan)
-        self._workers, self._cancel, self._told = workers, threading.Event(), 0.0
+        self._workers, self._cancel, self._last_shown = workers, threading.Event(), 0.0
         self._make_widgets()
         buttons = widgets.HBox(
             [self.button, self.cancel_button, self.look_button], layout=widgets.Layout(flex_flow="row wrap")
@@ -185,8 +185,8 @@ class SweepPanel(Panel):
 
     def _changed(self, standing: Standing) -> None:
         self.standing = standing
-        if time.monotonic() - self._told > PAUSE and not self._cancel.is_set():
-            self._told = time.monotonic()
+        if time.monotonic() - self._last_shown > PAUSE and not self._cancel.is_set():
+            self._last_shown = time.monotonic()
             self._show()
 
     def _show(self) -> None:
