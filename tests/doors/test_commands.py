@@ -87,6 +87,7 @@ NOT_HERE = {
     "make test": "runs these tests",
     "make tuning KANG=kang_muscat.h5ad": "trains for hours, on data that is not shipped",
     "make test-fast": "runs some of these tests",
+    "export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu": "chooses where packages are fetched from",
     "pip install": "the name of a command",
     "pip install -c constraints.txt -e .": "fetches packages",
     'pip install "frostline[cluster]"': "fetches packages",
