@@ -23,6 +23,7 @@ from frostline import report
 from frostline.comparison.comparisons import Comparison
 from frostline.errors import Cancelled, FrostlineError
 from frostline.panels import AnnotationPanel, DataPanel, ResultPanel, RunPanel
+from frostline.panels.base import Background
 from frostline.panels.results import NOTHING
 from frostline.panels.rows import StrategyRow
 from frostline.profiles import PROFILES
@@ -1294,6 +1295,34 @@ background.do("second", lambda: print("second began"))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "first ended\n", "")
+
+
+def test_work_whose_failure_cannot_be_shown_ends_and_the_next_is_done(capsys):
+    done: list[str] = []
+
+    def failed(error):
+        done.append(str(error))
+        raise OSError("nothing can be sent to the browser")
+
+    background = Background(failed)
+    background.do("first", lambda: 1 / 0)
+    background.settle(60)
+    assert not background.is_busy
+    background.do("second", lambda: done.append("second"))
+    background.settle(60)
+    assert done == ["division by zero", "second"]
+    assert "ZeroDivisionError" in (said := capsys.readouterr().err)
+    assert "nothing can be sent to the browser" in said
+
+
+def test_settling_waits_for_what_is_begun_meanwhile_and_for_no_longer_than_asked():
+    background, go, done = Background(), threading.Event(), []
+    background.do("first", lambda: (go.wait(60), background.do("second", lambda: done.append("second"))))
+    with pytest.raises(TimeoutError, match="still at work after 0"):
+        background.settle(0.01)
+    go.set()
+    background.settle(60)
+    assert done == ["second"]
 
 
 def test_a_tick_times_no_strategy_again_and_another_seed_times_all(make_panel, monkeypatch):

@@ -146,8 +146,7 @@ def _end_work() -> None:
     """Let what is being done end before Python does, and begin nothing new."""
     for background in list(_at_work):
         background.close()
-        if background._thread is not None:
-            background._thread.join(AT_THE_END)
+        background._idle.wait(AT_THE_END)
 
 
 class Background:
@@ -172,7 +171,8 @@ class Background:
         self._lock = threading.Lock()
         self._failed = failed or (lambda _error: None)
         self._waiting: dict[str, Callable[[], None]] = {}
-        self._thread: threading.Thread | None = None
+        self._idle = threading.Event()
+        self._idle.set()
         self.closed = False
         _at_work.add(self)
 
@@ -183,9 +183,9 @@ class Background:
                 return
             self._waiting.pop(name, None)
             self._waiting[name] = work
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._drain, name="frostline-panel", daemon=True)
-                self._thread.start()
+            if self._idle.is_set():
+                threading.Thread(target=self._drain, name="frostline-panel", daemon=True).start()
+                self._idle.clear()  # before the thread has the lock
 
     def drop(self, name: str) -> None:
         """Forget work of this name that has not begun."""
@@ -200,7 +200,7 @@ class Background:
     @property
     def is_busy(self) -> bool:
         """Whether something is being done, or waits."""
-        return self._thread is not None
+        return not self._idle.is_set()
 
     def settle(self, timeout: float | None = None) -> None:
         """Wait until nothing is left to do.
@@ -210,12 +210,8 @@ class Background:
         TimeoutError
             It is not done in time.
         """
-        thread = self._thread
-        while thread is not None:
-            thread.join(timeout)
-            if thread.is_alive():
-                raise TimeoutError(f"the panel is still at work after {timeout} s")
-            thread = self._thread
+        if not self._idle.wait(timeout):
+            raise TimeoutError(f"the panel is still at work after {timeout} s")
 
     def close(self) -> None:
         """Take no more work and forget what waits; what is being done ends by itself."""
@@ -224,17 +220,22 @@ class Background:
             self._waiting.clear()
 
     def _drain(self) -> None:
-        while True:
-            with self._lock:
-                if not self._waiting:
-                    self._thread = None
-                    return
-                name = next(iter(self._waiting))
-                work = self._waiting.pop(name)
+        while (work := self._next()) is not None:
             try:
                 work()
-            except BaseException as error:  # nobody would see the traceback of a thread, and settle would wait for ever
-                self._failed(error)
+            except BaseException as error:  # nobody would see the traceback of a thread
+                try:
+                    self._failed(error)
+                except BaseException:  # such as a browser that nothing can be sent to: settle would wait for ever
+                    traceback.print_exc()
+
+    def _next(self) -> Callable[[], None] | None:
+        """Take the piece that has waited longest; None where none does."""
+        with self._lock:
+            if not self._waiting:
+                self._idle.set()
+                return None
+            return self._waiting.pop(next(iter(self._waiting)))
 
 
 class Panel(widgets.VBox):  # type: ignore[misc]
