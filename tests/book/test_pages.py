@@ -74,7 +74,7 @@ def test_commands_of_a_page_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     program = get_command(cli.app)
     for command, *words in [shlex.split(line, comments=True) for line in lines]:
-        assert command in {"make", "frostline", "papermill", "pip", "python3.11", "source", "cd"}
+        assert command in {"make", "frostline", "papermill", "pip", "python3.11", "source", "cd", "export"}
         if command == "make":
             assert set(words) <= targets
         if command == "frostline":
