@@ -8,7 +8,7 @@ import threading
 import anndata
 import numpy as np
 import pytest
-from ipywidgets import HTML
+from ipywidgets import HTML, Widget
 from kept_models import islet_model, islets, model_of
 from scipy import sparse
 
@@ -326,3 +326,34 @@ def test_error_of_a_model_that_is_no_model(make_panel, tmp_path):
     (tmp_path / "model" / "model.json").write_text("{}")
     panel = make_panel(tmp_path / "model")
     assert ModelError.__name__ in shown(panel)
+
+
+def test_labels_that_cannot_be_shown_end_the_run_with_the_reason(make_panel, model, cells, monkeypatch):
+    panel = make_panel(model, cells)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(panel.results), "notify_change", lambda _panel, _change: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            panel.run(wait=True)
+    assert panel.state == "failed"
+    assert "The cells have labels, which cannot be shown." in shown(panel)
+    assert "division by zero" in shown(panel)
+    panel.run(wait=True)
+    assert panel.state == "done"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_run_of_which_nothing_can_be_shown_fails_with_the_reason(make_panel, model, cells, monkeypatch):
+    panel, here, notify = make_panel(model, cells), threading.current_thread(), Widget.notify_change
+
+    def cut_off(widget, change):
+        if threading.current_thread() is not here:
+            raise OSError("nothing can be sent to the browser")
+        notify(widget, change)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Widget, "notify_change", cut_off)
+        with pytest.raises(OSError, match="nothing can be sent to the browser"):
+            panel.run(wait=True)
+    assert panel.state == "failed"
+    panel.run(wait=True)
+    assert panel.state == "done"

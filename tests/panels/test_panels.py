@@ -16,7 +16,7 @@ import weakref
 
 import numpy as np
 import pytest
-from ipywidgets import HTML, Button, Checkbox, FloatProgress
+from ipywidgets import HTML, Button, Checkbox, FloatProgress, Widget
 
 import frostline
 from frostline import report
@@ -1313,6 +1313,25 @@ def test_work_whose_failure_cannot_be_shown_ends_and_the_next_is_done(capsys):
     assert done == ["division by zero", "second"]
     assert "ZeroDivisionError" in (said := capsys.readouterr().err)
     assert "nothing can be sent to the browser" in said
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_run_whose_progress_cannot_be_shown_fails_with_the_reason_and_can_be_run_again(make_panel):
+    panel, here, notify = make_panel(["majority"]), threading.current_thread(), Widget.notify_change
+
+    def cut_off(widget, change):
+        if threading.current_thread() is not here:
+            raise OSError("nothing can be sent to the browser")
+        notify(widget, change)
+
+    panel.settle(60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Widget, "notify_change", cut_off)
+        with pytest.raises(OSError, match="nothing can be sent to the browser"):
+            panel.run(wait=True)
+    assert panel.runner.state == "failed"
+    panel.run(wait=True)
+    assert panel.runner.state == "done"
 
 
 def test_settling_waits_for_what_is_begun_meanwhile_and_for_no_longer_than_asked():

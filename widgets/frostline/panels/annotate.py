@@ -337,16 +337,22 @@ class AnnotatePanel(Panel):
         return self.annotation
 
     def _work(self, model: Model, query: Any, arguments: dict[str, Any]) -> None:
+        words = "The cells were not annotated."
         try:
             found = annotate(model, query, arguments.pop("key"), **arguments, monitor=self._progress.monitor)
+            words = "The cells have labels, which cannot be shown."
+            self._end(found, query)
         except (Cancelled, KeyboardInterrupt):
             words = "Cancelled; nothing was written." + (" Earlier labels stay." if self.annotation else "")
             self._finish("cancelled", Cancelled("the run was cancelled"), words)
         except BaseException as error:  # shown here, and raised again by wait()
+            self._fail(error, words)
+
+    def _fail(self, error: BaseException, words: str) -> None:
+        try:
             self._alert.value = alert(error, rules=ANNOTATING)
-            self._finish("failed", error, "The cells were not annotated.")
-        else:
-            self._end(found, query)
+        finally:  # where nothing reaches the browser, the run is over all the same
+            self._finish("failed", error, words)
 
     def _end(self, found: Annotation, query: Any) -> None:
         self._ran, self._wrote = self._chosen, (query, found.key)
@@ -358,9 +364,10 @@ class AnnotatePanel(Panel):
 
     def _finish(self, state: str, error: BaseException | None, words: str) -> None:
         self._said_before = words
+        with self.hold_trait_notifications():  # both hold before anybody is notified, which may fail
+            self.set_trait("error", error)
+            self.set_trait("state", state)
         self._progress.end(state, words)
-        self.set_trait("error", error)
-        self.set_trait("state", state)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the labelled cells into an .h5ad file, as `LabelledPanel.save` does."""
