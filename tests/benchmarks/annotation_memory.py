@@ -6,7 +6,7 @@
 writes 3,000 genes of cells of four kinds into a file, makes a model of 600 others by each strategy, and labels the file
 in a process of its own, whose highest resident memory and seconds are printed (on Linux), with what it held before a
 cell was read: libraries and model, as a plain `pip install frostline` has them, with torch for CPUs (the one for NVIDIA
-GPUs takes 360 MB more). Exits with 1 above 400 MB. Fewer cells go through the encoder, which takes minutes for
+GPUs takes 480 MB more). Exits with 1 above 400 MB. Fewer cells go through the encoder, which takes minutes for
 thousands of 1,000 counts; those of 20 counts take a fiftieth of that.
 """
 

@@ -346,13 +346,8 @@ class AnnotatePanel(Panel):
             words = "Cancelled; nothing was written." + (" Earlier labels stay." if self.annotation else "")
             self._finish("cancelled", Cancelled("the run was cancelled"), words)
         except BaseException as error:  # shown here, and raised again by wait()
-            self._fail(error, words)
-
-    def _fail(self, error: BaseException, words: str) -> None:
-        try:
-            self._alert.value = alert(error, rules=ANNOTATING)
-        finally:  # where nothing reaches the browser, the run is over all the same
             self._finish("failed", error, words)
+            self._alert.value = alert(error, rules=ANNOTATING)
 
     def _end(self, found: Annotation, query: Any) -> None:
         self._ran, self._wrote = self._chosen, (query, found.key)
@@ -364,9 +359,7 @@ class AnnotatePanel(Panel):
 
     def _finish(self, state: str, error: BaseException | None, words: str) -> None:
         self._said_before = words
-        with self.hold_trait_notifications():  # both hold before anybody is notified, which may fail
-            self.set_trait("error", error)
-            self.set_trait("state", state)
+        self._over(state, error)
         self._progress.end(state, words)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:

@@ -256,6 +256,12 @@ class Panel(widgets.VBox):  # type: ignore[misc]
     def _tell_failure(self, error: BaseException) -> None:
         self._alert.value = alert(error)
 
+    def _over(self, state: str, error: BaseException | None) -> None:
+        """Say how a run has ended: both hold before anybody is notified, which fails where nothing can be shown."""
+        with self.hold_trait_notifications():
+            self.set_trait("error", error)
+            self.set_trait("state", state)
+
     def settle(self, timeout: float | None = None) -> None:
         """Wait until everything is shown that is being worked out beside the notebook."""
         at_work = [widget.background for widget in walk(self) if isinstance(widget, Panel)]

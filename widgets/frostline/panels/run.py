@@ -320,17 +320,13 @@ class RunPanel(Panel):
         self._finish("failed", first, words)
 
     def _fail(self, error: BaseException) -> None:
-        try:
-            self._bar.bar_style = "danger"
-            self._alert.value = alert(error)
-        finally:  # where nothing reaches the browser, the run is over all the same
-            self._finish("failed", error, "The run failed.")
+        self._finish("failed", error, "The run failed.")
+        self._bar.bar_style = "danger"
+        self._alert.value = alert(error)
 
     def _finish(self, state: str, error: BaseException | None, words: str) -> None:
         self._said_before = words
-        with self.hold_trait_notifications():  # both hold before anybody is notified, which may fail
-            self.set_trait("error", error)
-            self.set_trait("state", state)
+        self._over(state, error)
         self._say(words)
 
     def _say(self, words: str) -> None:
