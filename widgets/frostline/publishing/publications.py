@@ -158,7 +158,8 @@ def _publish_one(
     output, folder = default_output(item.notebook, item.parameters), Path(item.values["OUTPUT_DIR"])
     if not force and item.is_unchanged:
         on_progress(1.0, "unchanged")
-        return Outcome(item.name, "unchanged", said=UNCHANGED, output=output, artifacts=folder)
+        kept = PUBLISHED / f"{item.name}.ipynb"  # another run may have put other results where this one wrote
+        return Outcome(item.name, "unchanged", said=UNCHANGED, output=kept, artifacts=PUBLISHED / item.name)
     from jupyter_core.utils import ensure_event_loop
 
     clock, loop = time.perf_counter(), ensure_event_loop()
