@@ -60,7 +60,8 @@ def epoch(setting: dict[str, Any], cells: int, genes: int, batch: int, device: s
     encoder.recompute = strategy.memory == "low"
     strategy._learn(module=torch.nn.ModuleDict({"encoder": encoder, "head": Head(512, 8)}).to(place))
     parts = {"train": tokens, "validation": tokens.take(np.arange(4))}
-    logits, lengths = strategy._logits_of(parts), {part: each.lengths for part, each in parts.items()}
+    inputs, logits = strategy._passes(parts)
+    lengths = {part: each.lengths for part, each in parts.items()}
     classes = np.arange(cells) % 8
     targets = {"train": classes, "validation": classes[:4]}
     seconds: list[float] = []
@@ -68,13 +69,14 @@ def epoch(setting: dict[str, Any], cells: int, genes: int, batch: int, device: s
     def timed(part: str, rows: Any) -> Any:
         if part == "validation":
             seconds.append(time.perf_counter())
-        return logits(part, rows)
+        return inputs(part, rows)
 
     with peak_memory() as host, device_peak(place) as on_device:
         started = time.perf_counter()
         training.STEPS_PER_EPOCH = 1  # the batch is to be the one that was asked for
         plan = TrainingSchedule(1 + bool(strategy.layers), batch, 1e-3, 0)
-        train_classifier(strategy.module_, timed, targets, plan, lengths=lengths)
+        graphs = strategy.memory != "low"
+        train_classifier(strategy.module_, timed, logits, targets, plan, lengths=lengths, graphs=graphs)
     taken = seconds[-1] - (seconds[-2] if strategy.layers else started)
     above = on_device.bytes if on_device.bytes is not None else host.bytes or 0
     return taken, above / 1e6, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

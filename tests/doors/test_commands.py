@@ -70,6 +70,7 @@ NOT_HERE = {
     "make dropout KANG=kang_muscat.h5ad": "trains for half an hour, on data that is not shipped",
     "python tests/benchmarks/long_cells.py": "fits probes for minutes",
     "make bench ONLY=cluster": "measures for a quarter of an hour",
+    "make bench ONLY=gpu_training": "measures for minutes on a GPU",
     "python tests/benchmarks/performance_costs.py": "test_performance compares what it prints with the guide",
     "frostline embed atlas.h5ad -o embedded.zarr --scheduler tcp://10.0.0.1:8786": "test_atlases has one of its own",
     "frostline embed atlas.h5ad -o embedded.zarr --cluster slurm --cluster-config slurm.yml --workers 8": (

@@ -754,12 +754,13 @@ class TestNumbers:
             module = torch.nn.ParameterDict({"w": torch.nn.Parameter(torch.zeros(1))})
             schedule = TrainingSchedule(epochs=12, batch_size=8, learning_rate=rate, seed=0)
 
-            def logits(part, rows):
+            def logits(rows):
                 wall = torch.exp(200 * (module["w"] - 5e-4).abs())
                 return torch.stack([torch.zeros(1), wall], dim=1).expand(len(rows), 2)
 
             labels = np.zeros(8, dtype=np.int64)
-            return train_classifier(module, logits, {"train": labels, "validation": labels}, schedule)
+            rows_of = lambda part, rows: (torch.from_numpy(rows),)  # noqa: E731
+            return train_classifier(module, rows_of, logits, {"train": labels, "validation": labels}, schedule)
 
         assert re.search(r"loss became (nan|inf); try a smaller learning rate$", refusal(lambda: train(1.0)))
         assert np.isfinite([epoch["train_loss"] for epoch in train(1e-3)]).all()

@@ -41,19 +41,23 @@ def whole(encoder, tokens, rows) -> np.ndarray:
         return encoder.cls_states(*pad_tokens(tokens.take(rows), encoder.config)).numpy()
 
 
+def states_of(lower, rows) -> torch.Tensor:
+    return lower.cls_states(*lower.inputs(rows))
+
+
 @pytest.mark.parametrize("n_upper", [1, 2, 3])
 def test_states_are_those_of_the_whole_encoder(encoder, tokens, n_upper):
     lower = LowerStates(encoder, tokens, n_upper, "fp32")
     for rows in ([0, 1, 2], [5, 2, 4], [3], [0, 1, 2, 3, 4, 5]):
         with torch.no_grad():
-            states = lower.cls_states(np.array(rows)).numpy()
+            states = states_of(lower, np.array(rows)).numpy()
         np.testing.assert_allclose(states, whole(encoder, tokens, np.array(rows)), rtol=0, atol=1e-5)
 
 
 def test_a_cell_goes_through_the_lower_blocks_once(encoder, tokens, passed):
     lower = LowerStates(encoder, tokens, 1, "fp32")
     for rows in ([0, 1, 2], [2, 1, 0], [2, 3], [0, 3]):
-        lower.cls_states(np.array(rows))
+        states_of(lower, np.array(rows))
     assert passed == [3, 1]
 
 
@@ -61,7 +65,7 @@ def test_what_does_not_fit_is_computed_each_time(encoder, tokens, passed):
     fits = 4 * D * (1 + 3 + 1 + 1)  # cells 0 and 2, with <cls>
     lower = LowerStates(encoder, tokens, 1, "fp32", most=fits)
     rows = np.array([0, 1, 2])
-    first, again = (lower.cls_states(rows).detach().numpy() for _ in range(2))
+    first, again = (states_of(lower, rows).detach().numpy() for _ in range(2))
     assert passed == [3, 1]
     np.testing.assert_allclose(again, first, rtol=0, atol=1e-6)
 
@@ -73,7 +77,7 @@ def test_gradients_reach_the_upper_blocks_alone(encoder, tokens):
         lower = LowerStates(encoder, tokens, 1, "fp32")
         for _ in range(1 + last):
             encoder.zero_grad()
-            lower.cls_states(rows).pow(2).sum().backward()
+            states_of(lower, rows).pow(2).sum().backward()
         got = {name: p.grad.clone() for name, p in encoder.named_parameters() if p.grad is not None}
         assert {name.split(".")[2] for name in got} == {"2"}
         encoder.zero_grad()

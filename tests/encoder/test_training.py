@@ -38,13 +38,21 @@ def schedule(**changes) -> TrainingSchedule:
     return TrainingSchedule(**{"epochs": 12, "batch_size": 16, "learning_rate": 1e-2, "seed": 3, **changes})
 
 
+def features_of(features, seen=lambda part, rows: None):
+    """Inputs of a module that reads features; `seen` is called with what was asked for."""
+
+    def inputs(part, rows):
+        seen(part, rows)
+        return (features[part][torch.from_numpy(rows)],)
+
+    return inputs
+
+
 def train(module, problem, training_plan, **options):
     features, targets = problem
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # of dropout
-        return train_classifier(
-            module, lambda part, rows: module(features[part][torch.from_numpy(rows)]), targets, training_plan, **options
-        )
+        return train_classifier(module, features_of(features), module, targets, training_plan, **options)
 
 
 def state(module) -> list[np.ndarray]:
@@ -112,12 +120,8 @@ def test_an_epoch_trains_on_every_cell_once(problem, by_length):
     module, seen = network(), []
     lengths = LENGTHS if by_length else None
 
-    def logits(part, rows):
-        if part == "train":
-            seen.append(rows)
-        return module(features[part][torch.from_numpy(rows)])
-
-    train_classifier(module, logits, targets, schedule(epochs=2), lengths=lengths)
+    inputs = features_of(features, lambda part, rows: seen.append(rows) if part == "train" else None)
+    train_classifier(module, inputs, module, targets, schedule(epochs=2), lengths=lengths)
     per_epoch = len(seen) // 2
     for epoch in (seen[:per_epoch], seen[per_epoch:]):
         assert sorted(np.concatenate(epoch)) == list(range(N))
@@ -136,13 +140,13 @@ def test_a_batch_that_passes_in_parts_takes_the_same_steps(problem, monkeypatch)
         module = network()
         module[2].p = 0.0
 
-        def logits(part, rows, module=module, tokens=tokens):
+        def measure(part, rows, tokens=tokens):
             size = len(rows) * (1 + LENGTHS[part][rows].max())
             most[tokens] = max(most.get(tokens, 0), size if len(rows) > 1 else 0)
-            return module(features[part][torch.from_numpy(rows)])
 
         monkeypatch.setattr("frostline.encoder.training.BATCH_TOKENS", {"cpu": tokens})
-        histories.append(train_classifier(module, logits, targets, schedule(epochs=3, clip=0.05), lengths=LENGTHS))
+        plan, inputs = schedule(epochs=3, clip=0.05), features_of(features, measure)
+        histories.append(train_classifier(module, inputs, module, targets, plan, lengths=LENGTHS))
         trained.append(state(module))
     assert most[200] <= 200 < most[10**9]
     for one, other in zip(*trained, strict=True):
@@ -155,11 +159,8 @@ def test_dropout_acts_on_training_cells_in_every_epoch_and_never_on_validation_c
     features, targets = problem
     module, seen = network(), []
 
-    def logits(part, rows):
-        seen.append((part, module.training))
-        return module(features[part][torch.from_numpy(rows)])
-
-    train_classifier(module, logits, targets, schedule(epochs=3))
+    inputs = features_of(features, lambda part, rows: seen.append((part, module.training)))
+    train_classifier(module, inputs, module, targets, schedule(epochs=3))
     assert set(seen) == {("train", True), ("validation", False)}
 
 
@@ -188,9 +189,7 @@ def test_a_trainable_tensor_that_no_gradient_reaches_is_named(problem):
     module.register_parameter("idle", nn.Parameter(torch.zeros(3)))
     features, targets = problem
     with pytest.raises(FrostlineError, match="no gradient reaches: idle"):
-        train_classifier(
-            module, lambda part, rows: nn.Sequential(*list(module))(features[part][rows]), targets, schedule()
-        )
+        train_classifier(module, features_of(features), nn.Sequential(*list(module)), targets, schedule())
 
 
 @pytest.mark.parametrize(("epochs", "batch_size"), [(1, 16), (2, N)])
@@ -199,11 +198,11 @@ def test_a_trainable_tensor_whose_gradient_is_always_zero_is_named(problem, epoc
     module = network()
     module.register_parameter("idle", nn.Parameter(torch.zeros(3)))
 
-    def logits(part, rows):
-        return nn.Sequential(*list(module))(features[part][rows]) + 0 * module.idle
+    def logits(x):
+        return nn.Sequential(*list(module))(x) + 0 * module.idle
 
     with pytest.raises(FrostlineError, match=r"the gradient is zero in all \d steps: idle"):
-        train_classifier(module, logits, targets, schedule(epochs=epochs, batch_size=batch_size))
+        train_classifier(module, features_of(features), logits, targets, schedule(epochs=epochs, batch_size=batch_size))
 
 
 def test_a_gradient_that_is_zero_in_the_first_step_only_is_none_to_refuse(problem):

@@ -100,7 +100,7 @@ class TestLastBlocks:
     def test_training_is_the_one_that_computes_all_blocks_each_time(self, build, pbmc, cut, fresh, name, monkeypatch):
         short = self.fitted(build, pbmc, cut, fresh, name)
         assert adapted_blocks(short) == {"1"}
-        monkeypatch.setattr(Adapters, "_logits_of", EncoderTuning._logits_of)
+        monkeypatch.setattr(Adapters, "_passes", EncoderTuning._passes)
         whole = self.fitted(build, pbmc, cut, fresh, name)
         assert adapted_blocks(whole) == {"1"}
         assert len(short.history_) == 2

@@ -261,14 +261,17 @@ def seeded(seed: int, device: torch.device) -> Iterator[torch.Generator]:
     if device.type == "cpu":
         yield draws
         return
-    before = torch.are_deterministic_algorithms_enabled()
+    before, choices = torch.are_deterministic_algorithms_enabled(), cast(Any, torch.utils.deterministic)
+    fills = choices.fill_uninitialized_memory
     with torch.random.fork_rng(devices=[device.index or 0], device_type=device.type):
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(before or device.type == "cuda")
+        choices.fill_uninitialized_memory = before and fills  # each tensor was filled before it was written to
         try:
             yield draws
         finally:
             torch.use_deterministic_algorithms(before)
+            choices.fill_uninitialized_memory = fills
 
 
 @contextmanager

@@ -44,8 +44,17 @@ _ROWS = 4_096  # that are normalised at a time
 _LISTED = 5  # cells that a line of code names one by one
 
 
-def pad_tokens(tokens: Tokens, config: EncoderConfig) -> tuple[torch.Tensor, torch.Tensor]:
+def pad_tokens(tokens: Tokens, config: EncoderConfig, multiple: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     """Put `<cls>` in front of every cell and pad to the longest, or a few more where that makes products faster.
+
+    Parameters
+    ----------
+    tokens
+        Of n_cells.
+    config
+        The ids of `<cls>` and of padding.
+    multiple
+        The length is one of this.
 
     Returns
     -------
@@ -53,7 +62,8 @@ def pad_tokens(tokens: Tokens, config: EncoderConfig) -> tuple[torch.Tensor, tor
         (n_cells, S) int64 gene ids and (n_cells, S) float32 bins; -2 at `<cls>` and at padding.
     """
     lengths = tokens.lengths
-    shape = (len(tokens), padded_length(len(tokens), 1 + int(lengths.max()), config.d_model))
+    longest = -(-(1 + int(lengths.max())) // multiple) * multiple
+    shape = (len(tokens), padded_length(len(tokens), longest, config.d_model))
     ids = np.full(shape, config.pad_id, dtype=np.int64)
     values = np.full(shape, config.pad_value, dtype=np.float32)
     ids[:, 0] = config.cls_id

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from frostline.encoder.devices import autocast, move, place_of, to_host
 from frostline.encoder.embedding import pad_tokens
+from frostline.encoder.graphs import MULTIPLE
 from frostline.encoder.model import Encoder
 from frostline.encoder.tokens import Tokens
 
@@ -41,15 +42,18 @@ class LowerStates:
         self._kept: dict[int, NDArray[np.float32]] = {}
         self._lock = threading.Lock()  # passes side by side count the same bytes
 
-    def cls_states(self, rows: NDArray[np.integer]) -> Tensor:
-        """(B, d) un-normalised `<cls>` states of some cells."""
+    def inputs(self, rows: NDArray[np.integer]) -> tuple[Tensor, ...]:
+        """(B, S, d) states of some cells that enter the upper blocks, and their (B, S) gene ids."""
         config, place = self._encoder.config, place_of(self._encoder)
-        gene_ids, _ = pad_tokens(self._tokens.take(rows), config)
+        gene_ids, _ = pad_tokens(self._tokens.take(rows), config, MULTIPLE.get(place.type, 1))
         states = np.zeros((*gene_ids.shape, config.d_model), dtype=np.float32)  # of what is padded none counts
         for padded, found in zip(states, self._below(rows), strict=True):
             padded[: len(found)] = found
-        below, gene_ids = move((torch.from_numpy(states), gene_ids), place)
-        with autocast(place, self._precision):
+        return move((torch.from_numpy(states), gene_ids), place)
+
+    def cls_states(self, below: Tensor, gene_ids: Tensor) -> Tensor:
+        """(B, d) un-normalised `<cls>` states, of what `inputs` gives."""
+        with autocast(below.device, self._precision):
             return self._encoder.through(below, gene_ids, first=self._first, cls_only=True)[:, 0]
 
     def _below(self, rows: NDArray[np.integer]) -> list[NDArray[np.float32]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from frostline.encoder.devices import AT_ONCE, place_of, side_by_side
+from frostline.encoder.devices import AT_ONCE, move, place_of, side_by_side
 from frostline.encoder.dropout import drawn_from, with_fast_dropout
 from frostline.encoder.embedding import BATCH_TOKENS, batches_by_length
+from frostline.encoder.graphs import Graphed
 from frostline.errors import FrostlineError
 from frostline.monitor import Monitor
 
@@ -59,25 +62,30 @@ class TrainingSchedule:
 
 def train_classifier(
     module: nn.Module,
-    logits: Callable[[str, NDArray[np.int64]], Tensor],
+    inputs: Callable[[str, NDArray[np.int64]], Sequence[Tensor]],
+    logits: Callable[..., Tensor],
     targets: dict[str, NDArray[np.int64]],
     schedule: TrainingSchedule,
     *,
     lengths: Mapping[str, NDArray[np.int64]] | None = None,
     draws: torch.Generator | None = None,
+    graphs: bool = True,
     monitor: Monitor | None = None,
 ) -> tuple[dict[str, float], ...]:
     """Minimise cross-entropy on training cells, keep the weights of the lowest validation loss.
 
     On a CPU passes are computed side by side, each by one thread with draws of its own, and their gradients are added
     in their order: the weights do not depend on how many threads there are, nor on what other threads draw meanwhile.
+    On a GPU steps are replayed from CUDA graphs, one a shape of batches, which changes no weight.
 
     Parameters
     ----------
     module
         Holds the parameters; those with `requires_grad` are trained.
+    inputs
+        Called with `train` or `validation` and rows of that part; tensors where the module is.
     logits
-        Called with `train` or `validation` and rows of that part; (n_rows, n_classes).
+        Called with these tensors; (n_rows, n_classes). It must not wait for a GPU.
     targets
         Class numbers of the cells of `train` and `validation`.
     schedule
@@ -87,6 +95,8 @@ def train_classifier(
         together as have `BATCH_TOKENS`: the gradients are the same, and the memory does not grow with the batch.
     draws
         Of the CPU, for what each pass drops there; None for one of the schedule's seed.
+    graphs
+        Whether a GPU may replay steps, which takes the memory of the largest once more.
 
     Returns
     -------
@@ -104,23 +114,36 @@ def train_classifier(
     trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
     monitor, descent = monitor or Monitor(), _Descent(trainable, schedule)
     of_train = None if lengths is None else lengths["train"]
-    passes = _Passes(lengths, BATCH_TOKENS[place_of(module).type], schedule.batch_size)
+    place = place_of(module)
+    passes = _Passes(lengths, BATCH_TOKENS[place.type], schedule.batch_size)
     rng = np.random.default_rng(schedule.seed)
     draws = draws or torch.Generator().manual_seed(schedule.seed)
     history: list[dict[str, float]] = []
     best, best_state, since_best = float("inf"), _snapshot(trainable), 0
     with_fast_dropout(module)
 
+    def descend(wanted: Tensor, *batch: Tensor, share: float = 1.0) -> list[Tensor | None]:
+        loss = share * F.cross_entropy(logits(*batch), wanted)
+        return [loss.detach(), *torch.autograd.grad(loss, list(trainable.values()), allow_unused=True)]
+
+    graphed = Graphed(descend)
+
     def descended(part: tuple[NDArray[np.int64], float, int]) -> tuple[float, Sequence[Tensor | None]]:
         few, share, seed = part
+        # a graph writes into the same tensors each time, which does not do for gradients that are added up
+        compute = graphed if graphs and share == 1 else partial(descend, share=share)
         with drawn_from(seed):
-            loss = share * _loss(logits("train", few), targets["train"][few])
-            if not torch.isfinite(loss):
-                raise FrostlineError(f"the training loss became {loss.item()}; try a smaller learning rate")
-            gradients = torch.autograd.grad(loss, list(trainable.values()), allow_unused=True)
-        return float(loss.item()), gradients
+            loss, *gradients = compute(*move([torch.from_numpy(targets["train"][few])], place), *inputs("train", few))
+        value = float(cast(Tensor, loss))
+        if not math.isfinite(value):
+            raise FrostlineError(f"the training loss became {value}; try a smaller learning rate")
+        return value, gradients
 
-    with side_by_side(place_of(module), AT_ONCE // 2) as each:
+    def validated(rows: NDArray[np.int64]) -> Tensor:
+        with torch.no_grad():
+            return logits(*inputs("validation", rows))
+
+    with side_by_side(place, AT_ONCE // 2) as each:
         for epoch in range(schedule.epochs):
             module.train()
             total, batches = 0.0, list(_batches(len(targets["train"]), schedule.batch_size, rng, of_train))
@@ -131,7 +154,7 @@ def train_classifier(
                 parts = [(few, len(few) / len(rows), _seed(draws)) for few in passes.of("train", rows)]
                 total += descent.step(each(descended, parts), epoch + (i + 1) / len(batches)) * len(rows)
             descent.refuse_silent()
-            entry = _validate(module, logits, targets["validation"], passes, each)
+            entry = _validate(module, validated, targets["validation"], passes, each)
             history.append({"epoch": epoch + 1, "train_loss": total / len(targets["train"]), **entry})
             monitor.epoch(history[-1])
             since_best += 1
@@ -231,14 +254,14 @@ def _batches(
 
 def _validate(
     module: nn.Module,
-    logits: Callable[[str, NDArray[np.int64]], Tensor],
+    logits: Callable[[NDArray[np.int64]], Tensor],
     targets: NDArray[np.int64],
     passes: _Passes,
     each: Callable[[Callable[[NDArray[np.int64]], Tensor], Sequence[NDArray[np.int64]]], Iterable[Tensor]],
 ) -> dict[str, float]:
     module.eval()
     parts = passes.of("validation", np.arange(len(targets)))
-    scores = torch.cat(list(each(lambda rows: torch.no_grad()(logits)("validation", rows), parts)))
+    scores = torch.cat(list(each(logits, parts)))
     wanted = targets[np.concatenate(parts)]
     hits = scores.argmax(1).cpu().numpy() == wanted
     return {

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import numpy as np
 from annotated_types import Interval, MinLen, Unit
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BeforeValidator
@@ -22,7 +21,7 @@ from frostline.cells.partitions import Split
 from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import FrostlineError
 from frostline.strategies.base import WEIGHTS, Workload, as_safetensors
-from frostline.strategies.tuning import EncoderTuning
+from frostline.strategies.tuning import EncoderTuning, Passes
 
 if TYPE_CHECKING:
     from frostline.encoder.model import Encoder, EncoderConfig
@@ -120,14 +119,15 @@ class Adapters(EncoderTuning):
         adapted: Encoder = inject_adapter_in_model(config, encoder)  # type: ignore[assignment]
         return adapted
 
-    def _logits_of(self, tokens: Mapping[str, Tokens]) -> Callable[[str, NDArray[np.int64]], Any]:
+    def _passes(self, tokens: Mapping[str, Tokens]) -> Passes:
         """Of few blocks the states below are computed once."""
         if not self.layers:
-            return super()._logits_of(tokens)
+            return super()._passes(tokens)
         from frostline.encoder.lower_states import LowerStates
 
         lower = {part: LowerStates(self._encoder, each, self.layers, self.precision) for part, each in tokens.items()}
-        return lambda part, rows: self._head(lower[part].cls_states(rows).float())
+        upper = lower["train"].cls_states
+        return lambda part, rows: lower[part].inputs(rows), lambda *batch: self._head(upper(*batch).float())
 
     def _pattern(self, names: tuple[Layer, ...], n_layers: int) -> str:
         # a pattern over whole names: the value encoder has a linear1 and a linear2 of its own

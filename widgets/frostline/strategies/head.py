@@ -61,7 +61,8 @@ class HeadTuning(InEpochs):
             head = made_with(draws, lambda: Head(opened.config.d_model, len(classes), self.dropout)).to(place)
             history = train_classifier(
                 head,
-                lambda part, rows: head(states[part][torch.from_numpy(rows).to(place)]),
+                lambda part, rows: (states[part][torch.from_numpy(rows).to(place)],),
+                head,
                 targets,
                 self.schedule(split.training_seed),
                 draws=draws,

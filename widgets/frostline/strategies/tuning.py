@@ -7,7 +7,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,13 @@ from frostline.strategies.encoder import InEpochs, rows_to_train_on, variable_kn
 from frostline.strategies.head import head_arrays, head_from_arrays, head_logits, head_probabilities
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from frostline.encoder.model import Encoder, Head
     from frostline.encoder.tokens import Tokens
 
+Passes: TypeAlias = "tuple[Callable[[str, NDArray[np.int64]], tuple[Tensor, ...]], Callable[..., Tensor]]"
+"""Tensors of rows of a part, and logits of such tensors."""
 KEPT = 3  # sets of states kept: a split has three parts
 
 
@@ -91,11 +93,12 @@ class EncoderTuning(InEpochs):
             self._learn(module=torch.nn.ModuleDict({"encoder": encoder, "head": head}).to(place), states={})
             history = train_classifier(
                 self.module_,
-                self._logits_of(tokens),
+                *self._passes(tokens),
                 targets,
                 self.schedule(split.training_seed),
                 lengths={part: each.lengths for part, each in tokens.items()},
                 draws=draws,
+                graphs=self.memory != "low",
                 monitor=monitor,
             )
         self._learn(history=history)
@@ -109,18 +112,25 @@ class EncoderTuning(InEpochs):
             few = f"; or let {self.name!r} read more genes than n_genes = {self.n_genes:,}"
             raise DatasetError(f"{error}{few if len(self.genes_) >= self.n_genes else ''}") from None
 
-    def _logits_of(self, tokens: Mapping[str, Tokens]) -> Callable[[str, NDArray[np.int64]], Any]:
-        """Logits of rows of a part, as training asks for them again and again."""
-        return lambda part, rows: self._logits(tokens[part].take(rows))
+    def _passes(self, tokens: Mapping[str, Tokens]) -> Passes:
+        """What training asks for again and again: the inputs of rows of a part, and logits of these."""
+        return lambda part, rows: self._inputs(tokens[part].take(rows)), self._logits
 
-    def _logits(self, tokens: Tokens) -> Any:
-        from frostline.encoder.devices import autocast, move, place_of
+    def _inputs(self, tokens: Tokens) -> tuple[Tensor, ...]:
+        from frostline.encoder.devices import move, place_of
         from frostline.encoder.embedding import pad_tokens
+        from frostline.encoder.graphs import MULTIPLE
 
         place = place_of(self._encoder)
-        with autocast(place, self.precision):
-            states = self._encoder.cls_states(*move(pad_tokens(tokens, self._encoder.config), place))
-        return self._head(states.float())
+        return move(pad_tokens(tokens, self._encoder.config, MULTIPLE.get(place.type, 1)), place)
+
+    def _logits(self, gene_ids: Tensor, values: Tensor) -> Tensor:
+        from frostline.encoder.devices import autocast
+
+        with autocast(gene_ids.device, self.precision):
+            states = self._encoder.cls_states(gene_ids, values)
+        logits: Tensor = self._head(states.float())
+        return logits
 
     def _charged(
         self, dataset: Dataset, cells: NDArray[np.integer], monitor: Monitor | None = None

@@ -1,0 +1,171 @@
+"""CUDA graphs: called as it is on a CPU; on a GPU the same numbers as without, for each shape and what is drawn."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from frostline.cells.splits import split
+from frostline.encoder import graphs
+from frostline.encoder.devices import seeded
+from frostline.encoder.graphs import MOST, Graphed
+from frostline.errors import FrostlineError
+from frostline.strategies import build
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+
+
+def counted(compute):
+    """Counts the calls."""
+
+    def call(*inputs):
+        call.n += 1
+        return compute(*inputs)
+
+    call.n = 0
+    return call
+
+
+def test_on_a_cpu_each_call_computes():
+    compute = counted(lambda x, y: (x + y, None))
+    graphed = Graphed(compute)
+    results = [graphed(torch.full((2,), float(i)), torch.ones(2))[0] for i in range(4)]
+    assert [result.tolist() for result in results] == [[i + 1.0] * 2 for i in range(4)]
+    assert compute.n == 4
+
+
+def test_a_capture_that_fails_says_what_to_do(monkeypatch):
+    """The GPU is made up, and says what torch says of a computation that waits for it."""
+
+    @contextlib.contextmanager
+    def capture(*args, **kwargs):
+        yield
+        raise RuntimeError("CUDA error: operation failed due to a previous error during capture\nSearch for it")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    said = r"\(CUDA error: .* during capture\); restart the kernel or the command, with memory='low'"
+    with pytest.raises(FrostlineError, match=said):
+        Graphed(lambda x: (x,))._captured([torch.ones(2)])
+
+
+@needs_gpu
+class TestOnTheGpu:
+    @pytest.fixture
+    def module(self):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1)).cuda()
+
+    @pytest.fixture
+    def replayed(self, monkeypatch):
+        """Graphs, one for each time that it was replayed."""
+        seen, original = [], torch.cuda.CUDAGraph.replay
+        monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: seen.append(graph) or original(graph))
+        return seen
+
+    @staticmethod
+    def step_of(module):
+        def step(x):
+            loss = module(x).square().sum()
+            return [loss.detach(), *torch.autograd.grad(loss, list(module.parameters())), None]
+
+        return counted(step)
+
+    def test_each_shape_is_computed_twice_and_then_replayed_on_new_inputs_and_parameters(self, module):
+        step = self.step_of(module.eval())
+        graphed = Graphed(step)
+        for i in range(5):
+            for n in (3, 5, 3):
+                x = torch.randn(n, 4, device="cuda")
+                found = [None if each is None else each.clone() for each in graphed(x)]
+                calls = step.n
+                for one, other in zip(found, step(x), strict=True):
+                    torch.testing.assert_close(one, other) if one is not None else None
+                step.n = calls
+                assert found[-1] is None
+            with torch.no_grad():
+                for parameter in module.parameters():
+                    parameter.add_(0.1 * (i + 1))
+        assert step.n == 4
+
+    def test_what_is_dropped_is_what_would_be_dropped_without(self, module):
+        step, batches = self.step_of(module.train()), [torch.randn(3, 4, device="cuda") for _ in range(6)]
+        losses = []
+        for compute in (step, Graphed(step)):
+            with seeded(3, torch.device("cuda")):
+                losses.append([float(compute(x)[0]) for x in batches])
+        assert losses[0] == losses[1]
+        assert len(set(losses[0])) == len(batches)
+
+    def test_of_more_shapes_than_are_kept_each_is_right(self, module):
+        step = self.step_of(module.eval())
+        graphed = Graphed(step)
+        for _ in range(3):
+            for n in range(1, MOST + 4):
+                x = torch.full((n, 4), float(n), device="cuda")
+                assert float(graphed(x)[0]) == pytest.approx(float(step(x)[0]), rel=1e-6)
+        assert len(graphed._graphs) == MOST
+
+    def test_shapes_share_memory(self, module):
+        """Ten shapes of batches take little more than the largest of them."""
+        wide = nn.Sequential(*(nn.Linear(512, 512) for _ in range(20))).cuda()
+
+        def step(x):
+            loss = wide(x).square().sum()
+            return [loss.detach(), *torch.autograd.grad(loss, list(wide.parameters()))]
+
+        used = []
+        for sizes in ([20_000], range(20_000, 10_000, -1_000)):
+            graphed = Graphed(step)
+            torch.cuda.empty_cache()
+            before = torch.cuda.memory_reserved()
+            for n in sizes:
+                for _ in range(3):
+                    graphed(torch.ones(n, 512, device="cuda"))
+            torch.cuda.empty_cache()
+            used.append(torch.cuda.memory_reserved() - before)
+            del graphed
+        assert used[1] < 1.6 * used[0]
+
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    @pytest.mark.parametrize(
+        ("name", "changes"),
+        [
+            ("head", {}),
+            ("lora", {}),
+            ("lora", {"encoder_dropout": 0.2}),
+            ("lora", {"layers": 1}),
+            ("lora_attention", {}),
+            ("dora", {}),
+            ("ia3", {}),
+            ("full", {}),
+        ],
+    )
+    def test_a_strategy_learns_the_same_weights_as_without(
+        self, name, changes, precision, pbmc, tiny_profile, replayed, monkeypatch
+    ):
+        cut = split(pbmc, seed=1, profile=tiny_profile)
+        (strategy,) = build([name], profile=tiny_profile, device="cuda", precision=precision)
+        strategy = replace(strategy, epochs=4, **changes)
+        one = replace(strategy).fit(pbmc, cut)
+        assert len(replayed) > 2
+        monkeypatch.setattr(graphs, "MOST", 0)
+        other = replace(strategy).fit(pbmc, cut)
+        for key, array in one._arrays().items():
+            assert np.array_equal(array, other._arrays()[key]), key
+        assert one.history_ == other.history_
+
+    def test_low_memory_replays_nothing(self, pbmc, tiny_profile, replayed):
+        cut = split(pbmc, seed=1, profile=tiny_profile)
+        (strategy,) = build(["lora"], profile=tiny_profile, device="cuda")
+        low, normal = (replace(strategy, memory=memory, epochs=2) for memory in ("low", "normal"))
+        losses = low.fit(pbmc, cut).history_
+        assert not replayed
+        for one, other in zip(losses, normal.fit(pbmc, cut).history_, strict=True):
+            assert one == pytest.approx(other, rel=1e-4)
+        assert replayed
