@@ -42,6 +42,7 @@ DEPTHS = (100, 300, 600, 1_199)
 LONGEST = {"peers": 8, "amx": 8}
 """Minutes that a measurement of a part may take, by default MINUTES; one of more is ended, and its line says so."""
 MINUTES = 5
+ON_GPU = ("gpu", "gpu_training")
 WHOLE = 24
 """Minutes of a run; parts that have not begun by then keep the lines that they had."""
 Job = dict[str, Any]
@@ -73,6 +74,7 @@ PLANS: dict[str, list[Job]] = {
     "peers": [{"what": "embed"}, {"what": "lora"}],
     "amx": [{"what": "embed"}, {"what": "lora"}],
     "gpu": performance_gpu.PLAN,
+    "gpu_training": performance_gpu.TRAINING,
     "cluster": performance_cluster.PLAN,
 }
 
@@ -174,7 +176,7 @@ def measure(job: Job) -> list[Job]:
 
     if job["part"] == "cluster":
         return performance_cluster.measure(job, made)
-    if job["part"] == "gpu":
+    if job["part"] in ON_GPU:
         return performance_gpu.measure(job, made)
     if job["what"] == "cache":
         return [cached(job)]
@@ -254,7 +256,7 @@ def measured(part: str, folder: Path) -> Iterator[Job]:
     for job in PLANS[part]:
         python: list[str | Path] = [sys.executable]
         refused = job.get("left", "")
-        if part in ("peers", "amx") or (part == "gpu" and job["what"] in performance_peers.ROUNDS):
+        if part in ("peers", "amx") or (part in ON_GPU and job["what"] in performance_peers.ROUNDS):
             python, refused = performance_peers.environment(folder)
         if refused:
             yield {**job, "part": part, "left": refused}
@@ -277,7 +279,7 @@ def missing(part: str) -> str:
     """What a part needs of a machine that this one lacks; empty where it lacks nothing."""
     from frostline.encoder.devices import AMX, cpu_says
 
-    if part == "gpu":
+    if part in ON_GPU:
         return performance_gpu.refused()
     return "this processor has no AMX" if part == "amx" and not cpu_says("flags") >= AMX else ""
 

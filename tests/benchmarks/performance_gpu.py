@@ -22,11 +22,10 @@ Job = dict[str, Any]
 GENES, RUNS = 250, 3
 SIZES = {"mini": 20_000, "whole-human": 20_000}
 """Encoders by size, and the cells that each embeds."""
-TRAINED, BATCH = 1_000, 32
+TRAINED, BATCH, EPOCHS = 1_000, 32, 5
 ATLAS = 100_000
 PLAN: list[Job] = [
     {"what": "embed", "device": "cuda"},
-    {"what": "lora", "device": "cuda"},
     {"what": "tokens", "size": "whole-human", "cells": SIZES["whole-human"], "genes": GENES, "runs": RUNS},
     *(
         {"what": what, "size": size, "cells": cells, "genes": GENES, "precision": precision, "runs": RUNS}
@@ -34,13 +33,19 @@ PLAN: list[Job] = [
         for what in ("encoder", "embedding")
         for precision in ("fp32", "bf16")
     ),
-    *(
-        {"what": "epoch", "size": size, "cells": TRAINED, "genes": GENES, "precision": precision, "runs": RUNS}
-        for size in SIZES
-        for precision in ("fp32", "bf16")
-    ),
     {"what": "atlas", "size": "whole-human", "cells": ATLAS, "genes": GENES, "precision": "bf16", "runs": 1},
 ]
+
+TRAINING: list[Job] = [
+    {"what": "lora", "device": "cuda"},
+    *(
+        {"what": "epochs", "size": size, "cells": TRAINED, "genes": GENES, "precision": precision, "runs": 2, **how}
+        for size in SIZES
+        for precision in ("fp32", "bf16")
+        for how in ({"epochs": 1}, {"epochs": EPOCHS}, {"epochs": EPOCHS, "graphs": False, "runs": 1})
+    ),
+]
+"""The last of each without CUDA graphs."""
 
 
 def refused() -> str:
@@ -115,19 +120,22 @@ def _encoder(job: Job, made: Callable[[int, int], Any], device: str) -> Works:
     return iter([functools.partial(encode, encoder, tokens, precision=job["precision"])] * (1 + job["runs"]))
 
 
-def _epoch(job: Job, made: Callable[[int, int], Any], device: str) -> Works:
-    """One epoch of LoRA: three quarters of the cells train, the others validate."""
+def _epochs(job: Job, made: Callable[[int, int], Any], device: str) -> Works:
+    """LoRA: three quarters of the cells train, the others validate."""
     import numpy as np
 
     import frostline
+    from frostline.encoder import graphs
 
+    graphs.MOST = graphs.MOST if job.get("graphs", True) else 0
     dataset = frostline.load_dataset(made(job["cells"], job["genes"]), "kind")
     order, n = np.arange(job["cells"]), job["cells"] * 3 // 4
     cut = dataclasses.replace(frostline.split(dataset, seed=0), train=order[:n], validation=order[n:], test=order[n:])
     how = {"checkpoint": str(_checkpoint(job["size"])), "device": device, "precision": job["precision"]}
     (strategy,) = frostline.strategies.build(["lora"], **how)
-    once = dataclasses.replace(strategy, epochs=1, min_steps=0, n_genes=dataset.matrix.shape[1], batch_size=BATCH)
-    return (functools.partial(dataclasses.replace(once).fit, dataset, cut) for _ in range(1 + job["runs"]))
+    sizes = {"epochs": job["epochs"], "patience": job["epochs"], "min_steps": 0, "batch_size": BATCH}
+    unfitted = dataclasses.replace(strategy, n_genes=dataset.matrix.shape[1], **sizes)
+    return (functools.partial(dataclasses.replace(unfitted).fit, dataset, cut) for _ in range(1 + job["runs"]))
 
 
 def _atlas(job: Job, made: Callable[[int, int], Any], device: str) -> Works:
@@ -149,4 +157,4 @@ def _atlas(job: Job, made: Callable[[int, int], Any], device: str) -> Works:
     return iter([functools.partial(embedded, path) for path in (few, *[whole] * job["runs"])])
 
 
-WORKS = {"tokens": _tokens, "encoder": _encoder, "embedding": _embedding, "epoch": _epoch, "atlas": _atlas}
+WORKS = {"tokens": _tokens, "encoder": _encoder, "embedding": _embedding, "epochs": _epochs, "atlas": _atlas}

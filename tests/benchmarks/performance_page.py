@@ -67,7 +67,8 @@ GPU = """## On a GPU
 
 Made-up cells of {genes} genes on one {gpu}. Tokens are the work of one core of the host; the encoder alone begins with
 them; embedding goes from values to states, and makes the next tokens while the GPU computes. An epoch of LoRA trains on
-three quarters of its cells, {batch} in a batch, and validates on the others; opening the weights is in it. Through a
+three quarters of its cells, {batch} in a batch, and validates on the others; opening the weights is in the seconds, and
+so is capturing CUDA graphs, from which steps are replayed as soon as a shape of batches has come twice. Through a
 worker, a file is embedded by a process of Dask that declares a GPU, the start of that process included. Memory is that
 of the GPU above what was held before.
 """
@@ -75,7 +76,7 @@ ON_GPU = {
     "tokens": "tokens",
     "encoder": "encoder alone",
     "embedding": "embedding",
-    "epoch": "an epoch of LoRA",
+    "epochs": "{epochs} of LoRA",
     "atlas": "a file through a worker",
 }
 CACHE = """## What was embedded before
@@ -99,7 +100,19 @@ def page(lines: Sequence[Line]) -> str:
     parts = {line["part"] for line in lines}
     beside = [peers(lines), peers(lines, "amx"), gpu(lines)]
     found = [HEAD, machine(lines), cells(lines), depths(lines), *beside, cache(lines), cluster(lines)]
-    every = {"embedding", "lora", "pca_logistic", "annotate", "genes", "peers", "amx", "gpu", "cache", "cluster"}
+    every = {
+        "embedding",
+        "lora",
+        "pca_logistic",
+        "annotate",
+        "genes",
+        "peers",
+        "amx",
+        "gpu",
+        "gpu_training",
+        "cache",
+        "cluster",
+    }
     missing = sorted(every - parts)
     if missing:
         found.insert(1, f"**Not measured yet: {', '.join(missing)}.**\n")
@@ -187,7 +200,8 @@ def depths(lines: Sequence[Line]) -> str:
 
 def peers(lines: Sequence[Line], part: str = "peers") -> str:
     """Side by side with other software."""
-    own = [line for line in lines if line["part"] == part and line.get("what") in ("embed", "lora")]
+    parts = (part, f"{part}_training")
+    own = [line for line in lines if line["part"] in parts and line.get("what") in ("embed", "lora")]
     embed = [line for line in own if line["what"] == "embed" and "seconds" in line]
     train = [line for line in own if line["what"] == "lora" and "seconds" in line]
     text = ""
@@ -208,15 +222,19 @@ def peers(lines: Sequence[Line], part: str = "peers") -> str:
 
 def gpu(lines: Sequence[Line]) -> str:
     """Encoders on a GPU, from values to states, in training and through a worker."""
-    own = [line for line in lines if line["part"] == "gpu" and line.get("what") in ON_GPU]
+    own = [line for line in lines if line["part"] in ("gpu", "gpu_training") and line.get("what") in ON_GPU]
     done = [line for line in own if "seconds" in line]
     if not done:
         return ""
     head = ["Work", "Encoder", "Precision", "Cells", "Seconds", "Cells/s", "Memory, MB"]
-    text = (
-        f"{GPU.format(batch=32, **done[0])}\n{table(head, [[ON_GPU[line['what']], *_on_gpu(line)] for line in own], 3)}"
-    )
+    text = f"{GPU.format(batch=32, **done[0])}\n{table(head, [[_work(line), *_on_gpu(line)] for line in own], 3)}"
     return "\n".join(filter(None, [text, peers(lines, "gpu")]))
+
+
+def _work(line: Line) -> str:
+    n = line.get("epochs", 1)
+    work = ON_GPU[line["what"]].format(epochs="an epoch" if n == 1 else f"{n} epochs")
+    return work if line.get("graphs", True) else f"{work}, without graphs"
 
 
 def _on_gpu(line: Line) -> list[str]:
@@ -226,7 +244,8 @@ def _on_gpu(line: Line) -> list[str]:
     if "left" in line:
         return [*about, f"not measured: {line['left']}", "", ""]
     memory = "" if not line["peak_mb"] else f"{line['peak_mb']:,.0f}"
-    return [*about, spread(line["seconds"], ""), f"{line['cells'] / median(line['seconds']):,.0f}", memory]
+    cells = line["cells"] * line.get("epochs", 1)
+    return [*about, spread(line["seconds"], ""), f"{cells / median(line['seconds']):,.0f}", memory]
 
 
 def side_by_side(lines: Sequence[Line], mean: float | None) -> str:

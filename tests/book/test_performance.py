@@ -74,7 +74,7 @@ def test_what_was_not_measured_is_no_number(writer):
     )
     assert "| 100,000 | not measured: too long |  |  |  |" in found
     assert "Embedding beside other software was not measured: no network." in found
-    assert "**Not measured yet: amx, annotate, cache, cluster, embedding, genes, gpu, pca_logistic.**" in found
+    assert "**Not measured yet: amx, annotate, cache, cluster, embedding, genes, gpu, gpu_training, pca_logistic.**" in found
     assert "worse than linear" not in found
 
 
@@ -156,11 +156,20 @@ def test_a_gpu_reads_and_then_embeds(costs):
 
 
 def test_what_a_gpu_did_is_by_the_clock(writer):
-    found = writer.gpu([on_gpu("tokens", peak_mb=0.0), on_gpu("atlas", peak_mb=None), on_gpu("epoch", left="no room")])
+    found = writer.gpu([on_gpu("tokens", peak_mb=0.0), on_gpu("atlas", peak_mb=None), on_gpu("epochs", left="no room")])
     assert "| tokens |  | bf16 | 1,000 | 0.20 (0.10 to 0.40) | 5,000 |  |" in found
     assert "| a file through a worker | whole-human's size | bf16 | 1,000 | 0.20 (0.10 to 0.40) | 5,000 |  |" in found
     assert "| whole-human's size | bf16 | 1,000 | not measured: no room |  |  |" in found
-    assert writer.gpu([on_gpu("epoch", seconds=None) | {"part": "other"}]) == ""
+    assert writer.gpu([on_gpu("epochs", seconds=None) | {"part": "other"}]) == ""
+
+
+def test_epochs_on_a_gpu_count_each_cell_once_an_epoch_and_say_where_no_graph_was_used(writer):
+    found = writer.gpu([on_gpu("epochs", epochs=1), on_gpu("epochs", epochs=5, graphs=False, part="gpu_training")])
+    assert "| an epoch of LoRA | whole-human's size | bf16 | 1,000 | 0.20 (0.10 to 0.40) | 5,000 | 5 |" in found
+    assert (
+        "| 5 epochs of LoRA, without graphs | whole-human's size | bf16 | 1,000 | 0.20 (0.10 to 0.40) | 25,000 | 5 |"
+        in found
+    )
 
 
 def test_parts_of_another_machine_say_which(writer):
