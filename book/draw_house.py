@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -22,7 +23,7 @@ ROOMS = (
 )
 """From the ground up, as in tests/doors/test_package.py."""
 ALONE = {"settings": "parameters of a run"}
-WIDTH = 60  # characters of a line of module names
+WIDTH, LINE = 60, 0.155  # characters of a line of module names, and its height in inches
 
 
 def room_of(module: str) -> str:
@@ -57,27 +58,31 @@ def draw(path: Path) -> None:
     inside: dict[str, list[str]] = {room: [] for room in ROOMS}
     for name in modules():
         inside[room_of(name)].append(name.rpartition(".")[2])
+    texts = {room: [ALONE[room]] if room in ALONE else textwrap.wrap(", ".join(inside[room]), WIDTH) for room in ROOMS}
+    heights = np.array([len(texts[room]) + 1 for room in ROOMS])
+    tops = heights.sum() - np.cumsum(heights) + heights
+    middles = tops - heights / 2
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "frostline", "font.size": 10})
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 8.4), width_ratios=(4, 2.6), layout="constrained")
-    for row, room in enumerate(ROOMS):
-        y = n - 1 - row
-        left.add_patch(plt.Rectangle((0, y + 0.06), 10, 0.88, facecolor="#eef3f8", edgecolor="#5b7c99"))
-        left.text(0.15, y + 0.5, room, va="center", weight="bold", color="#1d3b53")
-        names = ALONE.get(room) or textwrap.fill(", ".join(inside[room]), WIDTH)
-        left.text(2.3, y + 0.5, names, va="center", fontsize=8.2, color="#222222")
+    size = (11, 1.8 + LINE * heights.sum())
+    figure, (left, right) = plt.subplots(1, 2, figsize=size, width_ratios=(4, 3), layout="constrained")
+    for room, top, height, y in zip(ROOMS, tops, heights, middles, strict=True):
+        box = plt.Rectangle((0, top - height + 0.15), 10, height - 0.3, facecolor="#eef3f8", edgecolor="#5b7c99")
+        left.add_patch(box)
+        left.text(0.15, y, room, va="center", weight="bold", color="#1d3b53")
+        left.text(2.3, y, "\n".join(texts[room]), va="center", fontsize=8.2, color="#222222")
         for column, other in enumerate(ROOMS):
             if (room, other) in counts and other != room:
-                right.scatter(column, y, s=30 + 25 * counts[room, other], color="#2f6f9f")
+                right.scatter(column, y, s=60 + 12 * counts[room, other], color="#2f6f9f")
                 right.text(column, y, str(counts[room, other]), ha="center", va="center", fontsize=7, color="white")
-    left.set(xlim=(0, 10), ylim=(0, n), title="The rooms, each on those above it")
+    left.set(xlim=(0, 10), ylim=(0, heights.sum()), title="The rooms, each on those above it")
     left.axis("off")
     right.set(
         xlim=(-0.7, n - 0.3),
-        ylim=(-0.5, n - 0.5),
+        ylim=(0, heights.sum()),
         title="Modules of a room (row) that\nimport from another room (column)",
     )
     right.set_xticks(range(n), ROOMS, rotation=90)
-    right.set_yticks(range(n), reversed(ROOMS))
+    right.set_yticks(middles, ROOMS)
     right.tick_params(length=0)
     for side in right.spines.values():
         side.set_visible(False)
