@@ -71,8 +71,9 @@ class Dropout(nn.Dropout):
             return super().forward(x)
         draws = np.random.Generator(np.random.SFC64(next_seed()))  # which, unlike SFC64 itself, lets other threads run
         bits = draws.integers(2**64 - 1, size=(x.numel() + 3) // 4, dtype=np.uint64, endpoint=True).view(np.int16)
-        kept = torch.from_numpy(bits)[: x.numel()].view(x.shape) >= limit
-        return x * torch.where(kept, LEVELS / (-LEAST - limit), 0.0).to(x.dtype)
+        # NumPy compares and converts in a sixth of the time that torch takes for it
+        factors = np.multiply(bits[: x.numel()] >= limit, np.float32(LEVELS / (-LEAST - limit)), dtype=np.float32)
+        return x * torch.from_numpy(factors).view(x.shape).to(x.dtype)
 
 
 def with_fast_dropout(module: nn.Module) -> None:
