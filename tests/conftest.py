@@ -56,7 +56,7 @@ FIRST = (
     "test_lab.py",
     "test_notebooks.py",
     "test_commands.py",
-    "test_panels.py",
+    "test_run.py",
     "test_atlases.py",
     "test_sweeping.py",
     "test_publications.py",

@@ -74,7 +74,10 @@ def test_what_was_not_measured_is_no_number(writer):
     )
     assert "| 100,000 | not measured: too long |  |  |  |" in found
     assert "Embedding beside other software was not measured: no network." in found
-    assert "**Not measured yet: amx, annotate, cache, cluster, embedding, genes, gpu, gpu_training, pca_logistic.**" in found
+    assert (
+        "**Not measured yet: amx, annotate, cache, cluster, embedding, genes, gpu, gpu_training, pca_logistic.**"
+        in found
+    )
     assert "worse than linear" not in found
 
 
