@@ -326,9 +326,12 @@ def test_nothing_is_written_when_it_is_cancelled(model, counts, tmp_path):
     assert not counts.uns
 
 
-def test_progress_rises_to_one(model, counts):
-    seen = []
-    annotate(model, counts, monitor=Monitor(lambda fraction, _: seen.append(fraction)))
+@pytest.mark.parametrize("fits_again", [False, True])
+def test_progress_rises_to_one(model, counts, fits_again):
+    seen, said = [], []
+    query = counts[:, ::2].copy() if fits_again else counts
+    annotate(model, query, monitor=Monitor(lambda *step: (seen.append(step[0]), said.append(step[1]))))
+    assert any(words.startswith("fitting again: ") for words in said) == fits_again
     assert seen == sorted(seen)
     assert seen[-1] == 1
 

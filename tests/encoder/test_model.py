@@ -312,6 +312,19 @@ def test_attention_that_drops_weights_is_torchs_with_some_of_them_missing(padded
     torch.testing.assert_close(attention._dropping(q, k, v, attn_mask=mask, dropout_p=0.0), whole)
 
 
+def test_attention_drops_weights_in_training_if_any_are_to_be_dropped_and_never_in_inference():
+    attention = Attention(EncoderConfig(10, 12, 2, 8, 1, dropout=0.4))
+    x = torch.randn(2, 6, 12, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        inference = attention.eval()(x, x, None)
+        torch.testing.assert_close(inference, attention(x, x, None))
+        torch.manual_seed(1)
+        one, other = attention.train()(x, x, None), attention(x, x, None)
+        attention.dropout.p = 0.0
+        torch.testing.assert_close(attention(x, x, None), inference)
+    assert not torch.allclose(one, other)
+
+
 def test_the_cls_token_stands_first_with_the_pad_value(encoder, cells):
     ids, values = pad_tokens(cells, encoder.config)
     assert (ids[:, 0] == encoder.config.cls_id).all()
