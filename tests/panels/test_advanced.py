@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from panel_parts import control, html_of, walk
+from panel_parts import control, html_of
 
+from frostline.panels.base import walk
 from frostline.strategies import STRATEGIES
 
 pytestmark = pytest.mark.usefixtures("instant_umap_throughout", "instant_pictures_throughout", "short_training")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ipywidgets import HTML, Widget
 from kept_models import islet_model, islets, model_of
+from panel_parts import control
 from scipy import sparse
 
 from frostline.annotation import annotating
@@ -75,10 +76,6 @@ def gate(monkeypatch):
 
 def shown(panel) -> str:
     return html.unescape("\n".join(widget.value for widget in walk(panel) if isinstance(widget, HTML)))
-
-
-def control(panel, label: str):
-    return next(w for w in walk(panel) if getattr(w, "description", None) == label)
 
 
 def tab(panel, name: str) -> str:

@@ -7,10 +7,11 @@ import re
 
 import numpy as np
 import pytest
-from panel_parts import box, button, control, html_of, row_of, rows, said, tab, walk
+from panel_parts import box, button, control, html_of, row_of, rows, said, tab
 
 import frostline
 from frostline.errors import FrostlineError
+from frostline.panels.base import walk
 from frostline.strategies import STRATEGIES, FrozenProbe
 
 pytestmark = pytest.mark.usefixtures("instant_umap_throughout", "instant_pictures_throughout", "short_training")

@@ -11,11 +11,12 @@ import time
 import numpy as np
 import pytest
 from ipywidgets import HTML, Checkbox, FloatProgress, Widget
-from panel_parts import box, button, control, html_of, row_of, rows, said, shown, tab, walk
+from panel_parts import box, button, control, html_of, row_of, rows, said, shown, tab
 
 from frostline.comparison.comparisons import Comparison
 from frostline.errors import Cancelled, FrostlineError
 from frostline.panels import RunPanel
+from frostline.panels.base import walk
 from frostline.strategies import DEFAULT, FrozenProbe, Majority, PcaLogistic
 
 pytestmark = pytest.mark.usefixtures("instant_umap_throughout", "instant_pictures_throughout", "short_training")

@@ -6,13 +6,8 @@ import re
 
 from ipywidgets import HTML, Button, Checkbox, FloatProgress
 
+from frostline.panels.base import walk
 from frostline.panels.rows import StrategyRow
-
-
-def walk(widget):
-    yield widget
-    for child in getattr(widget, "children", ()):
-        yield from walk(child)
 
 
 def html_of(panel) -> str:
