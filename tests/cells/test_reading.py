@@ -247,6 +247,14 @@ class TestOtherKinds:
                 door(address)
         assert line in path_problem(address)
 
+    def test_a_file_without_an_ending_is_no_name_of_a_data_set(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "cells").write_bytes(b"cell,label\n")
+        with pytest.raises(DatasetError, match=r"cells is no \.h5ad file"):
+            refuse_unknown_source("cells")
+        with pytest.raises(DatasetError, match="unknown data set 'others'"):
+            refuse_unknown_source("others")
+
     @pytest.mark.parametrize(
         ("content", "said"),
         [

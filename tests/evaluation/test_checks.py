@@ -502,6 +502,16 @@ class TestGenes:
         assert "genes-chosen-on-all-cells" in found_in(part)
 
 
+def test_clusters_of_a_joined_set_are_those_of_the_cells_of_each(monkeypatch):
+    sets = [load_dataset(cells(n), "kind", name=name) for n, name in ((120, "one"), (160, "other"))]
+    joined, clustered = join_datasets(*sets), []
+    monkeypatch.setattr(clusterings, "leiden", lambda matrix: clustered.append(matrix.shape[0]) or [])
+    for name in ("one", "other"):
+        rows, _ = clusterings._leiden_of(joined, name)
+        assert set(joined.origin[rows]) == {name}
+    assert clustered == [120, 160]
+
+
 class TestSeenInPretraining:
     def test_known_overlaps_are_said(self, pbmc):
         finding = found(pbmc, checkpoint="mini")["seen-in-pretraining"]

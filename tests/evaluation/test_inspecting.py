@@ -16,7 +16,7 @@ from frostline.cells.queries import open_cells
 from frostline.encoder.vocabulary import overlap
 from frostline.errors import DatasetError
 from frostline.evaluation import looks
-from frostline.evaluation.inspecting import inspect
+from frostline.evaluation.inspecting import SPLIT, inspect
 
 N = 60
 
@@ -319,6 +319,20 @@ class TestRefusals:
         missing = inspect(kinds, "cell_typ")
         assert "'cell_typ' is not in obs" in missing.refusals[0].message
         assert (missing.code, dict(missing.classes)) == ("", {})
+
+    def test_the_command_adapts_a_file_that_can_be_split(self, counts, tmp_path):
+        """Of cells in memory there is no file, and of a class in one group alone no split."""
+        counts.write_h5ad(tmp_path / "cells.h5ad")
+        asked = {"label_key": "cell_type", "group_key": "donor"}
+        whole = inspect(tmp_path / "cells.h5ad", **asked)
+        assert whole.command.startswith(f"frostline adapt {tmp_path / 'cells.h5ad'} --label cell_type --group donor")
+        assert (inspect(counts, **asked).command, inspect(counts, **asked).refusals) == ("", ())
+        lone = counts.copy()
+        lone.obs["cell_type"] = lone.obs["donor"].astype(str)
+        lone.write_h5ad(tmp_path / "lone.h5ad")
+        found = inspect(tmp_path / "lone.h5ad", **asked)
+        assert [refusal.by for refusal in found.refusals] == [SPLIT]
+        assert found.command == ""
 
     def test_cells_that_cannot_be_distinguished_are_refused_for_comparisons_only(self, counts):
         adata = counts.copy()

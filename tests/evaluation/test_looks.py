@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from frostline.cells.symbols import known_symbols
 from frostline.cells.values import describe
 from frostline.errors import DatasetError
 from frostline.evaluation.looks import READ, SAVED, asked_of, look_at, tried, worth
@@ -60,3 +61,14 @@ def test_errors_come_with_their_place_in_the_order_of_loading():
     look = look_at(asked_of(adata), "X")
     assert look.can_be_taken  # its names are mended by a line
     np.testing.assert_allclose(np.expm1(look.logged.toarray()).sum(axis=1), 1e4, rtol=1e-4)
+
+
+def test_of_two_genes_of_one_symbol_the_one_with_more_counts_bears_it():
+    known = [name for name in sorted(known_symbols()) if name not in ("CD3D", "LYZ")][:27]
+    names = [f"ENSG{i:011d}" for i in range(30)]
+    var = pd.DataFrame({"feature_name": ["CD3D", "LYZ", "CD3D", *known]}, index=names)
+    for heavier, lighter in ((0, 2), (2, 0)):
+        counts = COUNTS.copy()
+        counts[:, heavier] += 10
+        found = look_at(asked_of(anndata.AnnData(sparse.csr_matrix(counts), var=var)), "X").symbols.names
+        assert (found[heavier], found[lighter]) == ("CD3D", names[lighter])

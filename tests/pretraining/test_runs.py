@@ -188,6 +188,18 @@ def test_every_phase_draws_other_batches(corpus):
     assert not torch.equal(first.components, again.components)
 
 
+def test_each_phase_begins_with_an_epoch_of_all_cells(corpus):
+    """The second begins at step 24, in the middle of an epoch if that were counted from the first step."""
+    run = runs._Run(read_corpus(corpus), 0, STEPS, SMALL)
+    run.start(Path("nowhere"))
+    for first in (0, 24):
+        run.step = first
+        run.enter_phase()
+        steps = len(run.predicted.components) // run.batch_cells
+        seen = [row.tobytes() for i in range(steps) for row in run.batch(first + i).components.numpy()]
+        assert len(set(seen)) == len(seen) == steps * run.batch_cells
+
+
 @pytest.mark.parametrize("stops", [[3], [16, 7], [24], [30, 2]])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(finished, corpus, tmp_path, stops):
     for steps in stops:
