@@ -23,7 +23,7 @@ ROOMS = (
 )
 """From the ground up, as in tests/doors/test_package.py."""
 ALONE = {"settings": "parameters of a run"}
-WIDTH, LINE = 60, 0.155  # characters of a line of module names, and its height in inches
+WIDTH, LINE = 56, 0.155  # characters of a line of module names, and its height in inches
 
 
 def room_of(module: str) -> str:
@@ -63,8 +63,8 @@ def draw(path: Path) -> None:
     tops = heights.sum() - np.cumsum(heights) + heights
     middles = tops - heights / 2
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "frostline", "font.size": 10})
-    size = (11, 1.8 + LINE * heights.sum())
-    figure, (left, right) = plt.subplots(1, 2, figsize=size, width_ratios=(4, 3), layout="constrained")
+    size = (9, 1.8 + LINE * heights.sum())
+    figure, (left, right) = plt.subplots(1, 2, figsize=size, width_ratios=(4, 2.7), layout="constrained")
     for room, top, height, y in zip(ROOMS, tops, heights, middles, strict=True):
         box = plt.Rectangle((0, top - height + 0.15), 10, height - 0.3, facecolor="#eef3f8", edgecolor="#5b7c99")
         left.add_patch(box)
