@@ -75,6 +75,8 @@ def damage(name: str, matrix) -> None:
         matrix.indices[4] = -3
     elif name == "index too large":
         matrix.indices[4] = 10**6
+    elif name == "last index too large":
+        matrix.indices[-1] = max(matrix.shape)
     elif name == "values too few":
         matrix.data = matrix.data[:-2]
     elif name == "pointers no integers":
@@ -90,6 +92,7 @@ DAMAGES = (
     "pointers too few",
     "index below zero",
     "index too large",
+    "last index too large",
     "values too few",
     "pointers no integers",
 )

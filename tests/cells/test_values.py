@@ -128,7 +128,8 @@ class TestTold:
         assert describe(logged[order].astype(np.float32)).name == describe(logged[:20].astype(np.float32)).name
 
     def test_ones_and_zeros_are_no_counts(self, counts):
-        assert found(each(counts, np.sign))[0].name == "presence (0 or 1)"
+        for values, name in ((each(counts, np.sign), "presence (0 or 1)"), (counts, "counts")):
+            assert (found(values)[0].name, found(values)[0].whole) == (name, True)
 
 
 class TestAsked:

@@ -349,7 +349,8 @@ class TestRoundTrip:
         assert again.weights_sha256 == checkpoint.weights_sha256
         for name, tensor in again.encoder().state_dict().items():
             assert torch.equal(tensor, encoder.state_dict()[name]), name
-        assert json.loads((tmp_path / "new" / "args.json").read_text())["corpus"] == "none"
+        stated = json.loads((tmp_path / "new" / "args.json").read_text())
+        assert (stated["corpus"], stated["n_bins"], stated["max_seq_len"]) == ("none", 51, 1_200)
 
     def test_an_official_checkpoint_survives_saving(self, golden, tmp_path):
         source = load_checkpoint(golden / "checkpoint")

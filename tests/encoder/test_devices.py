@@ -6,6 +6,7 @@ Where torch sees a GPU the last classes run, and every other test of the encoder
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -46,6 +47,17 @@ class TestAsking:
         assert device_of("auto") == CPU
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         assert device_of("auto").type == "cuda"
+
+    def test_a_gpu_is_made_to_add_in_the_same_order_before_it_computes(self, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+        device_of("cpu")
+        assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+        device_of("cuda")
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")  # what somebody has chosen stays
+        device_of("cuda")
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
 
     @pytest.mark.parametrize("name", ["cuda", "mps"])
     def test_a_device_that_is_not_there_is_refused_with_a_remedy_that_works(self, name, monkeypatch):

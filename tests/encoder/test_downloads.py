@@ -501,6 +501,20 @@ class TestHub:
         assert hub.fetched("best_model.pt") == [0, 0, 0]
         assert downloads.verify(NAME) == []
 
+    def test_more_than_there_is_of_a_file_is_not_gone_on_with(self, hub, drive, official_files, monkeypatch):
+        """As where another program has written into what had arrived."""
+        content = official_files["best_model.pt"]
+        with monkeypatch.context() as patch:
+            patch.setattr("huggingface_hub.file_download.http_get", lambda *_, **__: 1 / 0)
+            patch.setattr(drive, "files", {})
+            with pytest.raises(CheckpointError, match="division by zero"):
+                downloads.download(NAME)
+        for part in [*catalogue.cache_folder().rglob("args.json.*.part")]:  # of each repository
+            part.with_name(f"best_model.pt.{hashlib.sha256(content).hexdigest()[:16]}.part").write_bytes(b"!" + content)
+        downloads.download(NAME)
+        assert downloads.verify(NAME) == []
+        assert hub.fetched("best_model.pt") == [0]
+
     def test_another_file_than_the_known_one_is_not_even_fetched(self, hub, drive, official_files, monkeypatch):
         pin(monkeypatch, "best_model.pt", official_files["best_model.pt"] + b"1")
         drive.files.clear()

@@ -364,7 +364,7 @@ class TestRefusals:
     @pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
     def test_values_that_cannot_be_binned(self, value):
         matrix = counts_matrix(3, 10)
-        matrix.data[4] = value
+        matrix.data[3:5] = 0, value
         with pytest.raises(DatasetError, match=rf"seen: {value}.*cannot be binned"):
             tokenize(matrix, ids_of(matrix))
 

@@ -425,6 +425,12 @@ def test_it_can_be_stopped_between_matrices(kinds):
     assert said == ["looking at X", "looking at counts"]
 
 
+def test_progress_rises_from_matrix_to_matrix(kinds):
+    seen = []
+    inspect(kinds, monitor=frostline.Monitor(lambda fraction, _: seen.append(fraction)))
+    assert seen == [i / len(seen) for i in range(len(kinds.layers) + 1)]
+
+
 def test_a_loaded_data_set_is_looked_at_as_it_was_loaded(kinds):
     dataset = load_dataset(kinds, "donor", layer="log", name="ours")
     found = inspect(dataset)

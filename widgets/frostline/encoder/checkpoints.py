@@ -301,6 +301,8 @@ def save_checkpoint(
     """
     from safetensors.torch import save_file
 
+    from frostline.encoder.tokens import MAX_LENGTH, N_BINS
+
     folder.mkdir(parents=True, exist_ok=True)
     config = model.config
     args = {
@@ -313,10 +315,10 @@ def save_checkpoint(
         "pad_token": "<pad>",
         "pad_value": int(config.pad_value),
         "mask_value": -1,
-        "n_bins": 51,
+        "n_bins": N_BINS,
         "input_style": "binned",
         "input_emb_style": "continuous",
-        "max_seq_len": 1200,
+        "max_seq_len": MAX_LENGTH,
         "fast_transformer": True,
         **(extra or {}),
     }
