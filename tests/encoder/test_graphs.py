@@ -39,19 +39,87 @@ def test_on_a_cpu_each_call_computes():
     assert compute.n == 4
 
 
-def test_a_capture_that_fails_says_what_to_do(monkeypatch):
-    """The GPU is made up, and says what torch says of a computation that waits for it."""
+class MadeUp:
+    """CUDA graphs of the CPU: while one is captured nothing is computed, and a replay reads and writes its tensors."""
+
+    def __init__(self, monkeypatch, graphed):
+        self.graphed, self.pools, self.replays, self.fails = graphed, [], 0, None
+        monkeypatch.setattr(graphs, "DEVICE", "cpu")
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: Graph(self))
+        monkeypatch.setattr(torch.cuda, "graph", self.capture)
 
     @contextlib.contextmanager
-    def capture(*args, **kwargs):
-        yield
-        raise RuntimeError("CUDA error: operation failed due to a previous error during capture\nSearch for it")
+    def capture(self, graph, pool, capture_error_mode):
+        self.pools.append(pool)
+        with torch.no_grad():
+            yield
+        if self.fails is not None:
+            raise self.fails
 
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
-    monkeypatch.setattr(torch.cuda, "graph", capture)
-    said = r"\(CUDA error: .* during capture\); restart the kernel or the command, with memory='low'"
-    with pytest.raises(FrostlineError, match=said):
-        Graphed(lambda x: (x,))._captured([torch.ones(2)])
+
+class Graph:
+    def __init__(self, device):
+        self.device = device
+
+    def pool(self):
+        return "shared"
+
+    def replay(self):
+        self.device.replays += 1
+        graphed = self.device.graphed
+        (places,) = [places for graph, places in graphed._graphs.values() if graph is self]
+        for result, new in zip(graphed._results, double_of(*places), strict=True):
+            if result is not None:
+                result.copy_(new)
+
+
+def double_of(x, y):
+    return [(x * y).sum(), None]
+
+
+class TestCapturing:
+    """Which shapes are captured, on what, and what becomes of a capture that fails."""
+
+    @pytest.fixture
+    def device(self, monkeypatch):
+        return MadeUp(monkeypatch, Graphed(counted(double_of)))
+
+    def call(self, device, n, factor=1.0):
+        total, nothing = device.graphed(torch.full((n,), factor), torch.arange(n, dtype=torch.float32))
+        assert nothing is None
+        assert float(total) == factor * sum(range(n))
+
+    def test_a_shape_that_comes_again_is_captured_and_then_replayed_on_new_inputs(self, device):
+        for i, (n, replays) in enumerate([(3, 0), (5, 0), (3, 1), (3, 2), (5, 3), (4, 3), (3, 4)]):
+            self.call(device, n, i + 0.5)
+            assert device.replays == replays
+        assert device.graphed._compute.n == 3 + 2  # one a shape, and one a capture
+        assert device.pools == [None, "shared"]
+
+    def test_no_more_shapes_are_captured_than_are_kept(self, device):
+        for _ in range(3):
+            for n in range(1, MOST + 4):
+                self.call(device, n)
+        assert len(device.pools) == MOST
+        assert device.replays == 2 * MOST
+
+    def test_where_memory_is_full_the_rest_is_computed_as_it_comes(self, device):
+        for n in (3, 3, 4):
+            self.call(device, n)
+        device.fails = torch.OutOfMemoryError("CUDA out of memory")
+        for n in (4, 4, 5, 5, 3):
+            self.call(device, n)
+        assert len(device.pools) == 2
+        assert device.replays == 2  # of the shape that was captured before
+
+    def test_a_capture_that_fails_otherwise_says_what_to_do(self, device):
+        self.call(device, 3)
+        device.fails = RuntimeError(
+            "CUDA error: operation failed due to a previous error during capture\nSearch for it"
+        )
+        said = r"\(CUDA error: .* during capture\); restart the kernel or the command, with memory='low'"
+        with pytest.raises(FrostlineError, match=said):
+            self.call(device, 3)
 
 
 @needs_gpu

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from frostline.errors import FrostlineError
 
+DEVICE = "cuda"
 MOST = 16
 """Shapes that are captured; batches of others are computed as they come."""
-MULTIPLE = {"cuda": 64}
-"""Of these many tokens are the cells of a batch, on a device that captures graphs: shapes then come again."""
+MULTIPLE = {DEVICE: 64}
+"""Cells of a batch are padded to a multiple of so many tokens on a device: few shapes come, and come again."""
 Computed = Sequence[Tensor | None]
 _one_draws = threading.Lock()
 """A GPU's random stream must not be drawn from while a graph is captured; all threads share it."""
@@ -39,7 +40,7 @@ class Graphed:
     Raises
     ------
     FrostlineError
-        From a call: the GPU's memory is full, or something waits for the GPU.
+        From a call: what is computed waits for the GPU.
 
     Examples
     --------
@@ -53,26 +54,27 @@ class Graphed:
         self._seen: set[tuple[torch.Size, ...]] = set()
         self._graphs: dict[tuple[torch.Size, ...], tuple[torch.cuda.CUDAGraph, Sequence[Tensor]]] = {}
         self._results: Computed = ()
+        self._most = MOST
 
     def __call__(self, *inputs: Tensor) -> Computed:
         """Compute it; on a GPU the next call overwrites the tensors that are returned."""
-        if inputs[0].device.type != "cuda":
+        if inputs[0].device.type != DEVICE:
             return self._compute(*inputs)
         shapes = tuple(each.shape for each in inputs)
         with _one_draws:
-            if shapes not in self._seen or (shapes not in self._graphs and len(self._graphs) == MOST):
-                self._seen.add(shapes)
-                return self._compute(*inputs)
+            if shapes in self._seen and shapes not in self._graphs and len(self._graphs) < self._most:
+                self._capture(shapes, inputs)
+            self._seen.add(shapes)
             if shapes not in self._graphs:
-                self._graphs[shapes] = self._captured(inputs)
+                return self._compute(*inputs)
             graph, places = self._graphs[shapes]
             for place, each in zip(places, inputs, strict=True):
                 place.copy_(each)
             graph.replay()
         return self._results
 
-    def _captured(self, inputs: Sequence[Tensor]) -> tuple[torch.cuda.CUDAGraph, Sequence[Tensor]]:
-        """Capture a graph and give the tensors that it reads; all graphs share memory and the tensors they write."""
+    def _capture(self, shapes: tuple[torch.Size, ...], inputs: Sequence[Tensor]) -> None:
+        """Capture a graph; all share memory and the tensors they write. Where memory is full there will be no more."""
         graph, places = torch.cuda.CUDAGraph(), [torch.empty_like(each) for each in inputs]
         pool = next((earlier.pool() for earlier, _ in self._graphs.values()), None)
         try:
@@ -81,10 +83,13 @@ class Graphed:
                 for result, new in zip(self._results or found, found, strict=True):
                     if result is not new and result is not None and new is not None:
                         result.copy_(new)
-        except RuntimeError as error:  # of which torch does not recover in every case: random numbers are refused then
+        except torch.OutOfMemoryError:
+            self._most = 0
+            return
+        except RuntimeError as error:  # torch does not recover from it: random numbers are refused afterwards
             raise FrostlineError(
                 f"a step could not be captured as a CUDA graph ({str(error).splitlines()[0]}); restart the kernel or "
                 "the command, with memory='low', which captures none"
             ) from error
         self._results = self._results or found
-        return graph, places
+        self._graphs[shapes] = graph, places
