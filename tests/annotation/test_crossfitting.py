@@ -50,6 +50,13 @@ class TestFolds:
         for cut in folds:
             assert not set(cut.test) & {*cut.train, *cut.validation}
 
+    def test_who_is_left_out_with_whom_depends_on_the_seed(self, three_kinds):
+        first, again, other = (
+            {frozenset(cut.test) for cut in folds_of(three_kinds, profile=PROFILE, seed=seed)} for seed in (1, 1, 2)
+        )
+        assert first == again
+        assert not first & other
+
     def test_whole_groups_are_left_out(self):
         dataset = load_dataset(donors({d: {"A": 5, "B": 6} for d in "pqrs"}), "kind", group_key="donor")
         folds = folds_of(dataset, profile=PROFILE, seed=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from kept_models import islet_model, islets
@@ -117,3 +119,17 @@ def test_landmarks_are_reference_cells_with_their_labels():
     assert found.features.shape == (len(reading.reference()), 10)
     assert set(found.labels) == set(islets().labels)
     assert set(found.groups) <= set(islets().groups)
+
+
+@pytest.mark.parametrize("told_apart", [True, False])
+def test_a_query_of_other_shares_of_the_same_classes_does_not_differ(told_apart):
+    """Three of four cells are of A in the training data and of B in the query; where the model cannot tell, it does."""
+    rng = np.random.default_rng(0)
+    sides = []
+    for shares in ((300, 100), (100, 300)):
+        kinds = np.repeat([0, 1], shares)
+        sides.append((kinds, rng.normal(size=(400, 5)) + 5 * kinds[:, None]))
+    (known, reference), (best, query) = sides
+    landmarks = SimpleNamespace(features=reference, labels=np.array(["A", "B"])[known], groups=None)
+    watch = {"reasons": np.zeros(400), "best": best if told_apart else 0 * best, "features": query}
+    assert shift_of(["A", "B"], watch, landmarks).differs is not told_apart

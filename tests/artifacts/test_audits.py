@@ -139,6 +139,17 @@ def test_a_table_with_another_column_is_named(folder, name, how, column):
     said(folder)
 
 
+@pytest.mark.parametrize("name", FILES[1:3])
+def test_a_probability_that_is_no_number_is_named(folder, name):
+    def spell(table):
+        column = next(column for column in table.columns if column.startswith("p_"))
+        return table.assign(**{column: "much"})
+
+    edit_table(folder, name, spell)
+    cover_up(folder)
+    assert "a probability is no number" in said(folder)
+
+
 def test_a_picture_of_absurd_size_is_named_and_not_opened(folder):
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -50,6 +50,13 @@ def test_what_was_written_passes_and_states_its_numbers(folder, found):
     assert clusters.problems(folder, MANIFEST) == (5, [])
     report = (folder / clusters.REPORT).read_text()
     assert f"ARI {adjusted_rand_score(found.cells['label'], found.cells['cluster']):.4f}" in report
+    (head,) = [line for line in report.splitlines() if "Marker genes" in line]
+    assert [cell.strip() for cell in head.strip("|").split("|")] == [
+        "Cluster",
+        "Cells",
+        "Most frequent label",
+        "Marker genes",
+    ]
     assert "GENE01, GENE02, GENE03" in report
 
 

@@ -373,6 +373,13 @@ class TestGroups:
     def test_without_a_group_column_there_are_none(self):
         assert load_dataset(make(), "cell_type").groups is None
 
+    def test_what_was_worked_out_stays_with_other_labels_and_not_with_other_groups(self):
+        pancreas = load_dataset("pancreas")
+        pancreas.cache["found"] = 1
+        pancreas.adata.obs["halves"] = ["one", "other"] * (len(pancreas) // 2) + ["one"] * (len(pancreas) % 2)
+        assert pancreas.relabelled("halves", "donor").cache is pancreas.cache
+        assert pancreas.relabelled("cell_type", "halves").cache == {}
+
 
 class TestMemory:
     """Values are normalised beside those that were read; where they are is held once."""

@@ -100,6 +100,13 @@ class TestSubsampling:
         assert all((dataset.labels[rows] == name).sum() == 3 for name in cut.classes if name != "common")
         assert len(rows) == 100
 
+    def test_what_rounding_leaves_goes_to_the_largest_remainder(self):
+        """Of 50, 30 and 20 cells 47: 23.5, 14.1 and 9.4."""
+        dataset = dataset_of({"c": 50, "b": 30, "a": 20})
+        cut = split(dataset, profile=sized(47))
+        kept = dataset.labels[np.concatenate([getattr(cut, part) for part in PARTS])]
+        assert {name: int((kept == name).sum()) for name in "abc"} == {"a": 9, "b": 14, "c": 24}
+
     def test_a_data_set_that_fits_is_kept_whole(self, pbmc):
         assert sum(split(pbmc, profile=sized(700)).sizes[part] for part in PARTS) == 700
 

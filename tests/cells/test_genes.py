@@ -18,7 +18,7 @@ def test_ids_stand_in_the_order_of_the_names_and_unknown_names_get_minus_one():
     match = match_genes(["LYZ", "nonsense", "CD3D"], VOCABULARY)
     assert match.ids.tolist() == [3, -1, 1]
     assert match.ids.dtype == np.int32
-    assert (match.n_matched, match.unmatched) == (2, ("nonsense",))
+    assert (match.n_matched, match.matched, match.unmatched) == (2, ("LYZ", "CD3D"), ("nonsense",))
 
 
 def test_ids_are_those_of_the_vocabulary_whatever_its_order():

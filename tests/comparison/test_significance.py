@@ -185,6 +185,17 @@ class TestCells:
         test = paired_tests(one_split(labels, good=labels, worse=worse))[0]
         assert test.p_adjusted == pytest.approx(2 / 2**9, abs=4 * np.sqrt(2 / 2**9 / SWAPS))
 
+    def test_a_pair_that_is_alike_takes_nothing_from_one_that_differs(self):
+        """Of good and like nobody can say which is better; of good and worse everybody."""
+        labels = np.array(["B", "T"] * 60)
+        good, like, worse = labels.copy(), labels.copy(), labels.copy()
+        good[:8:2], like[8:16:2], worse[:60:2] = "T", "T", "T"
+        claims = {
+            (test.first, test.second): test.claim for test in paired_tests(one_split(labels, g=good, l=like, w=worse))
+        }
+        assert claims["g", "w"] == claims["l", "w"] == "better"
+        assert {claims.get(("g", "l")), claims.get(("l", "g"))} <= {None, "undecided", "untestable", "equivalent"}
+
     def test_p_and_interval_agree(self):
         for seed in range(12):
             rng = np.random.default_rng(seed)
