@@ -160,12 +160,21 @@ def fate(mutant: Mutant) -> str:
         done = run_tests(Path(folder), tests_of(mutant.path))
     if not done.returncode:
         return ""
-    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", done.stdout, re.MULTILINE)
-    if failed is None:
+    failed = failed_in(done.stdout + done.stderr)
+    if not failed:
         raise RuntimeError(f"pytest could not run on {mutant.name}:\n{done.stdout}{done.stderr}")
-    if "::" in failed[1] and run_tests(PACKAGE.parent, [failed[1]]).returncode == 1:
-        raise RuntimeError(f"{failed[1]} fails without any change: first make all tests pass")
-    return failed[1]
+    # a test that is not there has another name under the change
+    again, fails = ([failed], {1}) if "::" in failed else (["--collect-only", *tests_of(mutant.path)], {1, 2, 3, 4})
+    if run_tests(PACKAGE.parent, again).returncode in fails:
+        raise RuntimeError(f"{failed} fails without any change: first make all tests pass")
+    return failed
+
+
+def failed_in(output: str) -> str:
+    """Name the test that failed, or the file that could not even be imported; empty where pytest says neither."""
+    conftest = r"^ImportError while loading conftest '(?:.*/)?(tests/.+?)'"
+    found = re.search(rf"{conftest}|^(?:FAILED|ERROR) (.+?)(?: - |$)", output, re.MULTILINE)
+    return (found[1] or found[2]) if found else ""
 
 
 def main() -> int:

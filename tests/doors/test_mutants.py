@@ -44,3 +44,19 @@ def test_tests_of_a_module_are_those_named_after_it_its_examples_and_those_that_
     assert {"test_base.py", "test_baselines.py"} <= of_one
     paths = [path for room in MUTANTS["ROOMS"] for path in (package / room).glob("*.py")]
     assert [path for path in paths if path.stem != "__init__" and not MUTANTS["tests_of"](path)] == []
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (
+            "..F\nFAILED tests/cells/test_genes.py::test_a - assert 1 == 2\n1 failed",
+            "tests/cells/test_genes.py::test_a",
+        ),
+        ("ERROR tests/cells/test_genes.py\n", "tests/cells/test_genes.py"),
+        ("ImportError while loading conftest '/a/tests/cells/conftest.py'.\nE  TypeError", "tests/cells/conftest.py"),
+        ("no tests ran", ""),
+    ],
+)
+def test_what_failed_is_named(output, expected):
+    assert MUTANTS["failed_in"](output) == expected
