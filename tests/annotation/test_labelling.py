@@ -121,8 +121,8 @@ def test_landmarks_are_reference_cells_with_their_labels():
     assert set(found.groups) <= set(islets().groups)
 
 
-@pytest.mark.parametrize("told_apart", [True, False])
-def test_a_query_of_other_shares_of_the_same_classes_does_not_differ(told_apart):
+@pytest.mark.parametrize("distinguished", [True, False])
+def test_a_query_of_other_shares_of_the_same_classes_does_not_differ(distinguished):
     """Three of four cells are of A in the training data and of B in the query; where the model cannot tell, it does."""
     rng = np.random.default_rng(0)
     sides = []
@@ -131,5 +131,5 @@ def test_a_query_of_other_shares_of_the_same_classes_does_not_differ(told_apart)
         sides.append((kinds, rng.normal(size=(400, 5)) + 5 * kinds[:, None]))
     (known, reference), (best, query) = sides
     landmarks = SimpleNamespace(features=reference, labels=np.array(["A", "B"])[known], groups=None)
-    watch = {"reasons": np.zeros(400), "best": best if told_apart else 0 * best, "features": query}
-    assert shift_of(["A", "B"], watch, landmarks).differs is not told_apart
+    watch = {"reasons": np.zeros(400), "best": best if distinguished else 0 * best, "features": query}
+    assert shift_of(["A", "B"], watch, landmarks).differs is not distinguished
