@@ -42,7 +42,6 @@ DEPTHS = (100, 300, 600, 1_199)
 LONGEST = {"peers": 8, "amx": 8}
 """Minutes that a measurement of a part may take, by default MINUTES; one of more is ended, and its line says so."""
 MINUTES = 5
-ON_GPU = ("gpu", "gpu_training")
 WHOLE = 24
 """Minutes of a run; parts that have not begun by then keep the lines that they had."""
 Job = dict[str, Any]
@@ -176,7 +175,7 @@ def measure(job: Job) -> list[Job]:
 
     if job["part"] == "cluster":
         return performance_cluster.measure(job, made)
-    if job["part"] in ON_GPU:
+    if job["part"] in performance_page.ON_GPUS:
         return performance_gpu.measure(job, made)
     if job["what"] == "cache":
         return [cached(job)]
@@ -256,7 +255,7 @@ def measured(part: str, folder: Path) -> Iterator[Job]:
     for job in PLANS[part]:
         python: list[str | Path] = [sys.executable]
         refused = job.get("left", "")
-        if part in ("peers", "amx") or (part in ON_GPU and job["what"] in performance_peers.ROUNDS):
+        if part in ("peers", "amx") or (part in performance_page.ON_GPUS and job["what"] in performance_peers.ROUNDS):
             python, refused = performance_peers.environment(folder)
         if refused:
             yield {**job, "part": part, "left": refused}
@@ -279,7 +278,7 @@ def missing(part: str) -> str:
     """What a part needs of a machine that this one lacks; empty where it lacks nothing."""
     from frostline.encoder.devices import AMX, cpu_says
 
-    if part in ON_GPU:
+    if part in performance_page.ON_GPUS:
         return performance_gpu.refused()
     return "this processor has no AMX" if part == "amx" and not cpu_says("flags") >= AMX else ""
 

@@ -72,6 +72,8 @@ so is capturing CUDA graphs, from which steps are replayed as soon as a shape of
 worker, a file is embedded by a process of Dask that declares a GPU, the start of that process included. Memory is that
 of the GPU above what was held before.
 """
+ON_GPUS = ("gpu", "gpu_training")
+"""Parts that a GPU computes."""
 ON_GPU = {
     "tokens": "tokens",
     "encoder": "encoder alone",
@@ -100,19 +102,7 @@ def page(lines: Sequence[Line]) -> str:
     parts = {line["part"] for line in lines}
     beside = [peers(lines), peers(lines, "amx"), gpu(lines)]
     found = [HEAD, machine(lines), cells(lines), depths(lines), *beside, cache(lines), cluster(lines)]
-    every = {
-        "embedding",
-        "lora",
-        "pca_logistic",
-        "annotate",
-        "genes",
-        "peers",
-        "amx",
-        "gpu",
-        "gpu_training",
-        "cache",
-        "cluster",
-    }
+    every = {"embedding", "lora", "pca_logistic", "annotate", "genes", "peers", "amx", "cache", "cluster", *ON_GPUS}
     missing = sorted(every - parts)
     if missing:
         found.insert(1, f"**Not measured yet: {', '.join(missing)}.**\n")
@@ -222,7 +212,7 @@ def peers(lines: Sequence[Line], part: str = "peers") -> str:
 
 def gpu(lines: Sequence[Line]) -> str:
     """Encoders on a GPU, from values to states, in training and through a worker."""
-    own = [line for line in lines if line["part"] in ("gpu", "gpu_training") and line.get("what") in ON_GPU]
+    own = [line for line in lines if line["part"] in ON_GPUS and line.get("what") in ON_GPU]
     done = [line for line in own if "seconds" in line]
     if not done:
         return ""

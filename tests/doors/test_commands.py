@@ -65,6 +65,7 @@ NOT_HERE = {
     "make browser": "installs a browser",
     "make colab": "changes the notebooks; test_repository looks at the cell",
     "make dropout FIELD=lora_dropout": "trains for half an hour",
+    "python tests/benchmarks/graphs.py": "measures for minutes on a GPU",
     "python tests/benchmarks/decompositions.py": "measures for minutes, beside a program that keeps a core busy",
     "python tests/benchmarks/waiting.py --rounds 2": "measures for minutes, beside programs that keep all cores busy",
     "make dropout KANG=kang_muscat.h5ad": "trains for half an hour, on data that is not shipped",

@@ -54,7 +54,7 @@ def pad_tokens(tokens: Tokens, config: EncoderConfig, multiple: int = 1) -> tupl
     config
         The ids of `<cls>` and of padding.
     multiple
-        The length is one of this.
+        The length is a multiple of it.
 
     Returns
     -------
