@@ -71,6 +71,17 @@ def test_every_make_target_exists(readme, root):
         assert done.returncode == 0, f"{target}: {done.stderr}"
 
 
+def test_lint_reads_the_folders_of_the_project_and_nothing_that_a_command_left_beside_them(readme, root):
+    """`papermill notebooks/... out.ipynb` leaves an executed notebook, whose cells are not formatted."""
+    lines = [shlex.split(line) for line in make_n(root, "lint").stdout.splitlines() if "/ruff " in line]
+    read = [{word for word in words[2:] if not word.startswith("-")} for words in lines]
+    code = {"book", "notebooks", "tests", "widgets"}
+    assert read == [code, code]
+    left = re.findall(r"papermill \S+ (\S+\.ipynb)", readme)
+    assert left
+    assert not any((root / name).is_relative_to(root / folder) for name in left for folder in code)
+
+
 def test_quickstart_publishes_the_tutorial_of_the_readme(root):
     assert "frostline publish cell_type_annotation --profile quickstart" in make_n(root, "quickstart").stdout
 
