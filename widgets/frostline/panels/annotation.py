@@ -88,7 +88,8 @@ class AnnotationPanel(Panel):
             traitlets.dlink((self.runner, name), (self.results, name))
         self.runner.observe(self._show, "comparison")
         self.runner.observe(self._lock, "state")
-        self.results.study.observe(self._study, "running")
+        for other in (self.results.study, self.results.keeper):
+            other.observe(lambda _: self._wait_for_others(), "running")
         self.results.study.observe(lambda change: self.runner.add(change.new), "found")
         self.runner.plan.controls.checkpoint.observe(lambda change: self.data.use_checkpoint(change.new), "value")
         replace_earlier(self)
@@ -104,11 +105,14 @@ class AnnotationPanel(Panel):
         """Keep the data as they are while they are worked on, and draw what is open until all results are there."""
         self.data.locked = self.results.growing = change.new == "running"
 
-    def _study(self, change: Any) -> None:
-        """Run nothing else while labels are studied: both would train at once."""
-        self.runner.busy = (
-            "Labels are studied; wait until that is over, or cancel it in the tab Labels" if change.new else ""
-        )
+    def _wait_for_others(self) -> None:
+        """Run nothing while labels are studied or a model is made: both would train at once."""
+        if self.results.study.running:
+            self.runner.busy = "Labels are studied; wait until that is over, or cancel it in the tab Labels"
+        elif self.results.keeper.running:
+            self.runner.busy = "A model is being made; wait until that is over, or cancel it in the tab Keep"
+        else:
+            self.runner.busy = ""
 
     def run(self, *, wait: bool = False, resume: bool | None = None, keep_going: bool = False) -> Comparison | None:
         """Run the ticked strategies, as `RunPanel.run` does; when waited for, everything is drawn in the end."""

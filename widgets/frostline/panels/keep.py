@@ -32,6 +32,8 @@ class KeepPanel(Panel):
         What was kept last.
     folder
         Where it is.
+    running
+        Whether a model is being made.
 
     Examples
     --------
@@ -45,9 +47,10 @@ class KeepPanel(Panel):
     checkpoint = traitlets.Unicode(None, allow_none=True)
     model = traitlets.Instance(Model, allow_none=True)
     folder = traitlets.Instance(Path, allow_none=True)
+    running = traitlets.Bool(False)
 
     def __init__(self) -> None:
-        self._running, self._said, self._progress = False, "", WorkProgress()
+        self._offered, self._said, self._progress = "", "", WorkProgress()
         self._strategy = widgets.Dropdown(
             description="Keep", tooltip="What is fitted on all labelled cells", layout=at_most(420)
         )
@@ -85,26 +88,28 @@ class KeepPanel(Panel):
         return NO_DATA if self.dataset is None else ""
 
     def _new(self) -> None:
-        """Offer the strategies of a new comparison, the recommended one first chosen."""
+        """Offer the strategies of a new comparison; its own choice, unless the reader has chosen another one."""
         comparison = self.comparison
-        if comparison is not None and tuple(name for _, name in self._strategy.options) != comparison.strategies:
-            take, first = recommended(comparison.evidence), to_keep(comparison.evidence)
+        if comparison is not None:
+            take, chosen = recommended(comparison.evidence), self._strategy.value
+            by_hand = chosen != self._offered and chosen in comparison.strategies
+            self._offered = to_keep(comparison.evidence) or comparison.best
             self._strategy.options = [
                 (f"{name} (recommended)" if name == take else name, name) for name in comparison.strategies
             ]
-            self._strategy.value = first or comparison.best
+            self._strategy.value = chosen if by_hand else self._offered
         self._enable()
 
     def _enable(self) -> None:
-        self.button.disabled = self._running or bool(self.problem)
+        self.button.disabled = self.running or bool(self.problem)
         under_way = "A model is being made; cancel it first"
-        self.button.tooltip = under_way if self._running else self.problem or "Fit, calibrate and save this strategy"
-        self.cancel_button.disabled = not self._running
+        self.button.tooltip = under_way if self.running else self.problem or "Fit, calibrate and save this strategy"
+        self.cancel_button.disabled = not self.running
         stop = "Stop within the current batch; nothing is written"
-        self.cancel_button.tooltip = stop if self._running else "Nothing is being made"
+        self.cancel_button.tooltip = stop if self.running else "Nothing is being made"
         for control in (self._strategy, self._folder, self._reference):
-            control.disabled = self._running
-        if not self._running:
+            control.disabled = self.running
+        if not self.running:
             self._progress.say(f"{self.problem}." if self.problem else self._said)
 
     def keep(self, folder: str | Path | None = None, strategy: str | None = None) -> Model:
@@ -143,13 +148,13 @@ class KeepPanel(Panel):
     def cancel(self) -> None:
         """Stop within the current batch; nothing is written."""
         self._progress.stop.set()
-        if self._running:
+        if self.running:
             self._progress.say("Stopping after the current batch ...")
 
     def _clicked(self) -> None:
-        if self._running or self.problem:
+        if self.running or self.problem:
             return
-        self._running = True
+        self.running = True
         self._shown.value = ""
         self._progress.begin()
         self._enable()
@@ -164,7 +169,7 @@ class KeepPanel(Panel):
             self._ended("failed", "Nothing was kept.")
             self._shown.value = alert(error)
         finally:
-            self._running = False
+            self.running = False
             self._enable()
 
     def _show(self, model: Model) -> None:

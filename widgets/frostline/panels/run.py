@@ -11,7 +11,7 @@ import traitlets
 
 from frostline.cells.datasets import Dataset
 from frostline.comparison.comparisons import Comparison
-from frostline.comparison.jobs import Job
+from frostline.comparison.jobs import Job, alone
 from frostline.comparison.outcomes import Ran
 from frostline.errors import Cancelled, FrostlineError
 from frostline.evaluation.journal import Journal
@@ -148,7 +148,8 @@ class RunPanel(Panel):
         Raises
         ------
         FrostlineError
-            A run is under way, there is no data, no strategy is ticked, or (when waited for) a strategy failed.
+            A run is under way here or elsewhere in the kernel, there is no data, no strategy is ticked, or (when waited
+            for) a strategy failed.
         Cancelled
             The run was cancelled, when waited for.
         """
@@ -157,7 +158,8 @@ class RunPanel(Panel):
         problem = self.busy or self.plan.problem
         if problem:
             raise FrostlineError(problem)
-        self._task.prepare(wait=wait)
+        with alone():  # refused here, nothing that was found before is lost
+            self._task.prepare(wait=wait)
         self._begin()
         take_over = in_a_lab() if resume is None else resume
         self._task.start(lambda: self._work(take_over))
