@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,11 @@ class FileFacts(BaseModel):
 
     sha256: Digest
     bytes: Count | None = None
+
+
+def expanded(source: str | Path) -> Path:
+    """Return a path with the home folder in place of `~`; a file whose name begins like that is left as it is."""
+    return Path(os.path.expanduser(source))
 
 
 def is_system_file(path: Path) -> bool:

@@ -24,10 +24,10 @@ from frostline.bounds import Whole, hold
 from frostline.cells.catalogue import DATASETS
 from frostline.cells.datasets import Dataset
 from frostline.cells.queries import open_cells
-from frostline.cells.reading import expanded
 from frostline.errors import FrostlineError
 from frostline.memory import give_back
 from frostline.monitor import Monitor
+from frostline.plain_files import expanded
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -28,7 +28,7 @@ from frostline.encoder.catalogue import CHECKPOINTS
 from frostline.encoder.checkpoints import load_checkpoint
 from frostline.errors import CheckpointError, ModelError
 from frostline.hashes import file_sha256
-from frostline.plain_files import is_plain_file
+from frostline.plain_files import expanded, is_plain_file
 from frostline.scratch import scratch_folder
 from frostline.strategies import STRATEGIES, Strategy
 from frostline.strategies.base import as_safetensors
@@ -149,7 +149,7 @@ def load_model(folder: str | Path, *, checkpoint: str | Path | None = None) -> M
         ...
     frostline.errors.ModelError: no-such-folder is no folder of a model: there is no such folder; name the folder ...
     """
-    place = Path(folder).expanduser()
+    place = expanded(folder)
     if not os.path.lexists(place):
         recover(place)
     facts = read_facts(place)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from frostline.annotation.facts import MODEL, read_facts, some
 from frostline.errors import ModelError
-from frostline.plain_files import entries
+from frostline.plain_files import entries, expanded
 from frostline.scratch import scratch_folder
 
 
@@ -32,7 +32,7 @@ def refuse_bad_target(folder: str | Path) -> Path:
     if not text.strip():
         raise ModelError("name a folder for the model")
     try:
-        place = Path(text).expanduser().resolve()
+        place = expanded(text).resolve()
         if Path.cwd().is_relative_to(place):
             raise ModelError(f"model folder {place} is the current folder or one above it; name a folder in it")
         if os.path.lexists(place):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from frostline.annotation.annotating import Annotation
 from frostline.cells.catalogue import DATASETS
 from frostline.cells.datasets import Dataset
-from frostline.cells.reading import expanded
 from frostline.errors import FrostlineError
 from frostline.escaping import for_html
+from frostline.plain_files import expanded
 from frostline.scratch import scratch_path
 
 if TYPE_CHECKING:

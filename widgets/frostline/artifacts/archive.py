@@ -20,7 +20,7 @@ from frostline.comparison.comparisons import Comparison, compare
 from frostline.comparison.record_tables import long_predictions
 from frostline.errors import ArtifactError
 from frostline.hashes import file_sha256
-from frostline.plain_files import Digest, is_plain_file, strict_json
+from frostline.plain_files import Digest, expanded, is_plain_file, strict_json
 from frostline.records import Record
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def load_comparison(folder: str | Path) -> Comparison:
     ...
     frostline.errors.ArtifactError: no-such-folder holds no comparison that can be read: ...
     """
-    return read(Path(folder))
+    return read(expanded(folder))
 
 
 def _is_study(content: dict[str, Any]) -> bool:

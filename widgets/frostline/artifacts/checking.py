@@ -59,7 +59,7 @@ def check(folder: str | Path, notebook: str | Path | None = None) -> CheckResult
     CheckResult
         With one sentence for everything that is wrong, naming the file.
     """
-    folder, result = Path(folder), CheckResult()
+    folder, result = plain_files.expanded(folder), CheckResult()
     folders.recover_if_free(folder)
     try:
         manifest = manifests.read_manifest(folder)

@@ -20,7 +20,7 @@ from frostline.artifacts.manifests import MANIFEST, read_manifest
 from frostline.encoder.catalogue import cache_folder
 from frostline.errors import ArtifactError
 from frostline.hashes import file_sha256
-from frostline.plain_files import entries, is_plain_file, is_system_file
+from frostline.plain_files import entries, expanded, is_plain_file, is_system_file
 from frostline.scratch import scratch_folder, scratch_path
 
 TRIED = 1 << 20
@@ -44,7 +44,7 @@ def whole_path(text: str | Path) -> Path:
     frostline.errors.ArtifactError: OUTPUT_DIR ... is the current folder or one above it; name a folder in it
     """
     try:
-        folder = Path(text).resolve()
+        folder = expanded(text).resolve()
         in_the_way = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
     except (OSError, ValueError, RuntimeError) as error:  # too long, a null character, links in a circle
         raise ArtifactError(f"OUTPUT_DIR {str(text)!r} cannot be a folder ({error}); name another one") from error
@@ -173,7 +173,7 @@ def recover(folder: Path) -> None:
 
 def recover_if_free(folder: Path) -> None:
     """Do as `recover`, unless a run is at work on the folder or nothing can be moved here."""
-    folder = Path(folder).absolute()
+    folder = expanded(folder).absolute()
     if os.path.lexists(_aside(folder)):
         with contextlib.suppress(OSError, ArtifactError):
             taken = runs.hold(folder)

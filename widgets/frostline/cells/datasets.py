@@ -21,12 +21,13 @@ from frostline.cells.columns import columns_of
 from frostline.cells.labels import read_labels, refuse_bad_groups
 from frostline.cells.matrices import in_memory, layer_names, parts_of, values_of
 from frostline.cells.normalising import normalise
-from frostline.cells.reading import expanded, problem
+from frostline.cells.reading import problem
 from frostline.cells.reading import read_h5ad as read_h5ad
 from frostline.cells.refusals import refuse_repeated_cells, refuse_scaled, refuse_unwritable
 from frostline.cells.symbols import Symbols, read_symbols
 from frostline.cells.values import Values
 from frostline.errors import DatasetError, unknown
+from frostline.plain_files import expanded
 
 if TYPE_CHECKING:
     import pandas as pd

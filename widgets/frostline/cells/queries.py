@@ -19,12 +19,13 @@ from frostline.cells import streams
 from frostline.cells.catalogue import DATASETS
 from frostline.cells.datasets import Dataset, refuse_unknown_source
 from frostline.cells.matrices import in_memory, layer_names, refuse_bad_values, values_of
-from frostline.cells.reading import expanded, read_h5ad
+from frostline.cells.reading import read_h5ad
 from frostline.cells.refusals import refuse_repeated_cells, refuse_scaled, refuse_unwritable
 from frostline.cells.stores import CellNames, is_store, names_in, opened_store
 from frostline.cells.symbols import Symbols, read_symbols
 from frostline.cells.values import DECIMALS, LARGEST_LOG, TRANSFORMS, Values, describe, log_normalise
 from frostline.errors import DatasetError
+from frostline.plain_files import expanded
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frostline.errors import Cancelled, DatasetError, FrostlineError
+from frostline.plain_files import expanded
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -55,11 +56,6 @@ _PACKED = {
 }
 _PACKED_BY_NATURE = {".xlsx", ".rds", ".rdata"}
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-
-
-def expanded(source: str | Path) -> Path:
-    """Return a path with the home folder in place of `~`; a file whose name begins like that is left as it is."""
-    return Path(os.path.expanduser(source))
 
 
 def problem(source: str | Path) -> str:

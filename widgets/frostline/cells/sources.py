@@ -17,8 +17,9 @@ from frostline.cells import streams
 from frostline.cells.catalogue import DATASETS, DatasetSpec
 from frostline.cells.datasets import Dataset, refuse_unknown_source
 from frostline.cells.matrices import NO_X, canonical, in_memory, refuse_broken, values_of
-from frostline.cells.reading import expanded, opened, read_h5ad
+from frostline.cells.reading import opened, read_h5ad
 from frostline.errors import DatasetError
+from frostline.plain_files import expanded
 
 if TYPE_CHECKING:
     import pandas as pd

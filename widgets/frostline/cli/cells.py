@@ -82,11 +82,12 @@ def embed(
     """Embed cells with a frozen encoder; into OUT.zarr part by part on workers, where the same command goes on."""
     from frostline.cells import saving
     from frostline.cells.genes import match_genes
-    from frostline.cells.reading import expanded, read_h5ad
+    from frostline.cells.reading import read_h5ad
     from frostline.encoder.checkpoints import load_checkpoint
     from frostline.encoder.embedding import embed as embed_cells
     from frostline.encoder.embedding import symbols_of
     from frostline.monitor import Monitor
+    from frostline.plain_files import expanded
 
     source, output = expanded(source), expanded(output)
     how: dict[str, Any] = {"checkpoint": checkpoint, "seed": seed, "max_length": max_length}
@@ -178,9 +179,9 @@ def annotate(
     from frostline.annotation.annotating import annotate as label
     from frostline.annotation.folders import load_model
     from frostline.annotation.saving import save_report
-    from frostline.cells.reading import expanded
     from frostline.cells.saving import refuse_bad_target
     from frostline.monitor import Monitor
+    from frostline.plain_files import expanded
 
     query, output = expanded(query), expanded(output)
     how: dict[str, Any] = {"layer": layer, "values": values, "gene_column": gene_column, "overwrite": overwrite}

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from frostline import __version__
 from frostline.bounds import MaxLength, Precision, Seed, hold
 from frostline.cells.queries import checked, open_matrices
-from frostline.cells.reading import expanded
 from frostline.cells.saving import KEY
 from frostline.cells.stores import CellNames, is_store, opened_store, refuse_no_store
 from frostline.cluster import labels, parts
@@ -26,6 +25,7 @@ from frostline.cluster.works import Embedding, Labelling, Work, compute, kept
 from frostline.encoder.tokens import MAX_LENGTH
 from frostline.errors import DatasetError, FrostlineError
 from frostline.monitor import Monitor
+from frostline.plain_files import expanded
 from frostline.strategies.encoder import EncoderStrategy
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from frostline import __version__
 from frostline.errors import FrostlineError, unknown
 from frostline.monitor import Monitor
+from frostline.plain_files import expanded
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -351,7 +352,7 @@ def _arguments(path: Path, system: str) -> dict[str, Any]:
     import yaml
 
     try:
-        found = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
+        found = yaml.safe_load(expanded(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise FrostlineError(f"{path} cannot be read as YAML: {error}") from error
     if isinstance(found, dict) and "jobqueue" in found:

@@ -186,4 +186,4 @@ def cache_folder(kind: str = "checkpoints") -> Path:
     import platformdirs
 
     base = os.environ.get("FROSTLINE_CACHE") or platformdirs.user_cache_dir("frostline")
-    return Path(base) / kind
+    return Path(os.path.expanduser(base)) / kind

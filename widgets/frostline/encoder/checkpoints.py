@@ -21,6 +21,7 @@ from frostline.encoder.weight_files import look_into, read_json, read_weights
 from frostline.errors import CheckpointError, unknown
 from frostline.escaping import one_line
 from frostline.hashes import file_sha256
+from frostline.plain_files import expanded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -158,7 +159,7 @@ def find_folder(name: str | Path) -> Path:
     refuse_unknown_checkpoint(name)
     spec = CHECKPOINTS.get(str(name))
     if spec is None:
-        return Path(name)
+        return expanded(name)
     folder = spec.folder or cache_folder() / spec.name
     if not folder.is_dir():
         raise CheckpointError(
@@ -176,7 +177,7 @@ def refuse_unknown_checkpoint(name: str | Path) -> None:
     CheckpointError
         Lists the registered names.
     """
-    if str(name) in CHECKPOINTS or (str(name) and _is_folder(Path(name))):
+    if str(name) in CHECKPOINTS or (str(name) and _is_folder(expanded(name))):
         return
     remedy = "A folder with args.json, vocab.json and weights works too"
     raise CheckpointError(str(unknown("checkpoint", _named(name), CHECKPOINTS, remedy=remedy)))

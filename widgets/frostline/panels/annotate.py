@@ -14,7 +14,6 @@ from frostline.annotation.facts import MODEL
 from frostline.annotation.folders import load_model
 from frostline.annotation.models import Model
 from frostline.cells.datasets import Dataset
-from frostline.cells.reading import expanded
 from frostline.cells.sources import open_source
 from frostline.errors import Cancelled, FrostlineError
 from frostline.evaluation.inspecting import inspect
@@ -26,6 +25,7 @@ from frostline.panels.progress import WorkProgress
 from frostline.panels.reading import ReadingControls
 from frostline.panels.tasks import Task
 from frostline.panels.wording import ANNOTATING
+from frostline.plain_files import expanded
 
 if TYPE_CHECKING:
     from anndata import AnnData

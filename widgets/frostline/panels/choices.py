@@ -12,9 +12,9 @@ import ipywidgets as widgets
 from frostline.cells.catalogue import DATASETS
 from frostline.cells.datasets import Dataset
 from frostline.cells.previews import anndatas, path_problem
-from frostline.cells.reading import expanded
 from frostline.panels.base import at_most, status
 from frostline.panels.files import PathBox, is_h5ad
+from frostline.plain_files import expanded
 
 NOTHING, GIVEN, PATH = "nothing", "given", "path"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import ipywidgets as widgets
 import traitlets
 
-from frostline.cells.reading import expanded
 from frostline.panels.base import at_most, note, status, wide
+from frostline.plain_files import expanded
 
 QUOTES = "\"'`\u201c\u201d\u2018\u2019"
 IN_JUPYTER = re.compile(r"https?://[^/]+/(?:.*?/)?(?:lab/(?:workspaces/[^/]+/)?tree|doc/tree|files|tree)/([^?#]+)")

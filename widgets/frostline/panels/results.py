@@ -286,10 +286,13 @@ class ResultPanel(Panel):
         ArtifactError
             The folder holds something else; there is nothing to export; or the check fails.
         """
+        return self._export_to(folder or self._folder.value)[1]
+
+    def _export_to(self, folder: str | Path) -> tuple[Path, checking.CheckResult]:
         if self.comparison is None:
             raise ArtifactError("there are no results to export yet; run the strategies first")
-        where = exports.export(folder or self._folder.value, self.comparison, self.dataset)
-        return checking.check(where)
+        where = exports.export(folder, self.comparison, self.dataset)
+        return where, checking.check(where)
 
     def _export_clicked(self) -> None:
         folder = self._folder.value
@@ -299,9 +302,9 @@ class ResultPanel(Panel):
 
         def work() -> None:
             try:
-                result = self.export(folder)
-                self._exported.value = status(f"{Path(folder).resolve()}: {result}")
-                self._offer_download(Path(folder).expanduser().resolve() if result.passed else None)
+                where, result = self._export_to(folder)
+                self._exported.value = status(f"{where}: {result}")
+                self._offer_download(where if result.passed else None)
             except Exception as error:  # shown where the reader looks
                 self._exported.value = alert(error)
             finally:

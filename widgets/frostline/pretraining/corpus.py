@@ -24,6 +24,7 @@ from frostline.encoder.checkpoints import SPECIAL_TOKENS
 from frostline.encoder.tokens import Tokens, tokenize
 from frostline.errors import DatasetError
 from frostline.hashes import file_sha256
+from frostline.plain_files import expanded
 
 N_SPECIAL = len(SPECIAL_TOKENS)  # gene ids follow the special tokens
 PAD, CLS = SPECIAL_TOKENS.index("<pad>"), SPECIAL_TOKENS.index("<cls>")
@@ -111,7 +112,7 @@ def read_corpus(paths: Sequence[Path]) -> Corpus:
     DatasetError
         A file is missing, given twice or unreadable, or holds something other than counts of named genes.
     """
-    sets = [_read_counts(Path(path)) for path in paths]
+    sets = [_read_counts(expanded(path)) for path in paths]
     if not sets:
         raise DatasetError("the corpus is empty: give at least one .h5ad file of counts")
     files = tuple(

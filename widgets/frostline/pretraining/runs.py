@@ -39,6 +39,7 @@ from frostline.encoder.model import Encoder, EncoderConfig
 from frostline.encoder.tokens import N_BINS, Tokens
 from frostline.errors import Cancelled, DatasetError, FrostlineError
 from frostline.monitor import Monitor
+from frostline.plain_files import expanded
 from frostline.pretraining.cards import final_losses, pretraining_card
 from frostline.pretraining.corpus import (
     CLS,
@@ -115,7 +116,7 @@ def pretrain(
     if steps < 1 or save_every < 1:
         raise FrostlineError(f"steps and save_every must be at least 1, got {steps} and {save_every}")
     monitor = monitor or Monitor()
-    run = _Run(read_corpus(corpus), seed, steps, settings)
+    output, run = expanded(output), _Run(read_corpus(corpus), seed, steps, settings)
     finished = _finished(output, run.plan)
     if finished:
         return finished

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from frostline.hashes import file_sha256
+from frostline.plain_files import expanded
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LOCK = "constraints.txt"
@@ -61,7 +62,7 @@ def changed_inputs(recorded: Mapping[str, Any], root: Path) -> Iterator[str]:
     if recorded["lock"] != lock_sha256(root):
         yield "the versions of the packages have changed since"
     for name, digest in sorted(recorded["data"].items()):
-        path = root / name
+        path = root / expanded(name)
         if not path.exists():
             yield f"{name} is no longer there"
         elif tree_sha256(path) != digest:
@@ -94,8 +95,16 @@ def tree_sha256(path: Path) -> str:
 
 def _data(parameters: Mapping[str, Any], root: Path) -> Iterator[tuple[str, str]]:
     for name, value in sorted(parameters.items()):
-        if name != WRITTEN and isinstance(value, str) and value and (root / value).exists():
-            yield value, tree_sha256(root / value)
+        for each in value if isinstance(value, list | tuple) else [value]:
+            if name != WRITTEN and isinstance(each, str) and each and _names_a_file(root / expanded(each)):
+                yield each, tree_sha256(root / expanded(each))
+
+
+def _names_a_file(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a text that is too long for a name, or holds a null character
+        return False
 
 
 @functools.cache

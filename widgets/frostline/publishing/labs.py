@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from frostline.cells.previews import path_problem
-from frostline.cells.reading import expanded
 from frostline.errors import FrostlineError
+from frostline.plain_files import expanded
 from frostline.publishing.notebooks import find_notebook
 
 TUTORIAL = "cell_type_annotation"

@@ -13,6 +13,7 @@ from typing import Any
 
 from frostline.errors import FrostlineError, unknown
 from frostline.lists import list_of
+from frostline.plain_files import expanded
 from frostline.publishing.inputs import TUTORIALS
 
 FOLDER = Path("notebooks")
@@ -91,7 +92,7 @@ def find_notebook(name: str | Path) -> Path:
     'cell_type_annotation.ipynb'
     """
     known = known_notebooks()
-    path = Path(name)
+    path = expanded(name)
     if path.suffix == ".ipynb" and path.is_file():
         return path
     if str(name) not in known:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from frostline.errors import FrostlineError
+from frostline.plain_files import expanded
 
 TEMPLATE = Path(__file__).parents[1] / "book" / "template"
 NAMES = {"gitignore": ".gitignore"}
@@ -31,7 +32,7 @@ def init(folder: str | Path) -> list[Path]:
     >>> [path.name for path in init(tempfile.mkdtemp())][:3]
     ['.gitignore', 'Makefile', 'README.md']
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FrostlineError(f"{folder} is not empty; name a new folder")
     written = []

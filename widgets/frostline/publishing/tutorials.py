@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from frostline.errors import FrostlineError
+from frostline.plain_files import expanded
 from frostline.publishing.notebooks import notebook_parameters, typed_parameters
 from frostline.publishing.states import FOLDER, PASSED, state_of, tutorials_among
 
@@ -128,11 +129,12 @@ def prepare(notebook: Path, parameters: Mapping[str, Any]) -> Publication:
     typed = typed_parameters(notebook, parameters)
     values = {name: spec.default for name, spec in notebook_parameters(notebook).items()} | typed
     for name, value in typed.items():
-        if isinstance(value, str) and Path(value).is_absolute():
-            raise FrostlineError(
-                f"parameter {name} names a folder of this machine, {value}, which the page would show; "
-                "give it relative to the current folder"
-            )
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, str) and expanded(each).is_absolute():
+                raise FrostlineError(
+                    f"parameter {name} names a folder of this machine, {each}, which the page would show; "
+                    "give it relative to the current folder"
+                )
     return Publication(notebook.resolve().relative_to(Path.cwd().resolve()), typed, values)
 
 

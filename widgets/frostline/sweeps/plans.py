@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from frostline.errors import FrostlineError
 from frostline.escaping import for_file_name
 from frostline.hashes import file_sha256
+from frostline.plain_files import expanded
 from frostline.publishing.inputs import WRITTEN, inputs_of
 from frostline.publishing.notebooks import Parameter, find_notebook, notebook_parameters
 from frostline.settings import RunSettings
@@ -135,13 +136,13 @@ def plan(source: str | Path | Grid, folder: str | Path | None = None) -> Plan:
     >>> len(found.runs), found.runs[0].name[:39]
     (4, 'pancreas-quickstart-mini-majority-seed1')
     """
-    grid = source if isinstance(source, Grid) else read_grid(Path(source))
+    grid = source if isinstance(source, Grid) else read_grid(expanded(source))
     if folder is None:
         if isinstance(source, Grid):
             raise FrostlineError("a grid that is no file has no name: say in which folder its runs go")
         folder = FOLDER / for_file_name(Path(source).stem)
     where = "" if isinstance(source, Grid) else f"{source}: "
-    notebook = find_notebook(grid.notebook)
+    folder, notebook = expanded(folder), find_notebook(grid.notebook)
     known = notebook_parameters(notebook)
     try:
         _refuse_other_kinds(grid, known)
@@ -154,8 +155,8 @@ def plan(source: str | Path | Grid, folder: str | Path | None = None) -> Plan:
     defaults = {name: spec.default for name, spec in known.items() if name not in (WRITTEN, SCHEDULER)}
     distinct = _without_alike(given, defaults)
     namer = _Namer(notebook, [defaults | values for values in distinct], takes_scheduler=SCHEDULER in known)
-    runs = [namer.run(Path(folder), grid.notebook, values, defaults | values) for values in distinct]
-    return Plan(grid, Path(folder), tuple(runs), len(given) - len(distinct))
+    runs = [namer.run(folder, grid.notebook, values, defaults | values) for values in distinct]
+    return Plan(grid, folder, tuple(runs), len(given) - len(distinct))
 
 
 def _is_checked(name: str) -> bool:
