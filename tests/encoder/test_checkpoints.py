@@ -384,3 +384,10 @@ def test_each_kind_has_a_folder_of_the_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("FROSTLINE_CACHE", "")  # as if it were not set
     assert cache_folder("runs").parent == cache_folder().parent
     assert cache_folder("runs").is_absolute()
+
+
+def test_a_path_in_the_home_folder(small_checkpoint, monkeypatch):
+    monkeypatch.setenv("HOME", str(small_checkpoint.parent))
+    assert load(f"~/{small_checkpoint.name}").config == load(small_checkpoint).config
+    monkeypatch.setenv("FROSTLINE_CACHE", "~/kept")
+    assert cache_folder() == small_checkpoint.parent / "kept" / "checkpoints"

@@ -111,6 +111,23 @@ def test_another_choice_than_the_recommended_one_stays_chosen(panel, compared):
     assert "majority learns nothing" in panel.keeper._shown.value
 
 
+def test_its_own_choice_follows_each_comparison(make_record):
+    """After the first split the other strategy leads."""
+    worse, better = make_record("head", skill=0.2), make_record("lora", skill=6.0)
+    others = [make_record(name, repeat=r, skill=s) for name, s in (("head", 9.0), ("lora", 0.1)) for r in (1, 2, 3, 4)]
+    keeper = KeepPanel()
+    keeper.comparison = frostline.compare([worse, better])
+    assert keeper._strategy.value == "lora"
+    whole = frostline.compare([worse, better, *others])
+    keeper.comparison = whole
+    assert keeper._strategy.value == whole.best == "head"
+    fresh = KeepPanel()
+    fresh.comparison = whole
+    assert keeper._strategy.options == fresh._strategy.options
+    keeper.close()
+    fresh.close()
+
+
 def test_without_anything_it_says_what_is_missing():
     keeper = KeepPanel()
     assert keeper.problem == NO_RESULTS

@@ -126,6 +126,18 @@ class TestResultPanel:
         assert "passed: " in panel._exported.value
         assert frostline.load_comparison(tmp_path / "out").records == comparison.records
 
+    def test_export_into_the_home_folder_is_there_and_can_be_downloaded(self, comparison, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        monkeypatch.chdir(tmp_path)
+        panel = self.show(comparison)
+        control(panel, "Folder").value = "~/out"
+        button(panel, "Export").click()
+        panel.settle(60)
+        assert frostline.artifacts.check("~/out").passed
+        assert frostline.load_comparison("~/out").records == comparison.records
+        assert panel._kept_in == (tmp_path / "home" / "out").resolve()
+        assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
     def test_export_into_a_folder_of_other_files_is_refused(self, comparison, tmp_path):
         (tmp_path / "thesis.txt").write_text("precious")
         panel = self.show(comparison)

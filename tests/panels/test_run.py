@@ -13,6 +13,7 @@ import pytest
 from ipywidgets import HTML, Checkbox, FloatProgress, Widget
 from panel_parts import box, button, control, html_of, row_of, rows, said, shown, tab
 
+from frostline.comparison import jobs
 from frostline.comparison.comparisons import Comparison
 from frostline.errors import Cancelled, FrostlineError
 from frostline.panels import RunPanel
@@ -330,7 +331,11 @@ def test_two_panels_cannot_run_at_once(make_panel, gate):
         second.run(wait=True)
     gate.set()
     first.wait(60)
-    assert second.run(wait=True).strategies == ("majority",)
+    found = second.run(wait=True)
+    assert found.strategies == ("majority",)
+    with jobs.alone(), pytest.raises(FrostlineError, match="another run is under way in this kernel"):
+        second.run(wait=True)
+    assert (second.comparison, second.state) == (found, "done")
 
 
 def row_of_running(panel) -> str:

@@ -71,6 +71,21 @@ def test_while_labels_are_studied_nothing_else_runs_and_the_fields_are_locked(pa
     assert not any(w.disabled for w in (study._budgets, study.button, plan.controls.seed, panel.runner._buttons.run))
 
 
+def test_while_a_model_is_made_nothing_else_runs_and_what_was_found_stays(panel, gate, tmp_path):
+    keeper, found = panel.results.keeper, panel.comparison
+    keeper._folder.value, keeper._strategy.value = str(tmp_path / "model"), "pca_knn"
+    keeper.button.click()
+    assert panel.runner._buttons.run.disabled
+    assert "A model is being made" in panel.runner._buttons.run.tooltip
+    with pytest.raises(FrostlineError, match="A model is being made; wait until that is over"):
+        panel.run()
+    keeper.cancel_button.click()
+    gate.set()
+    panel.settle(60)
+    assert not panel.runner._buttons.run.disabled
+    assert panel.comparison is found
+
+
 def test_while_a_run_is_under_way_nothing_is_studied(panel, gate):
     panel.run()
     assert panel.results.study.button.disabled
