@@ -140,6 +140,9 @@ class TestBook:
         there = str(lab / "artifacts" / "x")
         message = refusal(lambda: tutorials.prepare(self.source(lab), {"OUTPUT_DIR": there}))
         assert message.endswith("give it relative to the current folder")
+        assert refusal(lambda: tutorials.prepare(self.source(lab), {"OUTPUT_DIR": "~/x"})) == message.replace(
+            there, "~/x"
+        )
         assert (
             tutorials.prepare(self.source(lab), {"OUTPUT_DIR": os.path.relpath(there)}).values["OUTPUT_DIR"]
             == "artifacts/x"
