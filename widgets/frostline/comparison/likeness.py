@@ -82,7 +82,8 @@ def refuse_other_parameters(records: Sequence[Record]) -> None:
         other = [
             f"{name} {before.parameters.get(name)!r} and {record.parameters.get(name)!r}"
             for name in sorted(before.parameters.keys() | record.parameters.keys())
-            if not (name == "checkpoint" and known) and before.parameters.get(name) != record.parameters.get(name)
+            if not (name == "checkpoint" and known)
+            and _written(before.parameters.get(name)) != _written(record.parameters.get(name))
         ]
         if known and before.weights_sha256 != record.weights_sha256:
             other.append("other weights")
@@ -92,6 +93,11 @@ def refuse_other_parameters(records: Sequence[Record]) -> None:
                 f"{before.repeat}{_study(before)} and {record.repeat}{_study(record)}); "
                 "evaluate all repeats with the same"
             )
+
+
+def _written(value: object) -> object:
+    """A hyper-parameter as a file holds it: of a tuple that is a list, and records are of this run and of files."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def refuse_gaps(records: Sequence[Record]) -> None:

@@ -209,9 +209,10 @@ def _has_groups(dataset: Dataset, side: int) -> bool:
 
 
 def _parameters(fitted: Strategy) -> dict[str, object]:
-    """Hyper-parameters, a checkpoint by its label: where its folder is tells nothing, and folders move."""
+    """Hyper-parameters as they are read back from a file, a checkpoint by its label: folders move."""
     opened: Checkpoint | None = getattr(fitted, "opened_", None)
-    return {**fitted.parameters, **({} if opened is None else {"checkpoint": opened.label})}
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in fitted.parameters.items()}
+    return {**plain, **({} if opened is None else {"checkpoint": opened.label})}
 
 
 def _training_fingerprint(dataset: Dataset, split: Split) -> str:
