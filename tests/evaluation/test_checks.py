@@ -292,6 +292,11 @@ class TestGroups:
         assert finding.title.startswith("1 of 2 test groups of 'donor'")
         assert "(d2)" in finding.title
 
+    def test_a_second_set_that_was_loaded_without_groups_is_looked_at_too(self):
+        one = load_dataset(cells(donor=["d1", "d2"] * 60), "kind", group_key="donor", name="one")
+        other = load_dataset(cells(donor=["d2", "d3"] * 60, seed=9), "kind", name="other")
+        assert "(d2)" in found(join_datasets(one, other))["shared-group"].title
+
     @pytest.mark.parametrize(
         ("column", "values"),
         [
