@@ -7,6 +7,7 @@ import warnings
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
@@ -367,6 +368,24 @@ class TestRefusals:
             frostline.split(dataset)
         assert (refusal.message, refusal.by) == (str(caught.value), ("split", "adapt"))
         assert "load_dataset(adata" in found.code
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda obs: obs.drop(columns="donor"),
+            lambda obs: pd.concat([obs, obs[["donor"]]], axis=1),
+            lambda obs: obs.assign(donor=[[name] for name in obs["donor"]]),
+            lambda obs: obs.assign(donor=obs["donor"].where(obs["donor"] != "human1")),
+        ],
+        ids=["mistyped", "twice", "lists", "missing"],
+    )
+    def test_a_group_column_that_cannot_be_used_is_said_once(self, counts, spoil):
+        adata = counts.copy()
+        adata.obs = spoil(adata.obs)
+        (refusal,) = inspect(adata, "cell_type", group_key="donor").refusals
+        with pytest.raises(DatasetError) as caught:
+            load_dataset(adata, "cell_type", group_key="donor")
+        assert refusal.message == str(caught.value)
 
     def test_a_damaged_matrix_leaves_the_others(self, counts):
         adata = counts.copy()
