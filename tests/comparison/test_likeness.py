@@ -60,6 +60,15 @@ def test_studies_of_one_budget_were_trained_on_the_same_cells(make_record):
     assert compare([*plain, *(dataclasses.replace(record, training_fingerprint="c" * 64) for record in study)])
 
 
+def test_a_record_of_a_budget_and_of_a_withheld_class_is_refused(make_record):
+    """It would stand in the place of that of its budget."""
+    records = [make_record("head"), make_record("head", budget=5), make_record("head", unseen="NK")]
+    both = make_record("head", budget=5, unseen="NK")
+    with pytest.raises(FrostlineError, match=r"'head' is of repeat 0, 5 cells per class, NK withheld, .*leave it out"):
+        compare([*records, both])
+    assert len(compare(records).label_efficiency()) == 2
+
+
 @pytest.mark.parametrize("study", [{"repeat": 1}, {"budget": 5}])
 def test_hyper_parameters_that_differ_between_records_of_a_strategy_are_refused(make_record, study):
     records = [make_record("lora", parameters={"rank": 4}), make_record("lora", parameters={"rank": 8}, **study)]

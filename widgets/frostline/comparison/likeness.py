@@ -21,7 +21,13 @@ ALIKE = {
 
 
 def refuse_unlike(records: Sequence[Record]) -> None:
-    """Refuse records of other data, other test cells, or other training."""
+    """Refuse records of other data, other test cells, or other training, and of two studies at once."""
+    for record in records:
+        if record.budget is not None and record.unseen is not None:
+            raise FrostlineError(
+                f"a record of {record.strategy!r} is of repeat {record.repeat}{_study(record)}, and a study changes "
+                "one thing; leave it out, or evaluate cut.with_budget(...) or cut.without_class(...) alone"
+            )
     for key, what in ALIKE.items():
         _refuse_several(records, key, what, "only records of one data set and one plan of splits can be compared")
     plain = [record for record in records if record.budget is None and record.unseen is None]
