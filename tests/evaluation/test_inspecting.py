@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 
 import anndata
@@ -211,6 +212,19 @@ class TestColumns:
         adata = counts.copy()
         adata.obs["cell_type"] = ["unknown"] * 4 + ["Beta cell"] * 20 + ["beta cells"] * (N - 24)
         assert [finding.code for finding in inspect(adata).findings] == ["missing-as-text", "similar-names"]
+
+    @pytest.mark.parametrize("kind", [object, "category"])
+    def test_the_report_can_be_followed_from_top_to_bottom(self, counts, kind):
+        """Names are made one, then cells without a name are left out: they must still be without one."""
+        adata = counts.copy()
+        names = ["Alpha"] * 9 + ["Beta cell"] * 20 + ["beta cells"] * 4 + [None] * (N - 33)
+        adata.obs["cell_type"] = pd.Series(names, index=adata.obs_names, dtype=kind)
+        found = inspect(adata, "cell_type")
+        ((line,), (refusal,)) = re.findall("`(.*?)`", found.findings[0].remedy), found.refusals
+        variables = {"adata": adata}
+        exec(f"{line}; {refusal.line}", variables)
+        cells = load_dataset(variables["adata"], "cell_type").summary()["cells"]
+        assert cells.to_dict() == {"Beta cell": 24, "Alpha": 9}
 
 
 def twice(names):

@@ -153,7 +153,7 @@ def respelled(columns: Sequence[Written]) -> list[tuple[str, str]]:
     --------
     >>> column = Written("label", "kind", np.array(["B cell", "B cells", "B cell"]))
     >>> respelled([column])
-    [('', "adata.obs['kind'] = adata.obs['kind'].astype(str).replace({'B cells': 'B cell'})")]
+    [('', "adata.obs['kind'] = adata.obs['kind'].astype(str).replace({'B cells': 'B cell'})...")]
     """
     counts: Counter[str] = Counter()
     for column in columns:
