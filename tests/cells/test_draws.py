@@ -418,6 +418,14 @@ class TestCross:
         cut = split(joined)
         assert (cut.sizes["train"], cut.sizes["validation"]) == (16, 4)
 
+    def test_a_training_set_that_was_loaded_without_groups_validates_at_random(self):
+        alone = load_dataset(even(5).adata, "kind", name="train")
+        joined = join_datasets(alone, named(even(2), "test"))
+        assert (joined.group_key, alone.group_key) == ("donor", None)
+        cut = split(joined)
+        assert cut.sizes["validation"] == len(alone) // 5
+        assert set(cut.groups["validation"]) <= set(cut.groups["train"])
+
     def test_the_order_of_rows_does_not_matter(self):
         train, test = named(even(5, each=9), "train"), named(even(2, each=9), "test")
         profile = sized(60, 5)

@@ -64,6 +64,9 @@ def test_names_that_no_file_holds_are_replaced_by_the_line():
         (["B", "T"], None, "name the label column; obs has: kind"),
         (["B", "B"], "kind", "has only 'B'; a comparison needs two classes"),
         ([], "kind", "has no cell at all"),
+        ([None, None], "kind", "has no label at all; a comparison needs two classes or more: load with another"),
+        (["B", None, "B"], "kind", "has only 'B'; a comparison needs two classes"),
+        ([None, *(f"x{i}" for i in range(51))], "kind", "51 different values in 51 cells: these are no classes"),
         ([["B"], ["T", "NK"]], "kind", "'kind' holds ['B'], and must have one value a cell"),
         ([f"x{i}" for i in range(51)], "kind", "51 different values in 51 cells: these are no classes"),
     ],
@@ -81,6 +84,14 @@ def test_groups_may_be_one_but_not_missing():
     error = refused(lambda: refuse_bad_groups(adata.obs, "gap"))
     assert "group column 'gap' is missing for 1 of 2 cells" in str(error)
     refuse_bad_groups(mended(error, adata).obs, "gap")
+
+
+def test_groups_that_no_cell_has_leave_nothing_to_mend():
+    error = refused(lambda: refuse_bad_groups(cells(["B", "T"], gap=[None, None]).obs, "gap"))
+    assert (str(error), error.line) == (
+        "group column 'gap' has no group of any cell; load with another group_key, or none",
+        "",
+    )
 
 
 def test_groups_are_not_the_labels():

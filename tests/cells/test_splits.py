@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_cells import dataset_of, even, grouped, groups_of, ids, sized
+from small_cells import N_CELLS, dataset_of, even, grouped, groups_of, ids, make, sized
 
 from frostline.cells.datasets import load_dataset
 from frostline.cells.splits import split, split_nothing_off
@@ -177,6 +177,28 @@ class TestBudget:
     def test_another_data_set_is_refused(self, pbmc):
         with pytest.raises(DatasetError, match="drawn from another data set than 'AnnData'"):
             split(pbmc).with_budget(dataset_of({"B": 400, "T": 400}), 5)
+
+
+class TestOtherGroups:
+    """The groups of the data set are said in the record, and those of the split held out."""
+
+    @pytest.mark.parametrize("kind", ["group", "stratified"])
+    @pytest.mark.parametrize("other", [None, "batch", "renamed"])
+    def test_a_data_set_with_other_groups_is_refused(self, kind, other):
+        obs = {"batch": ["b1", "b2", "b3", "b4"] * (N_CELLS // 4), "donor": ["d1", "d2", "d3"] * (N_CELLS // 3)}
+        kinds = np.random.default_rng(0).choice(["B", "T"], N_CELLS)
+        cut = split(load_dataset(make(cell_type=kinds, **obs), "cell_type", group_key="donor"), kind=kind)
+        obs["donor"] = ["d7", "d8", "d9"] * (N_CELLS // 3) if other == "renamed" else obs["donor"]
+        key = "donor" if other == "renamed" else other
+        dataset = load_dataset(make(cell_type=kinds, **obs), "cell_type", group_key=key)
+        with pytest.raises(DatasetError, match=r"drawn with groups in 'donor' \(d.*draw one of this data set"):
+            cut.refuse_other(dataset)
+        split(dataset).refuse_other(dataset)
+
+    def test_groups_that_a_split_was_drawn_without_are_refused(self):
+        cut = split(load_dataset(make(), "cell_type"))
+        with pytest.raises(DatasetError, match=r"with no groups, and 'AnnData' has groups in 'donor' \(d1, d2 of"):
+            cut.refuse_other(load_dataset(make(), "cell_type", group_key="donor"))
 
 
 class TestWithoutClass:

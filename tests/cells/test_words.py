@@ -83,6 +83,25 @@ def test_any_text_has_a_plain_form_that_blanks_and_case_do_not_change(text):
     assert plain(text) == plain(f" {text}\t")
 
 
+@pytest.mark.parametrize("kind", [object, "string", "category"])
+@pytest.mark.parametrize("gap", [None, float("nan")])
+def test_the_line_of_code_makes_no_name_of_a_missing_one(kind, gap):
+    class adata:
+        obs = pd.DataFrame({"kind": pd.Series(["B cells", gap, "T", "B cell"], dtype=kind)})
+
+    exec(renaming("kind", {"B cells": "B cell"}), {"adata": adata})
+    assert adata.obs["kind"].isna().tolist() == [False, True, False, False]
+    assert adata.obs["kind"].dropna().tolist() == ["B cell", "T", "B cell"]
+
+
+def test_the_line_of_code_renames_numbers():
+    class adata:
+        obs = pd.DataFrame({"kind": [1.0, None, 2.0]})
+
+    exec(renaming("kind", {"1.0": "one"}), {"adata": adata})
+    assert adata.obs["kind"].dropna().tolist() == ["one", "2.0"]
+
+
 @given(st.dictionaries(st.text(max_size=6), st.text(max_size=6), min_size=1, max_size=5), st.text(max_size=6))
 def test_the_line_of_code_runs_for_any_names(names, key):
     class adata:

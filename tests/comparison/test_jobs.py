@@ -138,6 +138,23 @@ class TestFailure:
         assert job.progress["pca_knn"].message == "MemoryError"  # it says nothing of itself
         assert keys(job.comparison.records) == [("majority", 0), ("majority", 1)]
 
+    def test_what_the_callback_raises_ends_the_run_and_is_no_failure_of_a_strategy(
+        self, three_kinds, cuts, fresh, head
+    ):
+        raised = []
+
+        def changed(job):
+            if job.progress["head"].history:  # an epoch has ended: within the strategy
+                raised.append(RuntimeError("nothing can be drawn"))
+                raise raised[-1]
+
+        job = Job([Majority(), head, PcaKnn()], fresh(three_kinds), cuts[:1], changed=changed)
+        with pytest.raises(RuntimeError, match="nothing can be drawn") as caught:
+            job.run()
+        assert (caught.value, job.failures) == (raised[0], {})
+        assert states(job) == {"majority": "done", "head": "stopped", "pca_knn": "stopped"}
+        assert keys(job.records) == [("majority", 0)]
+
     def test_where_all_fail_there_is_nothing_to_compare(self, three_kinds, cuts, monkeypatch):
         failing(monkeypatch, Majority, "fit", OSError("gone"))
         job = Job([Majority()], three_kinds, cuts)
@@ -341,6 +358,17 @@ class TestOnDisk:
         found = Journal.of(three_kinds, cuts).finished(strategies)
         assert sorted(keys(found)) == sorted(keys(job.records))
         assert dict(zip(keys(found), found, strict=True)) == dict(zip(keys(job.records), job.records, strict=True))
+
+    def test_a_repeat_from_the_disk_is_compared_with_one_of_this_run(self, three_kinds, cuts, fresh, lora):
+        """Of a strategy with a tuple among its hyper-parameters, which the disk gives back as a list."""
+        stopped = Job([lora], fresh(three_kinds), cuts, journal=Journal.of(three_kinds, cuts))
+        with pytest.raises(Cancelled):
+            stopped.run(lambda: len(stopped.records) == 1)
+        finished = Journal.of(three_kinds, cuts).finished([lora])
+        job = Job([lora], fresh(three_kinds), cuts, finished=finished, changed=lambda job: job.comparison)
+        job.run()
+        assert (job.taken_over, job.failures, job.comparison.repeats) == (1, {}, (0, 1))
+        assert [type(record.parameters["targets"]) for record in job.records] == [list, list]
 
     def test_a_full_disk_is_said_and_nothing_else(self, three_kinds, cuts, monkeypatch):
         earlier = Journal.of(three_kinds, cuts)

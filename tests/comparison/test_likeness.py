@@ -16,6 +16,7 @@ from frostline.comparison.comparisons import compare
 from frostline.errors import FrostlineError
 from frostline.evaluation.evaluations import evaluate
 from frostline.evaluation.journal import Journal
+from frostline.records import Record
 
 HASHES = ["a" * 64, "b" * 64]
 
@@ -59,11 +60,29 @@ def test_studies_of_one_budget_were_trained_on_the_same_cells(make_record):
     assert compare([*plain, *(dataclasses.replace(record, training_fingerprint="c" * 64) for record in study)])
 
 
+def test_a_record_of_a_budget_and_of_a_withheld_class_is_refused(make_record):
+    """It would stand in the place of that of its budget."""
+    records = [make_record("head"), make_record("head", budget=5), make_record("head", unseen="NK")]
+    both = make_record("head", budget=5, unseen="NK")
+    with pytest.raises(FrostlineError, match=r"'head' is of repeat 0, 5 cells per class, NK withheld, .*leave it out"):
+        compare([*records, both])
+    assert len(compare(records).label_efficiency()) == 2
+
+
 @pytest.mark.parametrize("study", [{"repeat": 1}, {"budget": 5}])
 def test_hyper_parameters_that_differ_between_records_of_a_strategy_are_refused(make_record, study):
     records = [make_record("lora", parameters={"rank": 4}), make_record("lora", parameters={"rank": 8}, **study)]
     with pytest.raises(FrostlineError, match="'lora' have different hyper-parameters: rank 4 and 8"):
         compare(records)
+
+
+def test_a_record_of_this_run_and_one_of_a_file_have_the_same_hyper_parameters(make_record):
+    """Records of earlier versions hold tuples, which a file gives back as lists."""
+    fresh, of_a_file = (make_record("lora", parameters={"targets": ("a", "b")}, repeat=r) for r in (0, 1))
+    of_a_file = Record.from_json(of_a_file.to_json())
+    assert compare([of_a_file, fresh]).strategies == ("lora",)
+    with pytest.raises(FrostlineError, match="different hyper-parameters: targets"):
+        compare([of_a_file, dataclasses.replace(fresh, parameters={"targets": ("a",)})])
 
 
 def with_weights(make_record, label, digest, **changes):

@@ -56,6 +56,15 @@ class TestMarkdown:
         assert "## Unknown cells" not in text
         assert "## Checks" not in text
 
+    def test_a_budget_that_a_strategy_was_not_studied_with_is_na(self, make_record):
+        records = [make_record(name) for name in ("head", "lora")]
+        studies = [make_record("head", budget=5), make_record("head", budget=10), make_record("lora", budget=5)]
+        comparison = compare([*records, *studies])
+        table = report.label_efficiency_table(comparison).set_index("Strategy")
+        assert list(table) == ["5", "10", "all"]
+        assert (table == "NA").stack().loc[lambda missing: missing].index.tolist() == [("lora", "10")]
+        assert report.markdown_table(table.reset_index()) in report.report_markdown(comparison)
+
     def test_studies_and_findings_have_sections_when_there_are_any(self, make_record):
         finding = Finding("shared-group", "warning", "donor a is on both sides", "It matters.", "Hold donors out.")
         plain = make_record(findings=(finding,))

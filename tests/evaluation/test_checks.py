@@ -292,6 +292,11 @@ class TestGroups:
         assert finding.title.startswith("1 of 2 test groups of 'donor'")
         assert "(d2)" in finding.title
 
+    def test_a_second_set_that_was_loaded_without_groups_is_looked_at_too(self):
+        one = load_dataset(cells(donor=["d1", "d2"] * 60), "kind", group_key="donor", name="one")
+        other = load_dataset(cells(donor=["d2", "d3"] * 60, seed=9), "kind", name="other")
+        assert "(d2)" in found(join_datasets(one, other))["shared-group"].title
+
     @pytest.mark.parametrize(
         ("column", "values"),
         [
@@ -353,11 +358,26 @@ class TestClusters:
         assert "'other'" not in title
         assert "'annotator'" not in title
 
-    def test_cells_without_a_cluster_are_passed_over(self):
+    @pytest.mark.parametrize(("missing", "fires"), [(12, True), (13, False)])
+    def test_a_tenth_of_the_cells_may_lack_a_cluster(self, missing, fires):
         clusters = pd.Series(["0", "1", "2"] * 40, dtype=object)
-        clusters[:30] = None
-        adata = cells(leiden=clusters.to_numpy())
-        assert "index 1.00" in found_in(adata)["labels-from-clusters"].title
+        clusters[:missing] = None
+        finding = found_in(cells(leiden=clusters.to_numpy())).get("labels-from-clusters")
+        assert (finding is not None and "index 1.00" in finding.title) == fires
+
+    @pytest.mark.parametrize("classes", [{"T"}, {"B", "T"}])
+    def test_a_clustering_of_some_classes_does_not_decide_the_labels(self, classes):
+        """Each cluster holds one class, and the cells of the others have none."""
+        adata = cells(240)
+        parts = adata.obs["kind"] + [f"-{i // 3 % 2}" for i in range(240)]
+        adata.obs["T_leiden"] = parts.where(adata.obs["kind"].isin(classes)).astype("category")
+        assert "labels-from-clusters" not in found_in(adata)
+
+    def test_a_clustering_of_the_one_common_class_does_not_either(self):
+        adata = cells(240, classes=("T",) * 19 + ("B",))
+        parts = pd.Series([str(i % 3) for i in range(240)], index=adata.obs_names)
+        adata.obs["T_leiden"] = parts.where(adata.obs["kind"] == "T")
+        assert "labels-from-clusters" not in found_in(adata)
 
     def test_columns_that_are_no_clustering(self):
         adata = cells(leiden=["0"] * 120, cluster_score=np.linspace(0, 1, 120), leiden_2=[str(i) for i in range(120)])

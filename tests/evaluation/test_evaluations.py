@@ -11,6 +11,7 @@ import frostline
 from frostline.cells.datasets import load_dataset
 from frostline.cells.splits import split
 from frostline.errors import Cancelled, CheckpointError, DatasetError, FrostlineError
+from frostline.evaluation import evaluations
 from frostline.evaluation.evaluations import (
     evaluate,
     evaluate_all,
@@ -307,3 +308,13 @@ def test_a_record_of_few_test_cells_has_no_map(pbmc, cut):
     tested = fingerprint_of(pbmc.cells[test].tolist(), pbmc.labels[test].tolist())
     few = dataclasses.replace(cut, test=test, test_fingerprint=tested)
     assert evaluate(PcaLogistic(), pbmc, few).umap is None
+
+
+def test_records_of_relabelled_copies_hold_the_hash_of_their_own_labels(three_kinds, fresh):
+    """Python gives the labels of a copy the address of others that are gone."""
+    dataset = fresh(three_kinds, adata=three_kinds.adata.copy())
+    for i in range(3):
+        dataset.adata.obs[f"labels{i}"] = np.roll(three_kinds.labels, i)
+    for i in range(60):
+        dataset = dataset.relabelled(f"labels{i % 3}")
+        assert evaluations._data_sha256(dataset) == dataset.fingerprint()

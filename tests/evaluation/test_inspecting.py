@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
@@ -211,6 +213,19 @@ class TestColumns:
         adata.obs["cell_type"] = ["unknown"] * 4 + ["Beta cell"] * 20 + ["beta cells"] * (N - 24)
         assert [finding.code for finding in inspect(adata).findings] == ["missing-as-text", "similar-names"]
 
+    @pytest.mark.parametrize("kind", [object, "category"])
+    def test_the_report_can_be_followed_from_top_to_bottom(self, counts, kind):
+        """Names are made one, then cells without a name are left out: they must still be without one."""
+        adata = counts.copy()
+        names = ["Alpha"] * 9 + ["Beta cell"] * 20 + ["beta cells"] * 4 + [None] * (N - 33)
+        adata.obs["cell_type"] = pd.Series(names, index=adata.obs_names, dtype=kind)
+        found = inspect(adata, "cell_type")
+        ((line,), (refusal,)) = re.findall("`(.*?)`", found.findings[0].remedy), found.refusals
+        variables = {"adata": adata}
+        exec(f"{line}; {refusal.line}", variables)
+        cells = load_dataset(variables["adata"], "cell_type").summary()["cells"]
+        assert cells.to_dict() == {"Beta cell": 24, "Alpha": 9}
+
 
 def twice(names):
     return [names[0], names[0], *names[2:]]
@@ -367,6 +382,24 @@ class TestRefusals:
             frostline.split(dataset)
         assert (refusal.message, refusal.by) == (str(caught.value), ("split", "adapt"))
         assert "load_dataset(adata" in found.code
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda obs: obs.drop(columns="donor"),
+            lambda obs: pd.concat([obs, obs[["donor"]]], axis=1),
+            lambda obs: obs.assign(donor=[[name] for name in obs["donor"]]),
+            lambda obs: obs.assign(donor=obs["donor"].where(obs["donor"] != "human1")),
+        ],
+        ids=["mistyped", "twice", "lists", "missing"],
+    )
+    def test_a_group_column_that_cannot_be_used_is_said_once(self, counts, spoil):
+        adata = counts.copy()
+        adata.obs = spoil(adata.obs)
+        (refusal,) = inspect(adata, "cell_type", group_key="donor").refusals
+        with pytest.raises(DatasetError) as caught:
+            load_dataset(adata, "cell_type", group_key="donor")
+        assert refusal.message == str(caught.value)
 
     def test_a_damaged_matrix_leaves_the_others(self, counts):
         adata = counts.copy()

@@ -157,6 +157,11 @@ class TestGroups:
             "Each of the 12 groups of the group column 'donor' has one"
         )
 
+    def test_donors_that_are_known_of_some_cells_are_not_set_against_all_labels(self):
+        donors = np.array([None] * 120, dtype=object)
+        donors[0:36:3], donors[1:37:3] = "p1", "p2"  # twelve B cells, twelve NK cells
+        assert found_in(cells(tumour_patient=donors)) == {}
+
     def test_a_column_of_donors_for_labels(self):
         adata = cells(donor=["a", "b", "c", "d"] * 30)
         assert found(load_dataset(adata, "donor"))["labels-are-groups"].severity == "error"

@@ -134,6 +134,10 @@ class TestRecord:
         bare = make_record(validation_cells=(), validation_labels=(), validation_probabilities=None)
         assert coverage_table([bare])["coverage"].isna().all()
 
-    def test_a_class_that_training_lacks_is_in_no_set(self):
-        p = np.array([[0.6, 0.4, 0.0]])
-        assert members(p, 0.99).tolist() == [[True, True, False]]
+    @pytest.mark.parametrize(("n", "inside"), [(9, False), (10, True)])
+    def test_a_class_that_training_lacks_is_in_no_set_unless_a_tenth_of_the_validation_cells_has_it(self, n, inside):
+        """The 91st smallest score of 100 is that of another class, or 1."""
+        p = np.tile([0.6, 0.4, 0.0], (100, 1))
+        limit = limit_of(p, np.array([2] * n + [0] * (100 - n)))
+        assert limit == pytest.approx(1.0 if inside else 0.4)
+        assert members(np.array([[0.6, 0.4, 0.0]]), limit).tolist() == [[True, inside, inside]]

@@ -9,6 +9,7 @@ import pytest
 from panel_parts import button, control, html_of
 
 import frostline
+from frostline.errors import DatasetError
 from frostline.panels import DataPanel
 
 pytestmark = pytest.mark.usefixtures("instant_umap_throughout", "instant_pictures_throughout", "short_training")
@@ -124,6 +125,13 @@ class TestDataPanel:
         panel.settle(60)
         assert (panel.state, panel.error, panel.dataset.label_key) == ("ready", None, "louvain")
         assert 'role="alert"' not in html_of(panel)
+
+    def test_a_wrong_group_column_is_said_with_those_that_there_are(self, make):
+        panel = make("pancreas", group_key="donr")
+        assert (panel.state, type(panel.error)) == ("failed", DatasetError)
+        alert = html_of(panel).partition('role="alert"')[2]
+        assert "group column &#x27;donr&#x27; is not in obs" in alert
+        assert "What is in this file" in html_of(panel)
 
     def test_groups_are_offered_and_taken(self, make):
         panel = make("pancreas")

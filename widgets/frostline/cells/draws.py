@@ -214,7 +214,8 @@ def _across_sets(dataset: Dataset, seed: int, repeat: int, max_cells: int) -> Dr
     if members.keys() - tested:
         absent = ", ".join(sorted(members.keys() - tested))
         remarks.append(f"Labels of {dataset.sets[0]} without a test cell in {dataset.sets[1]}: {absent}.")
-    groups = None if dataset.groups is None else dataset.groups[parts["train"]]
+    given = dataset.groups if dataset.set_columns[0][1] is not None else None
+    groups = None if given is None else given[parts["train"]]
     names = () if groups is None else names_of(groups)
     if groups is not None and len(names) > 1:
         order, n = _in_turn(names, -(-len(names) // max(1, round(VALIDATION_SHARE * len(names)))), seed, repeat)

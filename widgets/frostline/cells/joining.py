@@ -138,13 +138,21 @@ def _joined_obs(train: Dataset, test: Dataset, sets: tuple[str, str]) -> pd.Data
     }
     group_key = train.group_key or test.group_key
     if group_key is not None:
-        parts = []
-        for set_name, data in zip(sets, (train, test), strict=True):
-            parts.append(np.repeat(set_name, len(data)) if data.groups is None else data.groups)
-        columns[group_key] = np.concatenate(parts)
+        pairs = zip(sets, (train, test), strict=True)
+        columns[group_key] = np.concatenate([_groups(data, group_key, set_name) for set_name, data in pairs])
     columns[train.label_key] = np.concatenate([train.labels, test.labels])
     cells = [f"{cell_prefix(s)}{cell}" for s, data in zip(sets, (train, test), strict=True) for cell in data.cells]
     return pd.DataFrame(columns, index=cells).infer_objects()
+
+
+def _groups(data: Dataset, group_key: str, set_name: str) -> NDArray[np.str_]:
+    """Group of each cell; of a set without a group column its column of that name, else the name of the set."""
+    if data.groups is not None:
+        return data.groups
+    own = columns_of(data.adata.obs).get(group_key)
+    if own is None or group_key == data.label_key:
+        return np.repeat(set_name, len(data))
+    return np.where(own.notna(), own.astype(str), set_name).astype(str)
 
 
 def _joined_obsm(train: Dataset, test: Dataset) -> dict[str, NDArray[Any]]:

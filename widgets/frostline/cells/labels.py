@@ -42,19 +42,20 @@ def read_labels(obs: pd.DataFrame, label_key: str | None) -> NDArray[np.str_]:
     ['B', 'T', 'B']
     """
     column = _column(obs, label_key, "label")
+    known = column.dropna().astype(str)  # what is left once cells without a label are left out
+    classes = known.unique()
+    if len(classes) < 2:
+        seen = f"only {str(classes[0])!r}" if len(classes) else "no label at all" if len(column) else "no cell at all"
+        remedy = "load with another label_key" if len(column) else "load a data set with cells"
+        raise DatasetError(f"label column {label_key!r} has {seen}; a comparison needs two classes or more: {remedy}")
+    if len(classes) > max(50, len(known) // 3):
+        raise DatasetError(
+            f"label column {label_key!r} has {len(classes):,} different values in {len(known):,} cells: "
+            "these are no classes; load with another label_key"
+        )
     refuse_missing(column, str(label_key), "label")
     refuse_unwritable(f"adata.obs[{label_key!r}]", column.unique())
     labels: NDArray[np.str_] = column.astype(str).to_numpy(dtype=str)
-    classes = np.unique(labels)
-    if len(classes) < 2:
-        seen = f"only {str(classes[0])!r}" if len(classes) else "no cell at all"
-        remedy = "load with another label_key" if len(classes) else "load a data set with cells"
-        raise DatasetError(f"label column {label_key!r} has {seen}; a comparison needs two classes or more: {remedy}")
-    if len(classes) > max(50, len(labels) // 3):
-        raise DatasetError(
-            f"label column {label_key!r} has {len(classes):,} different values in {len(labels):,} cells: "
-            "these are no classes; load with another label_key"
-        )
     return labels
 
 
@@ -74,6 +75,8 @@ def refuse_bad_groups(obs: pd.DataFrame, group_key: str | None, label_key: str |
             f"column {group_key!r} is given for labels and for groups: a group held out would hold out its only class; "
             "name the column of donors or batches as group_key, or leave it out"
         )
+    if len(column) and column.isna().all():
+        raise DatasetError(f"group column {group_key!r} has no group of any cell; load with another group_key, or none")
     refuse_missing(column, group_key, "group")
     refuse_unwritable(f"adata.obs[{group_key!r}]", column.unique())
 

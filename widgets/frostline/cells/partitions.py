@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -190,7 +190,7 @@ class Split:
         Raises
         ------
         DatasetError
-            Its test cells or their labels are other ones.
+            Its test cells, their labels or their groups are other ones.
 
         Examples
         --------
@@ -204,6 +204,13 @@ class Split:
             raise DatasetError(
                 f"this split was drawn from another data set than {dataset.name!r}, of other cells or labels; draw one "
                 "of this data set with frostline.split(dataset)"
+            )
+        groups = () if dataset.groups is None else names_of(dataset.groups[self.test])
+        if (self.group_key, self.groups.get("test", ())) != (dataset.group_key, groups):
+            raise DatasetError(
+                f"this split was drawn with {_of_groups(self.group_key, self.groups.get('test', ()))}, and "
+                f"{dataset.name!r} has {_of_groups(dataset.group_key, groups)}; draw one of this data set with "
+                "frostline.split(dataset), or load it with the groups that it had then"
             )
 
     def with_validation_trained(self, dataset: Dataset) -> Split:
@@ -223,6 +230,11 @@ class Split:
     def _with_parts(self, dataset: Dataset, train: Rows, validation: Rows, **changes: Any) -> Split:
         parts = in_order(dataset.cells, {"train": train, "validation": validation, "test": self.test})
         return replace(self, **facts_of_parts(dataset, parts, self.kind, self.profile), **changes)
+
+
+def _of_groups(group_key: str | None, tested: Sequence[str]) -> str:
+    shown = ", ".join(tested[:5]) + (", ..." if len(tested) > 5 else "")
+    return "no groups" if group_key is None else f"groups in {group_key!r} ({shown} of its test cells)"
 
 
 def _shuffled(cells: NDArray[np.str_], rows: Rows, salt: str) -> Rows:

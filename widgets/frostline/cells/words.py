@@ -106,15 +106,15 @@ def spellings(counts: Mapping[str, int]) -> list[dict[str, int]]:
 
 
 def renaming(key: str, names: Mapping[str, str]) -> str:
-    """Line of code that gives names of a column of obs other ones.
+    """Line of code that gives names of a column of obs other ones; cells without a name stay so.
 
     Examples
     --------
     >>> renaming("kind", {"B cells": "B cell"})
-    "adata.obs['kind'] = adata.obs['kind'].astype(str).replace({'B cells': 'B cell'})"
+    "adata.obs['kind'] = adata.obs['kind'].astype(str).replace({'B cells': 'B cell'}).where(adata.obs['kind'].notna())"
     """
     column = f"adata.obs[{key!r}]"
-    return f"{column} = {column}.astype(str).replace({dict(names)})"
+    return f"{column} = {column}.astype(str).replace({dict(names)}).where({column}.notna())"
 
 
 def usual(names: Mapping[str, int]) -> str:

@@ -367,7 +367,8 @@ def compare(records: Sequence[Record]) -> Comparison:
     FrostlineError
         There is no record of a full evaluation; two records are of the same strategy and repeat; strategies were
         trained, validated or tested on different cells, or on different repeats; a strategy had other
-        hyper-parameters in another repeat; data set, profile or seed differ.
+        hyper-parameters in another repeat; data set, profile or seed differ; a record has both a budget and a
+        withheld class.
 
     Examples
     --------

@@ -78,7 +78,7 @@ class Job:
     journal
         Where each record goes as soon as it is there; None keeps them in memory only.
     changed
-        Called with the job whenever anything has changed.
+        Called with the job whenever anything has changed; what it raises ends the run, and is no strategy's failure.
 
     Raises
     ------
@@ -121,6 +121,8 @@ class Job:
         """Evaluations that were there already."""
         self._compared: tuple[object, Comparison | None] = (None, None)
         self._changed = changed or (lambda _job: None)
+        self._unheard: Exception | None = None
+        """What `changed` raised."""
         self._records = {(record.strategy, record.repeat): record for record in finished}
         self._unwritten = set(self._records)
         """Those that no file of this job holds."""
@@ -240,7 +242,7 @@ class Job:
         with alone():
             try:
                 self._run(Monitor(cancelled=cancelled) if cancelled else Monitor())
-            except (Cancelled, KeyboardInterrupt):
+            except BaseException:
                 for each in self.progress.values():
                     if each.state in ("waiting", "running"):
                         each.state, each.message = "stopped", "stopped"
@@ -257,6 +259,13 @@ class Job:
                 if self.progress[strategy.name].state != "failed":
                     self._guarded(strategy, lambda s=strategy, c=split, i=i: self._evaluate(s, c, i, monitor))  # type: ignore[misc]
 
+    def _tell(self) -> None:
+        try:
+            self._changed(self)
+        except Exception as error:  # also from within a strategy, whose failure it is not
+            self._unheard = error
+            raise
+
     def _check(self, strategy: Strategy) -> None:
         todo = [split for split in self.splits if (strategy.name, split.repeat) not in self._records]
         for split in todo:
@@ -269,10 +278,12 @@ class Job:
         except Cancelled:
             raise
         except Exception as error:  # whatever it is: the others go on, and it is reported
+            if error is self._unheard:
+                raise
             progress = self.progress[strategy.name]
             progress.state, progress.error = "failed", error
             progress.message = str(error) or type(error).__name__
-            self._changed(self)
+            self._tell()
 
     def _evaluate(self, strategy: Strategy, split: Split, place: int, monitor: Monitor) -> None:
         progress, n = self.progress[strategy.name], len(self.splits)
@@ -284,11 +295,11 @@ class Job:
                 progress.fraction = (place + fraction) / n
                 progress.message = f"repeat {place + 1} of {n}: {message}" if n > 1 else message
                 progress.seconds = before + time.perf_counter() - started
-                self._changed(self)
+                self._tell()
 
             def epoch(entry: Mapping[str, float]) -> None:
                 progress.history.append(entry)
-                self._changed(self)
+                self._tell()
 
             inner = Monitor(step, monitor.cancelled, epoch)
             inner.step(0.0, "starting")
@@ -298,7 +309,7 @@ class Job:
         progress.fraction = (place + 1) / n
         if place + 1 == n:
             progress.state, progress.message = "done", "done"
-        self._changed(self)
+        self._tell()
 
     def _write_down(self, strategy: Strategy, record: Record) -> None:
         if self.journal is None:

@@ -21,7 +21,13 @@ ALIKE = {
 
 
 def refuse_unlike(records: Sequence[Record]) -> None:
-    """Refuse records of other data, other test cells, or other training."""
+    """Refuse records of other data, other test cells, or other training, and of two studies at once."""
+    for record in records:
+        if record.budget is not None and record.unseen is not None:
+            raise FrostlineError(
+                f"a record of {record.strategy!r} is of repeat {record.repeat}{_study(record)}, and a study changes "
+                "one thing; leave it out, or evaluate cut.with_budget(...) or cut.without_class(...) alone"
+            )
     for key, what in ALIKE.items():
         _refuse_several(records, key, what, "only records of one data set and one plan of splits can be compared")
     plain = [record for record in records if record.budget is None and record.unseen is None]
@@ -82,7 +88,8 @@ def refuse_other_parameters(records: Sequence[Record]) -> None:
         other = [
             f"{name} {before.parameters.get(name)!r} and {record.parameters.get(name)!r}"
             for name in sorted(before.parameters.keys() | record.parameters.keys())
-            if not (name == "checkpoint" and known) and before.parameters.get(name) != record.parameters.get(name)
+            if not (name == "checkpoint" and known)
+            and _written(before.parameters.get(name)) != _written(record.parameters.get(name))
         ]
         if known and before.weights_sha256 != record.weights_sha256:
             other.append("other weights")
@@ -92,6 +99,11 @@ def refuse_other_parameters(records: Sequence[Record]) -> None:
                 f"{before.repeat}{_study(before)} and {record.repeat}{_study(record)}); "
                 "evaluate all repeats with the same"
             )
+
+
+def _written(value: object) -> object:
+    """A hyper-parameter as a file holds it: of a tuple that is a list, and records are of this run and of files."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def refuse_gaps(records: Sequence[Record]) -> None:

@@ -238,7 +238,9 @@ def label_efficiency(numbers: pd.DataFrame) -> pd.DataFrame:
         rows = numbers[[size == budget for size in sizes]].set_index("strategy")
         spans = dict(zip(rows.index, _intervals(rows["low"], rows["high"]), strict=True))
         text[budget] = [
-            f"{rows.loc[name, 'macro_f1']:.3f}" + ("" if spans[name] is None else f" ({spans[name]})")
+            "NA"
+            if name not in spans  # it was studied with other budgets
+            else f"{rows.loc[name, 'macro_f1']:.3f}" + ("" if spans[name] is None else f" ({spans[name]})")
             for name in text["Strategy"]
         ]
     return pd.DataFrame(text)

@@ -13,6 +13,10 @@ from frostline.cells.datasets import Dataset
 from frostline.cells.partitions import Split
 from frostline.records import Finding
 
+NEARLY_ALL = 0.9
+"""Share of the cells that must have a value in a column of obs before it is set against the labels of all cells. A
+clustering of some cell types, or donors that are known of some cells, decides the labels of those cells at most."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -35,6 +39,25 @@ class Case:
     def sides(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows that strategies learn or choose from, and rows that test."""
         return np.concatenate([self.split.train, self.split.validation]), self.split.test
+
+
+def covers(known: NDArray[np.bool_], labels: NDArray[np.str_]) -> bool:
+    """Whether the cells that have a value are nearly all, and of two classes or more.
+
+    Parameters
+    ----------
+    known
+        (n_cells,)
+    labels
+        (n_cells,)
+
+    Examples
+    --------
+    >>> labels = np.array(["B", "T", "T", "T"])
+    >>> covers(np.array([True, True, True, True]), labels), covers(np.array([False, True, True, True]), labels)
+    (True, False)
+    """
+    return bool(known.mean() >= NEARLY_ALL) and len(np.unique(labels[known])) > 1
 
 
 Check = Callable[[Case], Iterator[Finding]]

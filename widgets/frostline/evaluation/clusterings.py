@@ -14,7 +14,7 @@ from frostline.cells.catalogue import DATASETS
 from frostline.cells.columns import columns_of
 from frostline.cells.datasets import Dataset
 from frostline.cells.groups import group_columns
-from frostline.evaluation.cases import Case, Check
+from frostline.evaluation.cases import Case, Check, covers
 from frostline.evaluation.maps import igraph_draws_from
 from frostline.records import Finding
 from frostline.threads import one_blas_thread
@@ -100,6 +100,8 @@ def _matching_clusterings(dataset: Dataset) -> list[str]:
     for column in _clusterings(dataset):
         values = columns_of(dataset.adata.obs)[column]
         known = values.notna().to_numpy()
+        if not covers(known, dataset.labels):
+            continue
         labels, clusters = dataset.labels[known], values[known].astype(str).to_numpy(dtype=str)
         index = float(adjusted_rand_score(labels, clusters))
         if index >= SAME_CLUSTERING:

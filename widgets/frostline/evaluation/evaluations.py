@@ -209,9 +209,10 @@ def _has_groups(dataset: Dataset, side: int) -> bool:
 
 
 def _parameters(fitted: Strategy) -> dict[str, object]:
-    """Hyper-parameters, a checkpoint by its label: where its folder is tells nothing, and folders move."""
+    """Hyper-parameters as they are read back from a file, a checkpoint by its label: folders move."""
     opened: Checkpoint | None = getattr(fitted, "opened_", None)
-    return {**fitted.parameters, **({} if opened is None else {"checkpoint": opened.label})}
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in fitted.parameters.items()}
+    return {**plain, **({} if opened is None else {"checkpoint": opened.label})}
 
 
 def _training_fingerprint(dataset: Dataset, split: Split) -> str:
@@ -221,11 +222,12 @@ def _training_fingerprint(dataset: Dataset, split: Split) -> str:
 
 
 def _data_sha256(dataset: Dataset) -> str:
-    key = ("sha256", id(dataset.matrix), id(dataset.labels))  # a changed copy shares the cache
-    if key not in dataset.cache:
-        dataset.cache[key] = dataset.fingerprint()
-    found: str = dataset.cache[key]
-    return found
+    """Computed once for the data set, whose cache changed copies share: they have another matrix or other labels."""
+    matrix, labels, found = dataset.cache.get("sha256", (None, None, ""))
+    if matrix is not dataset.matrix or labels is not dataset.labels:
+        found = dataset.fingerprint()
+        dataset.cache["sha256"] = dataset.matrix, dataset.labels, found
+    return str(found)
 
 
 def _distances(fitted: Strategy, dataset: Dataset, split: Split, embedding: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -184,13 +184,15 @@ def _refusals(asked: Asked, default: Look, best: Look | None, label_error: Datas
     """What `load_dataset` will say, in its order, and what others will say after it."""
     obs = asked.opened.obs
     found: list[tuple[int, DatasetError, tuple[str, ...]]] = []
+    _, group_error = tried(lambda: refuse_bad_groups(obs, asked.group_key, asked.label_key), None)
+    if group_error:
+        found.append((READ - 1, group_error, LABELLED))
     for place, work in (
-        (READ - 1, lambda: refuse_bad_groups(obs, asked.group_key, asked.label_key)),
         (CELL_NAMES, lambda: refuse_repeated_cells(obs.index)),
         (SAVED, lambda: refuse_unwritable("adata.obs_names", obs.index)),
     ):
         _, error = tried(work, None)
-        found += [(place, error, LABELLED if place < READ else ALL)] if error else []
+        found += [(place, error, ALL)] if error else []
     found += [(place, error, _refused_by(place, error)) for place, error in default.errors]
     if best is not None and best is not default:
         found += [(place, error, _refused_by(place, error)) for place, error in best.errors]
@@ -202,7 +204,8 @@ def _refusals(asked: Asked, default: Look, best: Look | None, label_error: Datas
     _, error = tried(lambda: refuse_other_species((best or default).symbols.names), None)
     if error:
         yield Refusal(str(error), ENCODED)
-    if best is not None and label_error is None and all(place != CELL_NAMES for place, _, _ in found):
+    readable = label_error is None and group_error is None
+    if best is not None and readable and all(place != CELL_NAMES for place, _, _ in found):
         _, error = tried(lambda: _split(asked, best), None)
         if error:
             yield Refusal(str(error), SPLIT)

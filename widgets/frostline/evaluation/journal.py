@@ -86,6 +86,7 @@ class Journal:
             file.write(f"\n{line}\n")  # a full disk may have cut off the line before
             file.flush()
             os.fsync(file.fileno())
+        os.utime(self.folder)  # a line more in a file that is there leaves the time of the folder as it was
         if new:
             self._forget_the_oldest()
 

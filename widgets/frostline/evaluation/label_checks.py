@@ -14,7 +14,7 @@ from frostline.cells.columns import columns_of
 from frostline.cells.datasets import Dataset
 from frostline.cells.groups import PEOPLE_WORDS, group_columns
 from frostline.cells.words import missing_names, renaming, spellings, usual
-from frostline.evaluation.cases import Case, Check, listed
+from frostline.evaluation.cases import Case, Check, covers, listed
 from frostline.records import Finding
 
 GROUPS_ARE_CELLS = 0.5
@@ -153,7 +153,7 @@ def respelled(columns: Sequence[Written]) -> list[tuple[str, str]]:
     --------
     >>> column = Written("label", "kind", np.array(["B cell", "B cells", "B cell"]))
     >>> respelled([column])
-    [('', "adata.obs['kind'] = adata.obs['kind'].astype(str).replace({'B cells': 'B cell'})")]
+    [('', "adata.obs['kind'] = adata.obs['kind'].astype(str).replace({'B cells': 'B cell'})...")]
     """
     counts: Counter[str] = Counter()
     for column in columns:
@@ -179,6 +179,8 @@ def _labels_are_groups(case: Case) -> Iterator[Finding]:
             continue
         groups = columns_of(dataset.adata.obs)[column]
         known = groups.notna().to_numpy()
+        if not covers(known, dataset.labels):
+            continue
         found = _confusion(dataset.labels[known], groups[known].astype(str).to_numpy(dtype=str))
         if found is not None:
             yield _confounded(

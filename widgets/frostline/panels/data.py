@@ -280,7 +280,7 @@ class DataPanel(Panel):
         def work() -> None:
             try:
                 found = inspect(source, label, group_key=group)._repr_html_()
-            except FrostlineError as error:
+            except Exception as error:  # whatever it is, what loading said stays
                 found = alert(error, "It cannot be inspected")
             if turn == self._turn:
                 self._report.value = f"<details><summary>What is in this file</summary>{found}</details>"
