@@ -629,6 +629,19 @@ class TestReplacing:
         assert "artifacts held artifacts of something else; they are kept beside it, as artifacts-1\n" in said
         assert str(kept) not in said  # a published page must not name a folder of the machine
 
+    def test_another_data_set_of_the_same_name_is_something_else_where_it_is_known(
+        self, make_record, hand_made, fresh, tmp_path
+    ):
+        found = compare([make_record("pca_logistic")])
+        other = fresh(hand_made, matrix=2 * hand_made.matrix)
+        for dataset, folders in ((hand_made, ["out"]), (hand_made, ["out"]), (other, ["out", "out-1"])):
+            exports.export(tmp_path / "out", found, dataset)
+            assert sorted(path.name for path in tmp_path.iterdir()) == folders
+        kept = json.loads((tmp_path / "out-1" / "manifest.json").read_text())["dataset"]["sha256"]
+        assert kept == hand_made.fingerprint() != other.fingerprint()
+        exports.export(tmp_path / "out", found)  # by its name and label column alone
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out-1"]
+
     def test_the_same_run_may_save_twice(self, settings_for, make_record, hand_made, tmp_path):
         run = begin(settings_for(tmp_path / "out"), TUTORIAL)
         for name in ("pca_logistic", "pca_knn"):
