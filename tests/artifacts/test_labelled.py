@@ -93,6 +93,29 @@ def test_without_known_labels_nothing_is_said_to_be_right(found):
     assert "right are" not in labelled.described(bare)[0]
 
 
+@pytest.mark.parametrize("missing", ["", None, np.nan])
+def test_cells_whose_label_is_not_known_are_neither_right_nor_wrong(found, missing):
+    true = found.cells.obs["true_label"].astype(object).to_numpy()
+    true[5:] = missing
+    part = labelled.collect(islet_model(), found.cells, found.annotation, true)
+    assert part.table["true_label"].tolist() == [*true[:5], *[""] * 18]
+    labels = part.table["label"].tolist()[:5]
+    right = [label == known for label, known in zip(labels, true[:5], strict=True) if label != "Unknown"]
+    assert part.measured["right of labelled"] == pytest.approx(sum(right) / len(right))
+    assert (
+        f"; of the 5 whose label is known, right are {100 * sum(right) / len(right):.1f} % of the labels"
+        in (labelled.described(part)[0])
+    )
+
+
+def test_a_column_of_the_query_without_a_label_is_as_none(found):
+    cells = found.cells.copy()
+    cells.obs["true_label"] = np.nan
+    empty = labelled.collect(islet_model(), cells, found.annotation)
+    assert set(empty.table["true_label"]) == {""}
+    assert "right are" not in labelled.described(empty)[0]
+
+
 def test_the_same_model_gives_the_same_bytes(found):
     again = labelled.collect(islet_model(), found.cells, found.annotation)
     assert again.model == found.model
