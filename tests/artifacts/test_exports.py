@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from frostline import figures, report
-from frostline.artifacts import archive, exports, plans, texts
+from frostline.artifacts import archive, exports, labelled, plans, texts
 from frostline.artifacts.checking import check, declared
 from frostline.artifacts.exports import begin, save
 from frostline.comparison.comparisons import compare
@@ -706,6 +706,21 @@ class TestReplacing:
         assert compare(load_records(kept / "records.jsonl")).records == comparison.records
         monkeypatch.undo()
         assert contents(folder) == earlier
+
+    def test_what_no_file_can_hold_costs_nothing_else(self, settings_for, comparison, hand_made, tmp_path):
+        class Cells:
+            def write_h5ad(self, path):
+                path.write_text("half")
+                raise TypeError("no file holds a tuple")
+
+        run = begin(settings_for(tmp_path / "out"), TUTORIAL)
+        with pytest.raises(ArtifactError, match=r"out was not written: TypeError: no file holds a tuple") as error:
+            exports.save_annotation(run, comparison, labelled.Labelled(b"model", Cells(), object()), hand_made)
+        (kept,) = tmp_path.iterdir()
+        assert f"{kept} holds model.zip, records.jsonl; the rest could not be written (TypeError: no file" in str(
+            error.value
+        )
+        assert {path.name for path in kept.iterdir()} == {"model.zip", "records.jsonl"}
 
     def test_an_interrupt_is_one(self, folder, earlier, settings_for, comparison, hand_made, monkeypatch):
         run = begin(settings_for(folder), TUTORIAL)

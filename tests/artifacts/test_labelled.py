@@ -130,6 +130,24 @@ def test_cells_without_labels_are_refused(found):
         labelled.collect(islet_model(), islets().adata, found.annotation)
 
 
+@pytest.mark.parametrize("value", [("a", 1), 2.5])
+def test_cells_that_no_file_can_hold_are_refused_and_the_remedy_works(found, value):
+    cells = found.cells.copy()
+    cells.obs["when"] = [value, *["a"] * 22]
+    with pytest.raises(FrostlineError, match=r"run first: (adata\.obs\['when'\] = .*)$") as error:
+        labelled.collect(islet_model(), cells, found.annotation)
+    exec(error.value.line, {"adata": cells})
+    assert len(labelled.collect(islet_model(), cells, found.annotation).table) == 23
+
+
+def test_cells_in_a_file_are_taken(found, tmp_path):
+    found.cells.write_h5ad(tmp_path / "query.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "query.h5ad", backed="r+")
+    backed.obs[list(found.annotation.obs)] = found.annotation.obs
+    assert labelled.collect(islet_model(), backed, found.annotation).table.equals(found.table)
+    backed.file.close()
+
+
 def test_an_annotation_of_other_cells_is_refused(found):
     other = found.cells.copy()
     other.obs["frostline"] = other.obs["frostline"][::-1].to_numpy()

@@ -240,9 +240,13 @@ def _kept(run: Run, rescue: Callable[[Path], None], remedy: str, error: Exceptio
     said = str(error) if isinstance(error, ArtifactError) else f"{type(error).__name__}: {error}"
     said = f"{run.folder} was not written: {said}. Earlier artifacts are as they were"
     try:
-        kept = folders.rescue(run.folder, rescue)
+        kept, lacking = folders.rescue(run.folder, rescue)
     except OSError as second:
         return ArtifactError(f"{said}. The results are nowhere but in this process, nothing could be written: {second}")
+    if lacking is not None:
+        there = ", ".join(path.name for path in sorted(kept.iterdir())) or "nothing"
+        why = f"the rest could not be written ({type(lacking).__name__}: {lacking})"
+        return ArtifactError(f"{said}. Of what was computed, {kept} holds {there}; {why}; read it with {remedy}")
     return ArtifactError(f"{said}. What was computed is in {kept}; read it with {remedy}")
 
 

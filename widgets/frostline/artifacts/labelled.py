@@ -27,6 +27,7 @@ from frostline.annotation.outputs import names_of
 from frostline.annotation.reports import Report
 from frostline.artifacts import archive, pictures
 from frostline.artifacts.manifests import Manifest
+from frostline.cells.saving import refuse_unwritable_cells
 from frostline.errors import ArtifactError, FrostlineError
 from frostline.escaping import for_markdown
 from frostline.hashes import file_sha256
@@ -117,9 +118,9 @@ def collect(model: Model, cells: AnnData, annotation: Annotation, true: Any = No
     Raises
     ------
     FrostlineError
-        The cells have no such labels, or others than the annotation.
+        The cells have no such labels, others than the annotation, or what no file can hold.
     """
-    cells = cells.copy()
+    cells = cells.to_memory() if cells.isbacked else cells.copy()
     absent = [name for name in names_of(KEY)["obs"] if name not in cells.obs]
     if absent:
         raise FrostlineError(f"the cells have no obs[{absent[0]!r}]; label them first: model.annotate(cells)")
@@ -127,6 +128,7 @@ def collect(model: Model, cells: AnnData, annotation: Annotation, true: Any = No
         raise FrostlineError(f"the labels in obs[{KEY!r}] are others than the annotation has; label the cells again")
     if true is not None:
         cells.obs[TRUE] = _texts(true)
+    refuse_unwritable_cells(cells)
     return Labelled(_packed(model), cells, annotation)
 
 
@@ -210,7 +212,11 @@ def write(folder: Path, found: Labelled, name: str, source: str) -> None:
 def write_data(folder: Path, found: Labelled) -> None:
     """Write what cannot be made from the rest: model and cells."""
     (folder / MODEL).write_bytes(found.model)
-    found.cells.write_h5ad(folder / CELLS)
+    try:
+        found.cells.write_h5ad(folder / CELLS)
+    except BaseException:
+        (folder / CELLS).unlink(missing_ok=True)  # half a file
+        raise
 
 
 def _drawn(annotation: Annotation, picture: str, source: str) -> bytes:
