@@ -69,6 +69,17 @@ def test_what_was_written_passes(folder, manifest):
     assert numbers >= 2 * 23
 
 
+def test_labels_from_a_layer_are_labels_again_from_that_layer(found, manifest, tmp_path):
+    cells = islets().adata[found.cells.obs_names].copy()
+    cells.layers["counts"] = cells.X
+    cells.X = cells.X.tocsr()[:, ::-1].copy()
+    annotation = annotate(islet_model(), cells, layer="counts")
+    assert annotation.obs.equals(found.annotation.obs)
+    labelled.write(tmp_path, labelled.collect(islet_model(), cells, annotation), "islets", SOURCE)
+    other = manifest.model_copy(update={"parameters": {"layer": "of the training data"}})
+    assert labelled.problems(tmp_path, other)[1] == []
+
+
 def test_measured_is_what_counting_gives(found):
     table = found.table
     assert list(table.columns) == list(labelled.COLUMNS)

@@ -49,6 +49,8 @@ PICTURES = dict(
 FILES = (MODEL, CELLS, TABLE, REPORT, *PICTURES)
 """What is left, beside the files of the comparison that the model is the winner of."""
 KEY = "frostline"
+OPTIONS = f"{KEY}_options"
+"""Entry of uns that says from which layer, values and gene column the labels were made."""
 TRUE = "true_label"
 COLUMNS = ("cell", TRUE, "label", "confidence", "second", "set", "p_known", "reason")
 MOST = 2**31
@@ -128,6 +130,7 @@ def collect(model: Model, cells: AnnData, annotation: Annotation, true: Any = No
         raise FrostlineError(f"the labels in obs[{KEY!r}] are others than the annotation has; label the cells again")
     if true is not None:
         cells.obs[TRUE] = _texts(true)
+    cells.uns[OPTIONS] = dict(annotation.options)
     refuse_unwritable_cells(cells)
     return Labelled(_packed(model), cells, annotation)
 
@@ -342,7 +345,8 @@ def _annotated(model: Model, found: Labelled, parameters: Mapping[str, Any]) -> 
     for name in names["obsm"]:
         cells.obsm.pop(name, None)
     cells.uns.pop(KEY)
-    layer, values, gene_column = (parameters.get(name) or None for name in ("layer", "values", "gene_column"))
+    given = cells.uns.get(OPTIONS, parameters)  # those of the training data in files of earlier versions
+    layer, values, gene_column = (given.get(name) or None for name in ("layer", "values", "gene_column"))
     return annotate(model, cells, KEY, layer=layer, values=values, gene_column=gene_column)
 
 
