@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import anndata
 import numpy as np
@@ -137,6 +138,56 @@ def test_the_steps_that_are_named_one_after_the_other_are_enough(pbmc, monkeypat
         exec(done[-1], {"adata": adata, "sc": sc, "frostline": frostline})
     assert len(set(done)) == 4
     assert len(clusters.collect(adata).cells) == 120
+
+
+@pytest.fixture
+def worked_on(found) -> anndata.AnnData:
+    """Sixty cells of five genes, as scanpy leaves them."""
+    adata = anndata.AnnData(np.random.default_rng(0).random((60, 5), dtype=np.float32))
+    adata.obs["label"] = found.cells["label"].to_numpy()
+    adata.obs["leiden"] = pd.Categorical(found.cells["cluster"].astype(str))
+    adata.obsm.update(X_scGPT=found.embedding, X_umap=found.cells[["umap_1", "umap_2"]].to_numpy())
+    sc.tl.rank_genes_groups(adata, "leiden")
+    return adata
+
+
+def of_other_names(adata, name):
+    adata.obs["leiden"] = adata.obs["leiden"].cat.rename_categories(name)
+    sc.tl.rank_genes_groups(adata, "leiden")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda adata: of_other_names(adata, "c{}".format), r"obs\['leiden'\] holds 'c0', and clusters are numbered"),
+        (lambda adata: of_other_names(adata, "1,{}".format), r"obs\['leiden'\] holds '1,0', and"),
+        (lambda adata: sc.tl.rank_genes_groups(adata, "label"), r"is of the groups B, NK, T, and not of the clusters"),
+        (lambda adata: sc.tl.rank_genes_groups(adata, "leiden", groups=["0"]), "is of the groups 0, and not"),
+        (lambda adata: adata.obs["leiden"].array.__setitem__(slice(7), None), "names no cluster for 7 cells"),
+    ],
+)
+def test_clusters_of_other_names_or_markers_are_refused_and_the_remedy_works(worked_on, change, said):
+    change(worked_on)
+    with pytest.raises(DatasetError, match=rf"{said}.*; run (.*) first$") as refused:
+        clusters.collect(worked_on)
+    place = {"adata": worked_on, "sc": sc}
+    exec(re.search(r"; run (.*) first$", str(refused.value))[1], place)
+    found = clusters.collect(place["adata"])
+    assert sorted(set(found.cells["cluster"])) == sorted(set(found.markers["cluster"])) == [0, 1, 2]
+
+
+def test_a_single_cluster_is_taken(worked_on):
+    worked_on.obs["leiden"] = pd.Categorical(["0"] * 60)
+    with warnings.catch_warnings(action="ignore"):  # scanpy takes the mean of no other cell
+        sc.tl.rank_genes_groups(worked_on, "leiden")
+    assert set(clusters.collect(worked_on).markers["cluster"]) == {0}
+
+
+@pytest.mark.parametrize("harm", [lambda rows: 2 * rows, lambda rows: np.where(rows > 0.9, np.nan, rows)])
+def test_an_embedding_of_no_checkpoint_is_refused(worked_on, harm):
+    worked_on.obsm["X_pca"] = harm(worked_on.obsm["X_scGPT"])
+    with pytest.raises(DatasetError, match=r"obsm\['X_pca'\] has rows that .*; make one .*embedding='X_scGPT'"):
+        clusters.collect(worked_on, embedding="X_pca")
 
 
 def test_annotated_cells_are_those_asked_for(pbmc):

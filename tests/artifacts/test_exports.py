@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from frostline import figures, report
-from frostline.artifacts import archive, exports, plans, texts
+from frostline.artifacts import archive, exports, labelled, plans, texts
 from frostline.artifacts.checking import check, declared
 from frostline.artifacts.exports import begin, save
 from frostline.comparison.comparisons import compare
@@ -629,6 +629,19 @@ class TestReplacing:
         assert "artifacts held artifacts of something else; they are kept beside it, as artifacts-1\n" in said
         assert str(kept) not in said  # a published page must not name a folder of the machine
 
+    def test_another_data_set_of_the_same_name_is_something_else_where_it_is_known(
+        self, make_record, hand_made, fresh, tmp_path
+    ):
+        found = compare([make_record("pca_logistic")])
+        other = fresh(hand_made, matrix=2 * hand_made.matrix)
+        for dataset, folders in ((hand_made, ["out"]), (hand_made, ["out"]), (other, ["out", "out-1"])):
+            exports.export(tmp_path / "out", found, dataset)
+            assert sorted(path.name for path in tmp_path.iterdir()) == folders
+        kept = json.loads((tmp_path / "out-1" / "manifest.json").read_text())["dataset"]["sha256"]
+        assert kept == hand_made.fingerprint() != other.fingerprint()
+        exports.export(tmp_path / "out", found)  # by its name and label column alone
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out-1"]
+
     def test_the_same_run_may_save_twice(self, settings_for, make_record, hand_made, tmp_path):
         run = begin(settings_for(tmp_path / "out"), TUTORIAL)
         for name in ("pca_logistic", "pca_knn"):
@@ -693,6 +706,21 @@ class TestReplacing:
         assert compare(load_records(kept / "records.jsonl")).records == comparison.records
         monkeypatch.undo()
         assert contents(folder) == earlier
+
+    def test_what_no_file_can_hold_costs_nothing_else(self, settings_for, comparison, hand_made, tmp_path):
+        class Cells:
+            def write_h5ad(self, path):
+                path.write_text("half")
+                raise TypeError("no file holds a tuple")
+
+        run = begin(settings_for(tmp_path / "out"), TUTORIAL)
+        with pytest.raises(ArtifactError, match=r"out was not written: TypeError: no file holds a tuple") as error:
+            exports.save_annotation(run, comparison, labelled.Labelled(b"model", Cells(), object()), hand_made)
+        (kept,) = tmp_path.iterdir()
+        assert f"{kept} holds model.zip, records.jsonl; the rest could not be written (TypeError: no file" in str(
+            error.value
+        )
+        assert {path.name for path in kept.iterdir()} == {"model.zip", "records.jsonl"}
 
     def test_an_interrupt_is_one(self, folder, earlier, settings_for, comparison, hand_made, monkeypatch):
         run = begin(settings_for(folder), TUTORIAL)

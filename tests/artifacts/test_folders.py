@@ -317,7 +317,8 @@ def test_what_stood_aside_gets_another_name_where_something_is_in_its_place(tmp_
 
 class TestRescue:
     def test_it_goes_beside_the_folder(self, tmp_path):
-        kept = folders.rescue(tmp_path / "out", lambda folder: (folder / "a").write_text("x") and None)
+        kept, lacking = folders.rescue(tmp_path / "out", lambda folder: (folder / "a").write_text("x") and None)
+        assert lacking is None
         assert kept.parent == tmp_path
         assert kept.name.startswith("out-rescued-")
 
@@ -330,11 +331,20 @@ class TestRescue:
             if len(tried) < 3:
                 raise OSError("full")
 
-        kept = folders.rescue(tmp_path / "out", write)
+        kept, _ = folders.rescue(tmp_path / "out", write)
         assert [path.parent.name for path in tried[:2]] == [tmp_path.name, "rescued"]
         assert kept == tried[2]
         assert not tried[0].exists()
         kept.rmdir()
+
+    def test_what_was_written_stays_where_the_rest_cannot_be_written_anywhere(self, tmp_path):
+        def write(folder):
+            (folder / "a").write_text("x")
+            raise TypeError("no file holds this")
+
+        kept, lacking = folders.rescue(tmp_path / "out", write)
+        assert (kept.parent, str(lacking)) == (tmp_path, "no file holds this")
+        assert [path.name for path in kept.iterdir()] == ["a"]
 
     def test_where_nothing_can_be_written_it_says_so(self, tmp_path):
         with pytest.raises(OSError, match="full; full; full"):

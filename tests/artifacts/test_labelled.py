@@ -69,6 +69,17 @@ def test_what_was_written_passes(folder, manifest):
     assert numbers >= 2 * 23
 
 
+def test_labels_from_a_layer_are_labels_again_from_that_layer(found, manifest, tmp_path):
+    cells = islets().adata[found.cells.obs_names].copy()
+    cells.layers["counts"] = cells.X
+    cells.X = cells.X.tocsr()[:, ::-1].copy()
+    annotation = annotate(islet_model(), cells, layer="counts")
+    assert annotation.obs.equals(found.annotation.obs)
+    labelled.write(tmp_path, labelled.collect(islet_model(), cells, annotation), "islets", SOURCE)
+    other = manifest.model_copy(update={"parameters": {"layer": "of the training data"}})
+    assert labelled.problems(tmp_path, other)[1] == []
+
+
 def test_measured_is_what_counting_gives(found):
     table = found.table
     assert list(table.columns) == list(labelled.COLUMNS)
@@ -93,6 +104,29 @@ def test_without_known_labels_nothing_is_said_to_be_right(found):
     assert "right are" not in labelled.described(bare)[0]
 
 
+@pytest.mark.parametrize("missing", ["", None, np.nan])
+def test_cells_whose_label_is_not_known_are_neither_right_nor_wrong(found, missing):
+    true = found.cells.obs["true_label"].astype(object).to_numpy()
+    true[5:] = missing
+    part = labelled.collect(islet_model(), found.cells, found.annotation, true)
+    assert part.table["true_label"].tolist() == [*true[:5], *[""] * 18]
+    labels = part.table["label"].tolist()[:5]
+    right = [label == known for label, known in zip(labels, true[:5], strict=True) if label != "Unknown"]
+    assert part.measured["right of labelled"] == pytest.approx(sum(right) / len(right))
+    assert (
+        f"; of the 5 whose label is known, right are {100 * sum(right) / len(right):.1f} % of the labels"
+        in (labelled.described(part)[0])
+    )
+
+
+def test_a_column_of_the_query_without_a_label_is_as_none(found):
+    cells = found.cells.copy()
+    cells.obs["true_label"] = np.nan
+    empty = labelled.collect(islet_model(), cells, found.annotation)
+    assert set(empty.table["true_label"]) == {""}
+    assert "right are" not in labelled.described(empty)[0]
+
+
 def test_the_same_model_gives_the_same_bytes(found):
     again = labelled.collect(islet_model(), found.cells, found.annotation)
     assert again.model == found.model
@@ -105,6 +139,24 @@ def test_model_loads_from_the_zip(found):
 def test_cells_without_labels_are_refused(found):
     with pytest.raises(FrostlineError, match=r"no obs\['frostline'\]; label them first"):
         labelled.collect(islet_model(), islets().adata, found.annotation)
+
+
+@pytest.mark.parametrize("value", [("a", 1), 2.5])
+def test_cells_that_no_file_can_hold_are_refused_and_the_remedy_works(found, value):
+    cells = found.cells.copy()
+    cells.obs["when"] = [value, *["a"] * 22]
+    with pytest.raises(FrostlineError, match=r"run first: (adata\.obs\['when'\] = .*)$") as error:
+        labelled.collect(islet_model(), cells, found.annotation)
+    exec(error.value.line, {"adata": cells})
+    assert len(labelled.collect(islet_model(), cells, found.annotation).table) == 23
+
+
+def test_cells_in_a_file_are_taken(found, tmp_path):
+    found.cells.write_h5ad(tmp_path / "query.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "query.h5ad", backed="r+")
+    backed.obs[list(found.annotation.obs)] = found.annotation.obs
+    assert labelled.collect(islet_model(), backed, found.annotation).table.equals(found.table)
+    backed.file.close()
 
 
 def test_an_annotation_of_other_cells_is_refused(found):

@@ -144,6 +144,13 @@ class TestNotebooks:
         self.write(tmp_path / "artifacts", "e.ipynb", RUN, str(tmp_path / "artifacts" / "first"))
         assert runs.notebook_problems(tmp_path / "artifacts" / "first", RUN) == []
 
+    @pytest.mark.parametrize("target", ["../first", "../../somewhere/first", "x/../first"])
+    def test_a_folder_that_was_named_from_elsewhere_is_the_one(self, tmp_path, target):
+        place = tmp_path / "somewhere"
+        self.write(place, "a.ipynb", "f" * 32, target)
+        assert len(runs.notebook_problems(place / "first", RUN)) == 1
+        assert runs.notebook_problems(place / "second", RUN) == []
+
     def test_artifacts_of_an_earlier_version_claim_nothing(self, tmp_path):
         self.write(tmp_path, "a.ipynb", RUN, "first")
         assert runs.notebook_problems(tmp_path / "first", None) == []

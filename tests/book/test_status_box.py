@@ -82,6 +82,13 @@ def test_tutorial_that_was_never_run_is_listed_and_has_a_stand_in(tmp_path: Path
     ]
 
 
+def test_tutorial_with_dots_in_its_name_is_one(tmp_path: Path) -> None:
+    (tmp_path / "mine.v2").mkdir()
+    for name in ("mine.v2.ipynb", "mine.v2.run.json", "mine.v2.failed.json", "mine.v2.md", "left.txt", "Thumbs.db"):
+        (tmp_path / name).touch()
+    assert [state.name for state in states.states_of(tmp_path, ["mine.v2"], tmp_path)] == ["mine.v2", "left"]
+
+
 def test_link_to_a_tutorial_that_was_not_run_leads_to_its_stand_in(tmp_path: Path) -> None:
     (state,) = states.states_of(tmp_path, ["mine"], tmp_path)
     (tmp_path / "mine.md").write_text(status_box.render_stub(state, "Ours"))

@@ -228,6 +228,14 @@ def test_labels_of_others_are_replaced_only_when_asked(make_panel, model, cells)
     assert len(make_panel(model, cells, overwrite=True).run(wait=True)) == 23
 
 
+def test_its_own_labels_are_replaced_whatever_it_wrote_since(make_panel, model, cells):
+    panel = make_panel(model, names={"one": cells, "two": cells.copy()})
+    for name, key in (("one", "frostline"), ("one", "other"), ("two", "frostline"), ("one", "frostline")):
+        control(panel, "Cells").value = f"notebook {name}"
+        control(panel, "Key").value = key
+        assert len(panel.run(wait=True)) == 23
+
+
 def test_changed_choice_marks_the_labels_until_it_is_set_back(make_panel, model, cells):
     panel = make_panel(model, cells)
     panel.run(wait=True)

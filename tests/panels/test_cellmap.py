@@ -266,6 +266,37 @@ class TestAnnData:
         assert shown.table()["cell"].tolist() == ["n1", "n3", "n2", "n0"]
         assert adata[shown.cells].n_obs == 4
 
+    def test_what_is_not_known_is_neither_right_nor_wrong(self, adata):
+        adata.obs["kind"] = pd.Categorical(["B", None, "T", "T"])
+        adata.obs["guess"] = ["B", "T", None, "B"]
+        shown = CellMap(adata, label_key="kind", predicted_key="guess", confidence_key="p")
+        assert shown.mapped.classes == ("B", "T")
+        assert shown.mapped.wrong()[:, 0].tolist() == [False, False, False, True]
+        assert array_of(shown, "label").tolist() == [0, 255, 1, 1]
+        assert array_of(shown, "tops0").ravel().tolist() == [0, 1, 255, 0]
+        shown.selected = [0, 1, 2, 3]
+        table = shown.table().set_index("cell").loc[list(adata.obs_names)]
+        assert table["kind"].tolist() == ["B", None, "T", "T"]
+        assert table["guess"].tolist() == ["B", "T", None, "B"]
+        assert table["p of guess"].isna().tolist() == [False, False, True, False]
+
+    @pytest.mark.parametrize("kind", [float, "category", "Int64"])
+    def test_whole_numbers_are_the_same_classes_whatever_their_type(self, adata, kind):
+        adata.obs["kind"] = [0, 1, 2, 10]
+        adata.obs["guess"] = pd.Series([0, 1, 1, np.nan], adata.obs_names).astype(kind)
+        shown = CellMap(adata, label_key="kind", predicted_key="guess")
+        assert shown.mapped.classes == ("0", "1", "10", "2")
+        assert shown.mapped.wrong()[:, 0].tolist() == [False, False, True, False]
+
+    @pytest.mark.parametrize("value", ["high", 95.0, -0.1, np.inf])
+    def test_a_confidence_that_is_no_probability_is_named(self, adata, value):
+        adata.obs["p"] = pd.Series([0.5, value, np.nan, 1.0], adata.obs_names)
+        with pytest.raises(
+            FrostlineError, match=rf"^column 'p' holds {value!r}, and .*confidence_key, or leave it out"
+        ):
+            CellMap(adata, predicted_key="guess", confidence_key="p")
+        CellMap(adata, predicted_key="guess")
+
     def test_one_prediction_on_two_maps_is_listed_once(self, adata):
         shown = CellMap(adata, predicted_key="guess", confidence_key="p", label_key="cell_type")
         assert [(view.name, view.title) for view in shown.mapped.views] == [("guess", "X_umap"), ("guess", "X_pca")]

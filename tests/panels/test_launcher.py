@@ -116,10 +116,25 @@ class TestNotebooks:
 
     def test_a_notebook_that_is_there_stays_as_it_is(self, here):
         frostline.load_dataset("pancreas").adata.write_h5ad(here / "ours.h5ad")
-        (here / "ours_frostline.ipynb").write_text("work of weeks")
+        (here / "ours_frostline.ipynb").write_text("work of weeks on 'ours.h5ad'")
         (here / "cell_type_annotation.ipynb").write_text("too")
-        assert labs.notebook_for("ours.h5ad").read_text() == "work of weeks"
+        assert labs.notebook_for("ours.h5ad").read_text() == "work of weeks on 'ours.h5ad'"
         assert labs.notebook_for().read_text() == "too"
+
+    def test_a_file_of_the_same_name_gets_a_notebook_of_its_own(self, here, capsys):
+        for folder in ("a", "b's"):
+            (here / folder).mkdir()
+            frostline.load_dataset("pancreas").adata[:50].write_h5ad(here / folder / "mine.h5ad")
+        for _ in range(2):
+            assert labs.notebook_for("a/mine.h5ad") == Path("mine_frostline.ipynb")
+        assert capsys.readouterr().out == ""
+        for source in ("b's/mine.h5ad", here / "b's" / "mine.h5ad"):
+            path = labs.notebook_for(source)
+            assert path == Path("mine_frostline-1.ipynb")
+            assert "b's/mine.h5ad" in nbformat.read(path, as_version=4).cells[1].source
+            assert capsys.readouterr().out == (
+                f"mine_frostline.ipynb is of another mine.h5ad; the notebook of {source} is mine_frostline-1.ipynb\n"
+            )
 
     def test_without_a_file_it_is_the_tutorial(self, here):
         path = labs.notebook_for()

@@ -362,8 +362,11 @@ def test_second_run_of_one_notebook_is_refused_and_others_are_not(tiny, here):
         assert scratch.is_abandoned(running) is False
         with pytest.raises(FrostlineError, match=rf"process {os.getpid()} is writing artifacts/B cells \+ T\.ipynb"):
             executions.execute(tiny("print(1)"), output, show_progress=False)
-        with executions._claimed(Path("artifacts/T.ipynb")):
-            pass
+        for other in ("T", "a.B cells + T", "run.T", "T.ipynb"):
+            with executions._claimed(Path(f"artifacts/{other}.ipynb")):
+                pass
+    with executions._claimed(Path("artifacts/b.a.ipynb")), executions._claimed(Path("artifacts/a.ipynb")):
+        pass
     with executions._claimed(output):
         pass
     assert list(Path("artifacts").iterdir()) == []

@@ -285,6 +285,19 @@ def test_page_without_a_kernel_is_placed_too(finished, here):
     assert run_checks.find_problems(here / "book" / "published", "tiny", here) == []
 
 
+def test_system_files_among_the_artifacts_are_not_published(finished, here):
+    done, folder = finished(), here / "artifacts" / "tiny"
+    (folder / ".DS_Store").touch()
+    (folder / ".ipynb_checkpoints").mkdir()
+    (folder / ".ipynb_checkpoints" / "report-checkpoint.csv").touch()
+    place(done)
+    published = here / "book" / "published"
+    assert run_checks.find_problems(published, "tiny", here) == []
+    assert {path.name for path in (published / "tiny").iterdir()} == {
+        path.name for path in folder.iterdir() if not path.name.startswith(".")
+    }
+
+
 def test_new_page_replaces_the_earlier_one_whole(finished, here):
     place(finished(strategies=("frozen_probe", "head")))
     published = here / "book" / "published"

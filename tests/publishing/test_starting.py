@@ -71,6 +71,14 @@ def test_folder_that_is_in_use_is_refused(tmp_path):
         starting.init(tmp_path / "thesis.txt")
 
 
+def test_folder_that_cannot_be_made_is_refused_with_words(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for folder in (tmp_path / "thesis.txt" / "lab", tmp_path / ("x" * 300), f"{tmp_path}/x\0"):
+        with pytest.raises(FrostlineError, match=r"cannot be made and filled \(.+\); name a folder where you may"):
+            starting.init(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
 def test_lab_publishes_from_the_installed_package_alone(wheel_folder, small_checkpoint, lab):
     """Without the repository's book: only what is in the wheel, and a checkpoint that embeds in a second."""
     begin_kernels_with(SHORT)

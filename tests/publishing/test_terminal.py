@@ -68,6 +68,18 @@ def test_log_has_a_line_for_each_piece_of_work_and_no_control_characters(capfd, 
     ]
 
 
+def test_log_has_one_line_for_work_that_counts(capfd, monkeypatch):
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: 0.0)
+    with terminal.progress(["embed"]) as heard:
+        for done in range(64, 2_101, 64):
+            heard["embed"](done / 2_100, f"{done:,} of 2,100 cells embedded")
+        heard["embed"](1.0, "writing")
+    assert capfd.readouterr().err.splitlines() == [
+        "embed: 64 of 2,100 cells embedded (3%)",
+        "embed: writing (100%)",
+    ]
+
+
 def test_terminal_has_one_line_for_each_notebook():
     shown = io.StringIO()
     console = Console(file=shown, force_terminal=True, width=100)

@@ -55,6 +55,11 @@ def entries(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not is_system_file(path))
 
 
+def system_files(folder: str, names: list[str]) -> set[str]:
+    """Those among the names in a folder that are system files; for the `ignore` of `shutil.copytree`."""
+    return {name for name in names if is_system_file(Path(folder) / name)}
+
+
 def is_plain_file(path: Path) -> bool:
     """Whether it is a file of its own: no link, no folder, no pipe.
 

@@ -58,6 +58,18 @@ def scratch_path(folder: Path, ending: str = "") -> Path:
     return folder / f".frostline-{_host()}-{os.getpid()}-{_born(os.getpid())}-{uuid.uuid4().hex[:8]}{ending}"
 
 
+def ending_of(path: Path) -> str | None:
+    """Ending that was given to `scratch_path`; None where the name is another.
+
+    Examples
+    --------
+    >>> ending_of(scratch_path(Path("."), ".npy")), ending_of(Path("a.npy"))
+    ('.npy', None)
+    """
+    found = _NAME.fullmatch(path.name)
+    return found["end"] if found else None
+
+
 def is_of_this_machine(path: Path) -> bool:
     """Whether the name is one of `scratch_path` on this machine."""
     found = _NAME.fullmatch(path.name)

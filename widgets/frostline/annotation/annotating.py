@@ -6,6 +6,7 @@ values are, how deep it is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,6 +53,8 @@ class Annotation:
     """What the confidence of the model meant for these cells; after a refit, that of the refit."""
     shift: Shift | None = field(default=None, repr=False)
     """Whether they differ from the labelled cells; None where the model keeps none."""
+    options: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Layer, values and gene column that were named, by the parameters of `annotate`."""
 
     @property
     def key(self) -> str:
@@ -190,7 +193,9 @@ def annotate(
     if isinstance(query, AnnData):
         outputs.write(query)
     monitor.progress(1.0, "done")  # it is too late to stop
-    return Annotation(Report(facts), outputs, found.classes, path, landmarks, reading.calibration, shift)
+    given = {"layer": layer, "values": values, "gene_column": gene_column}
+    options = {name: value for name, value in given.items() if value is not None}
+    return Annotation(Report(facts), outputs, found.classes, path, landmarks, reading.calibration, shift, options)
 
 
 def _file_of(query: str | Path | AnnData | Dataset) -> Path | None:

@@ -6,6 +6,7 @@ scanpy does the work, in the notebook; here its answer is taken out of the AnnDa
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,49 +116,82 @@ def collect(adata: AnnData, *, embedding: str = "X_scGPT", clusters: str = "leid
     adata
         With obs["label"], obs[clusters], obsm[embedding], obsm["X_umap"] and uns["rank_genes_groups"].
     embedding
-        Key of obsm.
+        Key of obsm: an embedding by a checkpoint, with rows of norm 1.
     clusters
-        Column of obs.
+        Column of obs: numbers, as scanpy gives them.
     n
         Marker genes kept for each cluster.
 
     Raises
     ------
     DatasetError
-        One of them is missing; names the step that makes it.
+        One of them is missing, or is of something else; names the step that makes it.
     """
     import pandas as pd
     import scanpy as sc
 
     neighbors = "" if "neighbors" in adata.uns else f"sc.pp.neighbors(adata, use_rep={embedding!r}); "
+    rank = f"sc.tl.rank_genes_groups(adata, {clusters!r})"
     leiden = f"sc.tl.leiden(adata, flavor='igraph', directed=False, n_iterations=2, key_added={clusters!r})"
     steps = {
         f"obsm[{embedding!r}]": (embedding in adata.obsm, f"frostline.embed(adata, key_added={embedding!r})"),
         "obsm['X_umap']": ("X_umap" in adata.obsm, f"{neighbors}sc.tl.umap(adata)"),
         f"obs[{clusters!r}]": (clusters in adata.obs, f"{neighbors}{leiden}"),
-        "uns['rank_genes_groups']": ("rank_genes_groups" in adata.uns, f"sc.tl.rank_genes_groups(adata, {clusters!r})"),
+        "uns['rank_genes_groups']": ("rank_genes_groups" in adata.uns, rank),
     }
     for name, (there, step) in steps.items():
         if not there:
             raise DatasetError(f"the AnnData has no {name}; run {step} first")
+    coordinates = np.asarray(adata.obsm[embedding], dtype=np.float32)
+    if not _is_unit(coordinates):
+        raise DatasetError(
+            f"obsm[{embedding!r}] has rows that are not all finite and of norm 1, as those of a checkpoint's embedding "
+            "are; make one (frostline.embed(adata, key_added='X_scGPT')), cluster in it: embedding='X_scGPT'"
+        )
+    numbers = _numbers(adata.obs[clusters], clusters, rank)
+    groups = adata.uns["rank_genes_groups"]["names"].dtype.names
+    if set(groups) != set(adata.obs[clusters].astype(str)):
+        raise DatasetError(
+            f"uns['rank_genes_groups'] is of the groups {', '.join(groups[:5])}, and not of the clusters in "
+            f"obs[{clusters!r}]; run {rank} first"
+        )
     umap = np.asarray(adata.obsm["X_umap"], dtype=float)
     cells = pd.DataFrame(
         {
             "cell": adata.obs_names.astype(str),
             "label": adata.obs["label"].astype(str).to_numpy(),
-            "cluster": adata.obs[clusters].astype(int).to_numpy(),
+            "cluster": numbers,
             "umap_1": umap[:, 0],
             "umap_2": umap[:, 1],
         }
     )
     found = sc.get.rank_genes_groups_df(adata, None).rename(
-        columns={"group": "cluster", "names": "gene", "scores": "score", "logfoldchanges": "log_fold_change"}
+        columns={"names": "gene", "scores": "score", "logfoldchanges": "log_fold_change", "pvals_adj": "p_adjusted"}
     )
-    found = found.rename(columns={"pvals_adj": "p_adjusted"}).assign(cluster=found["cluster"].astype(int))
+    found["cluster"] = (found["group"] if "group" in found else pd.Series(groups[0], found.index)).astype(int)
     found = found.sort_values(["cluster", "score"], ascending=[True, False], kind="stable")
     found["rank"] = found.groupby("cluster").cumcount() + 1
     markers = found[found["rank"] <= n][list(COLUMNS["markers"])].reset_index(drop=True)
-    return Clusters(np.asarray(adata.obsm[embedding], dtype=np.float32), cells, markers)
+    return Clusters(coordinates, cells, markers)
+
+
+def _is_unit(embedding: NDArray[np.float32]) -> bool:
+    """Whether all rows are finite and of norm 1."""
+    return bool((abs(np.linalg.norm(embedding, axis=1) - 1) <= UNIT).all())  # a norm that is NaN is not
+
+
+def _numbers(column: pd.Series[Any], key: str, rank: str) -> NDArray[np.int64]:
+    """Clusters as whole numbers, refused with the line that makes them so."""
+    if column.isna().any():
+        line = f"adata = adata[adata.obs[{key!r}].notna()].copy(); {rank}"
+        raise DatasetError(f"obs[{key!r}] names no cluster for {column.isna().sum():,} cells; run {line} first")
+    texts = column.astype(str)
+    named = next((text for text in texts.unique() if not re.fullmatch(r"\d+", text)), None)
+    if named is not None:
+        line = f"adata.obs[{key!r}] = adata.obs[{key!r}].astype('category').cat.codes.astype(str).astype('category')"
+        raise DatasetError(f"obs[{key!r}] holds {named!r}, and clusters are numbered here; run {line}; {rank} first")
+    numbers: NDArray[np.int64] = texts.astype(int).to_numpy()
+    return numbers
 
 
 def umap_figure(found: Clusters) -> Figure:
@@ -301,7 +335,7 @@ def _embedding_problems(found: Clusters, manifest: Manifest) -> list[str]:
     wrong, cells = [], found.cells
     if found.embedding.ndim != 2 or len(found.embedding) != len(cells):
         return [f"{EMBEDDING}: has shape {found.embedding.shape} for {len(cells)} cells"]
-    if not np.isfinite(found.embedding).all() or abs(np.linalg.norm(found.embedding, axis=1) - 1).max() > UNIT:
+    if not _is_unit(found.embedding):
         wrong.append(f"{EMBEDDING}: rows are not all finite and of norm 1")
     if cells["cell"].duplicated().any() or not 0 < len(cells) <= (manifest.dataset.cells or 0):
         wrong.append(f"{CELLS}: its cells are not some of the data set's {manifest.dataset.cells}, each once")

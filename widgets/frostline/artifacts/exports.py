@@ -122,7 +122,8 @@ def export(folder: str | Path, comparison: Comparison, dataset: Dataset | None =
     comparison
         As `compare` made it.
     dataset
-        What it was made on; its sha256 goes into the manifest. None where it is not at hand.
+        What it was made on; its sha256 goes into the manifest. None where it is not at hand: its name and label
+        column alone tell it from others then.
 
     Raises
     ------
@@ -216,8 +217,15 @@ class _Beside(ArtifactError):
 
 
 def _is_of_something_else(old: Path, new: Manifest) -> bool:
-    """Whether it is of another tutorial, data set, label column or profile: nobody asked to replace those."""
-    return folders.state_of(old) is not None and _subject(manifests.read_manifest(old)) != _subject(new)
+    """Whether it is of another tutorial, data set, label column or profile: nobody asked to replace those.
+
+    A name is that of many data sets (every AnnData is called so): where both are known, the sha256 decide.
+    """
+    if folders.state_of(old) is None:
+        return False
+    before = manifests.read_manifest(old)
+    known = before.dataset.sha256 and new.dataset.sha256
+    return _subject(before) != _subject(new) or bool(known and before.dataset.sha256 != new.dataset.sha256)
 
 
 def _subject(manifest: Manifest) -> tuple[object, ...]:
@@ -232,9 +240,13 @@ def _kept(run: Run, rescue: Callable[[Path], None], remedy: str, error: Exceptio
     said = str(error) if isinstance(error, ArtifactError) else f"{type(error).__name__}: {error}"
     said = f"{run.folder} was not written: {said}. Earlier artifacts are as they were"
     try:
-        kept = folders.rescue(run.folder, rescue)
+        kept, lacking = folders.rescue(run.folder, rescue)
     except OSError as second:
         return ArtifactError(f"{said}. The results are nowhere but in this process, nothing could be written: {second}")
+    if lacking is not None:
+        there = ", ".join(path.name for path in sorted(kept.iterdir())) or "nothing"
+        why = f"the rest could not be written ({type(lacking).__name__}: {lacking})"
+        return ArtifactError(f"{said}. Of what was computed, {kept} holds {there}; {why}; read it with {remedy}")
     return ArtifactError(f"{said}. What was computed is in {kept}; read it with {remedy}")
 
 

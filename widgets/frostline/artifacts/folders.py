@@ -284,7 +284,7 @@ def move_beside(path: Path, folder: Path) -> Path:
     raise AssertionError  # itertools.count has no end
 
 
-def rescue(folder: Path, write: Callable[[Path], None]) -> Path:
+def rescue(folder: Path, write: Callable[[Path], None]) -> tuple[Path, Exception | None]:
     """Write what was computed somewhere, since it cannot be saved where it should be.
 
     Parameters
@@ -296,8 +296,8 @@ def rescue(folder: Path, write: Callable[[Path], None]) -> Path:
 
     Returns
     -------
-    Path
-        Where it is.
+    tuple
+        Where it is; and why a part of it is not, where it could not be written whatever the place.
 
     Raises
     ------
@@ -323,6 +323,8 @@ def rescue(folder: Path, write: Callable[[Path], None]) -> Path:
         except OSError as error:
             failed.append(str(error))
             shutil.rmtree(kept, ignore_errors=True)
+        except Exception as error:  # of what was computed: another place would not help
+            return kept, error
         else:
-            return kept
+            return kept, None
     raise OSError("; ".join(failed))

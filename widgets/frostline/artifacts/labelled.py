@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from frostline.annotation import promises
 from frostline.annotation.annotating import Annotation, annotate
@@ -26,6 +27,7 @@ from frostline.annotation.outputs import names_of
 from frostline.annotation.reports import Report
 from frostline.artifacts import archive, pictures
 from frostline.artifacts.manifests import Manifest
+from frostline.cells.saving import refuse_unwritable_cells
 from frostline.errors import ArtifactError, FrostlineError
 from frostline.escaping import for_markdown
 from frostline.hashes import file_sha256
@@ -47,6 +49,8 @@ PICTURES = dict(
 FILES = (MODEL, CELLS, TABLE, REPORT, *PICTURES)
 """What is left, beside the files of the comparison that the model is the winner of."""
 KEY = "frostline"
+OPTIONS = f"{KEY}_options"
+"""Entry of uns that says from which layer, values and gene column the labels were made."""
 TRUE = "true_label"
 COLUMNS = ("cell", TRUE, "label", "confidence", "second", "set", "p_known", "reason")
 MOST = 2**31
@@ -75,8 +79,7 @@ class Labelled:
         obs = self.cells.obs
         found = obs[list(names_of(KEY)["obs"])].reset_index(drop=True)
         found.columns = pd.Index(COLUMNS[2:])
-        known = obs[TRUE].astype(str).to_numpy() if TRUE in obs else np.full(len(obs), "")
-        found.insert(0, TRUE, known)
+        found.insert(0, TRUE, _texts(obs[TRUE]) if TRUE in obs else np.full(len(obs), ""))
         found.insert(0, "cell", obs.index.astype(str))
         return found.astype({name: str for name in COLUMNS if name not in ("confidence", "p_known")})
 
@@ -87,14 +90,16 @@ class Labelled:
 
     @property
     def measured(self) -> dict[str, float]:
-        """Cells, those with a label, those without a doubt, and the shares of these that are right."""
+        """Cells, those with a label, those without a doubt, and which shares of these are right where that is known."""
         table = self.table
         labelled, sure = table["label"] != UNKNOWN, (table["label"] != UNKNOWN) & (table["reason"] == "")
         numbers: dict[str, float] = {"cells": len(table), "labelled": int(labelled.sum()), "sure": int(sure.sum())}
-        if (table[TRUE] != "").any():
-            right = table["label"] == table[TRUE]
+        known = table[TRUE] != ""
+        if known.any():
+            numbers["known"] = int(known.sum())
+            right = (table["label"] == table[TRUE])[known]
             for name, some in (("labelled", labelled), ("sure", sure)):
-                numbers[f"right of {name}"] = float(right[some].mean()) if some.any() else float("nan")
+                numbers[f"right of {name}"] = float(right[some].mean()) if (some & known).any() else float("nan")
         return numbers
 
 
@@ -110,22 +115,33 @@ def collect(model: Model, cells: AnnData, annotation: Annotation, true: Any = No
     annotation
         What `annotate` returned.
     true
-        (n_cells,) labels that are known; None where there are none.
+        (n_cells,) labels that are known, empty or NaN for a cell of which it is not; None where there are none.
 
     Raises
     ------
     FrostlineError
-        The cells have no such labels, or others than the annotation.
+        The cells have no such labels, others than the annotation, or what no file can hold.
     """
-    cells = cells.copy()
+    cells = cells.to_memory() if cells.isbacked else cells.copy()
     absent = [name for name in names_of(KEY)["obs"] if name not in cells.obs]
     if absent:
         raise FrostlineError(f"the cells have no obs[{absent[0]!r}]; label them first: model.annotate(cells)")
     if annotation.key != KEY or not cells.obs[list(annotation.obs)].equals(annotation.obs):
         raise FrostlineError(f"the labels in obs[{KEY!r}] are others than the annotation has; label the cells again")
     if true is not None:
-        cells.obs[TRUE] = np.asarray(true, dtype=str)
+        cells.obs[TRUE] = _texts(true)
+    cells.uns[OPTIONS] = dict(annotation.options)
+    refuse_unwritable_cells(cells)
     return Labelled(_packed(model), cells, annotation)
+
+
+def _texts(labels: Any) -> NDArray[np.object_]:
+    """Labels as text, empty where one is missing."""
+    import pandas as pd
+
+    found = pd.Series(np.asarray(labels, dtype=object))
+    texts: NDArray[np.object_] = found.astype(str).where(found.notna(), "").to_numpy(dtype=object)
+    return texts
 
 
 def _packed(model: Model) -> bytes:
@@ -199,7 +215,11 @@ def write(folder: Path, found: Labelled, name: str, source: str) -> None:
 def write_data(folder: Path, found: Labelled) -> None:
     """Write what cannot be made from the rest: model and cells."""
     (folder / MODEL).write_bytes(found.model)
-    found.cells.write_h5ad(folder / CELLS)
+    try:
+        found.cells.write_h5ad(folder / CELLS)
+    except BaseException:
+        (folder / CELLS).unlink(missing_ok=True)  # half a file
+        raise
 
 
 def _drawn(annotation: Annotation, picture: str, source: str) -> bytes:
@@ -260,8 +280,9 @@ def described(found: Labelled) -> list[str]:
     n, labelled, sure = (int(measured[name]) for name in ("cells", "labelled", "sure"))
     words = f"{labelled:,} of {n:,} cells got a label, {sure:,} of them without a doubt"
     if "right of sure" in measured:
+        among = "" if measured["known"] == n else f"of the {int(measured['known']):,} whose label is known, "
         words += (
-            f"; right are {_percent(measured['right of labelled'])} of the labels, and "
+            f"; {among}right are {_percent(measured['right of labelled'])} of the labels, and "
             f"{_percent(measured['right of sure'])} of those without a doubt"
         )
     lines = dict(found.report.lines)
@@ -324,7 +345,8 @@ def _annotated(model: Model, found: Labelled, parameters: Mapping[str, Any]) -> 
     for name in names["obsm"]:
         cells.obsm.pop(name, None)
     cells.uns.pop(KEY)
-    layer, values, gene_column = (parameters.get(name) or None for name in ("layer", "values", "gene_column"))
+    given = cells.uns.get(OPTIONS, parameters)  # those of the training data in files of earlier versions
+    layer, values, gene_column = (given.get(name) or None for name in ("layer", "values", "gene_column"))
     return annotate(model, cells, KEY, layer=layer, values=values, gene_column=gene_column)
 
 

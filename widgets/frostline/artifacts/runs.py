@@ -151,7 +151,10 @@ def _printed_by(path: Path) -> tuple[str, str] | None:
 def _is_at(target: str, folder: Path) -> bool:
     """Whether a folder that was printed, relative to one that is not known, is this one."""
     wanted, place = Path(os.path.normpath(target)), folder.resolve()
-    return place == wanted.resolve() if wanted.is_absolute() else place.parts[-len(wanted.parts) :] == wanted.parts
+    if wanted.is_absolute():
+        return place == wanted.resolve()
+    end = tuple(part for part in wanted.parts if part != os.pardir)  # in front only, of what is normal
+    return bool(end) and place.parts[-len(end) :] == end
 
 
 def hold(folder: Path) -> bool:

@@ -72,14 +72,40 @@ def refuse_unwritable(adata: AnnData, output: Path) -> None:
     """
     if output.suffix != ".h5ad":
         return
-    try:
-        _write(lambda path: _without_matrices(adata).write_h5ad(path), scratch_path(output.parent, ".h5ad"))
-    except Exception as error:  # anndata has many; each names the part
-        npy = output.with_suffix(".npy")
+    error = _error_of_writing(adata, output.parent)
+    if error is not None:
+        npy, line = output.with_suffix(".npy"), _remedy(adata, error)
         raise DatasetError(
-            f"-o {output}: anndata can read this file and refuses to write it: "
-            f"{_said(error)}. {_remedy(adata, error)}. Or write the embedding alone: -o {shlex.quote(str(npy))}"
+            f"-o {output}: anndata can read this file and refuses to write it: {_said(error)}. In Python: "
+            f"adata = anndata.read_h5ad(...); {line}; adata.write_h5ad('mended.h5ad'). "
+            f"Or write the embedding alone: -o {shlex.quote(str(npy))}"
         ) from error
+
+
+def refuse_unwritable_cells(adata: AnnData) -> None:
+    """Do as `refuse_unwritable` for cells in memory.
+
+    Raises
+    ------
+    DatasetError
+        anndata refuses to write a part of them; names the line that mends it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        error = _error_of_writing(adata, Path(folder))
+    if error is not None and not isinstance(error, OSError):  # of the disk, not of the cells
+        line = _remedy(adata, error)
+        raise DatasetError(
+            f"anndata refuses to write these cells: {_said(error)}. With adata for these cells, run first: {line}",
+            line=line,
+        ) from error
+
+
+def _error_of_writing(adata: AnnData, folder: Path) -> Exception | None:
+    try:
+        _write(lambda path: _without_matrices(adata).write_h5ad(path), scratch_path(folder, ".h5ad"))
+    except Exception as error:  # anndata has many; each names the part
+        return error
+    return None
 
 
 def _without_matrices(adata: AnnData) -> AnnData:
@@ -136,7 +162,7 @@ def _remedy(adata: AnnData, error: BaseException) -> str:
         line = f"del adata.{first}{''.join(f'[{name!r}]' for name in (*inner, key))}"
     else:
         line = "take that part away"
-    return f"In Python: adata = anndata.read_h5ad(...); {line}; adata.write_h5ad('mended.h5ad')"
+    return line
 
 
 def save(embedding: NDArray[np.float32], adata: AnnData, output: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,8 +131,8 @@ class AnnotatePanel(Panel):
         self._ran: dict[str, Any] = {}
         self._busy = {"model": "", "cells": ""}
         self._said_before = "Ready."
-        self._wrote: tuple[Any, str] | None = None
-        """The AnnData and the key under which this panel has written labels, which it may replace."""
+        self._wrote: list[tuple[weakref.ref[Any], str]] = []
+        """Each AnnData and key under which this panel has written labels, which it may replace."""
         self._models = Choice(MODELS, model, names, self._take_model)
         self._cells = Choice(CELLS, query, names, self._look_at_cells)
         self._reading = ReadingControls(key, layer, values, gene_column, overwrite)
@@ -291,8 +292,8 @@ class AnnotatePanel(Panel):
         return self.wait()
 
     def _arguments(self) -> dict[str, Any]:
-        key, own = self._reading.key, self._wrote
-        mine = own is not None and own[0] is self._cells.value and own[1] == key
+        key, cells = self._reading.key, self._cells.value
+        mine = any(wrote() is cells and name == key for wrote, name in self._wrote)
         return {"key": key, "overwrite": self._reading.overwrite or mine, **self.options}
 
     def _begin(self) -> None:
@@ -350,7 +351,9 @@ class AnnotatePanel(Panel):
             self._alert.value = alert(error, rules=ANNOTATING)
 
     def _end(self, found: Annotation, query: Any) -> None:
-        self._ran, self._wrote = self._chosen, (query, found.key)
+        self._ran = self._chosen
+        if not _is_elsewhere(query):
+            self._wrote.append((weakref.ref(query), found.key))
         self.results.query, self.results.stale = query, ""
         self.set_trait("annotation", found)
         self.results.annotation = found

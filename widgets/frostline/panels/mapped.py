@@ -49,10 +49,31 @@ class MapColumn:
 
     @classmethod
     def of(cls, key: str, title: str, values: Iterable[Any], names: Sequence[str] | None = None) -> MapColumn:
-        """Take the names as they come, sorted, or in an order that is given."""
-        texts = [str(value) for value in values]
-        known = tuple(sorted(set(texts)) if names is None else names)
-        return cls(key, title, known, class_numbers(texts, known))
+        """Take the names as they come, sorted, or in an order that is given; a missing value is no name.
+
+        Examples
+        --------
+        >>> MapColumn.of("label", "kind", [1.0, np.nan, 0.0])
+        MapColumn(key='label', title='kind', names=('0', '1'), strange='')
+        """
+        texts = _texts(values)
+        there = np.array([text is not None for text in texts], dtype=bool)
+        found = [text for text in texts if text is not None]
+        known = tuple(sorted(set(found)) if names is None else names)
+        codes = np.full(len(texts), -1)
+        codes[there] = class_numbers(found, known)
+        return cls(key, title, known, codes)
+
+
+def _texts(values: Iterable[Any]) -> list[str | None]:
+    """Values as text, None where one is missing; floats that are all whole, as whole numbers with a gap become."""
+    import pandas as pd
+
+    given = pd.Series(values if isinstance(values, pd.Series) else list(values), dtype=object)
+    there = given.notna()
+    if all(isinstance(value, float | np.floating) and value.is_integer() for value in given[there]):
+        given[there] = [int(value) for value in given[there]]
+    return [str(value) if known else None for value, known in zip(given, there, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -213,7 +234,7 @@ def of_adata(
     Raises
     ------
     FrostlineError
-        There are no coordinates, or a key is not there.
+        There are no coordinates, a key is not there, or a confidence is no probability.
     """
     if isinstance(adata, Dataset):
         label_key, group_key = label_key or adata.label_key, group_key or adata.group_key
@@ -229,13 +250,13 @@ def of_adata(
     classes: tuple[str, ...] = ()
     best, chances = None, None
     if predicted_key is not None:
-        predicted = [str(value) for value in _known(obs, predicted_key)]
+        predicted = MapColumn.of("prediction", predicted_key, _known(obs, predicted_key))
         given = columns[0].names if label_key is not None else ()
-        classes = tuple(sorted({*predicted, *given}))
-        best = class_numbers(predicted, classes)[:, None]
+        classes = tuple(sorted({*predicted.names, *given}))
+        best = MapColumn.of("prediction", predicted_key, obs[predicted_key], classes).codes[:, None]
         chances = np.full(best.shape, np.nan)
         if confidence_key is not None:
-            chances[:, 0] = np.asarray(_known(obs, confidence_key), dtype=float)
+            chances[:, 0] = np.where(best[:, 0] < 0, np.nan, _probabilities(obs, confidence_key))
         if label_key is not None:
             columns[0] = MapColumn.of("label", label_key, _known(obs, label_key), classes)
     views = tuple(_view_of_key(adata, key, predicted_key, best, chances) for key in _places(adata, left, right))
@@ -251,6 +272,21 @@ def _known(obs: dict[str, Any], name: str) -> Any:
     if name not in obs:
         raise unknown("column of obs", name, obs)
     return obs[name]
+
+
+def _probabilities(obs: dict[str, Any], key: str) -> NDArray[np.float64]:
+    import pandas as pd
+
+    given = _known(obs, key).astype(object)
+    found = pd.to_numeric(given, errors="coerce").astype(float)
+    wrong = given[given.notna() & ~found.between(0, 1)]
+    if len(wrong):
+        raise FrostlineError(
+            f"column {key!r} holds {wrong.iloc[0]!r}, and a confidence is a probability from 0 to 1; name another "
+            "column as confidence_key, or leave it out"
+        )
+    numbers: NDArray[np.float64] = found.to_numpy()
+    return numbers
 
 
 def _places(adata: AnnData, left: str | None, right: str | None) -> list[str]:

@@ -203,7 +203,7 @@ def _claimed(output: Path) -> Iterator[Path]:
 
 def _refuse_other(output: Path, ending: str, own: Path) -> None:
     for path in output.parent.glob(".frostline-*"):
-        if path.name.endswith(ending) and path != own and not scratch.is_abandoned(path):
+        if scratch.ending_of(path) == ending and path != own and not scratch.is_abandoned(path):
             with contextlib.suppress(FileNotFoundError):
                 since = datetime.fromtimestamp(path.stat().st_mtime, UTC)
                 if scratch.is_of_this_machine(path) or time.time() - since.timestamp() < OTHER_MACHINE:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,7 +31,8 @@ def notebook_for(source: str | Path | None = None) -> Path:
     Returns
     -------
     Path
-        One that is there already is left as it is: it may hold somebody's work.
+        One that is there already is left as it is: it may hold somebody's work. One of another file of that name is
+        left, too, and the notebook gets the next free name, which is printed.
 
     Raises
     ------
@@ -52,7 +55,11 @@ def _on_file(file: Path) -> Path:
     said = path_problem(str(file))
     if said:
         raise FrostlineError(said)
-    here = Path(f"{file.stem}_frostline.ipynb")
+    name = f"{file.stem}_frostline"
+    names = (Path(f"{name}{f'-{i}' if i else ''}.ipynb") for i in itertools.count())
+    here = next(path for path in names if not path.exists() or _is_of(path, file))
+    if here.stem != name:
+        print(f"{name}.ipynb is of another {file.name}; the notebook of {file} is {here}")
     if not here.exists():
         text = f"# {file.name}\n\nRun the cell, look at labels and groups, and press **Run**."
         code = f"import frostline\n\npanel = frostline.panels.AnnotationPanel({str(file)!r})\npanel"
@@ -69,6 +76,13 @@ def _on_file(file: Path) -> Path:
         notebook = {"cells": [about, run], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
         here.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return here
+
+
+def _is_of(notebook: Path, file: Path) -> bool:
+    """Whether a notebook names a file."""
+    text = notebook.read_text(encoding="utf-8", errors="replace").replace('\\"', '"')
+    named = [name for quote in "'\"" for name in re.findall(f"{quote}([^{quote}]*{re.escape(file.name)}){quote}", text)]
+    return any(expanded(name).resolve() == file.resolve() for name in named)
 
 
 def command(notebook: Path, *, browser: bool = True) -> list[str]:

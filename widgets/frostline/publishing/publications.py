@@ -26,6 +26,7 @@ from frostline import scratch
 from frostline.artifacts import checking, exports
 from frostline.errors import ArtifactError, FrostlineError
 from frostline.hashes import file_sha256
+from frostline.plain_files import entries, system_files
 from frostline.publishing.executions import Execution, default_output, execute, refuse_other_run
 from frostline.publishing.notebooks import read_notebook
 from frostline.publishing.run_checks import check_cells
@@ -222,7 +223,7 @@ def place(execution: Execution) -> None:
     PUBLISHED.mkdir(parents=True, exist_ok=True)
     _clear_old()
     with scratch.scratch_folder(PUBLISHED) as staging:
-        shutil.copytree(folder, staging / name)
+        shutil.copytree(folder, staging / name, ignore=system_files)
         # looked at where nothing else writes
         result = checking.check(staging / name)
         if not result.passed:
@@ -253,7 +254,7 @@ def _run_manifest(
 ) -> dict[str, Any]:
     """What the status box of the page says, and the hashes that hold the page to it."""
     name = execution.notebook.stem
-    files = {file.name: file_sha256(file) for file in sorted((staging / name).iterdir())}
+    files = {file.name: file_sha256(file) for file in entries(staging / name)}
     content = {
         "tutorial": name,
         "source_notebook": execution.notebook.as_posix(),

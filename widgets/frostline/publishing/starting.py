@@ -24,7 +24,7 @@ def init(folder: str | Path) -> list[Path]:
     Raises
     ------
     FrostlineError
-        The folder holds something already.
+        The folder holds something already, or cannot be made.
 
     Examples
     --------
@@ -33,6 +33,15 @@ def init(folder: str | Path) -> list[Path]:
     ['.gitignore', 'Makefile', 'README.md']
     """
     folder = expanded(folder)
+    try:
+        return _filled(folder)
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise FrostlineError(
+            f"{folder} cannot be made and filled ({error}); name a folder where you may write"
+        ) from error
+
+
+def _filled(folder: Path) -> list[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FrostlineError(f"{folder} is not empty; name a new folder")
     written = []

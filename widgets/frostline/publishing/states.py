@@ -11,12 +11,15 @@ from pathlib import Path
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from frostline.escaping import for_markdown
+from frostline.plain_files import is_system_file
 from frostline.publishing.run_checks import MACHINE_PATH, STALE, TITLE, find_problems, read_json, title_cell
 from frostline.publishing.run_manifests import RunManifest
 
 FOLDER = "published"
 PASSED, STALE_PAGE, FAILED, ALTERED, NOT_RUN = "passed", "stale", "failed", "altered", "not run"
 
+ENDINGS = (".run.json", ".failed.json", ".ipynb", ".md")
+"""Of the files of a tutorial, after its name."""
 RELEASE = "FROSTLINE_RELEASE"
 """Environment variable; 1 refuses to build while one page is not passed."""
 
@@ -98,8 +101,15 @@ def state_of(published: Path, name: str, root: Path) -> State:
 def states_of(published: Path, declared: Iterable[str], root: Path) -> list[State]:
     """Judge all tutorials: those declared, in their order, then whatever else lies in the folder."""
     names = list(declared)
-    on_disk = {path.name.split(".")[0] for path in published.glob("*") if not path.name.startswith(".")}
+    there = [path for path in published.glob("*") if not path.name.startswith(".") and not is_system_file(path)]
+    on_disk = {_tutorial_of(path) for path in there}
     return [state_of(published, name, root) for name in [*names, *sorted(on_disk - set(names))]]
+
+
+def _tutorial_of(path: Path) -> str:
+    """Name of the tutorial that a file or folder is of; it may hold dots."""
+    ending = next((end for end in ENDINGS if path.name.endswith(end)), "" if path.is_dir() else path.suffix)
+    return path.name.removesuffix(ending)
 
 
 def refusal(states: Sequence[State], *, release: bool) -> str:

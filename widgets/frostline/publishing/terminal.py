@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import textwrap
@@ -86,7 +87,7 @@ def _line(bars: Progress, name: str) -> OnProgress:
 
 
 class _Log:
-    """Plain lines: when other work begins, and after a while that it goes on."""
+    """Plain lines: when other work begins, and after a while that it goes on; numbers make no other work."""
 
     def __init__(self, name: str) -> None:
         self._name = one_line(name)
@@ -94,7 +95,7 @@ class _Log:
         self._last = 0.0
 
     def __call__(self, fraction: float | None, words: str) -> None:
-        work, now = words.partition(":")[0], time.monotonic()
+        work, now = re.sub(r"\d[\d,.]*", "", words.partition(":")[0]), time.monotonic()
         if work == self._work and now - self._last < INTERVAL:
             return
         self._work, self._last = work, now
