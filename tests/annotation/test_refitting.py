@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 from kept_models import islet_model, islets, model_of
 from scipy import sparse
 
 from frostline.annotation import refitting
+from frostline.annotation.adapting import Fit
 from frostline.annotation.refitting import expressed, read_query
 from frostline.cells.datasets import load_dataset
 from frostline.cells.queries import open_cells
@@ -119,6 +121,28 @@ def test_shallow_cells_are_seen_behind_logarithms(model, instead):
     counts = np.random.default_rng(1).binomial(shallow.X.toarray().astype(int), 0.2)
     shallow.X = sparse.csr_matrix(np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True)).astype(np.float32))
     assert reading(model, shallow).needs.thinned == pytest.approx(0.2, rel=0.1)
+
+
+def test_a_refit_knows_how_many_cells_each_class_had(model, monkeypatch):
+    """Reference cells are as many of each class; errors are not counted on as many of each."""
+    labels = pd.Series(islets().labels)
+    names = labels.value_counts().index
+    classes = {name: 1000 if name == names[-1] else 10 for name in names}
+    card = {**model.card, "dataset": {**model.card["dataset"], "classes": classes}}
+    said = []
+
+    def fit_all(strategy, *_, classes, **__):
+        said.append(classes)
+        return Fit(strategy, None, model.cross_fitted, model.calibration)
+
+    monkeypatch.setattr(refitting, "fit_all", fit_all)
+    found = reading(dataclasses.replace(model, card=card), islets().adata[:, ::2].copy())
+    assert said == [classes]
+    right = pd.Series(model.cross_fitted.probabilities.argmax(axis=1) == model.cross_fitted.columns)
+    of_class = right.groupby(labels).mean()
+    expected = sum(of_class[name] * classes[name] for name in names) / sum(classes.values())
+    assert found.accuracy == pytest.approx(expected)
+    assert found.accuracy != right.mean()
 
 
 @pytest.mark.parametrize("factor", [0.6, 3])

@@ -65,5 +65,8 @@ def test_an_error_that_is_not_certified_or_not_tested_is_said(facts):
     no = {**facts, "certificate": {**facts["certificate"], "holds": "no"}}
     assert "For this query that does not hold" in str(Report(no))
     again = {**open_, "fit": {**facts["fit"], "done": "calibrated again", "why": ["so"], "accuracy": 0.5}}
-    again["fit"] |= {"reference_cells": 9}
+    again["fit"] |= {"reference_cells": 9, "counted": 9}
     assert "For this query that is an upper bound" in str(Report(again))
+    assert "errors are counted" not in str(Report(again))
+    again["fit"] |= {"counted": 5}
+    assert "errors are counted on 5 of them" in str(Report(again))

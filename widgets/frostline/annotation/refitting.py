@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from frostline.annotation import novelty
 from frostline.annotation.adapting import calibrate, fit_all
-from frostline.annotation.crossfitting import CrossFitted, centroids_of, represented
+from frostline.annotation.crossfitting import CrossFitted, cells_stood_for, centroids_of, represented
 from frostline.annotation.models import Calibration, Model, Reference
 from frostline.annotation.shifts import FEWEST
 from frostline.cells.datasets import Dataset
@@ -100,7 +100,8 @@ class Reading:
     reference: Callable[[], Dataset] | None = field(repr=False)
     """Gives the reference cells as the query is read; thinned, where they were."""
     accuracy: float | None
-    """Of reference cells under what was fitted or calibrated again: an upper bound; None as kept."""
+    """Of reference cells under what was fitted or calibrated again, each class weighted by its labelled cells: an upper
+    bound; None as kept."""
 
     @functools.cached_property
     def genes(self) -> tuple[str, ...]:
@@ -238,7 +239,8 @@ def _adjusted(model: Model, mapping: GeneMap, places: NDArray[np.int64], needs: 
         found = _seen(strategy, reference)
         calibration = _calibrated(model, found, strategy, reference)
         done = "calibrated again"
-    accuracy = float((found.probabilities.argmax(axis=1) == found.columns).mean())
+    right = found.probabilities.argmax(axis=1) == found.columns
+    accuracy = float(np.average(right, weights=cells_stood_for(found.labels, _classes(model))))
     return Reading(strategy, calibration, mapping, places, True, needs, done, lambda: reference, accuracy)
 
 
@@ -252,6 +254,7 @@ def _fitted_again(model: Model, reference: Dataset, monitor: Monitor) -> tuple[S
         seed=fit["seed"],
         target=old.certificate.target,
         alpha=old.alpha,
+        classes=_classes(model),
         monitor=monitor,
     )
     return again.strategy, again.calibration, again.found
@@ -277,7 +280,13 @@ def _seen(strategy: Strategy, reference: Dataset) -> CrossFitted:
 def _calibrated(model: Model, found: CrossFitted, strategy: Strategy, reference: Dataset) -> Calibration:
     old, rows = model.calibration, np.arange(len(reference))
     centroids = centroids_of(strategy, reference, rows)
-    return calibrate(found, centroids, target=old.certificate.target, alpha=old.alpha)
+    return calibrate(found, centroids, target=old.certificate.target, alpha=old.alpha, classes=_classes(model))
+
+
+def _classes(model: Model) -> Mapping[str, int]:
+    """Labelled cells of each class: of a common one, a smaller share of them are reference cells."""
+    found: Mapping[str, int] = model.card["dataset"]["classes"]
+    return found
 
 
 def _narrowed(strategy: Strategy, model: Model, places: NDArray[np.int64]) -> Strategy:

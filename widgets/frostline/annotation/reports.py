@@ -79,6 +79,7 @@ def _fit(reading: Reading) -> dict[str, Any]:
         facts["thinned"] = needs.thinned
     if reading.accuracy is not None and reading.reference is not None:
         facts |= {"accuracy": reading.accuracy, "reference_cells": len(reading.reference())}
+        facts["counted"] = reading.calibration.certificate.n
     return facts
 
 
@@ -181,9 +182,11 @@ def _fit_words(fit: Mapping[str, Any]) -> str:
     thinned = f", thinned to {100 * fit['thinned']:.0f} % of their counts" if "thinned" in fit else ""
     cut = f"{fit['done']} on {fit['reference_cells']:,} reference cells cut to the shared genes{thinned}"
     seen = "was fitted on them" if fit["done"] == "calibrated again" else "had not seen each of them"
+    shares = "with the classes in the shares that they have among all labelled cells"
+    some = f"; errors are counted on {fit['counted']:,} of them, drawn {shares}"
     return (
-        f"{cut}, because {' and '.join(fit['why'])}. Their accuracy, by a model that {seen}, is {fit['accuracy']:.3f}: "
-        "an upper bound of what to expect"
+        f"{cut}, because {' and '.join(fit['why'])}. Their accuracy, by a model that {seen}, is {fit['accuracy']:.3f} "
+        f"{shares}: an upper bound of what to expect{some * (fit['counted'] < fit['reference_cells'])}"
     )
 
 
