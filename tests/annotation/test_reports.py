@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import anndata
 import numpy as np
 import pytest
@@ -57,6 +59,15 @@ def test_the_entry_of_uns_comes_back_from_a_file(facts, tmp_path):
     adata.write_h5ad(tmp_path / "x.h5ad")
     read = anndata.read_h5ad(tmp_path / "x.h5ad").uns["frostline"]
     assert str(Report(read)) == str(Report(facts))
+
+
+def test_it_is_said_where_no_cell_can_be_called_unknown(facts):
+    assert "a labelled cell would be called so with a probability of 0.05" in str(Report(facts))
+    model, query = islet_model(), islets().adata[:30].copy()
+    strict = dataclasses.replace(model, calibration=dataclasses.replace(model.calibration, alpha=0.01))
+    text = str(strict.annotate(query))
+    assert "unknown: No cell can be called unknown: beside 175 labelled cells" in text
+    assert "a labelled cell would be called so" not in text
 
 
 def test_an_error_that_is_not_certified_or_not_tested_is_said(facts):

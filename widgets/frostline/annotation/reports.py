@@ -28,6 +28,7 @@ def facts_of(
     model: Model, query: Query, reading: Reading, shift: Shift | None, summary: Mapping[str, Any]
 ) -> dict[str, Any]:
     """All that a report says, as values that an .h5ad file holds: no None in it, and no name of a class as a key."""
+    blind = reading.calibration.why_none_unknown
     return {
         "model": _model(model),
         "query": {
@@ -41,6 +42,7 @@ def facts_of(
         "fit": _fit(reading),
         "certificate": _certificate(reading, shift),
         "shift": _shift(shift),
+        **({"why_none_unknown": blind} if blind else {}),
         **summary,
     }
 
@@ -205,6 +207,8 @@ def _error_words(certificate: Mapping[str, Any], fit: Mapping[str, Any]) -> str:
 
 def _unknown_words(facts: Mapping[str, Any]) -> str:
     far, few = facts["reasons"]["far from training"], facts["reasons"]["too few genes"]
+    if "why_none_unknown" in facts:
+        return f"{facts['why_none_unknown']} {few:,} cells express too few genes"
     return (
         f"{far:,} cells are far from training (a labelled cell would be called so with a probability of "
         f"{facts['alpha']:g}); {few:,} express too few genes"
