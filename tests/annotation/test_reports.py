@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from kept_models import islet_model, islets
 
+from frostline.annotation import refitting
 from frostline.annotation.reports import Report
 
 
@@ -59,6 +60,27 @@ def test_the_entry_of_uns_comes_back_from_a_file(facts, tmp_path):
     adata.write_h5ad(tmp_path / "x.h5ad")
     read = anndata.read_h5ad(tmp_path / "x.h5ad").uns["frostline"]
     assert str(Report(read)) == str(Report(facts))
+
+
+def test_a_class_that_a_refit_lost_is_said_and_the_error_is_open(monkeypatch, tmp_path):
+    """Two of the reference cells of a class express enough of the shared genes: too few to be split."""
+    model, query = islet_model(), islets().adata[:, ::2].copy()
+    lost = model.classes[0]
+    cut = refitting._cut
+
+    def without(*args, **options):
+        found = cut(*args, **options)
+        rows = np.flatnonzero(found.labels != lost)
+        return found.part(np.append(rows, np.flatnonzero(found.labels == lost)[:2]))
+
+    monkeypatch.setattr(refitting, "_cut", without)
+    report = model.annotate(query).report
+    assert lost not in report.facts["classes"]
+    assert f"It cannot answer {lost} (2 reference cells left)" in str(report)
+    assert report.facts["certificate"]["holds"] == "not known"
+    assert f"no cell of {lost} can be answered rightly, and none was counted" in str(report)
+    query.write_h5ad(tmp_path / "x.h5ad")
+    assert str(Report(anndata.read_h5ad(tmp_path / "x.h5ad").uns["frostline"])) == str(report)
 
 
 def test_it_is_said_where_no_cell_can_be_called_unknown(facts):
