@@ -86,6 +86,8 @@ class TestAdapt:
             ({"target": 1.0}, r"target is 1.0, and must be a number from 0.5 to below 1"),
             ({"alpha": 0.7}, r"alpha is 0.7, and must be a number from 0 to 0.5"),
             ({"reference_cells": -1}, r"reference_cells is -1"),
+            ({"reference_cells": 1}, r"reference_cells is 1, and must be 0, which keeps none, or at least 3 \(cells"),
+            ({"reference_cells": 2}, r"reference_cells is 2, and must be 0, which keeps none, or at least 3 \(cells"),
             ({"seed": -1}, r"seed is -1"),
             ({"strategies": ["pca"]}, r"unknown strategy 'pca'"),
             ({"checkpoint": "maxi"}, r"unknown checkpoint 'maxi'"),

@@ -169,6 +169,26 @@ def test_without_reference_cells_it_is_refused_with_the_remedy(model):
         reading(bare, without(islets().adata, model.strategy.genes_[:150]))
 
 
+@pytest.mark.parametrize("kept", [2, 0, "one donor"])
+def test_with_too_few_reference_cells_it_is_refused_with_the_remedy(model, kept):
+    """As many of each class, or of the only one of two donors without whom nothing can be fitted."""
+    old = model.reference
+    if kept == "one donor":
+        rows = np.flatnonzero(old.groups == old.groups[0])
+    else:
+        rows = np.concatenate([np.flatnonzero(old.labels == name)[:kept] for name in np.unique(old.labels)])
+    rows = rows.astype(int)
+    few = dataclasses.replace(old, values=old.values[rows], labels=old.labels[rows], groups=old.groups[rows])
+    with pytest.raises(DatasetError) as caught:
+        reading(dataclasses.replace(model, reference=few), without(islets().adata, model.strategy.genes_[:150]))
+    said = str(caught.value)
+    assert "lacks 150 genes that it reads" in said
+    assert f"keeps too few reference cells for that: {len(rows)} of {len(rows)} express enough" in said
+    assert "frostline.adapt(..., reference_cells=200)" in said
+    assert "cell_type" not in said
+    assert "group_key" not in said
+
+
 def test_too_few_shared_genes_are_refused_with_the_numbers(model):
     with pytest.raises(DatasetError, match=r"has 49 of the 2,000 genes .* at least 50 are needed"):
         reading(model, islets().adata[:, :49].copy())

@@ -25,6 +25,7 @@ from frostline.annotation.models import BETWEEN, UNKNOWN, Calibration, Model
 from frostline.annotation.references import reference_of
 from frostline.bounds import Real, Seed, Whole, hold
 from frostline.cells.datasets import Dataset, load_dataset
+from frostline.cells.draws import MIN_CELLS
 from frostline.cells.gene_table import ensembl_of
 from frostline.cells.partitions import Split
 from frostline.cells.splits import repeats_of, split
@@ -67,6 +68,11 @@ class Promise:
         hold(Target, "target", self.target)
         hold(Alpha, "alpha", self.alpha)
         hold(ReferenceCells, "reference_cells", self.reference_cells)
+        if 0 < self.reference_cells < MIN_CELLS:
+            raise FrostlineError(
+                f"reference_cells is {self.reference_cells}, and must be 0, which keeps none, or at least {MIN_CELLS} "
+                "(cells of each class): on fewer a model cannot be fitted again"
+            )
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ def adapt(
         Share of known cells that may be called unknown.
     reference_cells
         Cells of each class that the model keeps, as counts: it can then be fitted again on the genes and the depth of
-        other cells, and tell whether these differ. They are the donors' data; 0 keeps none.
+        other cells, and tell whether these differ. They are the donors' data; 0 keeps none, 1 and 2 are too few.
     monitor
         Receives the progress, and is asked between steps whether to stop with `Cancelled`.
 

@@ -24,6 +24,7 @@ from frostline.annotation.crossfitting import CrossFitted, cells_stood_for, cent
 from frostline.annotation.models import Calibration, Model, Reference
 from frostline.annotation.shifts import FEWEST
 from frostline.cells.datasets import Dataset
+from frostline.cells.draws import MIN_CELLS
 from frostline.cells.gene_mapping import GeneMap, map_genes, refuse_other_species
 from frostline.cells.queries import Query
 from frostline.cells.totals import as_counts, renormalise
@@ -149,7 +150,8 @@ def read_query(model: Model, query: Query, monitor: Monitor | None = None) -> Re
     Raises
     ------
     DatasetError
-        The genes are of another species; too few are shared; it must be fitted again and keeps no reference cells.
+        The genes are of another species; too few are shared; it must be fitted again and keeps no reference cells,
+        or too few.
     """
     refuse_other_species(query.genes)
     sample = query.sample
@@ -231,8 +233,18 @@ def _adjusted(model: Model, mapping: GeneMap, places: NDArray[np.int64], needs: 
         )
     kept = model.reference if needs.thinned is None else _thinned(model.reference, needs.thinned)
     reference = _cut(model, kept, places, scaled=True)
+    too_few = DatasetError(
+        f"{' and '.join(needs.sentences)}; the model must be fitted again, and keeps too few reference cells for that: "
+        f"{len(reference):,} of {len(kept.labels):,} express enough of the shared genes. Keep more of them: "
+        "frostline.adapt(..., reference_cells=200); or give a query with these genes"
+    )
+    if (np.unique(reference.labels, return_counts=True)[1] >= MIN_CELLS).sum() < 2:
+        raise too_few
     if model.strategy.on_embedding:
-        strategy, calibration, found = _fitted_again(model, reference, monitor)
+        try:
+            strategy, calibration, found = _fitted_again(model, reference, monitor)
+        except DatasetError as error:  # of its labels and groups: nothing that whoever has a query could change
+            raise too_few from error
         done = "fitted again"
     else:
         strategy = _narrowed(model.strategy, model, places)
