@@ -86,6 +86,8 @@ class TestAdapt:
             ({"target": 1.0}, r"target is 1.0, and must be a number from 0.5 to below 1"),
             ({"alpha": 0.7}, r"alpha is 0.7, and must be a number from 0 to 0.5"),
             ({"reference_cells": -1}, r"reference_cells is -1"),
+            ({"reference_cells": 1}, r"reference_cells is 1, and must be 0, which keeps none, or at least 3 \(cells"),
+            ({"reference_cells": 2}, r"reference_cells is 2, and must be 0, which keeps none, or at least 3 \(cells"),
             ({"seed": -1}, r"seed is -1"),
             ({"strategies": ["pca"]}, r"unknown strategy 'pca'"),
             ({"checkpoint": "maxi"}, r"unknown checkpoint 'maxi'"),
@@ -222,6 +224,25 @@ class TestCalibrate:
     def test_it_is_never_below_one(self, found, centroids):
         timid = dataclasses.replace(found, probabilities=softmax(np.log(found.probabilities) / 9, axis=1))
         assert calibrate(timid, centroids).temperature == 1
+
+    def test_errors_are_counted_in_the_shares_that_the_classes_have(self, centroids):
+        """200 cells of each of six classes; of A, three quarters of all labelled cells, one in eight is called B."""
+        names = np.array(list("ABCDEF"))
+        columns = np.repeat(np.arange(6), 200)
+        called = np.where(np.arange(1200) < 25, 1, columns)
+        sample = CrossFitted(
+            rows=np.arange(1200), labels=names[columns], classes=tuple(names), folds=columns,
+            probabilities=np.where(called[:, None] == np.arange(6), 0.95, 0.01), energies=np.zeros(1200),
+            distances=np.zeros(1200),
+        )  # fmt: skip
+        equal = calibrate(sample, centroids, classes=dict.fromkeys(names, 700))
+        assert (equal.certificate.answered, equal.certificate.errors) == (1200, 25)
+        shares = calibrate(sample, centroids, classes={"A": 3000, **dict.fromkeys("BCDEF", 200)})
+        assert shares.certificate.threshold is None  # 25 of 200 times three quarters is 9 % of the labelled cells
+        expected = 200 * 4000 / 3000
+        assert shares.certificate.n == shares.hierarchy.certificate.n == pytest.approx(expected, abs=25)
+        assert shares.hierarchy.merges.tolist() == equal.hierarchy.merges.tolist()
+        assert shares.energies is sample.energies
 
     def test_with_fewer_than_45_cells_nothing_is_certified(self, found, centroids):
         few = dataclasses.replace(

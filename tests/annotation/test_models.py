@@ -21,6 +21,14 @@ def test_text_and_html_tell_the_same_facts(kept):
         assert said in html
 
 
+def test_it_is_said_where_no_cell_can_be_called_unknown(kept):
+    assert "unknown cells" not in repr(kept)
+    strict = dataclasses.replace(kept, calibration=dataclasses.replace(kept.calibration, alpha=0.01))
+    for text in (repr(strict), strict._repr_html_()):
+        assert "No cell can be called unknown: beside 150 labelled cells" in text
+        assert "About 300 labelled cells would do" in text
+
+
 def test_names_of_users_are_shown_as_text(kept):
     card = {**kept.card, "dataset": {**kept.card["dataset"], "name": "<b>x</b>\n"}}
     odd = dataclasses.replace(kept, card=card)

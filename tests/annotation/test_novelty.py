@@ -9,7 +9,7 @@ from scipy.stats import kstest
 from sklearn.covariance import shrunk_covariance
 from sklearn.metrics import roc_auc_score
 
-from frostline.annotation.novelty import Centroids, conformal_p, energies, p_known
+from frostline.annotation.novelty import Centroids, conformal_p, energies, p_known, why_none_unknown
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,19 @@ class TestKnown:
         x = np.random.default_rng(4).normal(size=(4000, 2))
         found = p_known(x[:2000, 0], x[:2000, 1], x[2000:, 0], x[2000:, 1])
         assert kstest(found, "uniform").pvalue > 0.001
+
+    @pytest.mark.parametrize(("alpha", "least"), [(0.05, 60), (0.01, 300), (0.07, 42)])
+    def test_with_few_known_cells_none_can_be_called_unknown_and_it_is_said(self, alpha, least):
+        """Strangest in energy and in distance are two cells: p is three divided by their number and one."""
+        for n in (least - 1, least):
+            known = np.arange(float(n))
+            smallest = p_known(known, known[::-1], np.array([1e9]), np.array([1e9]))[0]
+            said = why_none_unknown(known, known[::-1], alpha)
+            assert (smallest >= alpha) == (n < least) == bool(said)
+        said = why_none_unknown(known[1:], known[:0:-1], alpha)
+        assert f"beside {least - 1} labelled cells" in said
+        assert f"About {least} labelled cells would do" in said
+        assert "alpha, the share of known cells that may be, is 0" in why_none_unknown(known, known, 0.0)
 
     def test_a_cell_that_is_strange_in_one_way_only_is_found(self):
         draw = np.random.default_rng(5)

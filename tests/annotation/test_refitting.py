@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 from kept_models import islet_model, islets, model_of
 from scipy import sparse
 
 from frostline.annotation import refitting
+from frostline.annotation.adapting import Fit
 from frostline.annotation.refitting import expressed, read_query
 from frostline.cells.datasets import load_dataset
 from frostline.cells.queries import open_cells
@@ -121,6 +123,28 @@ def test_shallow_cells_are_seen_behind_logarithms(model, instead):
     assert reading(model, shallow).needs.thinned == pytest.approx(0.2, rel=0.1)
 
 
+def test_a_refit_knows_how_many_cells_each_class_had(model, monkeypatch):
+    """Reference cells are as many of each class; errors are not counted on as many of each."""
+    labels = pd.Series(islets().labels)
+    names = labels.value_counts().index
+    classes = {name: 1000 if name == names[-1] else 10 for name in names}
+    card = {**model.card, "dataset": {**model.card["dataset"], "classes": classes}}
+    said = []
+
+    def fit_all(strategy, *_, classes, **__):
+        said.append(classes)
+        return Fit(strategy, None, model.cross_fitted, model.calibration)
+
+    monkeypatch.setattr(refitting, "fit_all", fit_all)
+    found = reading(dataclasses.replace(model, card=card), islets().adata[:, ::2].copy())
+    assert said == [classes]
+    right = pd.Series(model.cross_fitted.probabilities.argmax(axis=1) == model.cross_fitted.columns)
+    of_class = right.groupby(labels).mean()
+    expected = sum(of_class[name] * classes[name] for name in names) / sum(classes.values())
+    assert found.accuracy == pytest.approx(expected)
+    assert found.accuracy != right.mean()
+
+
 @pytest.mark.parametrize("factor", [0.6, 3])
 def test_cells_of_more_than_half_the_depth_change_nothing(model, factor):
     deep = islets().adata.copy()
@@ -143,6 +167,26 @@ def test_without_reference_cells_it_is_refused_with_the_remedy(model):
         DatasetError, match=r"lacks 150 genes that it reads.*keeps no reference cells.*reference_cells=200"
     ):
         reading(bare, without(islets().adata, model.strategy.genes_[:150]))
+
+
+@pytest.mark.parametrize("kept", [2, 0, "one donor"])
+def test_with_too_few_reference_cells_it_is_refused_with_the_remedy(model, kept):
+    """As many of each class, or of the only one of two donors without whom nothing can be fitted."""
+    old = model.reference
+    if kept == "one donor":
+        rows = np.flatnonzero(old.groups == old.groups[0])
+    else:
+        rows = np.concatenate([np.flatnonzero(old.labels == name)[:kept] for name in np.unique(old.labels)])
+    rows = rows.astype(int)
+    few = dataclasses.replace(old, values=old.values[rows], labels=old.labels[rows], groups=old.groups[rows])
+    with pytest.raises(DatasetError) as caught:
+        reading(dataclasses.replace(model, reference=few), without(islets().adata, model.strategy.genes_[:150]))
+    said = str(caught.value)
+    assert "lacks 150 genes that it reads" in said
+    assert f"keeps too few reference cells for that: {len(rows)} of {len(rows)} express enough" in said
+    assert "frostline.adapt(..., reference_cells=200)" in said
+    assert "cell_type" not in said
+    assert "group_key" not in said
 
 
 def test_too_few_shared_genes_are_refused_with_the_numbers(model):

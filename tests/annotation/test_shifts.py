@@ -107,6 +107,16 @@ class TestCompare:
         assert not among.differs
         assert f"of up to {among.usual:.2f}" in among.sentence
 
+    def test_of_many_groups_each_may_be_among_those_that_are_tried(self, cells, monkeypatch):
+        """Of four donors one is apart; whether it is among the two is a matter of the draw, and not of its name."""
+        monkeypatch.setattr(shifts, "GROUPS", 2)
+        donors = np.repeat(list("abcd"), 30)
+        for odd in "ad":
+            x = cells[:150, :3].copy()
+            x[:120][donors == odd, 0] += 6
+            found = [compare(x[:120], x[120:], seed=seed, groups=donors).usual > 0.9 for seed in range(6)]
+            assert 0 < sum(found) < 6
+
     def test_one_dimension_and_cells_that_are_all_alike(self, cells):
         assert compare(cells[:100, :1], cells[100:200, :1] + 3).differs
         assert not compare(np.zeros((50, 3)), np.zeros((50, 3))).differs

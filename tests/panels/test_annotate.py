@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import threading
 
@@ -136,6 +137,13 @@ def test_labels_reasons_report_and_map_are_shown(make_panel, model, cells):
     assert mapped.views[1].front.tolist() == [False] * n_known + [True] * len(panel.annotation)
     assert mapped.names[n_known:] == tuple(panel.annotation.obs.index)
     assert [key for key, _ in mapped.colourings][:2] == ["label", "confidence"]
+
+
+def test_it_is_said_where_no_cell_can_be_called_unknown(make_panel, model, cells):
+    calibration = dataclasses.replace(model.calibration, alpha=0.01)
+    panel = make_panel(dataclasses.replace(model, calibration=calibration), cells)
+    panel.run(wait=True)
+    assert "No cell can be called unknown: beside 175 labelled cells" in tab(panel, "Labels")
 
 
 def test_unknown_cells_are_listed_the_strangest_first(make_panel, model, cells):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
+from kept_models import islet_model
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -91,6 +93,14 @@ def test_terminal_has_one_line_for_each_notebook():
     assert "first" in text
     assert "second" in text
     assert "[bold]epoch[/bold]" in text
+
+
+def test_a_model_of_few_cells_says_that_none_can_be_called_unknown(tmp_path):
+    model = islet_model()
+    for alpha, says in ((0.05, False), (0.01, True)):
+        calibration = dataclasses.replace(model.calibration, alpha=alpha)
+        lines = terminal.model_lines(dataclasses.replace(model, calibration=calibration), tmp_path, tmp_path)
+        assert ("No cell can be called unknown: beside 175 labelled cells" in " ".join(lines)) is says
 
 
 @pytest.mark.parametrize("room", [12, 18, 40])

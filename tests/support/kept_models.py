@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from dataclasses import asdict
 
 import numpy as np
@@ -28,6 +29,7 @@ def model_of(dataset: Dataset, strategy: Strategy, *, reference_cells: int = 200
             "scaled": is_scaled(dataset.matrix),
             "sha256": dataset.fingerprint(),
             "cells": len(dataset),
+            "classes": dict(Counter(dataset.labels.tolist())),
         },
         "fit": {"profile": asdict(profile), "seed": 42, "kind": made.split.kind, "folds": 4},
         "metrics": {"macro_f1": None, "accuracy": None},

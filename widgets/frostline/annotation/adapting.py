@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,12 +12,20 @@ from annotated_types import Interval, Unit
 
 from frostline.annotation.cards import Origin, card_of
 from frostline.annotation.certificates import certify
-from frostline.annotation.crossfitting import CrossFitted, all_labelled, centroids_of, cross_fit, folds_of
+from frostline.annotation.crossfitting import (
+    CrossFitted,
+    all_labelled,
+    cells_stood_for,
+    centroids_of,
+    cross_fit,
+    folds_of,
+)
 from frostline.annotation.hierarchies import Hierarchy
 from frostline.annotation.models import BETWEEN, UNKNOWN, Calibration, Model
 from frostline.annotation.references import reference_of
 from frostline.bounds import Real, Seed, Whole, hold
 from frostline.cells.datasets import Dataset, load_dataset
+from frostline.cells.draws import MIN_CELLS
 from frostline.cells.gene_table import ensembl_of
 from frostline.cells.partitions import Split
 from frostline.cells.splits import repeats_of, split
@@ -60,6 +68,11 @@ class Promise:
         hold(Target, "target", self.target)
         hold(Alpha, "alpha", self.alpha)
         hold(ReferenceCells, "reference_cells", self.reference_cells)
+        if 0 < self.reference_cells < MIN_CELLS:
+            raise FrostlineError(
+                f"reference_cells is {self.reference_cells}, and must be 0, which keeps none, or at least {MIN_CELLS} "
+                "(cells of each class): on fewer a model cannot be fitted again"
+            )
 
 
 @dataclass(frozen=True)
@@ -109,7 +122,7 @@ def adapt(
         Share of known cells that may be called unknown.
     reference_cells
         Cells of each class that the model keeps, as counts: it can then be fitted again on the genes and the depth of
-        other cells, and tell whether these differ. They are the donors' data; 0 keeps none.
+        other cells, and tell whether these differ. They are the donors' data; 0 keeps none, 1 and 2 are too few.
     monitor
         Receives the progress, and is asked between steps whether to stop with `Cancelled`.
 
@@ -323,6 +336,7 @@ def fit_all(
     seed: int,
     target: float = 0.95,
     alpha: float = 0.05,
+    classes: Mapping[str, int] | None = None,
     monitor: Monitor | None = None,
 ) -> Fit:
     """Fit a strategy on all labelled cells, and calibrate it on fits without some of them.
@@ -335,6 +349,8 @@ def fit_all(
         As for `split`; the number of cells is not limited by the profile.
     target, alpha, monitor
         As for `adapt`.
+    classes
+        As for `calibrate`.
 
     Examples
     --------
@@ -351,10 +367,17 @@ def fit_all(
     fitted = replace(strategy).fit(dataset, cut, monitor.part(0.0, FITTED, "fitting on all labelled cells: "))
     found = cross_fit(strategy, dataset, folds, monitor=monitor.part(FITTED, 1.0, "calibrating: "))
     centroids = centroids_of(fitted, dataset, cut.train)
-    return Fit(fitted, cut, found, calibrate(found, centroids, target=target, alpha=alpha))
+    return Fit(fitted, cut, found, calibrate(found, centroids, target=target, alpha=alpha, classes=classes))
 
 
-def calibrate(found: CrossFitted, centroids: Centroids, *, target: float = 0.95, alpha: float = 0.05) -> Calibration:
+def calibrate(
+    found: CrossFitted,
+    centroids: Centroids,
+    *,
+    target: float = 0.95,
+    alpha: float = 0.05,
+    classes: Mapping[str, int] | None = None,
+) -> Calibration:
     """Say what the confidence of a model means, from cells that fits without them predicted.
 
     Parameters
@@ -367,17 +390,25 @@ def calibrate(found: CrossFitted, centroids: Centroids, *, target: float = 0.95,
         Accuracy that is promised for what is answered.
     alpha
         Share of known cells that may be called unknown.
+    classes
+        Labelled cells of each class, where those in `found` are a sample with other shares of the classes: errors are
+        then counted on some of them, drawn so that the shares are these.
     """
+    counted = np.full(len(found.rows), True)
+    if classes is not None:
+        weights = cells_stood_for(found.labels, classes)
+        counted = np.random.default_rng(0).random(len(weights)) < weights / weights.max()
+    groups = None if found.groups is None else found.groups[counted]
     temperature = max(LEAST_TEMPERATURE, fit_temperature(found.probabilities, found.columns) or LEAST_TEMPERATURE)
     scaled = scale(found.probabilities, temperature)
     right = np.asarray(scaled.argmax(axis=1) == found.columns)
-    exact = certify(scaled.max(axis=1), right, target=target, groups=found.groups)
+    exact = certify(scaled.max(axis=1)[counted], right[counted], target=target, groups=groups)
     return Calibration(
         temperature=temperature,
         certificate=exact,
         energies=found.energies,
         distances=found.distances,
         centroids=centroids,
-        hierarchy=Hierarchy.learn(scaled, found.labels, found.classes, exact, found.groups),
+        hierarchy=Hierarchy.learn(scaled, found.labels, found.classes, exact, found.groups, counted),
         alpha=alpha,
     )

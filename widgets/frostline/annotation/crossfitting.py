@@ -6,7 +6,7 @@ promises is therefore calibrated on cells that it had not seen. Where cells come
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -64,6 +64,26 @@ class CrossFitted:
     def columns(self) -> NDArray[np.int64]:
         """(n_cells,) column of each cell's label."""
         return class_numbers(self.labels, self.classes)
+
+
+def cells_stood_for(labels: NDArray[np.str_], classes: Mapping[str, int]) -> NDArray[np.float64]:
+    """(n_cells,) how many of all labelled cells each of a sample stands for, by its class.
+
+    Parameters
+    ----------
+    labels
+        (n_cells,) of the sample.
+    classes
+        Labelled cells of each class.
+
+    Examples
+    --------
+    >>> cells_stood_for(np.array(["B", "T", "T"]), {"B": 4, "T": 2, "NK": 9}).tolist()
+    [4.0, 1.0, 1.0]
+    """
+    names, place, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    found: NDArray[np.float64] = np.array([classes[name] for name in names.tolist()])[place] / counts[place]
+    return found
 
 
 def kind_of_folds(dataset: Dataset) -> str:

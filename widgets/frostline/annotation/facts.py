@@ -67,6 +67,7 @@ class DataFacts(BaseModel):
     group_key: str | None
     scaled: bool
     cells: int
+    classes: dict[str, int]
     sha256: str
 
 

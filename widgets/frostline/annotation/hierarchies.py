@@ -41,6 +41,7 @@ class Hierarchy:
         classes: Sequence[str],
         exact: Certificate | None = None,
         groups: NDArray[np.str_] | None = None,
+        counted: NDArray[np.bool_] | None = None,
     ) -> Self:
         """Merge the classes that are confused most, on average over their members, and certify coarser answers.
 
@@ -58,6 +59,8 @@ class Hierarchy:
             Certificate of the exact answers, whose promise coarser ones are to hold too; None makes it.
         groups
             (n,) donors, batches, studies.
+        counted
+            (n,) cells on which answers are certified; None for all. Classes are merged by what all cells say.
 
         Examples
         --------
@@ -77,6 +80,8 @@ class Hierarchy:
         apart = 1 - (confused + confused.T) / 2
         np.fill_diagonal(apart, 0)
         merges = linkage(squareform(np.clip(apart, 0, 1), checks=False), method="average")
+        if counted is not None:
+            p, columns, groups = p[counted], columns[counted], None if groups is None else groups[counted]
         exact = exact or certify(p.max(axis=1), p.argmax(axis=1) == columns, groups=groups)
         draft = cls(tuple(classes), merges, exact)
         steps = list(draft._steps(p, columns, exact.threshold, groups))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.annotation.novelty import why_none_unknown
 from frostline.escaping import for_html, one_line
 from frostline.strategies.base import Strategy
 
@@ -49,6 +50,11 @@ class Calibration:
     """Which classes may be answered together where one alone is not safe."""
     alpha: float = 0.05
     """Share of known cells that may be called unknown."""
+
+    @property
+    def why_none_unknown(self) -> str:
+        """Why no cell can be called unknown; empty where one can."""
+        return why_none_unknown(self.energies, self.distances, self.alpha)
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,8 @@ class Model:
             f"of {'whole groups' if fit['kind'] == 'group' else 'cells'}",
         )
         yield "stated error", self.calibration.certificate.sentence
+        if self.calibration.why_none_unknown:
+            yield "unknown cells", self.calibration.why_none_unknown
         if self.reference is None:
             yield "reference cells", f"none. {LOST}"
         else:

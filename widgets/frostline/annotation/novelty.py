@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import floor
 from typing import Any, Self
 
 import numpy as np
@@ -162,3 +163,37 @@ def p_known(
     of_new = 1 + np.minimum(*(_at_least(known, new) for known, new in pairs))
     as_strange = np.searchsorted(np.sort(of_known), of_new, side="right")
     return np.asarray((1.0 + as_strange) / (len(of_known) + 1))
+
+
+def why_none_unknown(energies: NDArray[np.floating], distances: NDArray[np.floating], alpha: float) -> str:
+    """Say why no cell can be called unknown, however strange it is; empty where one can.
+
+    The strangest known cell by energy and the one by distance are as strange as any new one, which leaves a p of two or
+    three in their number and one.
+
+    Parameters
+    ----------
+    energies, distances
+        (m,) of known cells.
+    alpha
+        Below which p must be.
+
+    Examples
+    --------
+    >>> known = np.arange(40.0)
+    >>> why_none_unknown(known, known[::-1], 0.05)
+    'No cell can be called unknown: beside 40 labelled cells p is at least 0.073, and must be below 0.05. About 60 \
+labelled cells would do, or a larger alpha.'
+    >>> why_none_unknown(known, known[::-1], 0.1)
+    ''
+    """
+    if alpha <= 0:
+        return "No cell can be called unknown: alpha, the share of known cells that may be, is 0."
+    strangest = np.array([np.inf])
+    smallest = float(p_known(energies, distances, strangest, strangest)[0])
+    if smallest < alpha:
+        return ""
+    return (
+        f"No cell can be called unknown: beside {len(energies):,} labelled cells p is at least {smallest:.3f}, and "
+        f"must be below {alpha:g}. About {floor(3 / alpha):,} labelled cells would do, or a larger alpha."
+    )

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from frostline.annotation import novelty
 from frostline.annotation.adapting import calibrate, fit_all
-from frostline.annotation.crossfitting import CrossFitted, centroids_of, represented
+from frostline.annotation.crossfitting import CrossFitted, cells_stood_for, centroids_of, represented
 from frostline.annotation.models import Calibration, Model, Reference
 from frostline.annotation.shifts import FEWEST
 from frostline.cells.datasets import Dataset
+from frostline.cells.draws import MIN_CELLS
 from frostline.cells.gene_mapping import GeneMap, map_genes, refuse_other_species
 from frostline.cells.queries import Query
 from frostline.cells.totals import as_counts, renormalise
@@ -100,7 +101,8 @@ class Reading:
     reference: Callable[[], Dataset] | None = field(repr=False)
     """Gives the reference cells as the query is read; thinned, where they were."""
     accuracy: float | None
-    """Of reference cells under what was fitted or calibrated again: an upper bound; None as kept."""
+    """Of reference cells under what was fitted or calibrated again, each class weighted by its labelled cells: an upper
+    bound; None as kept."""
 
     @functools.cached_property
     def genes(self) -> tuple[str, ...]:
@@ -148,7 +150,8 @@ def read_query(model: Model, query: Query, monitor: Monitor | None = None) -> Re
     Raises
     ------
     DatasetError
-        The genes are of another species; too few are shared; it must be fitted again and keeps no reference cells.
+        The genes are of another species; too few are shared; it must be fitted again and keeps no reference cells,
+        or too few.
     """
     refuse_other_species(query.genes)
     sample = query.sample
@@ -230,15 +233,26 @@ def _adjusted(model: Model, mapping: GeneMap, places: NDArray[np.int64], needs: 
         )
     kept = model.reference if needs.thinned is None else _thinned(model.reference, needs.thinned)
     reference = _cut(model, kept, places, scaled=True)
+    too_few = DatasetError(
+        f"{' and '.join(needs.sentences)}; the model must be fitted again, and keeps too few reference cells for that: "
+        f"{len(reference):,} of {len(kept.labels):,} express enough of the shared genes. Keep more of them: "
+        "frostline.adapt(..., reference_cells=200); or give a query with these genes"
+    )
+    if (np.unique(reference.labels, return_counts=True)[1] >= MIN_CELLS).sum() < 2:
+        raise too_few
     if model.strategy.on_embedding:
-        strategy, calibration, found = _fitted_again(model, reference, monitor)
+        try:
+            strategy, calibration, found = _fitted_again(model, reference, monitor)
+        except DatasetError as error:  # of its labels and groups: nothing that whoever has a query could change
+            raise too_few from error
         done = "fitted again"
     else:
         strategy = _narrowed(model.strategy, model, places)
         found = _seen(strategy, reference)
         calibration = _calibrated(model, found, strategy, reference)
         done = "calibrated again"
-    accuracy = float((found.probabilities.argmax(axis=1) == found.columns).mean())
+    right = found.probabilities.argmax(axis=1) == found.columns
+    accuracy = float(np.average(right, weights=cells_stood_for(found.labels, _classes(model))))
     return Reading(strategy, calibration, mapping, places, True, needs, done, lambda: reference, accuracy)
 
 
@@ -252,6 +266,7 @@ def _fitted_again(model: Model, reference: Dataset, monitor: Monitor) -> tuple[S
         seed=fit["seed"],
         target=old.certificate.target,
         alpha=old.alpha,
+        classes=_classes(model),
         monitor=monitor,
     )
     return again.strategy, again.calibration, again.found
@@ -277,7 +292,13 @@ def _seen(strategy: Strategy, reference: Dataset) -> CrossFitted:
 def _calibrated(model: Model, found: CrossFitted, strategy: Strategy, reference: Dataset) -> Calibration:
     old, rows = model.calibration, np.arange(len(reference))
     centroids = centroids_of(strategy, reference, rows)
-    return calibrate(found, centroids, target=old.certificate.target, alpha=old.alpha)
+    return calibrate(found, centroids, target=old.certificate.target, alpha=old.alpha, classes=_classes(model))
+
+
+def _classes(model: Model) -> Mapping[str, int]:
+    """Labelled cells of each class: of a common one, a smaller share of them are reference cells."""
+    found: Mapping[str, int] = model.card["dataset"]["classes"]
+    return found
 
 
 def _narrowed(strategy: Strategy, model: Model, places: NDArray[np.int64]) -> Strategy:

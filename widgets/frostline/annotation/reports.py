@@ -28,6 +28,7 @@ def facts_of(
     model: Model, query: Query, reading: Reading, shift: Shift | None, summary: Mapping[str, Any]
 ) -> dict[str, Any]:
     """All that a report says, as values that an .h5ad file holds: no None in it, and no name of a class as a key."""
+    blind = reading.calibration.why_none_unknown
     return {
         "model": _model(model),
         "query": {
@@ -38,9 +39,10 @@ def facts_of(
             "notes": list(query.notes),
         },
         "genes": _genes(model, reading),
-        "fit": _fit(reading),
-        "certificate": _certificate(reading, shift),
+        "fit": _fit(model, reading),
+        "certificate": _certificate(model, reading, shift),
         "shift": _shift(shift),
+        **({"why_none_unknown": blind} if blind else {}),
         **summary,
     }
 
@@ -70,7 +72,7 @@ def _genes(model: Model, reading: Reading) -> dict[str, Any]:
     }
 
 
-def _fit(reading: Reading) -> dict[str, Any]:
+def _fit(model: Model, reading: Reading) -> dict[str, Any]:
     needs = reading.needs
     facts: dict[str, Any] = {"done": reading.done, "why": list(needs.sentences)}
     if needs.depths is not None:
@@ -79,20 +81,31 @@ def _fit(reading: Reading) -> dict[str, Any]:
         facts["thinned"] = needs.thinned
     if reading.accuracy is not None and reading.reference is not None:
         facts |= {"accuracy": reading.accuracy, "reference_cells": len(reading.reference())}
+        facts["counted"] = reading.calibration.certificate.n
+        lost, left = _lost(model, reading), reading.reference().labels
+        if lost:
+            facts |= {"lost": lost, "lost_cells": [int((left == name).sum()) for name in lost]}
     return facts
 
 
-def _certificate(reading: Reading, shift: Shift | None) -> dict[str, Any]:
-    found = reading.calibration.certificate
-    facts: dict[str, Any] = {"sentence": found.sentence, "target": found.target, "holds": _holds(reading, shift)}
+def _lost(model: Model, reading: Reading) -> list[str]:
+    """Classes that the model can answer and, fitted again, cannot: too few of their reference cells were left."""
+    return sorted(set(model.classes) - set(reading.strategy.classes_))
+
+
+def _certificate(model: Model, reading: Reading, shift: Shift | None) -> dict[str, Any]:
+    found, holds = reading.calibration.certificate, _holds(model, reading, shift)
+    facts: dict[str, Any] = {"sentence": found.sentence, "target": found.target, "holds": holds}
     return facts if found.threshold is None else facts | {"threshold": found.threshold}
 
 
-def _holds(reading: Reading, shift: Shift | None) -> str:
+def _holds(model: Model, reading: Reading, shift: Shift | None) -> str:
     """`yes`, `no`, or `not known`."""
     if reading.calibration.certificate.threshold is None or (shift is not None and shift.differs):
         return "no"
-    return "not known" if shift is None or shift.auroc is None or reading.done == "calibrated again" else "yes"
+    if shift is None or shift.auroc is None or reading.done == "calibrated again" or _lost(model, reading):
+        return "not known"
+    return "yes"
 
 
 def _shift(shift: Shift | None) -> dict[str, Any]:
@@ -181,9 +194,17 @@ def _fit_words(fit: Mapping[str, Any]) -> str:
     thinned = f", thinned to {100 * fit['thinned']:.0f} % of their counts" if "thinned" in fit else ""
     cut = f"{fit['done']} on {fit['reference_cells']:,} reference cells cut to the shared genes{thinned}"
     seen = "was fitted on them" if fit["done"] == "calibrated again" else "had not seen each of them"
+    shares = "with the classes in the shares that they have among all labelled cells"
+    lost = [
+        f"{name} ({n:,} reference cells left)"
+        for name, n in zip(fit.get("lost", ()), fit.get("lost_cells", ()), strict=True)
+    ]
+    without = f". It cannot answer {', '.join(lost)}" if lost else ""
+    drawn = fit["counted"] < fit["reference_cells"] - sum(fit.get("lost_cells", ()))
+    some = f"; errors are counted on {fit['counted']:,} of them, drawn in these shares" if drawn else ""
     return (
-        f"{cut}, because {' and '.join(fit['why'])}. Their accuracy, by a model that {seen}, is {fit['accuracy']:.3f}: "
-        "an upper bound of what to expect"
+        f"{cut}, because {' and '.join(fit['why'])}. Their accuracy, by a model that {seen}, is {fit['accuracy']:.3f} "
+        f"{shares}: an upper bound of what to expect{some}{without}"
     )
 
 
@@ -197,11 +218,15 @@ def _error_words(certificate: Mapping[str, Any], fit: Mapping[str, Any]) -> str:
         return (
             f"{sentence} For this query that is an upper bound: it was counted on cells that the model was fitted on."
         )
-    return f"{sentence} Whether that holds for this query is not known."
+    lost = ", ".join(fit.get("lost", ()))
+    without = f": no cell of {lost} can be answered rightly, and none was counted" if lost else ""
+    return f"{sentence} Whether that holds for this query is not known{without}."
 
 
 def _unknown_words(facts: Mapping[str, Any]) -> str:
     far, few = facts["reasons"]["far from training"], facts["reasons"]["too few genes"]
+    if "why_none_unknown" in facts:
+        return f"{facts['why_none_unknown']} {few:,} cells express too few genes"
     return (
         f"{far:,} cells are far from training (a labelled cell would be called so with a probability of "
         f"{facts['alpha']:g}); {few:,} express too few genes"

@@ -19,7 +19,8 @@ MOST = 1000
 """Cells of either side that are looked at."""
 DIMENSIONS, FOLDS, PENALTY = 50, 5, 400.0
 GROUPS = 8
-"""Groups of the training data that are compared with its others, at most."""
+"""Groups of the training data that are compared with its others, at most: of many small ones some would be
+distinguished by chance."""
 FEWEST = 20
 """Cells of either side from which on anything is said."""
 
@@ -85,7 +86,7 @@ def compare(
         (n,) labels of the reference and (m,) predictions of the query. As many cells of each kind are then compared,
         so that a query of other shares of the same kinds does not differ.
     groups
-        (n,) donors, batches, studies of the reference; of many the first eight are tried.
+        (n,) donors, batches, studies of the reference; of more than eight, eight are drawn and tried.
 
     Examples
     --------
@@ -94,9 +95,9 @@ def compare(
     (False, True)
     """
     found = _separation(reference, query, seed, kinds)
-    names = np.unique(groups)[:GROUPS] if groups is not None and found.auroc is not None else ()
+    names: NDArray[np.str_] = np.unique(groups if groups is not None and found.auroc is not None else [])
     within = []
-    for name in names:
+    for name in np.random.default_rng(seed).permutation(names)[:GROUPS]:
         own, others = np.flatnonzero(groups == name), np.flatnonzero(groups != name)
         own_kinds = (kinds[0][others], kinds[0][own]) if kinds else None
         within.append(_separation(reference[others], reference[own], seed, own_kinds).auroc)

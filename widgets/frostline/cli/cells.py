@@ -123,7 +123,7 @@ def adapt(
     checkpoint: CheckpointName = "mini",
     target: Annotated[float, typer.Option(help="Accuracy that is promised for what is answered.")] = 0.95,
     alpha: Annotated[float, typer.Option(help="Share of known cells that may be called unknown.")] = 0.05,
-    reference_cells: Annotated[int, typer.Option(help="Cells of each class that the model keeps; 0: none.")] = 200,
+    reference_cells: Annotated[int, typer.Option(help="Cells of each class to keep; 0: none, else 3 or more.")] = 200,
     seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of the splits and of all training.")] = 42,
     layer: Layer = None,
     values: Values = None,

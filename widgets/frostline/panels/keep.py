@@ -60,7 +60,7 @@ class KeepPanel(Panel):
         )  # fmt: skip
         self._reference = widgets.BoundedIntText(
             value=200, min=0, max=100_000, description="Cells kept", layout=at_most(290),
-            tooltip="Labelled cells of each class that the model keeps, to fit it again on other genes; 0: none",
+            tooltip="Labelled cells of each class to keep, to fit again on other genes; 0: none, else 3 or more",
         )  # fmt: skip
         self.button = widgets.Button(description="Keep this one", button_style="primary", icon="archive")
         self.cancel_button = widgets.Button(description="Cancel", icon="stop", disabled=True)

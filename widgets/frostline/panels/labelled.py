@@ -203,7 +203,8 @@ def _labels(annotation: Annotation) -> str:
     shown = counts.assign(share=[f"{100 * share:.1f} %" for share in counts["share"]])
     obs = f"obs[{annotation.key!r}]"
     again = "" if facts["fit"]["done"] == "as kept" else f"<div>{fit}</div>"
-    box = f'<div class="frostline-{kind}" role="status">{again}<div>{sentence}</div><div>{like}</div></div>'
+    blind = f"<div>{for_html(lines['unknown'])}</div>" if "why_none_unknown" in facts else ""
+    box = f'<div class="frostline-{kind}" role="status">{again}<div>{sentence}</div><div>{like}</div>{blind}</div>'
     return (
         box
         + table(shown, f"Cells of each label, in {obs}; {UNKNOWN}: no label was given")

@@ -137,7 +137,8 @@ def model_lines(model: Model, folder: Path, typed: Path) -> list[str]:
     card = model.card
     size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
     kept = f"Kept: {model.strategy.name}, fitted on {card['dataset']['cells']:,} cells of {card['dataset']['name']}."
-    texts = [card["verdict"], kept, model.calibration.certificate.sentence, *card["notes"]]
+    found = model.calibration
+    texts = [card["verdict"], kept, found.certificate.sentence, *filter(None, [found.why_none_unknown]), *card["notes"]]
     if model.reference is None:
         texts.append(LOST)
     lines = [line for text in texts for line in textwrap.wrap(one_line(text), WIDTH)]
