@@ -145,7 +145,7 @@ class EncoderTuning(InEpochs):
         tokens = self._tokens(dataset, cells)
         key = self._key(tokens)
         if key not in self.states_:
-            states = encode(self._encoder.eval(), tokens, precision=self.precision)
+            states = encode(self._encoder.eval(), tokens, precision=self.precision, monitor=monitor)
             self.states_[key] = states, time.perf_counter() - started
             while len(self.states_) > KEPT:
                 del self.states_[next(iter(self.states_))]
