@@ -32,6 +32,21 @@ def test_what_is_written_is_read_to_the_last_bit():
     assert (found.peak, found.device_peak, found.done.all()) == (7, 9, True)
 
 
+def test_a_file_whose_time_cannot_be_set_is_read_and_added_to(monkeypatch):
+    """Of another user, or of a file system that cannot be written."""
+    first, second = kept(), kept()
+    first.seconds[50:], second.seconds[:90] = np.nan, np.nan
+    caches.write("a" * 40, first)
+
+    def refuse(*_given, **_how):
+        raise PermissionError("not the owner")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert caches.read("a" * 40, (100, 250)).done.sum() == 50
+    caches.write("a" * 40, second)
+    assert caches.read("a" * 40, (100, 250)).done.sum() == 60
+
+
 @pytest.mark.parametrize("shape", [(99, 250), (100, 128)])
 def test_states_of_another_shape_are_not_taken(shape):
     caches.write("a" * 40, kept())

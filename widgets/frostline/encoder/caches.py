@@ -120,7 +120,8 @@ def read(key: str, shape: tuple[int, int]) -> Kept | None:
         with np.load(path, allow_pickle=False) as file:
             peaks = (int(file[name]) or None for name in ("peak", "device_peak"))
             kept = Kept(file["states"], file["seconds"], *peaks)
-        os.utime(path)
+        with contextlib.suppress(OSError):  # another user's file, or a file system that cannot be written
+            os.utime(path)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     fits = kept.states.shape == shape and kept.states.dtype == np.float32 and kept.seconds.shape == shape[:1]
