@@ -11,6 +11,7 @@ from scipy import sparse
 from frostline.encoder import caches
 from frostline.encoder.caches import Kept
 from frostline.errors import FrostlineError
+from frostline.scratch import scratch_path
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +94,55 @@ def test_clearing_leaves_what_is_not_an_embedding(folder):
     (folder / "notes.txt").write_text("mine")
     assert caches.clear() > 100_000
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+@pytest.fixture
+def left_behind(folder):
+    """A file that a killed process was writing, and one that this process is at work on."""
+    folder.mkdir(parents=True)
+    own = scratch_path(folder, ".npz")
+    dead = own.with_name(own.name.replace(f"-{os.getpid()}-", "-999999999-"))  # no process has such a number
+    for path in (own, dead):
+        path.write_bytes(b"half" * 1_000)
+    return own, dead
+
+
+def test_writing_clears_what_a_killed_process_left(left_behind):
+    own, dead = left_behind
+    caches.write("a" * 40, kept())
+    assert (own.exists(), dead.exists(), len(caches.entries())) == (True, False, 1)
+
+
+def test_so_does_clearing_and_counts_it(left_behind):
+    own, dead = left_behind
+    assert caches.clear() == 4_000
+    assert (own.exists(), dead.exists()) == (True, False)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError, OSError])
+def test_a_write_that_is_stopped_leaves_nothing(folder, monkeypatch, stop):
+    def save(path, **_arrays):
+        path.write_bytes(b"half")
+        raise stop
+
+    monkeypatch.setattr(np, "savez", save)
+    with pytest.warns(UserWarning, match="could not be kept") if stop is OSError else pytest.raises(stop):
+        caches.write("a" * 40, kept())
+    assert list(folder.iterdir()) == []
+
+
+def test_a_file_with_any_byte_changed_is_none_or_has_its_shape():
+    """Of the archive's headers, for which NumPy and zipfile have errors of many kinds."""
+    small = Kept(np.ones((2, 3), np.float32), np.ones(2))
+    caches.write("a" * 40, small)
+    [(path, _)] = caches.entries()
+    whole = path.read_bytes()
+    found = []
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        found.append(caches.read("a" * 40, (2, 3)))
+    assert any(each is None for each in found)
+    assert {each.states.shape for each in found if each is not None} <= {(2, 3)}
 
 
 def test_values_and_names_decide_the_digest():
