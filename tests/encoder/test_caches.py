@@ -69,6 +69,18 @@ def test_more_than_the_folder_may_take_is_not_written():
     assert caches.entries() == []
 
 
+def test_the_size_is_that_of_the_cells_that_are_known():
+    """Of a data set whose states would not all fit."""
+    few = kept(5_000)
+    few.seconds[np.setdiff1d(np.arange(5_000), [3, 4_000])] = np.nan
+    caches.write("a" * 40, few)
+    [(_, size)] = caches.entries()
+    assert size < 5_000
+    found = caches.read("a" * 40, (5_000, 250))
+    assert np.flatnonzero(found.done).tolist() == [3, 4_000]
+    np.testing.assert_array_equal(found.states[[3, 4_000]], few.states[[3, 4_000]])
+
+
 def test_zero_keeps_and_reads_nothing(monkeypatch):
     caches.write("a" * 40, kept())
     monkeypatch.setenv(caches.LIMIT, "0")
