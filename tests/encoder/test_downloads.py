@@ -602,6 +602,26 @@ class TestHub:
         assert downloads.verify(NAME) == []
         assert (folder / "my notes.txt").read_text() == "mine"
 
+    def test_a_repair_says_where_the_files_are_from(self, hub, drive, official_files):
+        """The first source was out of reach, and answers when the folder is repaired."""
+        gone = hub.repositories.pop(FIRST)
+        folder = downloads.download(NAME)
+        first = downloads.origin(NAME)
+        assert first["source"].endswith(SECOND)
+        hub.repositories[FIRST] = gone
+        served = len(hub.served)
+        (folder / "model.safetensors").unlink()
+        downloads.download(NAME)
+        assert (downloads.origin(NAME), len(hub.served)) == (first, served)  # made of what is there
+        for file in ("vocab.json", "args.json"):
+            (folder / file).write_bytes(flipped(official_files[file]))
+            downloads.download(NAME)
+        here = f"https://huggingface.co/{FIRST}"
+        assert downloads.origin(NAME) == first | {"repaired": f"vocab.json from {here}; args.json from {here}"}
+        (folder / "origin.json").write_text("{}")
+        downloads.download(NAME)
+        assert downloads.origin(NAME)["source"] == "not known any more"
+
     def test_a_repair_that_fails_leaves_what_is_intact(self, hub, drive, monkeypatch):
         folder = downloads.download(NAME)
         (folder / "vocab.json").unlink()
