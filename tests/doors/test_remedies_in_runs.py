@@ -18,7 +18,7 @@ import frostline
 from frostline.encoder.training import TrainingSchedule, train_classifier
 from frostline.errors import FrostlineError
 from frostline.pretraining.corpus import read_corpus
-from frostline.strategies import FrozenProbe, Majority, PcaLogistic, ProbeObsm
+from frostline.strategies import FrozenProbe, Lora, Majority, PcaLogistic, ProbeObsm
 from frostline.strategies.encoder import rows_to_train_on
 
 pytestmark = pytest.mark.slow
@@ -211,6 +211,39 @@ class TestStrategies:
 
         loaded = frostline.load_dataset(known, "kind", layer=layer)
         assert len(run(do(refusal(lambda: run(known)), adata=known, dataset=loaded))) == 30 - n
+
+    @pytest.mark.filterwarnings("ignore:40 of 40 genes are in the vocabulary")
+    @pytest.mark.parametrize("n", [2, 9])
+    @pytest.mark.parametrize(("kind", "setting"), [(Lora, "n_genes"), (FrozenProbe, "most_genes")])
+    def test_cells_without_one_of_the_few_genes_that_are_read(self, pbmc, small_checkpoint, kind, setting, n):
+        """Each expresses a gene that the encoder knows."""
+        adata = cells("ab" * 15, genes=pbmc.genes[:40])
+        adata.X[:n, :39] = 0
+        adata.X.eliminate_zeros()
+        strategy = kind(checkpoint=str(small_checkpoint))
+
+        def run(adata, most):
+            dataset = frostline.load_dataset(adata, "kind")
+            checked = dataclasses.replace(strategy, **{setting: most})
+            checked.ensure_applicable(dataset, frostline.split(dataset))
+            return dataset
+
+        message = refusal(lambda: run(adata, 5))
+        assert message.startswith(
+            f"{n} cell(s) express none of the 5 genes that strategy '{strategy.name.split(':')[0]}"
+        )
+        enough = int(re.search(rf"{setting} = (\d+) gives each", message)[1])
+        assert len(run(adata, enough)) == 30
+        assert refusal(lambda: run(adata, enough - 1))
+        assert ("leave them out" in message) == (n == 2)
+        if n == 2:
+            assert len(run(do(message, adata=adata), 5)) == 28
+            return
+        dataset = frostline.load_dataset(adata, "kind")  # fitted without having been checked
+        few = dataclasses.replace(strategy, **{setting: 5})
+        message = refusal(lambda: few.fit(dataset, frostline.split(dataset)))
+        assert message.endswith(f"; or let {few.name!r} read more genes than {setting} = 5")
+        assert "readable" not in message  # which knows nothing of the setting
 
     @pytest.mark.filterwarnings("ignore:8 of 9 genes are in the vocabulary")
     def test_cells_without_a_known_gene_in_embed(self, known, small_checkpoint):

@@ -6,7 +6,10 @@ import inspect
 import re
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from anndata import AnnData
 from pydantic import ValidationError
 
 from frostline.cells.datasets import load_dataset
@@ -117,6 +120,8 @@ def test_everything_else_in_a_notebook_is_passed_over():
         "seed": "lower case",
         "Seed": "mixed case",
         "RUN": RunSettings(),
+        "X": np.eye(3),
+        "N": np.int64(3),
     }
     assert RunSettings.from_notebook(names) == RunSettings()
 
@@ -165,6 +170,50 @@ def test_all_wrong_parameters_are_listed_at_once():
 @pytest.mark.parametrize("name", ["CHECKPOINT", "SEED", "OUTPUT_DIR"])
 def test_a_parameter_of_a_wrong_type_is_never_passed_over_in_silence(name, value):
     with pytest.raises(FrostlineError, match=rf"{name}: "):
+        RunSettings.from_notebook({name: value})
+
+
+def test_values_of_numpy_and_pandas_are_taken_as_pythons_own():
+    given = {
+        "SEED": np.int64(7),
+        "REPEATS": np.array(3),
+        "TARGET": np.float32(0.5),
+        "BUDGETS": np.array([5, 10]),
+        "WITHHOLD": np.bool_(True),
+        "STRATEGIES": pd.Index(["majority", "pca_knn"]),
+        "LABEL_KEY": np.array(["kind"])[0],
+    }
+    settings = RunSettings.from_notebook(given)
+    assert settings == RunSettings(
+        seed=7,
+        repeats=3,
+        target=0.5,
+        budgets=[5, 10],
+        withhold=True,
+        strategies=["majority", "pca_knn"],
+        label_key="kind",
+    )
+    assert type(settings.seed) is int
+    assert RunSettings.from_notebook({"BUDGETS": [np.int64(5)]}).budgets == [5]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SEED", np.float64(7.5), r"valid integer.* \(got 7\.5\)"),
+        ("SEED", object(), r"valid integer \(got an object of type object\)"),
+        ("LABEL_KEY", pd.Series(["kind"]), r"valid string \(got \['kind'\]\)"),
+        ("DATASET", np.eye(2), r"valid string \(got an object of type ndarray\)"),
+        (
+            "DATASET",
+            AnnData(np.eye(2)),
+            r"valid string \(got an object of type AnnData; .*, DATASET\.write_h5ad\(path\), and give",
+        ),
+        ("STRATEGIES", frozenset({"head"}), r"valid list \(got an object of type frozenset\)"),
+    ],
+)
+def test_no_variable_that_is_named_as_a_parameter_is_passed_over(name, value, said):
+    with pytest.raises(FrostlineError, match=rf"^{name}: Input should be a {said}"):
         RunSettings.from_notebook({name: value})
 
 

@@ -5,12 +5,14 @@ import hashlib
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
 import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import requests
@@ -210,6 +212,35 @@ def test_loading_refuses_weights_that_changed_since_the_download(drive, monkeypa
     content[-1] ^= 1
     (folder / "model.safetensors").write_bytes(content)
     follow(monkeypatch, r"repair it with: (frostline checkpoints download heart)$")
+
+
+def swapped(text):
+    """A vocabulary in which two genes have each other's ids."""
+    ids = json.loads(text)
+    ids["GENE1"], ids["GENE2"] = ids["GENE2"], ids["GENE1"]
+    return json.dumps(ids)
+
+
+ALTERED = {"vocab.json": swapped, "args.json": lambda text: text.replace('"nheads": 2', '"nheads": 4')}
+"""Other encoders, which load as well as the downloaded one."""
+
+
+@pytest.mark.parametrize("file", ALTERED)
+def test_loading_refuses_other_files_that_changed_since_the_download(drive, monkeypatch, file):
+    folder = downloads.download(NAME)
+    load_checkpoint(NAME)
+    (folder / file).write_text(ALTERED[file]((folder / file).read_text()))
+    follow(monkeypatch, rf"{file} is not what was downloaded .*: (frostline checkpoints download heart)$")
+
+
+def test_a_copy_of_the_folder_that_was_changed_says_what_to_remove(drive, tmp_path):
+    """No download would repair it."""
+    copy = shutil.copytree(downloads.download(NAME), tmp_path / "copy")
+    (copy / "vocab.json").write_text(swapped((copy / "vocab.json").read_text()))
+    with pytest.raises(CheckpointError, match=r"vocab\.json is not what .* or remove (\S+) if") as refused:
+        load_checkpoint(copy)
+    Path(re.search(r"remove (\S+) if", str(refused.value))[1]).unlink()
+    assert load_checkpoint(copy).encoder().load_report
 
 
 def test_the_command_of_a_checkpoint_that_is_not_downloaded_fetches_it(drive, monkeypatch):
@@ -570,6 +601,26 @@ class TestHub:
         assert (folder / "vocab.json").read_bytes() == official_files["vocab.json"]
         assert downloads.verify(NAME) == []
         assert (folder / "my notes.txt").read_text() == "mine"
+
+    def test_a_repair_says_where_the_files_are_from(self, hub, drive, official_files):
+        """The first source was out of reach, and answers when the folder is repaired."""
+        gone = hub.repositories.pop(FIRST)
+        folder = downloads.download(NAME)
+        first = downloads.origin(NAME)
+        assert first["source"].endswith(SECOND)
+        hub.repositories[FIRST] = gone
+        served = len(hub.served)
+        (folder / "model.safetensors").unlink()
+        downloads.download(NAME)
+        assert (downloads.origin(NAME), len(hub.served)) == (first, served)  # made of what is there
+        for file in ("vocab.json", "args.json"):
+            (folder / file).write_bytes(flipped(official_files[file]))
+            downloads.download(NAME)
+        here = f"https://huggingface.co/{FIRST}"
+        assert downloads.origin(NAME) == first | {"repaired": f"vocab.json from {here}; args.json from {here}"}
+        (folder / "origin.json").write_text("{}")
+        downloads.download(NAME)
+        assert downloads.origin(NAME)["source"] == "not known any more"
 
     def test_a_repair_that_fails_leaves_what_is_intact(self, hub, drive, monkeypatch):
         folder = downloads.download(NAME)

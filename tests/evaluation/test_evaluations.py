@@ -22,7 +22,7 @@ from frostline.evaluation.maps import MIN_CELLS_FOR_UMAP
 from frostline.evaluation.metrics import METRICS, PREDICTED, accuracy, chosen_metrics, macro_f1, silhouette
 from frostline.monitor import Monitor
 from frostline.records import Record, fingerprint_of
-from frostline.strategies import FrozenProbe, HeadTuning, Majority, PcaLogistic
+from frostline.strategies import STRATEGIES, FrozenProbe, HeadTuning, Majority, PcaLogistic
 
 pytestmark = pytest.mark.slow
 
@@ -119,12 +119,30 @@ class TestProgress:
     def test_it_can_be_cancelled_at_any_step(self, head, pbmc, cut, fresh):
         steps = []
         evaluate(head, fresh(pbmc), cut, monitor=Monitor(lambda *said: steps.append(said)))
-        for share in (0.0, 0.5, 1.0):
-            asked, stop = iter(range(10_000)), int(share * (len(steps) - 1))
+        for share in (0.0, 0.5, 1.0):  # the last of them says that all is done, and does not ask
+            asked, stop = iter(range(10_000)), int(share * (len(steps) - 2))
             monitor = Monitor(cancelled=lambda asked=asked, stop=stop: next(asked) >= stop)
             with pytest.raises(Cancelled):
                 evaluate(head, fresh(pbmc), cut, monitor=monitor)
             assert head.classes_ == ()
+
+    @pytest.mark.parametrize("name", ["frozen_probe", "lora"])
+    def test_it_can_be_cancelled_within_the_cells_that_are_predicted(self, name, small_checkpoint, pbmc, cut, fresh):
+        """Encoding them may take longer than training."""
+        said = []
+        strategy = STRATEGIES[name](checkpoint=str(small_checkpoint))
+        strategy = dataclasses.replace(strategy, epochs=1, min_steps=0) if name == "lora" else strategy
+
+        cancelled = lambda: bool(said) and said[-1][0] > 0.85  # noqa: E731
+        with pytest.raises(Cancelled, match="cells embedded"):
+            evaluate(strategy, fresh(pbmc), cut, monitor=Monitor(lambda *step: said.append(step), cancelled))
+
+    def test_a_cancel_after_the_last_step_loses_no_record(self, pbmc, cut, fresh):
+        said = []
+        cancelled = lambda: bool(said) and said[-1][0] >= 0.85  # noqa: E731
+        record = evaluate(PcaLogistic(), fresh(pbmc), cut, monitor=Monitor(lambda *step: said.append(step), cancelled))
+        assert record.strategy == "pca_logistic"
+        assert said[-1] == (1.0, "done")
 
     def test_records_that_were_finished_before_the_cancel_are_kept(self, head, pbmc, cut):
         kept: list[Record] = []

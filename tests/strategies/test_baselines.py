@@ -238,6 +238,29 @@ class TestPcaLogistic:
         assert strategy.fit(fresh(pbmc), cut).embed(pbmc, cut.test).shape == (len(cut.test), 11)
         assert strategy.planned_parameters(cut) == strategy.cost().trainable_parameters
 
+    @pytest.mark.parametrize("kind", ["genes that tested cells alone express", "training cells that are there twice"])
+    def test_components_without_variance_are_left_out(self, pbmc, cut, fresh, kind):
+        """The same with as many components as the training values have rank: no other can be standardised."""
+        matrix = pbmc.matrix.tolil(copy=True)
+        if kind.startswith("genes"):
+            changed = dataclasses.replace(cut, genes=cut.genes[:30])
+            off = [pbmc.genes.index(gene) for gene in changed.genes[-8:]]
+            matrix[np.ix_(cut.train, off)], matrix[np.ix_(cut.test, off)] = 0, 2
+        else:
+            changed = dataclasses.replace(cut, train=cut.train[:40])
+            matrix[cut.train[25:40]] = matrix[cut.train[:15]]
+        dataset = fresh(pbmc, matrix=matrix.tocsr())
+        strategy = PcaLogistic().fit(dataset, changed)
+        train, test = (dataset.expression(rows, changed.genes).toarray() for rows in (changed.train, cut.test))
+        mean = train.mean(axis=0, dtype=np.float64)
+        rank = 22 if kind.startswith("genes") else 24
+        loadings = np.linalg.svd(train - mean, full_matrices=False)[2][:rank]
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=strategy.chosen["C"], max_iter=10_000))
+        model.fit((train - mean) @ loadings.T, pbmc.labels[changed.train])
+        expected = model.predict_proba((test - mean) @ loadings.T)
+        np.testing.assert_allclose(strategy.predict_proba(dataset, cut.test), expected, rtol=0, atol=1e-3)
+        assert strategy.embed(dataset, cut.test).shape[1] == rank
+
     def test_genes_that_no_training_cell_expresses_do_no_harm(self, pbmc, cut, fresh):
         """More genes than HVGs are asked for, of which only a few are expressed."""
         matrix = pbmc.matrix.tolil(copy=True)

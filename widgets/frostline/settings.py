@@ -25,7 +25,7 @@ from frostline.profiles import get_profile
 from frostline.strategies import Strategy, build, checkpoint_of, refuse_unusable_checkpoint
 
 VALUES = (str, int, float, list, tuple, dict, set, Path, NoneType)
-"""What a notebook's upper-case variable must hold to be taken for a parameter, right or wrong."""
+"""What an upper-case variable that is named as no parameter must hold to be taken for one; others are a notebook's."""
 
 
 class RunSettings(BaseModel):
@@ -295,9 +295,11 @@ class RunSettings(BaseModel):
         7
         """
         given: dict[str, Any] = {
-            name.lower(): value
+            name.lower(): _of_python(value) if name.lower() in cls.model_fields else value
             for name, value in names.items()
-            if name.isupper() and not name.startswith("_") and isinstance(value, VALUES)
+            if name.isupper()
+            and not name.startswith("_")
+            and (name.lower() in cls.model_fields or isinstance(value, VALUES))
         }
         # a lower-case name among papermill's would be a variable like any other, and go unnoticed
         lines = [f"{name}: unknown parameter" for name in _injected(names.get("In", ())) if not name.isupper()]
@@ -322,7 +324,19 @@ def _injected(sources: Sequence[str]) -> list[str]:
     return [target.id for node in assigned for target in node.targets if isinstance(target, ast.Name)]
 
 
+def _of_python(value: Any) -> Any:
+    """Numbers, texts and lists of NumPy and pandas as Python's own; anything else as it is."""
+    if isinstance(value, list):
+        return [_of_python(each) for each in value]
+    own = getattr(value, "tolist", None)
+    return own() if callable(own) and getattr(value, "ndim", 0) < 2 else value
+
+
 def _plain(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return "unknown parameter"
-    return f"{str(error['msg']).removeprefix('Value error, ')} (got {error['input']!r})"
+    given, name = error["input"], str(error["loc"][0])
+    got = repr(given) if isinstance(given, VALUES) else f"an object of type {type(given).__name__}"
+    if name.endswith("dataset") and hasattr(given, "write_h5ad"):
+        got += f"; write it to a file, {name.upper()}.write_h5ad(path), and give the path"
+    return f"{str(error['msg']).removeprefix('Value error, ')} (got {got})"

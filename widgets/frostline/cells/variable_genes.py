@@ -47,7 +47,19 @@ def most_variable(values: sparse.csr_matrix, n: int) -> NDArray[np.int64]:
     >>> most_variable(csr_matrix([[0.0, 1.0, 4.0], [3.0, 1.0, 0.0]]), 2).tolist()
     [0, 2]
     """
+    return np.sort(by_variance(values)[:n])
+
+
+def by_variance(values: sparse.csr_matrix) -> NDArray[np.int64]:
+    """Columns, that of the largest variance first.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_matrix
+    >>> by_variance(csr_matrix([[0.0, 1.0, 4.0], [3.0, 1.0, 0.0]])).tolist()
+    [2, 0, 1]
+    """
     matrix = values.astype(np.float64)
     mean = np.asarray(matrix.mean(axis=0)).ravel()
     variance = np.asarray(matrix.power(2).mean(axis=0)).ravel() - mean**2
-    return np.sort(np.argsort(-variance, kind="stable")[:n])
+    return np.argsort(-variance, kind="stable")

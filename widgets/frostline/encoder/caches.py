@@ -1,8 +1,9 @@
 """Frozen states on disk: what an encoder gave for the same values, genes and weights is not computed again.
 
-One file holds the states of one data set under one encoder; its name is a hash of all that decides them. Files are
-written under another name and moved into place, so that several processes may write the same one: the later one keeps
-what the earlier one had found. The folder is bounded: the files that were not used for longest go first.
+One file holds the states of one data set under one encoder, of the cells that are known; its name is a hash of all
+that decides them. Files are written under another name and moved into place, so that several processes may write the
+same one: the later one keeps what the earlier one had found. The folder is bounded: the files that were not used for
+longest go first.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import contextlib
 import hashlib
 import os
 import warnings
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline import scratch
 from frostline.cells.matrices import parts_of
 from frostline.encoder.catalogue import cache_folder
 from frostline.errors import FrostlineError
-from frostline.scratch import scratch_path
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 LIMIT = "FROSTLINE_EMBEDDINGS_MB"
 """Variable of the environment: megabytes that the folder may take; 0 keeps nothing and reads nothing."""
 USUAL_LIMIT = 2_048
-VERSION = 1
-"""Of the encoder's code: raised when equal tokens give other states."""
+VERSION = 2
+"""Of the encoder's code and of the files: raised when equal tokens give other states, or files hold other arrays."""
 WORTH = 1.0
 """Seconds of computing below which nothing is written."""
 
@@ -117,18 +117,19 @@ def read(key: str, shape: tuple[int, int]) -> Kept | None:
         return None
     path = _path(key)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             peaks = (int(file[name]) or None for name in ("peak", "device_peak"))
-            kept = Kept(file["states"], file["seconds"], *peaks)
-        os.utime(path)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            kept = Kept(np.empty(shape, np.float32), np.full(shape[0], np.nan), *peaks)
+            kept.states[file["cells"]], kept.seconds[file["cells"]] = file["states"], file["seconds"]
+        with contextlib.suppress(OSError):  # another user's file, or a file system that cannot be written
+            os.utime(path)
+    except Exception:  # NumPy and zipfile have many for a damaged file
         return None
-    fits = kept.states.shape == shape and kept.states.dtype == np.float32 and kept.seconds.shape == shape[:1]
-    return kept if fits and np.isfinite(kept.states[kept.done]).all() else None
+    return kept if np.isfinite(kept.states[kept.done]).all() else None
 
 
 def write(key: str, kept: Kept) -> None:
-    """Keep states, with those that another process kept meanwhile; then shrink the folder to its limit.
+    """Keep the states that are known, with those that another process kept meanwhile; then shrink the folder.
 
     Warns
     -----
@@ -136,42 +137,50 @@ def write(key: str, kept: Kept) -> None:
         The folder cannot be written: nothing is lost but the time of computing again.
     """
     most = limit()
-    if kept.states.nbytes > most:
-        return
     other = read(key, (kept.states.shape[0], kept.states.shape[1]))
     states, seconds = kept.states, kept.seconds
     if other is not None and (new := other.done & ~kept.done).any():
         states, seconds = np.where(new[:, None], other.states, states), np.where(new, other.seconds, seconds)
+    cells = np.flatnonzero(~np.isnan(seconds))
+    states, seconds = states[cells], seconds[cells]
+    if states.nbytes > most:
+        return
     place = folder()
-    path = scratch_path(place, ".npz")
+    path = scratch.scratch_path(place, ".npz")
     try:
         place.mkdir(parents=True, exist_ok=True)
-        known = np.where(np.isnan(seconds)[:, None], 0, states)
-        np.savez(path, states=known, seconds=seconds, peak=kept.peak or 0, device_peak=kept.device_peak or 0)
+        scratch.clear(place)  # what a killed process left
+        peak, device_peak = kept.peak or 0, kept.device_peak or 0
+        np.savez(path, cells=cells, states=states, seconds=seconds, peak=peak, device_peak=device_peak)
         path.replace(_path(key))
         _shrink(most)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            path.unlink()
         warnings.warn(
             f"the embedding could not be kept in {place} ({error}); set FROSTLINE_CACHE to another folder, or "
             f"{LIMIT}=0",
             stacklevel=2,
         )
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()  # there only where it was not moved to its place
 
 
 def entries() -> list[tuple[Path, int]]:
     """Files of the folder and their bytes, last used first."""
-    found = []
-    for path in folder().glob("[0-9a-f]*.npz"):
-        with contextlib.suppress(FileNotFoundError):  # another process has just removed it
-            found.append((path, path.stat()))
-    return [(path, about.st_size) for path, about in sorted(found, key=lambda each: -each[1].st_mtime_ns)]
+    found = sorted(_present("[0-9a-f]*.npz"), key=lambda each: -each[1].st_mtime_ns)
+    return [(path, about.st_size) for path, about in found]
 
 
 def clear() -> int:
-    """Forget all embeddings that were kept; returns the bytes that this freed. Downloaded checkpoints stay."""
-    freed = 0
+    """Forget all embeddings that were kept, and what killed processes left beside them; downloaded checkpoints stay.
+
+    Returns
+    -------
+    int
+        Bytes that this freed.
+    """
+    left = dict(_present(".frostline-*"))
+    freed = sum(left[path].st_size for path in scratch.clear(folder()) if path in left)
     for path, size in entries():
         path.unlink(missing_ok=True)
         freed += size
@@ -180,6 +189,14 @@ def clear() -> int:
 
 def _path(key: str) -> Path:
     return folder() / f"{key}.npz"
+
+
+def _present(pattern: str) -> list[tuple[Path, os.stat_result]]:
+    found = []
+    for path in folder().glob(pattern):
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+            found.append((path, path.stat()))
+    return found
 
 
 def _shrink(most: int) -> None:

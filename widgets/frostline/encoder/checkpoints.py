@@ -103,8 +103,8 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
     Raises
     ------
     CheckpointError
-        The name is unknown, a file is missing or unreadable, or the vocabulary is not a permutation of
-        0..V-1.
+        The name is unknown, a file is missing, unreadable or not what was downloaded, or the vocabulary is not a
+        permutation of 0..V-1.
 
     Examples
     --------
@@ -128,14 +128,17 @@ def _open(name: str, folder: Path, _stamp: tuple[tuple[int, int], ...]) -> Check
     weights = _weights_file(folder)
     _refuse_absurd_size(weights, config)
     look_into(weights)
-    digest = file_sha256(weights)
-    recorded = read_record(folder).get(weights.name)
-    if recorded is not None and recorded != digest:
-        raise CheckpointError(
-            f"{weights} is not what was downloaded (its sha256 differs); repair it with: "
-            f"frostline checkpoints download {name}"
-        )
-    return Checkpoint(name, folder, config, vocabulary, digest)
+    files = [weights, folder / "vocab.json", folder / "args.json"]
+    digests, recorded = {file.name: file_sha256(file) for file in files}, read_record(folder)
+    for file in files:
+        if recorded.get(file.name, digests[file.name]) != digests[file.name]:
+            remedy = (
+                f"repair it with: frostline checkpoints download {name}"
+                if name in CHECKPOINTS
+                else f"put the downloaded file back, or remove {folder / RECORD} if the change is meant"
+            )
+            raise CheckpointError(f"{file} is not what was downloaded (its sha256 differs); {remedy}")
+    return Checkpoint(name, folder, config, vocabulary, digests[weights.name])
 
 
 def _refuse_absurd_size(weights: Path, config: EncoderConfig) -> None:

@@ -212,7 +212,7 @@ def _from_source(source: Source, order: _Order, failures: list[str]) -> Path:
         shutil.rmtree(arriving, ignore_errors=True)  # resuming wrong files would not mend them
         shutil.rmtree(ready)
         raise SourceFailed(f"its files are no usable checkpoint: {error}") from error
-    _record(source, order.spec, ready, failures)
+    _record(source, order, ready, failures)
     return ready
 
 
@@ -228,13 +228,26 @@ def _link(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def _record(source: Source, spec: CheckpointSpec, ready: Path, failures: list[str]) -> None:
+def _record(source: Source, order: _Order, ready: Path, failures: list[str]) -> None:
     """Write where the files come from, why they are trusted, and the sha256 of each."""
-    files = {file: spec.trust(file, file_sha256(ready / file)) for file in FILES}
-    origin = {"source": source.url, "not from": "; ".join(failures), "files": files}
+    origin: dict[str, object] = {"source": source.url, "not from": "; ".join(failures)}
+    if order.intact:  # a repair: what need not be fetched is from where it was
+        origin = {"source": "not known any more", **_first_origin(order.folder)}
+        if fetched := [file for file in FILES if file not in order.intact]:
+            earlier = [str(origin["repaired"])] if "repaired" in origin else []
+            origin["repaired"] = "; ".join([*earlier, f"{', '.join(fetched)} from {source.url}"])
+    origin["files"] = {file: order.spec.trust(file, file_sha256(ready / file)) for file in FILES}
     (ready / ORIGIN).write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
     record = {file.name: file_sha256(file) for file in sorted(ready.iterdir())}
     (ready / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _first_origin(folder: Path) -> dict[str, object]:
+    """What was written of a folder's origin; empty where that is missing or altered."""
+    path = folder / ORIGIN
+    if not path.is_file() or read_record(folder).get(ORIGIN) != file_sha256(path):
+        return {}
+    return read_json(path, MOST_ARGS)
 
 
 def _complete(ready: Path, folder: Path) -> None:

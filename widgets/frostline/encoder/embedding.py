@@ -200,7 +200,8 @@ def token_blocks(
         empty = dataset.cells[cells[without]]
         said = described(match, dataset.adata, dataset.gene_source, checkpoint)
         left = f"dataset.adata[frostline.embedding.readable(dataset.matrix, dataset.genes, {checkpoint.name!r})]"
-        raise DatasetError(_without_known_genes(said, empty, len(cells), left))
+        narrowed = known.sum() < (np.asarray(match.map.places) >= 0).sum()
+        raise DatasetError(_without_known_genes(said, empty, len(cells), None if narrowed else left))
     ids = ids_of(tokens, checkpoint)
     how: dict[str, Any] = {"seed": seed, "max_length": max_length, "long_cells": long_cells}
     return TokenBlocks(lengths, lambda run: tokenize(read(cells[run]), ids, **how))
@@ -242,14 +243,26 @@ def readable(
     return expressing(sparse.csr_matrix(matrix), known)
 
 
-def _without_known_genes(said: str, empty: NDArray[np.str_], n_cells: int, left: str) -> str:
+def _without_known_genes(said: str, empty: NDArray[np.str_], n_cells: int, left: str | None) -> str:
+    """What is wrong, and the line that leaves the cells out: `left` where they are many, and it can say which."""
     if len(empty) == n_cells:
         return f"{said.removesuffix('.')}; no cell expresses a gene of the vocabulary that is read"
-    few = f"adata[~adata.obs_names.isin({empty.tolist()})]"
+    left = without_cells(empty) or left
     return (
         f"{said.removesuffix('.')}; {len(empty):,} cell(s) express no gene of the vocabulary that is read, for example "
-        f"{', '.join(map(str, empty[:3]))}. Leave them out: `adata = {few if len(empty) <= _LISTED else left}.copy()`"
+        f"{', '.join(map(str, empty[:3]))}. Leave them out{f': `adata = {left}.copy()`' if left else ''}"
     )
+
+
+def without_cells(names: NDArray[np.str_]) -> str:
+    """Code for the other cells of `adata`; empty where the names are too many for a line.
+
+    Examples
+    --------
+    >>> without_cells(np.array(["AAAC-1", "AAAG-1"]))
+    "adata[~adata.obs_names.isin(['AAAC-1', 'AAAG-1'])]"
+    """
+    return f"adata[~adata.obs_names.isin({names.tolist()})]" if len(names) <= _LISTED else ""
 
 
 def token_table(dataset: Dataset, cell: int, genes: Sequence[str], checkpoint: Checkpoint) -> pd.DataFrame:

@@ -147,14 +147,14 @@ def train_classifier(
         for epoch in range(schedule.epochs):
             module.train()
             total, batches = 0.0, list(_batches(len(targets["train"]), schedule.batch_size, rng, of_train))
+            say = f"epoch {epoch + 1} of at most {schedule.epochs}"
             for i, rows in enumerate(batches):
-                monitor.step(
-                    (epoch + i / len(batches)) / schedule.epochs, f"epoch {epoch + 1} of at most {schedule.epochs}"
-                )
+                monitor.step((epoch + i / len(batches)) / schedule.epochs, say)
                 parts = [(few, len(few) / len(rows), _seed(draws)) for few in passes.of("train", rows)]
                 total += descent.step(each(descended, parts), epoch + (i + 1) / len(batches)) * len(rows)
             descent.refuse_silent()
-            entry = _validate(module, validated, targets["validation"], passes, each)
+            ask = partial(monitor.step, (epoch + 1) / schedule.epochs, say)
+            entry = _validate(module, validated, targets["validation"], passes, each, ask)
             history.append({"epoch": epoch + 1, "train_loss": total / len(targets["train"]), **entry})
             monitor.epoch(history[-1])
             since_best += 1
@@ -258,10 +258,16 @@ def _validate(
     targets: NDArray[np.int64],
     passes: _Passes,
     each: Callable[[Callable[[NDArray[np.int64]], Tensor], Sequence[NDArray[np.int64]]], Iterable[Tensor]],
+    ask: Callable[[], None],
 ) -> dict[str, float]:
+    """Loss and accuracy of the validation cells; `ask` is called before each pass."""
     module.eval()
     parts = passes.of("validation", np.arange(len(targets)))
-    scores = torch.cat(list(each(logits, parts)))
+    made, found = iter(each(logits, parts)), []
+    for _ in parts:
+        ask()
+        found.append(next(made))
+    scores = torch.cat(found)
     wanted = targets[np.concatenate(parts)]
     hits = scores.argmax(1).cpu().numpy() == wanted
     return {

@@ -82,17 +82,21 @@ def evaluate_checked(strategy: Strategy, dataset: Dataset, split: Split, monitor
     with peak_memory(collect=collect) as peak, _device_peak(strategy) as on_device:
         fitted = dataclasses.replace(strategy).fit(dataset, split, monitor.part(0.0, 0.85))
         monitor.step(0.85, "predicting and mapping test cells")
-        predicted = {
-            part: over_all_classes(fitted.predict_proba(dataset, cells), fitted.classes_, split.classes)
-            for part, cells in _predicted_cells(split).items()
-        }
+        parts = _predicted_cells(split)
+        n_cells, done = sum(map(len, parts.values())), 0
+        predicted = {}
+        for part, cells in parts.items():
+            share = monitor.part(0.85 + 0.15 * done / n_cells, 0.85 + 0.15 * (done + len(cells)) / n_cells)
+            probabilities = fitted.predict_proba(dataset, cells, share)
+            predicted[part] = over_all_classes(probabilities, fitted.classes_, split.classes)
+            done += len(cells)
     cost = dataclasses.replace(
         fitted.cost(),
         peak_memory=_larger(peak.bytes, fitted.embed_peak_),
         device_memory=_larger(on_device.bytes, fitted.embed_device_peak_),
     )
     record = _record(fitted, dataset, split, predicted, cost, findings)
-    monitor.step(1.0, "done")
+    monitor.progress(1.0, "done")  # without asking: what has finished stays
     return record
 
 

@@ -155,10 +155,12 @@ class Strategy(ABC):
         self._learn(classes=trained_names(dataset, split))
         return self
 
-    def predict_proba(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float64]:
+    def predict_proba(
+        self, dataset: Dataset, cells: NDArray[np.integer], monitor: Monitor | None = None
+    ) -> NDArray[np.float64]:
         """(n_cells, n_classes) probabilities in the order of `classes_`; rows sum to 1."""
         self._must_be_fitted()
-        features, seconds = self._charged(dataset, cells)
+        features, seconds = self._charged(dataset, cells, monitor)
         started = time.perf_counter()
         probabilities = self._classify(features)
         self.seconds_["predict"] = seconds + time.perf_counter() - started
@@ -217,8 +219,10 @@ class Strategy(ABC):
         mapped: NDArray[np.floating] = features
         return mapped
 
-    def _charged(self, dataset: Dataset, cells: NDArray[np.integer]) -> tuple[Any, float]:
-        """Features and the seconds they cost, now or earlier."""
+    def _charged(
+        self, dataset: Dataset, cells: NDArray[np.integer], monitor: Monitor | None = None
+    ) -> tuple[Any, float]:
+        """Features and the seconds they cost, now or earlier; an encoder asks the monitor between batches."""
         started = time.perf_counter()
         return self._features(dataset, cells), time.perf_counter() - started
 

@@ -28,6 +28,10 @@ BLOCK = 4_096
 LARGE = 4_096
 """Genes, or cells where these are fewer, from which several threads decompose a matrix: beside another busy program
 they take ten to a hundred times as long as one (book/decisions/0018-one-thread-decomposes.md)."""
+SMALLEST = 1e-4
+"""Standard deviation of a component, relative to that of the first, at or below which it is rounding error: cells or
+genes that repeat each other leave 1e-7 in single precision, and components of measured values lie far above. Divided
+by it, the value of a new cell would be a million and more."""
 
 
 @bounded
@@ -46,7 +50,7 @@ class OnComponents(Strategy):
     n_hvg: Genes = 2000
     """Highly variable genes kept; all genes of the split when there are fewer."""
     n_components: Annotated[Whole, Interval(ge=1, le=10_000), Unit("components")] = 50
-    """Principal components, at most one less than there are training cells or genes."""
+    """Principal components, at most one less than there are training cells or genes, and none without variance."""
 
     pca_mean_: NDArray[np.float32] = learned()
     components_: NDArray[np.float32] = learned()
@@ -99,8 +103,9 @@ class OnComponents(Strategy):
 def _principal(values: sparse.csr_matrix, n_components: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Means and loadings, (n_components, n_genes); at most one component less than there are cells or genes.
 
-    Neither way has randomness of its own. For more cells than genes the covariance of the genes is summed over blocks
-    of cells and decomposed, so that no dense matrix of all cells is made.
+    Components without variance are left out, all but the first: `SMALLEST`. Neither way has randomness of its own.
+    For more cells than genes the covariance of the genes is summed over blocks of cells and decomposed, so that no
+    dense matrix of all cells is made.
     """
     n_cells, n_genes = values.shape
     n_components = min(n_components, n_cells - 1, n_genes - 1)
@@ -110,7 +115,7 @@ def _principal(values: sparse.csr_matrix, n_components: int) -> tuple[NDArray[np
 
         with threads:
             pca = PCA(n_components, svd_solver="full").fit(values.toarray())
-        return pca.mean_, np.ascontiguousarray(pca.components_)
+        return pca.mean_, np.ascontiguousarray(pca.components_[_with_variance(pca.singular_values_)])
     from scipy.linalg import eigh
     from sklearn.utils.extmath import svd_flip
 
@@ -120,9 +125,15 @@ def _principal(values: sparse.csr_matrix, n_components: int) -> tuple[NDArray[np
         block = values[start : start + BLOCK].toarray() - mean
         scatter += block.T @ block
     with threads:
-        _, vectors = eigh(scatter, subset_by_index=(n_genes - n_components, n_genes - 1))
+        squares, vectors = eigh(scatter, subset_by_index=(n_genes - n_components, n_genes - 1))
     loadings = svd_flip(None, vectors.T[::-1], u_based_decision=False)[1]
-    return mean, np.ascontiguousarray(loadings, dtype=np.float32)
+    kept = _with_variance(np.sqrt(np.maximum(squares[::-1], 0)))
+    return mean, np.ascontiguousarray(loadings[kept], dtype=np.float32)
+
+
+def _with_variance(spread: NDArray[np.floating]) -> slice:
+    """Which components, of the largest spread first, are more than rounding error; at least one."""
+    return slice(max(1, int((spread > SMALLEST * spread[0]).sum())))
 
 
 def _projected(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -29,7 +30,7 @@ from frostline.bounds import (
 )
 from frostline.cells.datasets import Dataset
 from frostline.cells.partitions import Split
-from frostline.cells.variable_genes import most_variable
+from frostline.cells.variable_genes import by_variance, most_variable
 from frostline.encoder.catalogue import CHECKPOINTS
 from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
 from frostline.encoder.tokens import MAX_LENGTH
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
     from frostline.encoder.training import TrainingSchedule
 
 WarmUp = Annotated[Whole, Interval(ge=0, le=10_000), Unit("epochs")]
+
+BLOCK_CELLS = 4_096
+"""Cells whose values are looked at together."""
 
 _tried: set[tuple[str, str, str]] = set()
 """Weights that have encoded a cell in this process, where and how precisely."""
@@ -96,6 +100,44 @@ class EncoderStrategy(Strategy):
         if tried not in _tried:
             encode(opened.encoder().to(place), tokens.make(slice(0, 2)), precision=precision)
             _tried.add(tried)
+
+    def _refuse_unread(self, dataset: Dataset, split: Split, setting: str) -> None:
+        """Refuse cells that express none of the genes of the largest variance, where a setting limits their number."""
+        from frostline.encoder.embedding import without_cells
+        from frostline.encoder.token_readers import expressing
+        from frostline.encoder.vocabulary import token_reader
+
+        n, opened = getattr(self, setting), load_checkpoint(self.checkpoint)
+        known = known_genes(dataset, opened)
+        if len(known) <= n:
+            return
+        values_of, tokens = token_reader(dataset, known, opened)
+        order = by_variance(values_of(split.train))
+        read = np.zeros(len(tokens), dtype=bool)
+        read[order[:n]] = True
+        cells = np.concatenate([split.train, split.validation, split.test])
+        blocks = [cells[start : start + BLOCK_CELLS] for start in range(0, len(cells), BLOCK_CELLS)]
+        unread = np.concatenate([block[~expressing(values_of(block), read)] for block in blocks])
+        if not len(unread):
+            return
+        enough = 1 + max(int(row.indices[row.data > 0].min()) for row in values_of(unread)[:, order])
+        names = dataset.cells[unread]
+        left = f", leave them out: `adata = {line}.copy()`" if (line := without_cells(names)) else ""
+        raise DatasetError(
+            f"{len(names):,} cell(s) express none of the {n:,} genes that strategy {self.name!r} reads, for example "
+            f"{', '.join(names[:3])}; let it read more ({setting} = {enough} gives each of them one){left}, or leave "
+            "this strategy out"
+        )
+
+    @contextlib.contextmanager
+    def _of_few_genes(self, setting: str) -> Iterator[None]:
+        """Say of cells that cannot be read which setting limits the genes."""
+        try:
+            yield
+        except DatasetError as error:
+            n = getattr(self, setting)
+            few = f"; or let {self.name!r} read more genes than {setting} = {n:,}"
+            raise DatasetError(f"{error}{few if len(self.genes_) >= n else ''}") from None
 
     def _start(self) -> None:
         """Decide what precision auto is here; a record and a saved strategy hold what was taken."""

@@ -54,6 +54,11 @@ class FrozenProbe(EncoderStrategy, OnProbe):
             raise FrostlineError(f"give the number of genes after the colon, as in frozen_probe:500; got {text!r}")
         return replace(self, most_genes=int(text))
 
+    def ensure_applicable(self, dataset: Dataset, split: Split) -> None:
+        """Refuse also cells that express none of the genes that it reads."""
+        super().ensure_applicable(dataset, split)
+        self._refuse_unread(dataset, split, "most_genes")
+
     def workload(self, split: Split) -> Workload:
         """Every cell of the split is encoded once, with so many genes."""
         return replace(super().workload(split), genes=None if self.most_genes == ALL else self.most_genes)
@@ -69,6 +74,12 @@ class FrozenProbe(EncoderStrategy, OnProbe):
         self._learn(genes=variable_known_genes(dataset, split.train, self.most_genes, opened) if few else known)
         states = self._frozen(dataset, split.train, monitor.part(0.0, 0.8))
         self._fit_probe(self._mapped(states), dataset, split, monitor.part(0.8, 1.0))
+
+    def _charged(
+        self, dataset: Dataset, cells: NDArray[np.integer], monitor: Monitor | None = None
+    ) -> tuple[NDArray[np.float32], float]:
+        with self._of_few_genes("most_genes"):
+            return super()._charged(dataset, cells, monitor)
 
     def _classify(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         return super()._classify(self._mapped(features))

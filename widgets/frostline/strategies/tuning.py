@@ -16,7 +16,7 @@ from frostline.bounds import Genes, Memory, bounded, learned
 from frostline.cells.datasets import Dataset
 from frostline.cells.partitions import Split
 from frostline.classes import class_numbers
-from frostline.errors import DatasetError, FrostlineError
+from frostline.errors import FrostlineError
 from frostline.monitor import Monitor
 from frostline.profiles import Profile
 from frostline.strategies.base import Workload, trained_names
@@ -55,6 +55,11 @@ class EncoderTuning(InEpochs):
     def from_profile(cls, profile: Profile, checkpoint: str) -> Self:
         """Build it with the profile's number of genes, too."""
         return replace(super().from_profile(profile, checkpoint), n_genes=profile.tuning_genes)
+
+    def ensure_applicable(self, dataset: Dataset, split: Split) -> None:
+        """Refuse also cells that express none of the genes that it reads."""
+        super().ensure_applicable(dataset, split)
+        self._refuse_unread(dataset, split, "n_genes")
 
     def workload(self, split: Split) -> Workload:
         """Every epoch trains on the training cells and encodes the validation cells."""
@@ -106,11 +111,8 @@ class EncoderTuning(InEpochs):
     def _tokens(self, dataset: Dataset, cells: NDArray[np.integer]) -> Tokens:
         from frostline.encoder.embedding import tokenize_cells
 
-        try:
+        with self._of_few_genes("n_genes"):
             return tokenize_cells(dataset, cells, self.genes_, self.opened_, **self._tokenised)
-        except DatasetError as error:
-            few = f"; or let {self.name!r} read more genes than n_genes = {self.n_genes:,}"
-            raise DatasetError(f"{error}{few if len(self.genes_) >= self.n_genes else ''}") from None
 
     def _passes(self, tokens: Mapping[str, Tokens]) -> Passes:
         """What training asks for again and again: the inputs of rows of a part, and logits of these."""
@@ -145,7 +147,7 @@ class EncoderTuning(InEpochs):
         tokens = self._tokens(dataset, cells)
         key = self._key(tokens)
         if key not in self.states_:
-            states = encode(self._encoder.eval(), tokens, precision=self.precision)
+            states = encode(self._encoder.eval(), tokens, precision=self.precision, monitor=monitor)
             self.states_[key] = states, time.perf_counter() - started
             while len(self.states_) > KEPT:
                 del self.states_[next(iter(self.states_))]
