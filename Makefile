@@ -30,7 +30,7 @@ help:
 	@echo "make colab       put a cell into the notebooks that installs frostline on Colab, if _config.yml names a repository"
 	@echo "make house       draw the rooms of the package from its imports"
 	@echo "make mutants     change the code at random (N=50, SEED=, ROOMS=) and say which changes no test notices"
-	@echo "make clean       remove what the other targets made, the environment too"
+	@echo "make clean       remove environment, book and pages; results in artifacts/ stay"
 
 # Packages are compiled when they are first imported, which few of their modules are: compiling all of them takes a
 # minute. What is compiled is kept, also where the environment says otherwise: every kernel and command imports it.
@@ -154,5 +154,5 @@ mutants: $(VENV)/installed-test
 	$(BIN)/python tests/mutants.py $(if $(N),--number $(N)) $(if $(SEED),--seed $(SEED)) $(if $(ROOMS),--rooms $(ROOMS))
 
 clean:
-	rm -rf $(VENV) build artifacts book/published dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build book/published dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

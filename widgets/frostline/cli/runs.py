@@ -58,6 +58,9 @@ def run(
             help="Where the executed notebook goes, if not to artifacts/, or beside an OUTPUT_DIR that you name.",
         ),
     ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=1, help="Seconds that the run may take; by default a week.")
+    ] = None,
 ) -> None:
     """Execute a tutorial through papermill and check its artifacts."""
     from frostline.artifacts import checking, folders
@@ -72,7 +75,7 @@ def run(
     typed = notebooks.typed_parameters(source, values)
     folders.refuse_others(folders.whole_path(str(typed.get("OUTPUT_DIR", known["OUTPUT_DIR"].default))))
     target = output or executions.default_output(source, typed)
-    done = executions.execute(source, target, values)
+    done = executions.execute(source, target, values, timeout=timeout)
     result = checking.check(done.artifacts_folder)
     executions.refuse_other_run(done.artifacts_folder, done.run)
     if result.passed:
@@ -125,7 +128,9 @@ def publish(
     parameter: Parameters = None,
     force: Annotated[bool, typer.Option("--force", help="Also run what is unchanged.")] = False,
     jobs: Annotated[int, typer.Option(min=1, max=2, help="How many run at once.")] = 2,
-    timeout: Annotated[float | None, typer.Option(min=1, help="Seconds that each run may take.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=1, help="Seconds that each run may take; by default a week.")
+    ] = None,
 ) -> None:
     """Execute tutorials, check their artifacts, place them in the book and build it."""
     from frostline.publishing import notebooks, publications, tutorials

@@ -33,8 +33,8 @@ from frostline.publishing.terminal import OnProgress, progress
 
 EXECUTED = Path("artifacts")
 """Where executed notebooks go whose OUTPUT_DIR is the notebook's own."""
-TIMEOUT = 4 * 3_600
-"""Seconds that a run may take, by default."""
+TIMEOUT = 7 * 24 * 3_600
+"""Seconds that a run may take, by default: a week, so that one which hangs comes to an end."""
 OTHER_MACHINE = 3_600
 """Seconds after which what a process of another machine has not touched is taken for left behind."""
 
@@ -123,6 +123,7 @@ def execute(
     _refuse_foreign(notebook, output, failed)
     if WRITTEN in values:
         _refuse_inside(output, Path(str(values[WRITTEN])))
+    timeout = TIMEOUT if timeout is None else timeout
     with contextlib.ExitStack() as stack:
         if on_progress is None:
             on_progress = stack.enter_context(progress([notebook.stem]))[notebook.stem] if show_progress else _silent
@@ -132,12 +133,12 @@ def execute(
         source, inputs = file_sha256(notebook), inputs_of(values, Path())
         started, clock = datetime.now(UTC), time.perf_counter()
         try:
-            _run(notebook, running, typed, on_progress, clock + (TIMEOUT if timeout is None else timeout))
+            _run(notebook, running, typed, on_progress, clock + timeout)
             run = _finish(running, output, values)
         except _failures() as error:
             _keep(running, failed)
             where = f" (see {failed})" if failed.is_file() else ""
-            raise FrostlineError(f"{notebook.name} failed {_said(error, values)}{where}") from error
+            raise FrostlineError(f"{notebook.name} failed {_said(error, values, timeout)}{where}") from error
     failed.unlink(missing_ok=True)
     return Execution(notebook, output, values, started, time.perf_counter() - clock, source, inputs, run)
 
@@ -264,10 +265,10 @@ def _keep(running: Path, failed: Path) -> None:
             os.replace(running, failed)
 
 
-def _said(error: Exception, values: Mapping[str, Any]) -> str:
+def _said(error: Exception, values: Mapping[str, Any], timeout: float) -> str:
     """What went wrong, in a line."""
     from jupyter_client.kernelspec import NoSuchKernel
-    from nbclient.exceptions import DeadKernelError
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     from frostline.publishing import kernels
@@ -276,6 +277,8 @@ def _said(error: Exception, values: Mapping[str, Any]) -> str:
         return f"in cell {error.exec_count}: {error.ename}: {error.evalue}"
     if isinstance(error, DeadKernelError):
         return f"with {kernels.want_of_memory(values)}"
+    if isinstance(error, CellTimeoutError):
+        return f"as it timed out: the whole run may take {timeout:g} s; --timeout SECONDS gives it more"
     if isinstance(error, NoSuchKernel):
         return f"to start: no kernel {error.name!r} is installed; jupyter kernelspec list shows those that are"
     said = one_line(str(error).strip().split("\n")[0]) or type(error).__name__

@@ -79,7 +79,7 @@ def publish_all(
     jobs
         How many run at once, two at most.
     timeout
-        Seconds that each may take.
+        Seconds that each may take; a week if None.
 
     Returns
     -------
