@@ -16,7 +16,7 @@ from panel_parts import box, button, control, html_of, row_of, rows, said, shown
 from frostline.comparison import jobs
 from frostline.comparison.comparisons import Comparison
 from frostline.errors import Cancelled, FrostlineError
-from frostline.panels import RunPanel
+from frostline.panels import AnnotationPanel, RunPanel
 from frostline.panels.base import walk
 from frostline.strategies import DEFAULT, FrozenProbe, Majority, PcaLogistic
 
@@ -285,6 +285,26 @@ class TestStale:
         assert panel.runner.stale == "labels"
         assert panel.run(wait=True).classes == ("even", "odd")
         assert panel.runner.stale == ""
+
+    def test_the_same_cells_loaded_a_second_time_are_the_same_data(self, three_kinds, small_checkpoint, fresh):
+        """As a reader loads them who names another column, and then the first one again."""
+        adata = three_kinds.adata.copy()
+        adata.obs["halves"] = np.where(np.arange(len(three_kinds)) % 2, "odd", "even")
+        panel = AnnotationPanel(
+            adata, label_key=three_kinds.label_key, strategies=["majority"], checkpoint=str(small_checkpoint)
+        )
+        panel.run(wait=True)
+        for column, stale in (("halves", "labels"), (three_kinds.label_key, "")):
+            control(panel, "Labels").value = column
+            panel.settle(60)
+            assert panel.runner.stale == stale
+        first = panel.runner.dataset
+        for other in (fresh(first, matrix=first.matrix * 2), fresh(first, matrix=first.matrix[:, ::-1])):
+            panel.runner.dataset = other
+            assert panel.runner.stale == "data"
+            panel.runner.dataset = first
+            assert panel.runner.stale == ""
+        panel.close()
 
 
 class TestResume:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Unpack
 
 import ipywidgets as widgets
+import numpy as np
 import traitlets
 
 from frostline.artifacts import runs
@@ -68,6 +69,7 @@ class PlanPanel(Panel):
         built = self.controls.build(strategies)
         refuse_unusable_checkpoint(self.controls.checkpoint.value, built)
         self._first = [each.name for each in built]
+        self._about: dict[str, object] = {}
         self._costs = Costs()
         self._rows: dict[str, StrategyRow] = {}
         self._strategies, self.advanced = widgets.VBox([]), HyperParameters(self._changed)
@@ -129,8 +131,12 @@ class PlanPanel(Panel):
 
     def _offer(self) -> None:
         """Offer every strategy; the probe of obsm once for each embedding that the data set carries."""
-        self.controls.suit(self.dataset)
-        obsm = {} if self.dataset is None else self.dataset.adata.obsm
+        data = self.dataset
+        self._about = (
+            {} if data is None else {"data": _values(data), "labels": data.label_key, "groups": data.group_key}
+        )
+        self.controls.suit(data)
+        obsm = {} if data is None else data.adata.obsm
         embeddings = [ProbeObsm(key).name for key in obsm if obsm[key].shape[1] > MAP]
         names = [name for name in STRATEGIES if name != ProbeObsm.name] + embeddings
         names += [name for name in self._first if name not in names]
@@ -149,11 +155,9 @@ class PlanPanel(Panel):
 
     def _changed(self) -> None:
         """Something was chosen: say so, and compute the costs again."""
-        data = self.dataset
-        about = {} if data is None else {"data": id(data.matrix), "labels": data.label_key, "groups": data.group_key}
         self.refused = None
         self.inputs = {
-            **about,
+            **self._about,
             **self.controls.values,
             "strategies": tuple(self.chosen),
             "hyper-parameters": repr(self.advanced.changes),
@@ -235,3 +239,15 @@ def _held_out(cuts: Sequence[Split]) -> str:
     tested = {cut.repeat: cut.groups.get("test", ()) for cut in cuts}
     words = held_out(cuts[0].group_key, tested) if cuts[0].kind == "group" else ""
     return status(words) if words else ""
+
+
+def _values(dataset: Dataset) -> tuple[object, ...]:
+    """What cells, genes and values have in common where they are loaded a second time, and others have not."""
+    matrix = dataset.matrix
+    return (
+        hash(tuple(dataset.cells)),
+        hash(tuple(dataset.genes)),
+        matrix.nnz,
+        int(matrix.indices.sum(dtype=np.int64)),
+        float(matrix.data.sum(dtype=np.float64)),
+    )
