@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.stats import binom, binomtest
 
 from frostline.annotation.certificates import Certificate, certify, group_bound, needed, upper_bound
@@ -43,6 +44,23 @@ class TestGroups:
         assert group_bound(wrong, np.repeat([1, 2, 3], 100)) == pytest.approx(
             upper_bound(0.04 * effective, effective), rel=1e-4
         )
+
+    def test_a_group_with_most_of_the_cells_by_hand(self):
+        """2,000 cells of one donor, 50 wrong, and 30 of each of six, 3 wrong: most donors are wrong in a tenth."""
+        wrong = np.concatenate([np.arange(2000) < 50, *[np.arange(30) < 3] * 6])
+        donors = np.repeat(range(7), [2000, *[30] * 6])
+        without = np.array([wrong[donors != donor].mean() for donor in range(7)])
+        variance = 6 / 7 * ((without - wrong.mean()) ** 2).sum()
+        effective = wrong.mean() * (1 - wrong.mean()) / variance
+        effective *= (stats.t.ppf(0.9, 2179) / stats.t.ppf(0.9, 6)) ** 2
+        assert group_bound(wrong, donors) == pytest.approx(upper_bound(wrong.mean() * effective, effective), rel=1e-9)
+        assert group_bound(wrong, donors) > 0.3
+
+    def test_the_promise_is_kept_where_one_group_has_most_of_the_cells(self):
+        draw = np.random.default_rng(0)
+        donors = np.repeat(range(5), [2000, 20, 30, 40, 60])
+        broken = [group_bound(draw.random(2150) < draw.beta(1.1, 18.9, 5)[donors], donors) < 0.05 for _ in range(300)]
+        assert np.mean(broken) < 0.15  # the error of donors is .055 on average
 
     def test_one_group_shows_nothing(self):
         assert group_bound(np.full(500, False), np.zeros(500)) == 1.0

@@ -142,8 +142,9 @@ def upper_bound(errors: float, n: float, delta: float = DELTA) -> float:
 def group_bound(wrong: NDArray[np.bool_], groups: NDArray[np.str_], delta: float = DELTA) -> float:
     """Upper bound of the share of errors in other groups (Korn and Graubard 1998).
 
-    The number of cells becomes the one of independent cells that would vary as much as the groups do, and is cut
-    further for the few degrees of freedom that groups leave; it never grows.
+    The number of cells becomes the one of independent cells that would vary as much as the share does when each group
+    is left out in turn, and is cut further for the few degrees of freedom that groups leave; it never grows. A group
+    with most of the cells hardly differs from the share of all, which it makes: only leaving it out shows its weight.
 
     Parameters
     ----------
@@ -167,7 +168,8 @@ def group_bound(wrong: NDArray[np.bool_], groups: NDArray[np.str_], delta: float
         return 1.0
     share = float(wrong.mean())
     apart = np.bincount(place, wrong - share)  # a group's errors beyond its part
-    variance = g / (g - 1) * float((apart**2).sum()) / n**2
+    left = n - np.bincount(place)  # without a group, the share is smaller by its errors beyond its part, over these
+    variance = (g - 1) / g * float(((apart / left) ** 2).sum())
     effective = min(n, share * (1 - share) / variance) if variance > 0 else n
     effective *= _kept(n, g, delta)
     return upper_bound(share * effective, effective, delta)
