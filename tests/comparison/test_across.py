@@ -126,6 +126,25 @@ def test_data_sets_without_a_difference_do_not_count():
     assert (pair.n, pair.n_differing, pair.p, pair.claim) == (9, 5, None, "untestable")
 
 
+def test_no_claim_where_ranks_and_median_lean_to_different_sides():
+    """A few large gains outrank more small losses: W+ is 329 and W- 136, and the median is a loss."""
+    apart = [*np.linspace(0.05, 0.2, 14), *-np.linspace(0.001, 0.02, 16)]
+    (pair,) = scores([[0.5 + each, 0.5] for each in apart], "ab").pairs
+    assert pair.p == pytest.approx(stats.wilcoxon(apart).pvalue)
+    assert pair.p_adjusted < 0.05
+    assert (pair.difference < 0, pair.leaning, pair.claim) == (True, 1, "undecided")
+
+
+def test_scores_that_differ_by_the_order_of_a_sum_are_the_same(comparison_of, monkeypatch):
+    compared = comparison_of(head=1.0, lora=1.0)
+    sums = {"head": 0.1 + 0.2 + 0.3, "lora": 0.3 + 0.2 + 0.1}
+    assert sums["head"] != sums["lora"]
+    monkeypatch.setattr(type(compared.ground), "score", lambda _, name: sums[name])
+    found = Across({f"d{i}": [compared] for i in range(6)})
+    assert [rank.mean for rank in found.ranks] == [1.5, 1.5]
+    assert found.pairs[0].n_differing == 0
+
+
 def test_equal_strategies_are_not_claimed_to_differ():
     rows = [[0.5 + 0.01 * (-1) ** i * (i + 1), 0.5] for i in range(8)]
     found = scores(rows, "ab")

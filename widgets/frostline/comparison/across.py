@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LEAST = 6
 """Data sets that all differ in one direction have a two-sided p of 2^(1 - n): below 0.05 from six on."""
+DIGITS = 12
+"""Of a score: what differs beyond them is the order of a sum."""
 EXACT = 13
 """Data sets up to which the p of Wilcoxon's test is counted over all signs, ties included."""
 
@@ -62,6 +64,8 @@ class PairAcross:
     losses: int
     difference: float | None
     """Median over data sets of the first's score minus the second's."""
+    leaning: int
+    """Sign of the sum of signed ranks, which the p is of: 1 where the first's gains weigh more than its losses."""
     p: float | None
     """Wilcoxon's signed-rank test; None where no result could have been below 0.05 after Holm's correction."""
     p_adjusted: float | None
@@ -73,7 +77,7 @@ class PairAcross:
         """Of the first, on other data sets: `better`, `worse`, `undecided` or `untestable`."""
         if self.p_adjusted is None or self.difference is None:
             return "untestable"
-        if self.p_adjusted >= ALPHA or self.difference == 0:
+        if self.p_adjusted >= ALPHA or self.difference * self.leaning <= 0:  # of ranks and median, one says otherwise
             return "undecided"
         return "better" if self.difference > 0 else "worse"
 
@@ -113,7 +117,7 @@ class Across:
 
         rows = {
             dataset: {
-                name: float(np.mean([one.ground.score(name) for one in each]))
+                name: round(float(np.mean([one.ground.score(name) for one in each])), DIGITS)
                 for name in self.strategies
                 if all(name in one.strategies for one in each)
             }
@@ -171,7 +175,8 @@ class Across:
             found.append(
                 PairAcross(
                     a, b, len(each), int((each != 0).sum()), wins, len(claims) - wins - losses, losses,
-                    float(np.median(each)) if len(each) else None, p, None if p is None else next(tested), needed,
+                    float(np.median(each)) if len(each) else None, _leaning(each), p,
+                    None if p is None else next(tested), needed,
                 )
             )  # fmt: skip
         return tuple(found)
@@ -187,6 +192,13 @@ def _needed(n_pairs: int) -> int:
     while n_pairs * 2.0 ** (1 - n) >= ALPHA:
         n += 1
     return n
+
+
+def _leaning(differences: NDArray[np.float64]) -> int:
+    from scipy.stats import rankdata
+
+    differing = differences[differences != 0]
+    return int(np.sign((np.sign(differing) * rankdata(np.abs(differing))).sum()))
 
 
 def _wilcoxon(differences: NDArray[np.float64]) -> float:

@@ -237,7 +237,8 @@ class Comparison:
         """One row a pair: difference of macro-F1 with its interval, p-values after Holm's correction, what it means.
 
         `p_equivalent` is of a difference of 0.05 or more, `detectable` the smallest difference that would have been
-        detected; `mcnemar_p` is of the accuracy in the first repeat. What cannot be tested is NA.
+        detected whatever the other pairs give, NA where a lead as large was not; `mcnemar_p` is of the accuracy in
+        the first repeat. What cannot be tested is NA.
         """
         import pandas as pd
 
@@ -250,7 +251,7 @@ class Comparison:
                 "high": None if test.interval is None else test.interval.high,
                 "p_adjusted": test.p_adjusted,
                 "p_equivalent": test.p_equivalent,
-                "detectable": test.detectable,
+                "detectable": test.shown_from,
                 "first_only": test.first_only,
                 "second_only": test.second_only,
                 "mcnemar_p": test.mcnemar_p,

@@ -157,7 +157,7 @@ class PairedTest:
     p_equivalent: float | None = None
     """Of a difference of `RELEVANT` or more (two one-sided tests), after Holm's correction."""
     detectable: float | None = None
-    """The smallest difference that would have been detected."""
+    """The smallest difference that would have been detected, whatever the other pairs give."""
     first_only: int = 0
     """Test cells of the first repeat that only the first predicts right."""
     second_only: int = 0
@@ -173,6 +173,12 @@ class PairedTest:
         if self.p_equivalent is not None and self.p_equivalent < ALPHA:
             return "equivalent"
         return "untestable" if self.p_adjusted is None else "undecided"
+
+    @property
+    def shown_from(self) -> float | None:
+        """As `detectable`; None where a lead as large was not detected, as few cells of rare classes may leave it."""
+        open_ = self.claim == "undecided" and self.detectable is not None and self.detectable <= abs(self.difference)
+        return None if open_ else self.detectable
 
     def turned(self) -> PairedTest:
         """The same test, the second strategy first.

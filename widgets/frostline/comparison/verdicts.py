@@ -191,7 +191,7 @@ def pair_verdict(evidence: Evidence, test: PairedTest) -> str:
     if turned.claim == "equivalent":
         return f"Equivalent: {between}; no difference is detected, and none above {RELEVANT:g} is likely."
     if turned.claim == "undecided":
-        return f"Undecided: {between}; {_would_have_shown(turned.detectable)}."
+        return f"Undecided: {'; '.join([between, *_would_have_shown(turned)])}."
     return f"Cannot be tested, {_why_untestable(evidence)}: {between}."
 
 
@@ -203,11 +203,14 @@ def _by(test: PairedTest) -> str:
     return f"{test.difference:.3f}{_interval(test)}"
 
 
-def _would_have_shown(detectable: float | None) -> str:
-    """Say which difference would have been detected."""
-    if detectable is None or detectable >= 1:
-        return "no possible difference would have shown"
-    return f"{math.ceil(1000 * detectable) / 1000:.3f} or more would have shown"
+def _would_have_shown(*tests: PairedTest) -> list[str]:
+    """Say which difference would have been detected in each of these pairs; nothing where a lead as large was not."""
+    found = [test.shown_from for test in tests if test.shown_from is not None]
+    if not found:
+        return []
+    if max(found) >= 1:
+        return ["no possible difference would have shown"]
+    return [f"{math.ceil(1000 * max(found)) / 1000:.3f} or more would have shown"]
 
 
 def _why_untestable(evidence: Evidence) -> str:
@@ -254,10 +257,9 @@ def _choice(evidence: Evidence) -> list[str]:
     sentences += [_tuning(evidence, tuned, probe) for tuned, probe in evidence.probes.items()]
     if not _has_learned(evidence, best):
         sentences.append("That anything was learned beyond the most common class is not shown.")
-    tested = [evidence.lead(best, name).detectable for name in evidence.macro_f1 if name != best]
-    shown = [detectable for detectable in tested if detectable is not None]
-    if shown and not evidence.against(best, "undecided"):
-        sentences.append(f"Of a difference, {_would_have_shown(max(shown))}.")
+    if not evidence.against(best, "undecided"):  # of each of which it was said
+        shown = _would_have_shown(*(evidence.lead(best, name) for name in equal))
+        sentences += [f"Of a difference, {words}." for words in shown]
     return sentences
 
 
@@ -291,8 +293,9 @@ def _undecided(evidence: Evidence, unsettled: Sequence[str]) -> list[str]:
     tests = {name: evidence.lead(best, name) for name in unsettled}
     undecided = [name for name in unsettled if tests[name].claim == "undecided"]
     if undecided:
-        shown = {name: _would_have_shown(tests[name].detectable) for name in undecided}
-        leads = "; ".join(f"{name} by {_by(tests[name])}, {shown[name]}" for name in undecided)
+        leads = "; ".join(
+            ", ".join([f"{name} by {_by(tests[name])}", *_would_have_shown(tests[name])]) for name in undecided
+        )
         sentences.append(f"Undecided: {best} leads {leads}. More {evidence.unit} would decide it.")
     untestable = [name for name in unsettled if tests[name].claim == "untestable"]
     if untestable:

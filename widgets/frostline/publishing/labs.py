@@ -15,7 +15,7 @@ from typing import Any
 from frostline.cells.previews import path_problem
 from frostline.errors import FrostlineError
 from frostline.plain_files import expanded
-from frostline.publishing.notebooks import find_notebook
+from frostline.publishing.notebooks import find_notebook, read_notebook
 
 TUTORIAL = "cell_type_annotation"
 
@@ -80,7 +80,10 @@ def _on_file(file: Path) -> Path:
 
 def _is_of(notebook: Path, file: Path) -> bool:
     """Whether a notebook names a file."""
-    text = notebook.read_text(encoding="utf-8", errors="replace").replace('\\"', '"')
+    try:
+        text = "\n".join(cell.source for cell in read_notebook(notebook).cells)
+    except FrostlineError:
+        return False
     named = [name for quote in "'\"" for name in re.findall(f"{quote}([^{quote}]*{re.escape(file.name)}){quote}", text)]
     return any(expanded(name).resolve() == file.resolve() for name in named)
 
