@@ -73,7 +73,7 @@ def test_folder_that_is_in_use_is_refused(tmp_path):
 
 def test_folder_that_cannot_be_made_is_refused_with_words(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    for folder in (tmp_path / "thesis.txt" / "lab", tmp_path / ("x" * 300), f"{tmp_path}/x\0"):
+    for folder in (tmp_path / "thesis.txt" / "lab", tmp_path / ("x" * 300)):
         with pytest.raises(FrostlineError, match=r"cannot be made and filled \(.+\); name a folder where you may"):
             starting.init(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

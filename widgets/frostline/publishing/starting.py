@@ -35,7 +35,7 @@ def init(folder: str | Path) -> list[Path]:
     folder = expanded(folder)
     try:
         return _filled(folder)
-    except (OSError, ValueError) as error:  # ValueError: a null character
+    except OSError as error:
         raise FrostlineError(
             f"{folder} cannot be made and filled ({error}); name a folder where you may write"
         ) from error
