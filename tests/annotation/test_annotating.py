@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 
 import anndata
@@ -294,6 +295,28 @@ def test_cells_of_another_kind_are_said_to_differ(model, counts):
     assert "the stated error does not hold" in found.report.facts["shift"]["sentence"]
     assert found.report.facts["certificate"]["holds"] == "no"
     assert "For this query that does not hold" in str(found.report)
+
+
+@pytest.mark.parametrize("kind", [bool, int])
+def test_presence_beside_counts_is_said(model, counts, kind):
+    """Whether a gene is expressed is not how much."""
+    present = anndata.AnnData((counts.X.toarray() > 0).astype(kind), obs=counts.obs, var=counts.var)
+    said = "The values of the query are presence (0 or 1), those of the labelled cells counts: how much"
+    assert said in str(annotate(model, present).report)
+    assert "The values of the query are" not in str(annotate(model, counts).report)
+
+
+@pytest.mark.slow
+def test_counts_beside_presence_are_said_and_the_remedy_works(counts):
+    present = islets().adata.copy()
+    present.X = (present.X > 0).astype("float32")
+    data = load_dataset(present, "cell_type", group_key="donor")
+    of_presence = model_of(data, PcaLogistic(n_hvg=50, n_components=3))
+    said = str(annotate(of_presence, counts).report)
+    assert "are counts, those of the labelled cells presence (0 or 1): labels may be wrong" in said
+    remedy = re.search(r"\((adata\.X = .*)\)\.", said)[1]
+    exec(remedy, {"adata": counts})
+    assert "The values of the query are" not in str(annotate(of_presence, counts, overwrite=True).report)
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])

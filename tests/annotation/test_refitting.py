@@ -261,6 +261,20 @@ def test_a_tuned_encoder_is_calibrated_again_and_says_so(three_kinds, small_chec
     assert report.facts["certificate"]["holds"] in ("no", "not known")
 
 
+@pytest.mark.parametrize("named", ["Gene{}".format, "Cd{}r".format])
+def test_a_model_of_names_that_look_like_those_of_a_mouse_reads_its_own(model, named):
+    """Strategies without a checkpoint read any names as they are; those of human genes are then too few."""
+    data = islets()
+    adata = data.adata[:, :300].copy()
+    adata.var_names = [named(i) for i in range(300)]
+    made = model_of(load_dataset(adata, "cell_type", group_key="donor"), PcaLogistic(n_hvg=50, n_components=3))
+    assert reading(made, adata.copy()).done == "as kept"
+    with pytest.raises(DatasetError, match=r"has 0 of the 300 genes"):
+        reading(made, data.adata.copy())
+    with pytest.raises(DatasetError, match=r"the genes are those of mouse or rat"):
+        reading(model, adata.copy())
+
+
 def test_labelled_cells_that_were_loaded_by_ensembl_id_take_symbols(model):
     from frostline.cells.gene_table import ensembl_of
 

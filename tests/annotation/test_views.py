@@ -38,6 +38,13 @@ def test_cells_with_too_few_genes_are_on_no_map(found):
     assert np.isfinite(placed.query).all()
 
 
+def test_a_seed_of_numpy_is_a_plain_one(found, monkeypatch):
+    seen = []
+    monkeypatch.setattr(views.maps, "umap_of", lambda _, *, seed: seen.append(seed))
+    views.map_cells(found, seed=np.int64(3))
+    assert [(seed, type(seed)) for seed in seen] == [(3, int)]
+
+
 def test_reference_cells_bear_the_labels_that_they_were_given(found):
     given = dict(zip(*np.unique(islets().labels, return_counts=True), strict=True))
     assert dict(zip(*np.unique(found.landmarks.labels, return_counts=True), strict=True)) == given

@@ -42,6 +42,24 @@ def test_the_seed_of_a_repeat_starts_again_from_zero_beyond_what_a_generator_tak
     assert replace(split(pbmc), seed=2**32 - 1, repeat=1).training_seed == 1_000_002
 
 
+def test_numbers_of_numpy_are_taken_as_plain_ones(pbmc):
+    """What seeds a generator of Python, or goes into JSON, must be one."""
+    cut = split(pbmc, seed=np.int64(3), repeat=np.int64(1)).with_budget(pbmc, np.int64(5))
+    assert cut.fingerprint == split(pbmc, seed=3, repeat=1).with_budget(pbmc, 5).fingerprint
+    whole = split_nothing_off(pbmc, seed=np.int64(3))
+    numbers = [cut.seed, cut.repeat, cut.budget, cut.training_seed, whole.seed, whole.training_seed]
+    assert [type(number) for number in numbers] == [int] * 6
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True, "3", 2**32])
+def test_a_seed_or_a_repeat_that_is_none_is_refused_by_its_name(pbmc, value):
+    for name in ("seed", "repeat"):
+        with pytest.raises(FrostlineError, match=rf"{name} is .* must be a whole number from 0 to 4,294,967,295"):
+            split(pbmc, **{name: value})
+    with pytest.raises(FrostlineError, match=r"seed is .* must be a whole number"):
+        split_nothing_off(pbmc, seed=value)
+
+
 class TestGenes:
     def test_genes_are_those_that_vary_most_over_training_cells_in_their_own_order(self, pbmc):
         cut = split(pbmc, profile=sized(max_genes=50))

@@ -68,6 +68,17 @@ class TestAskedFor:
     def test_a_column_is_taken_even_if_the_names_are_symbols(self):
         assert read_symbols(table(SYMBOLS, mine=IDS), "mine").names == tuple(IDS)
 
+    @pytest.mark.parametrize("asked", ["0", 0])
+    def test_a_column_may_be_named_by_a_number(self, asked):
+        """As a table without a header is read; a command has texts only."""
+        numbered = table(feature_name=IDS).assign(**{"1": IDS}).rename(columns={"feature_name": 7})
+        numbered[0] = SYMBOLS
+        found = read_symbols(numbered, asked)
+        assert (found.names, found.source) == (tuple(SYMBOLS), "adata.var[0]")
+        numbered["0"] = IDS
+        with pytest.raises(DatasetError, match=r"adata\.var has two columns"):
+            read_symbols(numbered, asked)
+
     @pytest.mark.parametrize("name", ["var_names", "index", "symbol"])
     def test_the_names_themselves_can_be_asked_for(self, name):
         found = read_symbols(table(feature_name=SYMBOLS).rename_axis("symbol"), name)

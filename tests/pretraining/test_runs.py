@@ -92,6 +92,11 @@ def test_same_seed_same_weights(finished, corpus, tmp_path):
     assert progress == [step / STEPS for step in range(STEPS)]
 
 
+def test_a_seed_of_numpy_is_a_plain_one(finished, corpus, tmp_path):
+    again = pretrain(corpus, tmp_path, seed=np.int64(0), steps=STEPS, settings=SMALL)
+    assert weights(again.folder) == weights(finished.folder)
+
+
 def test_the_global_random_stream_is_left_alone(corpus, tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(1)

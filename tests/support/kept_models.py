@@ -26,6 +26,7 @@ def model_of(dataset: Dataset, strategy: Strategy, *, reference_cells: int = 200
             "name": dataset.name,
             "label_key": dataset.label_key,
             "group_key": dataset.group_key,
+            "values": dataset.values_name,
             "scaled": is_scaled(dataset.matrix),
             "sha256": dataset.fingerprint(),
             "cells": len(dataset),

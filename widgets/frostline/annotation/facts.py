@@ -65,6 +65,7 @@ class DataFacts(BaseModel):
     name: str
     label_key: str
     group_key: str | None
+    values: str
     scaled: bool
     cells: int
     classes: dict[str, int]

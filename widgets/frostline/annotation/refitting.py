@@ -25,7 +25,7 @@ from frostline.annotation.models import Calibration, Model, Reference
 from frostline.annotation.shifts import FEWEST
 from frostline.cells.datasets import Dataset
 from frostline.cells.draws import MIN_CELLS
-from frostline.cells.gene_mapping import GeneMap, map_genes, refuse_other_species
+from frostline.cells.gene_mapping import GeneMap, map_genes, other_species, refuse_other_species
 from frostline.cells.queries import Query
 from frostline.cells.totals import as_counts, renormalise
 from frostline.encoder.vocabulary import gene_totals
@@ -153,7 +153,8 @@ def read_query(model: Model, query: Query, monitor: Monitor | None = None) -> Re
         The genes are of another species; too few are shared; it must be fitted again and keeps no reference cells,
         or too few.
     """
-    refuse_other_species(query.genes)
+    if not other_species(model.genes):  # else it was made of such names, and reads its own
+        refuse_other_species(query.genes)
     sample = query.sample
     mapping = map_genes(query.genes, model.genes, gene_totals(sample.matrix))
     places = np.sort(mapping.kept)

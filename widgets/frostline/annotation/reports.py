@@ -10,7 +10,8 @@ from frostline.annotation.models import Model
 from frostline.annotation.refitting import Reading
 from frostline.annotation.shifts import Shift
 from frostline.cells.gene_mapping import KINDS
-from frostline.cells.queries import Query
+from frostline.cells.queries import NOTHING, Query
+from frostline.cells.values import PRESENCE
 from frostline.escaping import for_html, html_table, one_line
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def facts_of(
             "cells": len(query),
             "values": query.values.name,
             "evidence": query.values.evidence,
-            "notes": list(query.notes),
+            "notes": [*query.notes, *_of_presence(model, query)],
         },
         "genes": _genes(model, reading),
         "fit": _fit(model, reading),
@@ -45,6 +46,16 @@ def facts_of(
         **({"why_none_unknown": blind} if blind else {}),
         **summary,
     }
+
+
+def _of_presence(model: Model, query: Query) -> Iterator[str]:
+    """What to say where only one side has how much of a gene is expressed."""
+    labelled = model.card["dataset"]["values"]
+    sides = f"The values of the query are {query.values.name}, those of the labelled cells {labelled}"
+    if query.values.name == PRESENCE != labelled:
+        yield f"{sides}: how much of a gene is expressed is lost, and labels may be wrong; annotate the counts instead."
+    elif labelled == PRESENCE and query.values.name not in (PRESENCE, NOTHING.name):
+        yield f"{sides}: labels may be wrong; annotate presence as well (adata.X = (adata.X > 0).astype('float32'))."
 
 
 def _model(model: Model) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from frostline.annotation.annotating import Annotation
 from frostline.annotation.labelling import REASONS
 from frostline.annotation.models import UNKNOWN
+from frostline.bounds import Seed, hold
 from frostline.comparison import palette
 from frostline.comparison.drawing import DPI, scatter_kinds
 from frostline.comparison.lettering import Legend, title
@@ -73,6 +74,7 @@ def map_cells(annotation: Annotation, *, seed: int = 0) -> Placed | None:
     >>> found.query.shape, found.reference.shape
     ((700, 2), (660, 2))
     """
+    seed = hold(Seed, "seed", seed)
     features = annotation.embedding
     rows = np.flatnonzero(np.isfinite(features).all(axis=1))
     if len(rows) > MOST:

@@ -145,7 +145,7 @@ class Split:
             n_validation = min(max(1, round(OF_THE_REST * n)), len(members["validation"]))
             kept["validation"].append(members["validation"][:n_validation])
             kept["train"].append(members["train"][: n - n_validation])
-        return self._with_parts(dataset, joined_rows(kept["train"]), joined_rows(kept["validation"]), budget=n)
+        return self._with_parts(dataset, joined_rows(kept["train"]), joined_rows(kept["validation"]), budget=int(n))
 
     def without_class(self, dataset: Dataset, name: str) -> Split:
         """Take a class out of training and validation, to see how its test cells stand out.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from frostline.bounds import Seed, hold
 from frostline.cells.datasets import Dataset
 from frostline.cells.draws import (
     DRAWS,
@@ -79,6 +80,8 @@ def split(
     DatasetError
         Fewer than two classes have three cells, or training cells; there is one group only; the data set was not
         joined, or has no group column, and the kind asks for it; folds of another kind, or too few.
+    FrostlineError
+        The seed or the repeat is no whole number, or below 0.
 
     Examples
     --------
@@ -88,6 +91,7 @@ def split(
     >>> split(load_dataset("pancreas"), seed=42).groups["test"]
     ('human1',)
     """
+    seed, repeat = hold(Seed, "seed", seed), hold(Seed, "repeat", repeat)
     if isinstance(profile, str):
         profile = get_profile(profile)
     kind = _kind_of(dataset, kind)
@@ -127,6 +131,7 @@ def split_nothing_off(
     >>> split_nothing_off(load_dataset("pbmc68k-reduced")).sizes
     {'train': 596, 'validation': 104, 'test': 0, 'genes': 765}
     """
+    seed = hold(Seed, "seed", seed)
     profile = get_profile(profile) if isinstance(profile, str) else profile
     return _drawn(dataset, all_cells(dataset, seed), _kind_of(dataset, kind), seed, 0, profile)
 

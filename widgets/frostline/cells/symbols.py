@@ -153,12 +153,13 @@ def _texts(values: pd.Series) -> tuple[str, ...]:
     return tuple("" if text.lower() in _NO_SYMBOL else text for text in texts)
 
 
-def _asked_for(var: pd.DataFrame, gene_column: str, place: str) -> str | None:
-    """The column; None for the names themselves."""
-    if gene_column in var.columns:
-        if var[gene_column].ndim > 1:
-            raise DatasetError(f"{place} has two columns {gene_column!r}; give one of them another name")
-        return gene_column
+def _asked_for(var: pd.DataFrame, gene_column: str, place: str) -> Any:
+    """The column, by the name that it has in the table, be it a number; None for the names themselves."""
+    named = [column for column in var.columns if str(column) == str(gene_column)]
+    if len(named) > 1:
+        raise DatasetError(f"{place} has two columns {gene_column!r}; give one of them another name")
+    if named:
+        return named[0]
     if gene_column in _ITSELF or gene_column == var.index.name:
         return None
     raise DatasetError(f"gene column {gene_column!r} is not in {place}; {_columns(var, place)}")

@@ -68,6 +68,7 @@ TRANSFORMS = {
 NAMES = ("counts", *TRANSFORMS)
 """What can be said about values."""
 DECIMALS = "decimals, not logged (such as ambient-corrected counts)"
+PRESENCE = "presence (0 or 1)"
 LOG_TOTALS = (1e4, 1e6)
 """What cells are usually normalised to before the logarithm is taken."""
 TOTALS = {1.0: "fractions", 100.0: "percent", 1e4: "counts per ten thousand", 1e6: "counts per million"}
@@ -142,7 +143,7 @@ def _counts(sample: sparse.csr_matrix) -> Values:
             f"counted. Load the counts instead; if these are counts, {_how_to_say('counts')}",
             values="binned",
         )
-    name = "presence (0 or 1)" if top == 1 else "counts"
+    name = PRESENCE if top == 1 else "counts"
     return Values(TRANSFORMS["linear"], name, f"whole numbers up to {top:g}", whole=True)
 
 

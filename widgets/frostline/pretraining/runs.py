@@ -34,6 +34,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from frostline.bounds import Seed, hold
 from frostline.encoder.checkpoints import CORPUS_GENES, save_checkpoint
 from frostline.encoder.model import Encoder, EncoderConfig
 from frostline.encoder.tokens import N_BINS, Tokens
@@ -107,11 +108,11 @@ def pretrain(
     DatasetError
         A file is missing, unreadable or holds no counts, or there are too few cells or genes.
     FrostlineError
-        The folder holds a run of another corpus, seed, number of steps or settings.
+        The folder holds a run of another corpus, seed, number of steps or settings; the seed is out of bounds.
     Cancelled
         The monitor said so; the state is saved, and the same call goes on from there.
     """
-    settings = settings or PretrainSettings()
+    seed, settings = hold(Seed, "seed", seed), settings or PretrainSettings()
     steps = settings.steps if steps is None else steps
     if steps < 1 or save_every < 1:
         raise FrostlineError(f"steps and save_every must be at least 1, got {steps} and {save_every}")
