@@ -84,6 +84,8 @@ def evaluate_checked(strategy: Strategy, dataset: Dataset, split: Split, monitor
         monitor.step(0.85, "predicting and mapping test cells")
         predicted = {
             part: over_all_classes(fitted.predict_proba(dataset, cells), fitted.classes_, split.classes)
+            if len(cells)
+            else np.empty((0, len(split.classes)))
             for part, cells in _predicted_cells(split).items()
         }
     cost = dataclasses.replace(
@@ -190,11 +192,12 @@ def _of_validation(dataset: Dataset, split: Split, predicted: Mapping[str, NDArr
     """Fields of a record about the validation cells; none of a study, which predicts no validation cell."""
     if "validation" not in predicted:
         return {}
+    there = len(split.validation) > 0
     return {
         "validation_cells": tuple(dataset.cells[split.validation].tolist()),
         "validation_labels": tuple(dataset.labels[split.validation].tolist()),
-        "validation_probabilities": predicted["validation"],
-        "validation_groups": _groups(dataset, split.validation, 0),
+        "validation_probabilities": predicted["validation"] if there else None,
+        "validation_groups": _groups(dataset, split.validation, 0) if there else None,
     }
 
 
