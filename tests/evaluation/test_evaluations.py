@@ -258,6 +258,17 @@ class TestStudies:
     def test_a_budget_that_takes_nothing_away_is_passed_over(self, pbmc, cut):
         assert list(label_efficiency([PcaLogistic()], pbmc, [cut], budgets=[10_000])) == []
 
+    def test_a_budget_is_measured_on_all_splits_or_on_none(self):
+        """Donors have other numbers of cells, and a budget that is tested on some of them is not comparable."""
+        pancreas = load_dataset("pancreas")
+        cuts = [split(pancreas, repeat=i) for i in range(4)]
+        rest = [np.concatenate([cut.train, cut.validation]) for cut in cuts]
+        largest = sorted(np.unique(pancreas.labels[rows], return_counts=True)[1].max() for rows in rest)
+        assert largest[0] < largest[-1]
+        budgets = [int(largest[0]), int(largest[-1])]
+        records = list(label_efficiency([Majority()], pancreas, cuts, budgets=budgets))
+        assert [(record.budget, record.repeat) for record in records] == [(budgets[0], i) for i in range(4)]
+
     def test_a_withheld_class_is_never_predicted_and_every_test_cell_has_a_distance(self, pbmc, cut):
         (record,) = leave_one_class_out([PcaLogistic()], pbmc, [cut], classes=["Dendritic"])
         assert record.unseen == "Dendritic"

@@ -296,8 +296,8 @@ def label_efficiency(
     """Evaluate every strategy on every split with fewer labelled cells per class.
 
     The test cells stay. Training and validation cells together keep to the budget, and a smaller budget's cells
-    are among those of a larger one. Budgets that every class already keeps to are passed over: there is nothing
-    to take away.
+    are among those of a larger one. Budgets that every class of every split already keeps to are passed over: there
+    is nothing to take away. Others are measured on all splits, so that each budget is tested on the same cells.
 
     Parameters
     ----------
@@ -315,11 +315,9 @@ def label_efficiency(
     >>> [record.budget for record in records]
     [5, 10]
     """
+    largest = max((_largest_class(dataset, cut) for cut in splits), default=0)
     smaller = [
-        cut.with_budget(dataset, budget)
-        for budget in sorted(set(budgets))
-        for cut in splits
-        if _largest_class(dataset, cut) > budget
+        cut.with_budget(dataset, budget) for budget in sorted(set(budgets)) for cut in splits if budget < largest
     ]
     return evaluate_all(strategies, dataset, smaller, monitor=monitor)
 
