@@ -77,7 +77,7 @@ def evaluate_checked(strategy: Strategy, dataset: Dataset, split: Split, monitor
     monitor
         Receives every step and epoch; asked whether to stop.
     """
-    findings = _findings(strategy, dataset, split)
+    findings = findings_of(strategy, dataset, split)
     collect = split.budget is None and split.unseen is None
     with peak_memory(collect=collect) as peak, _device_peak(strategy) as on_device:
         fitted = dataclasses.replace(strategy).fit(dataset, split, monitor.part(0.0, 0.85))
@@ -98,8 +98,17 @@ def evaluate_checked(strategy: Strategy, dataset: Dataset, split: Split, monitor
     return record
 
 
-def _findings(strategy: Strategy, dataset: Dataset, split: Split) -> tuple[Finding, ...]:
-    """What the checks find, once for all strategies that share a checkpoint; a study repeats no finding."""
+def findings_of(strategy: Strategy, dataset: Dataset, split: Split) -> tuple[Finding, ...]:
+    """Check data set and split, once for all strategies that share a checkpoint; a study repeats no finding.
+
+    Examples
+    --------
+    >>> import frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> found = findings_of(frostline.strategies.Majority(), pbmc, frostline.split(pbmc))
+    >>> "labels-from-clusters" in [finding.code for finding in found]
+    True
+    """
     if split.budget is not None or split.unseen is not None:
         return ()
     checkpoint = getattr(strategy, "checkpoint", None)
