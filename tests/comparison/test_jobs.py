@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 
+import numpy as np
 import pytest
 
 from frostline.cells.splits import split
@@ -223,6 +224,20 @@ class TestFinished:
         by_key = {(record.strategy, record.repeat): record for record in job.records}
         assert all(by_key[record.strategy, record.repeat] == record for record in done[:3])
         assert timeless([by_key["pca_knn", 1]]) == timeless(done[3:])
+
+    def test_what_the_checks_find_is_that_of_the_data_set_as_it_is(self, three_kinds, cuts, fresh):
+        """Records of an earlier run were made before obs had a clustering that decides the labels."""
+        done = list(evaluate_all([Majority()], fresh(three_kinds), cuts))
+        adata = three_kinds.adata.copy()
+        adata.obs["leiden"] = [str(name) for name in np.unique(three_kinds.labels, return_inverse=True)[1]]
+        job = Job([Majority()], fresh(three_kinds, adata=adata), cuts, finished=done)
+        assert "labels-from-clusters" not in [finding.code for finding in job.comparison.findings]
+        job.run()
+        assert "labels-from-clusters" in [finding.code for finding in job.comparison.findings]
+        assert "labels-from-clusters" not in [finding.code for finding in done[0].findings]
+        for record, before in zip(job.records, done, strict=True):
+            assert "'leiden' (adjusted Rand index 1.00)" in " ".join(finding.title for finding in record.findings)
+            assert dataclasses.replace(record, findings=before.findings) == before
 
     def test_a_strategy_that_is_finished_is_done_even_when_the_job_is_stopped_before_it(self, three_kinds, cuts):
         done = list(evaluate_all([PcaKnn()], three_kinds, cuts))

@@ -177,6 +177,13 @@ class TestClaims:
         assert "Not counted, with fewer than 10 test cells: d7, d9." in text
         assert text.endswith("Classes left out of all splits, with their cells: rare (2), odd (1).")
 
+    def test_of_many_that_were_left_out_the_first_five_are_named(self):
+        test = paired("a", "b", 0.1, "clear")
+        left = {"left_out": {f"t{i}": 1 for i in range(7)}, "small_groups": tuple(f"d{i}" for i in range(200))}
+        text = verdict(evidence({"a": 0.9, "b": 0.8}, {"a": 1, "b": 1}, test, **left))
+        assert "Not counted, with fewer than 10 test cells: d0, d1, d2, d3, d4 and 195 more." in text
+        assert text.endswith("with their cells: t0 (1), t1 (1), t2 (1), t3 (1), t4 (1) and 2 more.")
+
     def test_a_single_strategy_is_no_choice(self):
         assert verdict(Evidence({"head": 0.9}, {"head": 2.0}, {"head": 10}, [])) == (
             "Only head was evaluated: there is nothing to choose from."

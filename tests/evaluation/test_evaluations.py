@@ -6,10 +6,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 import frostline
 from frostline.cells.datasets import load_dataset
 from frostline.cells.splits import split
+from frostline.comparison.comparisons import compare
 from frostline.errors import Cancelled, CheckpointError, DatasetError, FrostlineError
 from frostline.evaluation import evaluations
 from frostline.evaluation.evaluations import (
@@ -274,6 +276,17 @@ class TestStudies:
     def test_a_budget_that_takes_nothing_away_is_passed_over(self, pbmc, cut):
         assert list(label_efficiency([PcaLogistic()], pbmc, [cut], budgets=[10_000])) == []
 
+    def test_a_budget_is_measured_on_all_splits_or_on_none(self):
+        """Donors have other numbers of cells, and a budget that is tested on some of them is not comparable."""
+        pancreas = load_dataset("pancreas")
+        cuts = [split(pancreas, repeat=i) for i in range(4)]
+        rest = [np.concatenate([cut.train, cut.validation]) for cut in cuts]
+        largest = sorted(np.unique(pancreas.labels[rows], return_counts=True)[1].max() for rows in rest)
+        assert largest[0] < largest[-1]
+        budgets = [int(largest[0]), int(largest[-1])]
+        records = list(label_efficiency([Majority()], pancreas, cuts, budgets=budgets))
+        assert [(record.budget, record.repeat) for record in records] == [(budgets[0], i) for i in range(4)]
+
     def test_a_withheld_class_is_never_predicted_and_every_test_cell_has_a_distance(self, pbmc, cut):
         (record,) = leave_one_class_out([PcaLogistic()], pbmc, [cut], classes=["Dendritic"])
         assert record.unseen == "Dendritic"
@@ -336,3 +349,17 @@ def test_records_of_relabelled_copies_hold_the_hash_of_their_own_labels(three_ki
     for i in range(60):
         dataset = dataset.relabelled(f"labels{i % 3}")
         assert evaluations._data_sha256(dataset) == dataset.fingerprint()
+
+
+def test_a_split_whose_validation_cells_train_leaves_undefined_what_is_chosen_on_them(instant_umap):
+    pancreas = load_dataset("pancreas")
+    cut = split(pancreas)
+    record = evaluate(PcaLogistic(n_components=5), pancreas, cut.with_validation_trained(pancreas))
+    assert (record.validation_cells, record.validation_labels, record.validation_probabilities) == ((), (), None)
+    assert record.validation_groups is None
+    undefined = {name for name, value in record.metrics.items() if value is None}
+    assert undefined == set(chosen_metrics(["B"], np.ones((1, 1)), [], None, ["B"]))
+    assert record.metrics["macro_f1"] == pytest.approx(f1_score(record.labels, record.predicted, average="macro"))
+    assert Record.from_json(record.to_json()) == record
+    board = compare([record]).leaderboard()
+    assert board["macro_f1"].tolist() == [record.metrics["macro_f1"]]

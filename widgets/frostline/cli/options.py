@@ -17,23 +17,26 @@ if TYPE_CHECKING:
     from frostline.cluster.connections import Workers
 
 
-IN_PYTHON = {"layer=...": "--layer ...", "gene_column=...": "--gene-column ..."}
+OPTIONS = {"layer=...": "--layer ...", "gene_column=...": "--gene-column ..."}
 """Remedies that messages give as arguments of a function, and as options."""
-READING = ("adapt", "annotate")
+PARAMETERS = {"layer=...": "-p LAYER=...", "gene_column=...": "-p GENE_COLUMN=..."}
+"""The same as parameters of a notebook."""
+READING = {"adapt": OPTIONS, "annotate": OPTIONS, "run": PARAMETERS, "publish": PARAMETERS}
 """Commands that have these options."""
 
 
 def in_options(message: str, command: str) -> str:
-    """Return a message with the options of a command in the place of arguments of a function.
+    """Return a message with the options or parameters of a command in the place of arguments of a function.
 
     Examples
     --------
     >>> in_options("name one of: raw, counts (layer=...)", "annotate")
     'name one of: raw, counts (--layer ...)'
+    >>> in_options("name one of: raw, counts (layer=...)", "run")
+    'name one of: raw, counts (-p LAYER=...)'
     """
-    if command in READING:
-        for argument, option in IN_PYTHON.items():
-            message = message.replace(argument, option)
+    for argument, option in READING.get(command, {}).items():
+        message = message.replace(argument, option)
     return message
 
 

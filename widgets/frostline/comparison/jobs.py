@@ -17,7 +17,7 @@ from frostline.comparison.comparisons import Comparison, compare
 from frostline.comparison.outcomes import Ran, complete_records, reason
 from frostline.errors import Cancelled, FrostlineError
 from frostline.escaping import one_line
-from frostline.evaluation.evaluations import evaluate_checked
+from frostline.evaluation.evaluations import evaluate_checked, findings_of
 from frostline.evaluation.journal import Journal
 from frostline.monitor import Monitor
 from frostline.records import Record
@@ -142,7 +142,7 @@ class Job:
         """What can be compared already; None before anything can. The same object until there is more."""
         complete = complete_records(self.records, self.failures)
         key = (
-            [(record.strategy, record.repeat) for record in complete],
+            [(record.strategy, record.repeat, record.findings) for record in complete],
             self.studies,
             tuple(self.failures),
             self.stopped,
@@ -305,6 +305,10 @@ class Job:
             inner.step(0.0, "starting")
             record = evaluate_checked(strategy, self.dataset, split, inner)
             self._records[strategy.name, split.repeat] = record
+        else:  # obs may have other columns now
+            record = self._records[strategy.name, split.repeat]
+            found = findings_of(strategy, self.dataset, split)
+            self._records[strategy.name, split.repeat] = replace(record, findings=found)
         self._write_down(strategy, self._records[strategy.name, split.repeat])
         progress.fraction = (place + 1) / n
         if place + 1 == n:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from frostline.comparison.grounds import MIN_CELLS, MIN_UNITS, RELEVANT, PairedTest
+from frostline.evaluation.cases import listed
 from frostline.records import kind_of
 
 LONG = 10.0
@@ -338,9 +339,9 @@ def _numbers_alone(evidence: Evidence) -> list[str]:
 def _left_out(evidence: Evidence) -> list[str]:
     sentences = []
     if evidence.small_groups:
-        sentences.append(f"Not counted, with fewer than {MIN_CELLS} test cells: {', '.join(evidence.small_groups)}.")
+        sentences.append(f"Not counted, with fewer than {MIN_CELLS} test cells: {listed(evidence.small_groups)}.")
     if evidence.left_out:
-        counted = ", ".join(f"{name} ({n})" for name, n in evidence.left_out.items())
+        counted = listed([f"{name} ({n})" for name, n in evidence.left_out.items()])
         sentences.append(f"Classes left out of all splits, with their cells: {counted}.")
     return sentences
 

@@ -77,7 +77,7 @@ def evaluate_checked(strategy: Strategy, dataset: Dataset, split: Split, monitor
     monitor
         Receives every step and epoch; asked whether to stop.
     """
-    findings = _findings(strategy, dataset, split)
+    findings = findings_of(strategy, dataset, split)
     collect = split.budget is None and split.unseen is None
     with peak_memory(collect=collect) as peak, _device_peak(strategy) as on_device:
         fitted = dataclasses.replace(strategy).fit(dataset, split, monitor.part(0.0, 0.85))
@@ -87,7 +87,10 @@ def evaluate_checked(strategy: Strategy, dataset: Dataset, split: Split, monitor
         predicted = {}
         for part, cells in parts.items():
             share = monitor.part(0.85 + 0.15 * done / n_cells, 0.85 + 0.15 * (done + len(cells)) / n_cells)
-            probabilities = fitted.predict_proba(dataset, cells, share)
+            if len(cells):
+                probabilities = fitted.predict_proba(dataset, cells, share)
+            else:
+                probabilities = np.empty((0, len(fitted.classes_)))
             predicted[part] = over_all_classes(probabilities, fitted.classes_, split.classes)
             done += len(cells)
     cost = dataclasses.replace(
@@ -100,8 +103,17 @@ def evaluate_checked(strategy: Strategy, dataset: Dataset, split: Split, monitor
     return record
 
 
-def _findings(strategy: Strategy, dataset: Dataset, split: Split) -> tuple[Finding, ...]:
-    """What the checks find, once for all strategies that share a checkpoint; a study repeats no finding."""
+def findings_of(strategy: Strategy, dataset: Dataset, split: Split) -> tuple[Finding, ...]:
+    """Check data set and split, once for all strategies that share a checkpoint; a study repeats no finding.
+
+    Examples
+    --------
+    >>> import frostline
+    >>> pbmc = frostline.load_dataset("pbmc68k-reduced")
+    >>> found = findings_of(frostline.strategies.Majority(), pbmc, frostline.split(pbmc))
+    >>> "labels-from-clusters" in [finding.code for finding in found]
+    True
+    """
     if split.budget is not None or split.unseen is not None:
         return ()
     checkpoint = getattr(strategy, "checkpoint", None)
@@ -194,11 +206,12 @@ def _of_validation(dataset: Dataset, split: Split, predicted: Mapping[str, NDArr
     """Fields of a record about the validation cells; none of a study, which predicts no validation cell."""
     if "validation" not in predicted:
         return {}
+    there = len(split.validation) > 0
     return {
         "validation_cells": tuple(dataset.cells[split.validation].tolist()),
         "validation_labels": tuple(dataset.labels[split.validation].tolist()),
-        "validation_probabilities": predicted["validation"],
-        "validation_groups": _groups(dataset, split.validation, 0),
+        "validation_probabilities": predicted["validation"] if there else None,
+        "validation_groups": _groups(dataset, split.validation, 0) if there else None,
     }
 
 
@@ -297,8 +310,8 @@ def label_efficiency(
     """Evaluate every strategy on every split with fewer labelled cells per class.
 
     The test cells stay. Training and validation cells together keep to the budget, and a smaller budget's cells
-    are among those of a larger one. Budgets that every class already keeps to are passed over: there is nothing
-    to take away.
+    are among those of a larger one. Budgets that every class of every split already keeps to are passed over: there
+    is nothing to take away. Others are measured on all splits, so that each budget is tested on the same cells.
 
     Parameters
     ----------
@@ -316,11 +329,9 @@ def label_efficiency(
     >>> [record.budget for record in records]
     [5, 10]
     """
+    largest = max((_largest_class(dataset, cut) for cut in splits), default=0)
     smaller = [
-        cut.with_budget(dataset, budget)
-        for budget in sorted(set(budgets))
-        for cut in splits
-        if _largest_class(dataset, cut) > budget
+        cut.with_budget(dataset, budget) for budget in sorted(set(budgets)) for cut in splits if budget < largest
     ]
     return evaluate_all(strategies, dataset, smaller, monitor=monitor)
 
