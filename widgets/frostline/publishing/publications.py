@@ -26,6 +26,7 @@ from frostline import scratch
 from frostline.artifacts import checking, exports
 from frostline.errors import ArtifactError, FrostlineError
 from frostline.hashes import file_sha256
+from frostline.plain_files import entries
 from frostline.publishing.executions import Execution, default_output, execute, refuse_other_run
 from frostline.publishing.notebooks import read_notebook
 from frostline.publishing.run_checks import check_cells
@@ -253,7 +254,7 @@ def _run_manifest(
 ) -> dict[str, Any]:
     """What the status box of the page says, and the hashes that hold the page to it."""
     name = execution.notebook.stem
-    files = {file.name: file_sha256(file) for file in sorted((staging / name).iterdir())}
+    files = {file.name: file_sha256(file) for file in entries(staging / name)}
     content = {
         "tutorial": name,
         "source_notebook": execution.notebook.as_posix(),

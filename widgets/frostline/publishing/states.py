@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from frostline.escaping import for_markdown
+from frostline.plain_files import is_system_file
 from frostline.publishing.run_checks import MACHINE_PATH, STALE, TITLE, find_problems, read_json, title_cell
 from frostline.publishing.run_manifests import RunManifest
 
@@ -98,7 +99,8 @@ def state_of(published: Path, name: str, root: Path) -> State:
 def states_of(published: Path, declared: Iterable[str], root: Path) -> list[State]:
     """Judge all tutorials: those declared, in their order, then whatever else lies in the folder."""
     names = list(declared)
-    on_disk = {path.name.split(".")[0] for path in published.glob("*") if not path.name.startswith(".")}
+    found = [path.name for path in published.glob("*") if not is_system_file(path)]
+    on_disk = {name.split(".")[0] for name in found if not name.startswith(".")}
     return [state_of(published, name, root) for name in [*names, *sorted(on_disk - set(names))]]
 
 
