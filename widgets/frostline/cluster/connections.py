@@ -386,8 +386,15 @@ def _version() -> str:
     return __version__
 
 
-def threads_of(client: Client) -> int:
+def threads_of(client: Client, remedy: str) -> int:
     """Threads of all workers together; 0 while none is there.
+
+    Parameters
+    ----------
+    client
+        With workers.
+    remedy
+        What helps where all have ended for want of memory, in the options of the command that asked for them.
 
     Raises
     ------
@@ -397,14 +404,11 @@ def threads_of(client: Client) -> int:
     Examples
     --------
     >>> with connected(Workers(number=1, memory="1GB")) as client:
-    ...     threads_of(client)
+    ...     threads_of(client, "give them more")
     1
     """
     if client.cluster is not None and not client.cluster.workers:  # one that ends while it starts is not started again
-        raise FrostlineError(
-            "all workers have ended, most often for want of memory: give them more (--memory), or fewer cells at once "
-            "(--rows), and the same command goes on"
-        )
+        raise FrostlineError(f"all workers have ended, most often for want of memory: {remedy}")
     return sum(client.nthreads().values())  # type: ignore[no-untyped-call]
 
 

@@ -25,6 +25,11 @@ from frostline.sweeps.results import SweepResult, collect
 
 PAGES = "sweeps"
 """Folder of the pages of sweeps, in the book."""
+FEWER = (
+    "run fewer at once (--workers), or give jobs of a batch system more (`memory` in the file of --cluster-config), "
+    "and the same command goes on"
+)
+"""What helps workers that are above their memory."""
 
 
 def sweep(
@@ -97,7 +102,7 @@ def run(
         queue.standing.dashboard = client.dashboard_link
         queue.run(
             lambda task: _submitted(client, task),
-            lambda: threads_of(client),
+            lambda: threads_of(client, FEWER),
             environment=_threads(workers),
             scheduler=client.scheduler.address,
             monitor=monitor,
