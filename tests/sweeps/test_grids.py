@@ -73,6 +73,12 @@ def test_an_exclusion_that_excludes_nothing_is_refused(tmp_path):
         ("seeds: [1]\nparameters: {SEED: [2]}", "parameters: SEED is set by seeds already"),
         ("datasets: [{DATASET: a, LABEL_KEY: b}]\nparameters: {LABEL_KEY: [c]}", r"LABEL_KEY is set by datasets\.0"),
         ("parameters: {OUTPUT_DIR: [x]}", "OUTPUT_DIR is chosen for each run"),
+        ("datasets: [{OUTPUT_DIR: x}]", "datasets: OUTPUT_DIR is chosen for each run"),
+        (
+            "datasets: [a, {DATASET: b, SEED: 7}]\nseeds: [1]",
+            r"seeds: SEED is set by datasets\.1 already; leave one of",
+        ),
+        ("datasets: [{DATASET: b, STRATEGIES: [c]}]\nstrategies: [d]", r"strategies: STRATEGIES is set by datasets\.0"),
         ("strategies: [[]]", r"strategies\.0: .*at least 1 item"),
         ("strategies: [no]", r"strategies\.0: .*got False"),
         ("[1, 2]", r"holds \[1, 2\], where a sweep has fields"),

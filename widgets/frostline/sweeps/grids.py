@@ -94,6 +94,22 @@ class Grid(BaseModel):
     exclude: list[Annotated[dict[str, Value], Field(min_length=1)]] = []
     """Combinations that are left out: those that have all values of one entry."""
 
+    @field_validator("datasets")
+    @classmethod
+    def _not_the_folder(cls, value: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if any(WRITTEN in each for each in value):
+            raise ValueError(f"{WRITTEN} is chosen for each run; leave it out")
+        return value
+
+    @field_validator("profiles", "checkpoints", "strategies", "seeds")
+    @classmethod
+    def _not_of_data(cls, value: list[Any], info: ValidationInfo) -> list[Any]:
+        name = AXES[str(info.field_name)]
+        for i, each in enumerate(info.data.get("datasets", ()) if value else ()):
+            if name in each:
+                raise ValueError(f"{name} is set by datasets.{i} already; leave one of the two out")
+        return value
+
     @field_validator("parameters")
     @classmethod
     def _set_once(cls, value: dict[str, list[Any]], info: ValidationInfo) -> dict[str, list[Any]]:
