@@ -337,7 +337,7 @@ def hear(_, words):
         heard.append(words)
         print("at work", flush=True)
 if __name__ == "__main__":
-    workers = Workers(number=2, memory="2GB", scheduler=sys.argv[3] if sys.argv[3:] else None)
+    workers = Workers(scheduler=sys.argv[3]) if sys.argv[3:] else Workers(number=2, memory="2GB")
     atlases.embed(sys.argv[1], sys.argv[2], max_length=24, rows=1024, workers=workers, monitor=Monitor(hear))
     print("whole")
 """
