@@ -97,6 +97,28 @@ parameters: {TARGET: [0.6, 0.9]}
     assert set(_labels(grid_of("seeds: [1, 2]"))[0].values()) == {ALL}
 
 
+@pytest.mark.parametrize(
+    ("toc", "found"),
+    [
+        (f"root: index\nchapters:\n  - {line}\n", found)
+        for line, found in (
+            ("file: sweeps/sweep", True),
+            ("file: 'sweeps/sweep'  # ours", True),
+            ('{"title": "Ours", "file": "sweeps/sweep.md"}', True),
+            ("file: sweeps/sweep-2", False),
+            ("file: intro  # - file: sweeps/sweep", False),
+        )
+    ]
+    + [("root: [", False), (None, False)],
+)
+def test_a_sweep_has_a_page_where_the_table_of_contents_has_one(grid_of, toc, found):
+    Path("book").mkdir()
+    if toc is not None:
+        Path("book/_toc.yml").write_text(toc, encoding="utf-8")
+    page = sweeping.page_of(grid_of("seeds: [1]"))
+    assert page == (Path("book/sweeps/sweep.md") if found else None)
+
+
 def test_a_probe_that_only_some_data_sets_have_leaves_the_others_their_ranks(grid_of, make_record):
     """Runs put it beside what they compare where a data set has more genes than the tuned encoder reads."""
     planned = grid_of("datasets: [pancreas, few.h5ad]\nstrategies: [[pca_logistic, frozen_probe, lora]]")
