@@ -294,6 +294,24 @@ def test_pictures_are_drawn_alike_under_every_style_and_in_a_process_that_never_
         assert check(exported).problems == []
 
 
+def test_what_another_thread_forgets_meanwhile_is_no_problem(tmp_path, monkeypatch):
+    from PIL import Image
+
+    opened = pictures._opened
+
+    def forget(source):
+        pictures._drawn.clear()
+        return opened(source)
+
+    monkeypatch.setattr(pictures, "_drawn", {})
+    monkeypatch.setattr(pictures, "_opened", forget)
+    for name, shade in (("same.png", 1), ("other.png", 2)):
+        Image.new("L", (8, 8), shade).save(tmp_path / name)
+    redraw = {name: (tmp_path / "same.png").read_bytes() for name in ("same.png", "other.png")}
+    (problem,) = pictures.redrawn_problems(tmp_path, redraw, "0" * 64, redraw.__getitem__)
+    assert problem.startswith("other.png: is not what the saved records give")
+
+
 def test_pictures_of_another_matplotlib_are_not_compared_and_that_is_said(folder):
     edit_manifest(folder, lambda content: content["versions"].update(matplotlib="3.0.0"))
     result = check(folder)

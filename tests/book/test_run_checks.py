@@ -129,6 +129,18 @@ def test_data_file_that_is_not_the_one_of_the_run_is_stale(root: Path, change: s
     assert problems(root) == [f"{NAME}: stale: {said}; run it again"]
 
 
+def test_system_files_below_a_folder_of_cells_do_not_change_it(tmp_path: Path) -> None:
+    cells = tmp_path / "__MACOSX" / "mine.zarr"
+    (cells / "obs" / ".ipynb_checkpoints").mkdir(parents=True)
+    (cells / "obs" / "kind").write_bytes(b"T")
+    before = inputs.tree_sha256(cells)
+    for name in (".DS_Store", "obs/.nfs0001", "obs/.ipynb_checkpoints/kind"):
+        (cells / name).touch()
+    assert inputs.tree_sha256(cells) == before
+    (cells / "obs" / "kind").write_bytes(b"B")
+    assert inputs.tree_sha256(cells) != before
+
+
 def test_run_with_other_packages_is_stale(root: Path) -> None:
     (root / "constraints.txt").write_text("scanpy==1.0")
     assert problems(root) == [f"{NAME}: stale: the versions of the packages have changed since; run it again"]

@@ -4,9 +4,11 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from bs4 import BeautifulSoup
+from docutils.parsers.rst import DirectiveError
 from hostile import Read
 from jinja2 import UndefinedError
 from markdown_it import MarkdownIt
@@ -87,6 +89,23 @@ def test_tutorial_with_dots_in_its_name_is_one(tmp_path: Path) -> None:
     for name in ("mine.v2.ipynb", "mine.v2.run.json", "mine.v2.failed.json", "mine.v2.md", "left.txt", "Thumbs.db"):
         (tmp_path / name).touch()
     assert [state.name for state in states.states_of(tmp_path, ["mine.v2"], tmp_path)] == ["mine.v2", "left"]
+
+
+def test_figure_without_words_for_who_does_not_see_it_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published" / "a.png").touch()
+    env = SimpleNamespace(srcdir=tmp_path, docname="index", note_reread=lambda: None)
+    state = SimpleNamespace(document=SimpleNamespace(settings=SimpleNamespace(env=env)))
+
+    def drawn(**options: str) -> str:
+        words = [["a.png"], options, [], 1, 0, "", state, SimpleNamespace(reporter=None)]
+        (node,) = status_page.TutorialFigure("tutorial-figure", *words).run()
+        return node.astext()
+
+    with pytest.raises(DirectiveError) as refused:
+        drawn()
+    assert refused.value.msg == "tutorial-figure a.png: say what the picture shows in a line `:alt: ...` below it"
+    assert 'alt="Two islands"' in drawn(alt="Two islands")
 
 
 def test_link_to_a_tutorial_that_was_not_run_leads_to_its_stand_in(tmp_path: Path) -> None:

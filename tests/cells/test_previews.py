@@ -143,7 +143,8 @@ class TestProblems:
     def test_a_missing_file(self, tmp_path):
         path = str(tmp_path / "cels.h5ad")
         assert path_problem(path) == f"there is no file {path}"
-        (tmp_path / "cells.h5ad").touch()
+        for name in ("cells.h5ad", "._cells.h5ad"):
+            (tmp_path / name).touch()
         assert path_problem(path) == f"there is no file {path}; in its folder: cells.h5ad"
         with pytest.raises(DatasetError, match=r"there is no file .*cels\.h5ad; in its folder: cells\.h5ad"):
             preview(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import anndata as ad
 import cellxgene_asks
@@ -23,11 +25,14 @@ import scanpy as sc
 import zarr
 from anndata.experimental import read_elem_lazy
 from anndata.io import write_elem
+from typer.testing import CliRunner
 
+from frostline import cli
 from frostline.annotation.annotating import annotate as annotate_alone
 from frostline.annotation.folders import load_model
 from frostline.cluster import atlases
-from frostline.cluster.connections import Workers, connecting
+from frostline.cluster.connections import Workers, connecting, threads_of
+from frostline.cluster.loops import MORE_MEMORY
 from frostline.cluster.parts import folder_of
 from frostline.errors import Cancelled, DatasetError, FrostlineError
 from frostline.monitor import Monitor
@@ -187,6 +192,22 @@ def test_workers_that_are_asked_for_by_more_than_a_number_start_at_once(
     assert [job.later for job in jobs] == [later]
 
 
+def test_what_is_said_to_help_workers_short_of_memory_is_not_refused(model, query, tmp_path, monkeypatch):
+    begun, workers = [], SimpleNamespace(cluster=SimpleNamespace(workers={}))
+
+    def ended(job, *_):
+        begun.append(job.plan)
+        threads_of(workers, MORE_MEMORY)
+
+    monkeypatch.setattr(atlases, "_computed", ended)
+    command = f"annotate {model} {query} -o {tmp_path / 'out.zarr'} --rows 2048"
+    for more in ("", " --memory 8GB", f" -o {tmp_path / 'OTHER.zarr'} --rows 1024"):
+        said = str(CliRunner().invoke(cli.app, shlex.split(command + more)).exception)
+        assert "give them more (--memory; " in said, said
+        assert "-o OTHER.zarr --rows 1024" in said
+    assert [plan.rows for plan in begun] == [2048, 2048, 1024]
+
+
 def test_a_part_that_fails_here_is_tried_by_workers(model, query, workers, tmp_path, monkeypatch):
     """A value that no count can be, in the second of three parts."""
     with_value(ad.read_h5ad(query), 1_100, 3, -1.0).write_h5ad(tmp_path / "sick.h5ad")
@@ -316,7 +337,7 @@ def hear(_, words):
         heard.append(words)
         print("at work", flush=True)
 if __name__ == "__main__":
-    workers = Workers(number=2, memory="2GB", scheduler=sys.argv[3] if sys.argv[3:] else None)
+    workers = Workers(scheduler=sys.argv[3]) if sys.argv[3:] else Workers(number=2, memory="2GB")
     atlases.embed(sys.argv[1], sys.argv[2], max_length=24, rows=1024, workers=workers, monitor=Monitor(hear))
     print("whole")
 """

@@ -184,6 +184,11 @@ def test_files_that_ask_for_nothing_are_refused_by_name(tmp_path, no_jobs, conte
     [
         (Workers(memory="much"), "'much' is no amount: write 4GB"),
         (Workers(cluster="slurm"), "--workers 8"),
+        (
+            Workers(number=1, cluster="slurm", memory="2GB"),
+            r"workers of slurm would not heed --memory: leave it out, and say it where jobs are described",
+        ),
+        (Workers(number=1, cluster="slurm", resources={"GPU": 1}), "would not heed resources"),
         (Workers(number=1, cluster="cloud"), "unknown cluster 'cloud'; known: local, slurm, pbs"),
     ],
 )
@@ -229,6 +234,16 @@ def test_a_scheduler_and_a_batch_system_are_one_too_many():
         connected(Workers(scheduler="tcp://127.0.0.1:9", cluster="slurm")),
     ):
         pytest.fail("which?")
+
+
+def test_workers_of_a_scheduler_that_runs_are_asked_for_nothing(asked):
+    """What is given otherwise had no effect, and nothing said so."""
+    given = {"number": 8, "memory": "2GB", "config": asked}
+    said = (
+        "tcp://127.0.0.1:9 would not heed --workers, --memory, --cluster-config: leave it out, and say it where workers"
+    )
+    with pytest.raises(FrostlineError, match=said), connected(Workers(scheduler="tcp://127.0.0.1:9", **given)):
+        pytest.fail("they were not heeded")
 
 
 def test_waiting_for_workers_can_be_cancelled(asked, no_jobs):

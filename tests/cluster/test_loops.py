@@ -93,7 +93,8 @@ def test_a_part_that_fails_is_tried_twice_more_and_then_given_up(ended):
 def test_a_part_that_has_ended_its_workers_is_not_tried_again(ended):
     client, _, _ = ended({2: KilledWorker("part", None, 3)})
     (reason,) = client.failed().values()
-    assert "above their memory: give them more (--memory), or fewer cells at once (--rows)" in reason
+    assert "above their memory: give them more (--memory; " in reason
+    assert "or begin another output with fewer cells at once (-o OTHER.zarr --rows 1024)" in reason
     assert client.tried[2] == 1
 
 
@@ -114,7 +115,7 @@ def test_a_scheduler_that_is_gone_is_said(ended):
 def test_workers_that_have_all_ended_are_not_waited_for(ended):
     client, _, _ = ended({})
     client.cluster = SimpleNamespace(workers={})
-    with pytest.raises(FrostlineError, match=r"all workers have ended.* \(--memory\), or fewer .* \(--rows\)"):
+    with pytest.raises(FrostlineError, match=r"all workers have ended.* \(--memory; .* goes on; or begin another"):
         client.failed()
 
 

@@ -140,6 +140,15 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
         pytest.fail("it was taken")
 
 
+def test_a_system_file_in_the_folder_does_not_keep_it_from_going_on(tmp_path):
+    with held(tmp_path / "out.zarr", PLAN) as unfinished:
+        pass
+    for name in (".nfs00000001", ".DS_Store"):
+        (unfinished.folder / name).touch()
+    with held(tmp_path / "out.zarr", PLAN) as again:
+        assert again.folder == unfinished.folder
+
+
 class Failed:
     """A future as the loop sees it."""
 

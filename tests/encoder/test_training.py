@@ -229,10 +229,12 @@ def test_the_learning_rate_rises_linearly_step_by_step(problem, monkeypatch):
     assert rates == [1e-2] * 16
 
 
-def test_a_loss_that_is_not_finite_is_an_error(problem):
+@pytest.mark.parametrize(("part", "said"), [("train", "training"), ("validation", "validation")])
+def test_a_loss_that_is_not_finite_is_an_error(problem, part, said):
+    """In the history of a record it could not be written down: JSON has no such number."""
     features, targets = problem
-    features = {**features, "train": features["train"] * float("inf")}
-    with pytest.raises(FrostlineError, match="the training loss became nan; try a smaller learning rate"):
+    features = {**features, part: features[part] * float("inf")}
+    with pytest.raises(FrostlineError, match=f"the {said} loss became nan; try a smaller learning rate"):
         train(network(), (features, targets), schedule())
 
 

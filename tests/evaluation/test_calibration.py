@@ -97,6 +97,12 @@ def test_the_temperature_is_the_minimum_that_another_optimiser_finds():
 def test_a_temperature_that_nothing_decides_is_none():
     assert calibration.fit_temperature(np.empty((0, 3)), np.empty(0, int)) is None
     assert calibration.fit_temperature(np.full((5, 2), 0.5), np.zeros(5, int)) is None
+    certain = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.5, 0.5, 0.0]])
+    for temperature in calibration.TEMPERATURES:
+        np.testing.assert_array_equal(calibration.scale(certain, temperature), certain)
+    assert calibration.fit_temperature(certain, np.array([0, 1, 0])) is None
+    assert calibration.fit_temperature(certain[:2], np.array([0, 2])) is None
+    assert calibration.fit_temperature(np.vstack([certain, [[0.6, 0.4, 0.0]]]), np.array([0, 1, 0, 1])) > 1
 
 
 def test_cells_of_equal_confidence_are_kept_together():

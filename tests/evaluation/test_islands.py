@@ -99,6 +99,13 @@ def test_odd_maps_have_places(points):
     assert np.isfinite(drawn).tolist() == np.isfinite(points).tolist()
 
 
+@pytest.mark.parametrize("n", [2, 3])
+def test_cells_that_coincide_are_drawn_apart(n):
+    """Islands of one place each came nearer and nearer, until all were one."""
+    points = np.repeat(np.array([[0.0, 0.0], [5.0, 0.0], [90.0, 9.0]])[:n], 10, axis=0)
+    np.testing.assert_array_equal(islands_of(points).nearer(points), points)
+
+
 def test_of_many_cells_apart_only_the_widest_gaps_are_narrowed():
     rng = np.random.default_rng(0)
     points = np.vstack([rng.normal(size=(1_000, 2)), rng.uniform(-500, 500, (90, 2))])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import anndata
@@ -15,7 +17,7 @@ from frostline.cells.values import _how_to_say
 from frostline.errors import FrostlineError
 from frostline.evaluation.checks import review
 from frostline.panels.base import alert, findings_html
-from frostline.panels.wording import ANNOTATING, SAVING, for_panel, held_out, held_out_of
+from frostline.panels.wording import ANNOTATING, COMPARING, SAVING, for_panel, held_out, held_out_of
 
 KEYWORD = re.compile(r"\b(group_key|label_key|kind|seed|layer|values|gene_column|key|overwrite)=")
 
@@ -93,6 +95,32 @@ def test_a_refusal_names_controls_and_no_keyword(work, said):
     assert said in shown
     assert not KEYWORD.search(shown)
     assert said in alert(FrostlineError(message)).partition("<details>")[0]
+
+
+def said_with_arguments():
+    """Texts of the package that name an argument of a function, what they fill in left out."""
+    package = Path(frostline.__file__).parent
+    for path in sorted(file for room in ("cells", "annotation") for file in (package / room).glob("*.py")):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        inner = {part for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+        for node in filter(lambda node: node not in inner, nodes):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else "x" for part in parts)
+            if KEYWORD.search(text) and "=..." in text:
+                yield text
+
+
+def test_a_cell_file_without_values_names_the_control_of_the_layer():
+    empty = anndata.AnnData(obs=cells("ab" * 12).obs, var=cells("ab" * 12).var)
+    shown = for_panel(refusal(lambda: frostline.load_dataset(empty, "kind")))
+    assert shown == "this AnnData has no X; choose another under Layer, or set adata.X = adata.layers[...]"
+
+
+def test_all_that_is_said_of_cells_has_words_of_a_panel():
+    said = list(said_with_arguments())
+    assert len(said) >= 10
+    wrong = [text for text in said for rules in (COMPARING, ANNOTATING) if KEYWORD.search(for_panel(text, rules))]
+    assert wrong == []
 
 
 def test_names_with_quotes_are_read_as_python_wrote_them():

@@ -509,3 +509,9 @@ def test_cell_without_a_known_gene_is_refused_before_training(counts_file, small
     with pytest.raises(FrostlineError, match=rf"1 cell\(s\) express no gene .*{adata.obs_names[5]}"):
         panel.run(wait=True)
     assert [record.strategy for record in panel.records] == ["pca_logistic"]
+
+
+def test_what_macos_leaves_beside_a_notebook_is_none(tiny):
+    notebook = tiny("print(1)")
+    notebook.with_name("._tiny.ipynb").touch()
+    assert {"tiny", "._tiny"} & notebooks.known_notebooks().keys() == {"tiny"}

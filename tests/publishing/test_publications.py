@@ -298,6 +298,15 @@ def test_system_files_among_the_artifacts_are_not_published(finished, here):
     }
 
 
+def test_system_files_beside_the_artifacts_are_none_of_the_page(finished, here):
+    execution = finished()
+    (here / "artifacts" / "tiny" / ".DS_Store").touch()
+    place(execution)
+    published = here / "book" / "published"
+    (published / "Thumbs.db").touch()
+    assert [(state.name, state.result) for state in states.states_of(published, ["tiny"], here)] == [("tiny", "passed")]
+
+
 def test_new_page_replaces_the_earlier_one_whole(finished, here):
     place(finished(strategies=("frozen_probe", "head")))
     published = here / "book" / "published"

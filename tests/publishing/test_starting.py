@@ -63,6 +63,11 @@ def test_first_tutorial_holds_no_output_and_no_function(lab):
     }
 
 
+def test_folder_that_was_looked_at_counts_as_empty(tmp_path):
+    (tmp_path / ".DS_Store").touch()
+    assert starting.init(tmp_path)
+
+
 def test_folder_that_is_in_use_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(FrostlineError, match="is not empty; name a new folder"):

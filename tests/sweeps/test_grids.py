@@ -59,6 +59,13 @@ def test_an_exclusion_that_excludes_nothing_is_refused(tmp_path):
         grid.combinations()
 
 
+def test_exclusions_that_leave_nothing_are_refused(tmp_path):
+    text = "seeds: [1, 2]\nexclude: [{SEED: 1}, {SEED: 2}]"
+    with pytest.raises(FrostlineError, match="exclude: leaves out all 2 combinations; leave an entry of it out"):
+        read(tmp_path, text).combinations()
+    assert read(tmp_path, text.replace(", {SEED: 2}", "")).combinations() == [{"SEED": 2}]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -68,11 +75,20 @@ def test_an_exclusion_that_excludes_nothing_is_refused(tmp_path):
         ("seed: 3", "seed: no field of a sweep, got 3. The fields are: notebook, datasets"),
         ("seeds: [1]\nseeds: [2]", "seeds stands there twice, in line 1"),
         ("parameters: {REPEATS: 3}", r"parameters\.REPEATS: Input should be a valid list, got 3"),
+        ("datasets: []", r"datasets: .*at least 1 item.*, got \[\]"),
+        ("seeds: []", r"seeds: .*at least 1 item.*, got \[\]"),
+        ("datasets: &a [*a]", "is no YAML of a sweep: it is nested too deeply, or an alias holds itself"),
         ("parameters: {REPEATS: []}", r"parameters\.REPEATS: .*at least 1 item"),
         ("parameters: {A: [{b: 1}]}", r"parameters\.A\.0: a value is a text, a number"),
         ("seeds: [1]\nparameters: {SEED: [2]}", "parameters: SEED is set by seeds already"),
         ("datasets: [{DATASET: a, LABEL_KEY: b}]\nparameters: {LABEL_KEY: [c]}", r"LABEL_KEY is set by datasets\.0"),
         ("parameters: {OUTPUT_DIR: [x]}", "OUTPUT_DIR is chosen for each run"),
+        ("datasets: [{OUTPUT_DIR: x}]", "datasets: OUTPUT_DIR is chosen for each run"),
+        (
+            "datasets: [a, {DATASET: b, SEED: 7}]\nseeds: [1]",
+            r"seeds: SEED is set by datasets\.1 already; leave one of",
+        ),
+        ("datasets: [{DATASET: b, STRATEGIES: [c]}]\nstrategies: [d]", r"strategies: STRATEGIES is set by datasets\.0"),
         ("strategies: [[]]", r"strategies\.0: .*at least 1 item"),
         ("strategies: [no]", r"strategies\.0: .*got False"),
         ("[1, 2]", r"holds \[1, 2\], where a sweep has fields"),

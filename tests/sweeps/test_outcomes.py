@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,21 @@ def test_only_whole_and_unchanged_artifacts_are_done(grid_of, done_here, at_once
     with (run.artifacts / "report.md").open("a") as file:
         file.write("my notes")
     assert look(run) is None
+
+
+def test_runs_in_a_folder_that_cannot_be_written_are_looked_at(grid_of, done_here, at_once, monkeypatch):
+    planned = grid_of("datasets: [pancreas]\nseeds: [1]")
+    (run,) = planned.runs
+    planned.folder.mkdir(parents=True)
+    Queue(planned).run(at_once(done_here), lambda: 1)
+    (run.folder / outcomes.FILE).unlink()
+
+    def refused(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(outcomes, "write", refused)
+    assert look(run).state == "done"
+    assert not (run.folder / outcomes.FILE).exists()
 
 
 def test_a_failure_is_known_and_so_is_its_reason(grid_of):

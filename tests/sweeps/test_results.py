@@ -13,7 +13,7 @@ from frostline.artifacts.archive import load_comparison
 from frostline.sweeps import commands, pages, sweeping
 from frostline.sweeps.outcomes import RunOutcome
 from frostline.sweeps.queues import Queue
-from frostline.sweeps.results import ALL, _labels, collect
+from frostline.sweeps.results import ALL, _across, _labels, collect
 
 FOUR = """datasets: [pancreas, pbmc68k-reduced, pbmc3k, broken.h5ad]
 strategies: [[majority, pca_logistic]]
@@ -95,6 +95,46 @@ parameters: {TARGET: [0.6, 0.9]}
     assert set(settings.values()) == {"TARGET=0.6", "TARGET=0.9"}
     assert set(datasets.values()) == {"a.h5ad (LABEL_KEY=x)", "a.h5ad (LABEL_KEY=y)", "b.h5ad"}
     assert set(_labels(grid_of("seeds: [1, 2]"))[0].values()) == {ALL}
+
+
+@pytest.mark.parametrize(
+    ("toc", "found"),
+    [
+        (f"root: index\nchapters:\n  - {line}\n", found)
+        for line, found in (
+            ("file: sweeps/sweep", True),
+            ("file: 'sweeps/sweep'  # ours", True),
+            ('{"title": "Ours", "file": "sweeps/sweep.md"}', True),
+            ("file: sweeps/sweep-2", False),
+            ("file: intro  # - file: sweeps/sweep", False),
+        )
+    ]
+    + [("root: [", False), (None, False)],
+)
+def test_a_sweep_has_a_page_where_the_table_of_contents_has_one(grid_of, toc, found):
+    Path("book").mkdir()
+    if toc is not None:
+        Path("book/_toc.yml").write_text(toc, encoding="utf-8")
+    page = sweeping.page_of(grid_of("seeds: [1]"))
+    assert page == (Path("book/sweeps/sweep.md") if found else None)
+
+
+def test_a_probe_that_only_some_data_sets_have_leaves_the_others_their_ranks(grid_of, make_record):
+    """Runs put it beside what they compare where a data set has more genes than the tuned encoder reads."""
+    planned = grid_of("datasets: [pancreas, few.h5ad]\nstrategies: [[pca_logistic, frozen_probe, lora]]")
+    skills = {"pca_logistic": 1.0, "frozen_probe": 2.0, "frozen_probe:500": 2.5, "lora": 9.0}
+    made = {name: make_record(name, skill=skill) for name, skill in skills.items()}
+    whole, few = (run.name for run in planned.runs)
+    records = {whole: list(made.values()), few: [made[name] for name in skills if name != "frozen_probe:500"]}
+    across, notes = _across(planned, records)
+    found = across[ALL]
+    assert found.complete == ("pancreas", "few.h5ad")
+    assert {rank.strategy: rank.mean for rank in found.ranks} == {"lora": 1.0, "frozen_probe": 2.0, "pca_logistic": 3.0}
+    assert len(found.pairs) == 3
+    assert notes == ["frozen_probe:500 was evaluated beside what the sweep names, on pancreas alone: it has no rank"]
+    across, notes = _across(planned, {run: list(made.values()) for run in (whole, few)})
+    assert [rank.strategy for rank in across[ALL].ranks][:2] == ["lora", "frozen_probe:500"]
+    assert notes == []
 
 
 def test_a_page_shows_names_as_text(grid_of):

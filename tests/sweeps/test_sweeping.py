@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import inspect
+import re
 import signal
 import subprocess
 import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import psutil
@@ -124,6 +127,17 @@ def test_whatever_ends_a_sweep_the_same_command_goes_on(two, here):
 def test_a_full_disk_and_a_scheduler_that_is_gone_are_said_in_a_line(error, said):
     with pytest.raises(FrostlineError, match=said), _explained(Path("s")):
         raise error
+
+
+def test_workers_that_have_all_ended_are_said_with_options_that_sweeps_have(grid_of, monkeypatch):
+    planned, ended = grid_of("seeds: [1, 2]"), SimpleNamespace(workers={})
+    client = SimpleNamespace(cluster=ended, dashboard_link="", scheduler=SimpleNamespace(address=""))
+    monkeypatch.setattr(sweeping, "connected", lambda *_: nullcontext(client))
+    with pytest.raises(FrostlineError, match=r"all workers have ended.* the same command goes on") as said:
+        sweeping.carry_out(planned)
+    (command,) = (each for each in cli.app.registered_commands if each.callback.__name__ == "sweep")
+    options = {f"--{name.replace('_', '-')}" for name in inspect.signature(command.callback).parameters}
+    assert set(re.findall(r"--[\w-]+", str(said.value))) == {"--workers", "--cluster-config"} <= options
 
 
 def test_a_tutorial_is_run_by_a_worker(here):

@@ -28,12 +28,29 @@ def commands_of(snakefile: str) -> dict[str, str]:
     return ast.literal_eval(found[1])
 
 
+def collect_of(snakefile: str) -> str:
+    """Command of a Snakefile that makes the tables."""
+    return ast.literal_eval(re.search(r"params: collect=(.*)", snakefile)[1])
+
+
 def test_a_snakefile_has_the_commands_of_the_sweep(grid_of):
     planned = grid_of(HOSTILE)
     text = workflow(planned, "snakemake", "sweep.yml")
     assert commands_of(text) == {run.name: run.command for run in planned.runs}
-    assert re.search(r'params: collect="(.*)"', text)[1] == "frostline sweep sweep.yml -o sweeps/sweep --collect"
-    assert text.count(f'"{planned.folder}/runs/{{run}}/artifacts/manifest.json"') == 2
+    assert collect_of(text) == "frostline sweep sweep.yml -o sweeps/sweep --collect"
+    assert text.count(f"'{planned.folder}/runs/{{run}}/artifacts/manifest.json'") == 2
+
+
+@pytest.mark.parametrize("name", ["🧬.h5ad", "𠮷.h5ad", "a\x07\x1b\x7f\x85\u2028.h5ad", "a\r\nb.h5ad"])
+def test_every_character_of_a_name_arrives(grid_of, name):
+    planned = grid_of('datasets: ["' + "".join(f"\\U{ord(character):08x}" for character in name) + '"]')
+    text = workflow(planned, "snakemake", "sweep.yml")
+    (command,) = commands_of(text.encode().decode()).values()
+    assert shlex.split(command)[4] == f"DATASET={name}"
+    script = workflow(planned, "nextflow", "sweep.yml")
+    (listed,) = re.findall(r"^        \[.*\n", script, re.MULTILINE)
+    assert listed.endswith("'],\n")
+    assert "\r" not in script
 
 
 def test_a_nextflow_script_has_the_commands_of_the_sweep(grid_of):
@@ -77,8 +94,7 @@ def test_commands_of_a_snakefile_run_in_order_and_collect_makes_the_table(grid_o
     for command in commands_of(printed.stdout).values():
         done = CliRunner().invoke(cli.app, shlex.split(command)[1:])
         assert done.exit_code == 0, done.output
-    collect = re.search(r'params: collect="(.*)"', printed.stdout)[1]
-    done = CliRunner().invoke(cli.app, shlex.split(collect)[1:])
+    done = CliRunner().invoke(cli.app, shlex.split(collect_of(printed.stdout))[1:])
     assert done.exit_code == 0, done.output
     table = pd.read_parquet(planned.folder / "results" / "runs.parquet")
     assert table[["state", "seed", "strategy"]].values.tolist() == [["done", 1, "majority"], ["done", 2, "majority"]]

@@ -109,11 +109,18 @@ def other_drawing(versions: Mapping[str, str]) -> str | None:
     return f"pictures were not drawn again: they are by {'; '.join(other)}" if other else None
 
 
-def remember(data: str, name: str, content: bytes) -> None:
-    """Note what this process has drawn from data of a hash, so that its own check need not draw it again."""
+def remember(data: str, name: str, content: bytes) -> str:
+    """Note what this process has drawn from data of a hash, so that its own check need not draw it again.
+
+    Returns
+    -------
+    str
+        sha256 of the pixels.
+    """
     if len(_drawn) >= KEPT:
         _drawn.clear()
-    _drawn[data, name] = _pixels(_opened(io.BytesIO(content)))
+    _drawn[data, name] = found = _pixels(_opened(io.BytesIO(content)))
+    return found
 
 
 def redrawn_problems(folder: Path, names: Iterable[str], data: str, redraw: Callable[[str], bytes]) -> list[str]:
@@ -130,9 +137,8 @@ def redrawn_problems(folder: Path, names: Iterable[str], data: str, redraw: Call
     """
     wrong = []
     for name in names:
-        if (data, name) not in _drawn:
-            remember(data, name, redraw(name))
-        if _pixels(_opened(folder / name)) != _drawn[data, name]:
+        wanted = _drawn.get((data, name)) or remember(data, name, redraw(name))  # another thread may clear them
+        if _pixels(_opened(folder / name)) != wanted:
             wrong.append(f"{name}: is not what the saved records give when it is drawn again")
     return wrong
 

@@ -70,6 +70,8 @@ class TutorialFigure(_OfTutorials):
     def run(self) -> list[nodes.Node]:
         """Draw it."""
         up, file = self._up(), self.arguments[0]
+        if "alt" not in self.options:
+            raise self.error(f"tutorial-figure {file}: say what the picture shows in a line `:alt: ...` below it")
         if not Path(self.env.srcdir, FOLDER, file).is_file():
             return []
         address, alt, caption = f"{up}{FOLDER}/{file}", self.options["alt"], " ".join(self.content)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frostline.errors import Cancelled, DatasetError, FrostlineError
-from frostline.plain_files import expanded
+from frostline.plain_files import expanded, is_system_file
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -112,8 +112,13 @@ def _no_right(path: Path) -> str:
 
 def _missing(path: Path, text: str) -> str:
     near = path.parent if path.parent.is_dir() else None
-    there = sorted(file.name for file in near.glob("*.h5ad"))[:3] if near else []
+    there = _files_in(near)[:3] if near else []
     return f"there is no file {text}" + (f"; in its folder: {', '.join(there)}" if there else "")
+
+
+def _files_in(folder: Path) -> list[str]:
+    """Names of files that may be meant."""
+    return sorted(file.name for file in folder.glob("*.h5ad") if not is_system_file(file))
 
 
 def _folder(path: Path, text: str) -> str:
@@ -124,7 +129,7 @@ def _folder(path: Path, text: str) -> str:
     if any((path / name).exists() for name in ("matrix.mtx", "matrix.mtx.gz")):
         line = _SCANPY.format(f"read_10x_mtx({text!r})", target)
         return f"{text} is a folder of 10x and no .h5ad file; write one with {line}"
-    inside = sorted(file.name for file in path.glob("*.h5ad"))[:3]
+    inside = _files_in(path)[:3]
     return f"{text} is a folder" + (f"; in it: {', '.join(inside)}" if inside else " without an .h5ad file")
 
 

@@ -206,8 +206,18 @@ def _place(workers: Workers, stack: ExitStack) -> Any:
         return stack.enter_context(cluster_of(workers))
     if workers.cluster != "local":
         raise FrostlineError(f"a scheduler ({workers.scheduler}) and a cluster ({workers.cluster}): give one of them")
+    _refuse_unused(workers, "workers are started", number="--workers", memory="--memory", config="--cluster-config")
     stack.enter_context(silence_logging_cmgr(logging.CRITICAL))  # of a scheduler that is gone it would print tracebacks
     return workers.scheduler
+
+
+def _refuse_unused(workers: Workers, where: str, **options: str) -> None:
+    """Refuse what the workers that are asked for would not heed."""
+    unused = [option for name, option in {**options, "resources": "resources"}.items() if getattr(workers, name)]
+    if unused:
+        raise FrostlineError(
+            f"{workers.where} would not heed {', '.join(unused)}: leave it out, and say it where {where}"
+        )
 
 
 def refuse_missing() -> None:
@@ -329,6 +339,7 @@ def _jobs(workers: Workers) -> Any:
         raise unknown("cluster", workers.cluster, ("local", *SYSTEMS))
     if workers.number is None:
         raise FrostlineError(f"how many workers is {workers.cluster} to be asked for? Say so: --workers 8")
+    _refuse_unused(workers, "jobs are described (--cluster-config)", memory="--memory")
     arguments = {} if workers.config is None else _arguments(workers.config, workers.cluster)
     options = {"dashboard_address": ":0", **arguments.pop("scheduler_options", {})}  # 8787 may be another one's
     kind = getattr(dask_jobqueue, SYSTEMS[workers.cluster])
@@ -386,8 +397,15 @@ def _version() -> str:
     return __version__
 
 
-def threads_of(client: Client) -> int:
+def threads_of(client: Client, remedy: str) -> int:
     """Threads of all workers together; 0 while none is there.
+
+    Parameters
+    ----------
+    client
+        With workers.
+    remedy
+        What helps where all have ended for want of memory, in the options of the command that asked for them.
 
     Raises
     ------
@@ -397,14 +415,11 @@ def threads_of(client: Client) -> int:
     Examples
     --------
     >>> with connected(Workers(number=1, memory="1GB")) as client:
-    ...     threads_of(client)
+    ...     threads_of(client, "give them more")
     1
     """
     if client.cluster is not None and not client.cluster.workers:  # one that ends while it starts is not started again
-        raise FrostlineError(
-            "all workers have ended, most often for want of memory: give them more (--memory), or fewer cells at once "
-            "(--rows), and the same command goes on"
-        )
+        raise FrostlineError(f"all workers have ended, most often for want of memory: {remedy}")
     return sum(client.nthreads().values())  # type: ignore[no-untyped-call]
 
 

@@ -26,6 +26,12 @@ AHEAD = 2
 """Parts that each thread of a worker has been given, so that none waits."""
 WORTH = 5.0
 """Seconds that workers have to save to be started: about twice what they take until the first part is computed."""
+MORE_MEMORY = (
+    "give them more (--memory; jobs of a batch system: `memory` in its file; workers of a scheduler: where they are "
+    "started), and the same command goes on; or begin another output with fewer cells at once "
+    "(-o OTHER.zarr --rows 1024)"
+)
+"""What helps workers that are above their memory."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -162,7 +168,7 @@ def run(
     try:
         while waiting or futures:
             monitor.step(pace.done / max(1, pace.total), pace.words())
-            threads = threads_of(client)
+            threads = threads_of(client, MORE_MEMORY)
             while waiting and len(futures) < AHEAD * max(1, threads):
                 part = waiting.popleft()
                 futures[client.submit(compute, part, pure=False, resources=dict(resources) or None)] = part
@@ -211,10 +217,7 @@ def _reason(future: Future[Any]) -> str | None:
         return None
     _refuse_full(error)
     if _is_killed(future):
-        return (
-            "its workers were ended again and again, as they are above their memory: give them more (--memory), or "
-            "fewer cells at once (--rows)"
-        )
+        return f"its workers were ended again and again, as they are above their memory: {MORE_MEMORY}"
     return str(error) if isinstance(error, FrostlineError) else f"{type(error).__name__}: {error}"
 
 

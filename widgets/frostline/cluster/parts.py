@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from frostline.cluster.arrays import Array
 from frostline.errors import FrostlineError
+from frostline.plain_files import entries
 from frostline.scratch import clear, scratch_path
 
 PLAN, STORE, CODES, RECORDS, SCRATCH, LOCK = "plan.json", "store", "codes", "parts", "scratch", "lock"
@@ -194,7 +195,7 @@ def _refuse_foreign(folder: Path) -> None:
     if not os.path.lexists(folder):
         return
     known = {PLAN, STORE, CODES, RECORDS, SCRATCH, LOCK, "work.pickle"}
-    other = sorted({path.name for path in folder.iterdir()} - known) if folder.is_dir() else [folder.name]
+    other = sorted({path.name for path in entries(folder)} - known) if folder.is_dir() else [folder.name]
     if other:
         raise FrostlineError(f"{folder} holds {other[0]}, which is not of frostline: name another output")
 

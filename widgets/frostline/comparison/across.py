@@ -90,6 +90,8 @@ class Across:
     ----------
     comparisons
         By data set, those of its seeds or plans of splits.
+    left_out
+        Strategies that are not ranked.
 
     Examples
     --------
@@ -103,12 +105,13 @@ class Across:
     """
 
     comparisons: Mapping[str, Sequence[Comparison]]
+    left_out: tuple[str, ...] = ()
 
     @cached_property
     def strategies(self) -> tuple[str, ...]:
-        """All that any comparison has, in their order."""
+        """All others that any comparison has, in their order."""
         found = (name for each in self.comparisons.values() for one in each for name in one.strategies)
-        return tuple(dict.fromkeys(found))
+        return tuple(name for name in dict.fromkeys(found) if name not in self.left_out)
 
     @cached_property
     def scores(self) -> pd.DataFrame:

@@ -155,6 +155,10 @@ def train_classifier(
             descent.refuse_silent()
             ask = partial(monitor.step, (epoch + 1) / schedule.epochs, say)
             entry = _validate(module, validated, targets["validation"], passes, each, ask)
+            if not math.isfinite(entry["validation_loss"]):
+                raise FrostlineError(
+                    f"the validation loss became {entry['validation_loss']}; try a smaller learning rate"
+                )
             history.append({"epoch": epoch + 1, "train_loss": total / len(targets["train"]), **entry})
             monitor.epoch(history[-1])
             since_best += 1

@@ -126,7 +126,10 @@ def fit_temperature(probabilities: NDArray[np.float64], columns: NDArray[np.inte
     """
     from scipy.optimize import minimize_scalar
 
-    if not len(columns) or np.ptp(probabilities, axis=1).max() == 0:
+    if not len(columns):
+        return None
+    least = np.where(probabilities > 0, probabilities, np.inf).min(axis=1)
+    if (probabilities.max(axis=1) == least).all():  # also where one class alone is possible
         return None
 
     def loss(log_temperature: float) -> float:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 WIDEST = 1 / 16
 """Of an empty gap, in diagonals of the map that is drawn."""
 SPACINGS = 4
-"""No gap is narrowed to less than so many distances of a cell to its nearest, which nine cells in ten keep."""
+"""No gap is narrowed to less than so many distances of a place to its nearest, which nine places in ten keep."""
 MOST = 60
 """Gaps that are narrowed, the widest."""
 ROUNDS = 8
@@ -94,7 +94,8 @@ def _moved(points: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.f
 
     edges, lengths = _neighbours(points)
     tree = _spanning_tree(edges, lengths, len(points))
-    least = SPACINGS * np.quantile(KDTree(points).query(points, 2)[0][:, 1], 0.9)
+    places = np.unique(points, axis=0)  # cells may coincide, and islands without extent have no narrower gap to keep
+    least = SPACINGS * np.quantile(KDTree(places).query(places, 2)[0][:, 1], 0.9)
     if len(tree.data) > MOST:
         least = max(least, np.sort(tree.data)[-MOST - 1])
     drawn = points

@@ -20,7 +20,9 @@ SAME: Rules = (
     (r"values=@ was said", "{} was chosen under Values"),
     (r"is values=@", "is {}"),
     (r"name one of: (?P<list>[^;()]*) \(layer=\.\.\.\)", "choose one of these under Layer: {list}"),
-    (r"(?i)load (?:the )?counts \(layer=\.\.\.\)", "choose counts under Layer"),
+    (r"(?i)(?:load|name) (?:the )?counts \(layer=\.\.\.\)", "choose counts under Layer"),
+    (r"name a layer \(layer=\.\.\.\)", "choose another under Layer"),
+    (r"say so: values=@, for frostline annotate [^,;]*", "choose {} under Values"),
     (r"(?:load with )?gene_column=\.\.\.", "choose it under Gene names"),
 )
 """Of all panels that read cells."""

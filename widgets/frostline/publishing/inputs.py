@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from frostline.hashes import file_sha256
-from frostline.plain_files import expanded
+from frostline.plain_files import SYSTEM_FOLDERS, entries, expanded, is_system_file
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LOCK = "constraints.txt"
@@ -72,8 +72,8 @@ def changed_inputs(recorded: Mapping[str, Any], root: Path) -> Iterator[str]:
 @functools.cache
 def code_sha256() -> str:
     """Hash of the installed package with its data; the book's own look, in `book/`, computes nothing."""
-    parts = [path for path in PACKAGE.iterdir() if path.name not in {"book", "__pycache__"}]
-    return _joined((path.relative_to(PACKAGE).as_posix(), tree_sha256(path)) for path in sorted(parts))
+    parts = [path for path in entries(PACKAGE) if path.name not in {"book", "__pycache__"}]
+    return _joined((path.relative_to(PACKAGE).as_posix(), tree_sha256(path)) for path in parts)
 
 
 def lock_sha256(root: Path) -> str:
@@ -83,13 +83,12 @@ def lock_sha256(root: Path) -> str:
 
 
 def tree_sha256(path: Path) -> str:
-    """Hash of a file, or of all files below a folder (a .zarr, a checkpoint) with their names."""
+    """Hash of a file, or of all files below a folder (a .zarr, a checkpoint) with their names, system files aside."""
     if path.is_file():
         return file_sha256(path)
-    files = sorted(
-        p for p in path.rglob("*") if p.is_file() and not {"__pycache__", ".ipynb_checkpoints"} & set(p.parts)
-    )
-    files = [p for p in files if not p.is_relative_to(TUTORIALS)]
+    aside = {"__pycache__", *SYSTEM_FOLDERS}
+    files = sorted(p for p in path.rglob("*") if p.is_file() and not is_system_file(p))
+    files = [p for p in files if not aside & set(p.relative_to(path).parts) and not p.is_relative_to(TUTORIALS)]
     return _joined((p.relative_to(path).as_posix(), file_sha256(p)) for p in files)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from frostline.errors import FrostlineError, unknown
 from frostline.lists import list_of
-from frostline.plain_files import expanded
+from frostline.plain_files import expanded, is_system_file
 from frostline.publishing.inputs import TUTORIALS
 
 FOLDER = Path("notebooks")
@@ -69,6 +69,7 @@ def known_notebooks() -> dict[str, Path]:
     True
     """
     paths = [path for folder in (FOLDER, packaged_folder()) for path in sorted(folder.glob("*.ipynb"))]
+    paths = [path for path in paths if not is_system_file(path)]
     return {path.stem: path for path in reversed(paths)}
 
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from frostline.errors import FrostlineError
-from frostline.plain_files import expanded
+from frostline.plain_files import entries, expanded
 
 TEMPLATE = Path(__file__).parents[1] / "book" / "template"
 NAMES = {"gitignore": ".gitignore"}
@@ -42,7 +42,7 @@ def init(folder: str | Path) -> list[Path]:
 
 
 def _filled(folder: Path) -> list[Path]:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or entries(folder)):
         raise FrostlineError(f"{folder} is not empty; name a new folder")
     written = []
     for source in sorted(path for path in TEMPLATE.rglob("*") if path.is_file()):

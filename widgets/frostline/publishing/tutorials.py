@@ -25,8 +25,8 @@ NEEDED = ("PROFILE", "OUTPUT_DIR")
 """Parameters without which a notebook cannot be published."""
 
 
-def declared_tutorials() -> list[str]:
-    """Names of the tutorials that the book's table of contents lists, in its order.
+def declared_pages() -> list[str]:
+    """Pages that the book's table of contents lists, as it names them.
 
     Raises
     ------
@@ -44,7 +44,18 @@ def declared_tutorials() -> list[str]:
         ) from None
     except yaml.YAMLError as error:
         raise FrostlineError(f"{TOC} cannot be read: {' '.join(str(error).split())}") from error
-    return tutorials_among(_documents(toc))
+    return list(_documents(toc))
+
+
+def declared_tutorials() -> list[str]:
+    """Names of the tutorials that the book's table of contents lists, in its order.
+
+    Raises
+    ------
+    FrostlineError
+        As of `declared_pages`.
+    """
+    return tutorials_among(declared_pages())
 
 
 def declared_notebooks() -> list[Path]:

@@ -64,8 +64,9 @@ def _each_once(values: list[Any]) -> list[Any]:
 
 Value = Annotated[Any, AfterValidator(_plain)]
 Once = AfterValidator(_each_once)
-DatasetValues = Annotated[dict[str, Value], Field(min_length=1), BeforeValidator(_named)]
-Names = Annotated[list[str], Field(min_length=1), BeforeValidator(_listed)]
+Some = Field(min_length=1)
+DatasetValues = Annotated[dict[str, Value], Some, BeforeValidator(_named)]
+Names = Annotated[list[str], Some, BeforeValidator(_listed)]
 
 
 class Grid(BaseModel):
@@ -82,17 +83,33 @@ class Grid(BaseModel):
 
     notebook: str = "cell_type_annotation"
     """Name of a tutorial, or path of a notebook."""
-    datasets: Annotated[list[DatasetValues], Once] = []
+    datasets: Annotated[list[DatasetValues], Some, Once] = []
     """Names, paths, or parameters of one data set together, such as {DATASET: a.h5ad, LABEL_KEY: kind}."""
-    profiles: Annotated[list[str], Once] = []
-    checkpoints: Annotated[list[str], Once] = []
-    strategies: Annotated[list[Names], Once] = []
+    profiles: Annotated[list[str], Some, Once] = []
+    checkpoints: Annotated[list[str], Some, Once] = []
+    strategies: Annotated[list[Names], Some, Once] = []
     """Each is a run of its own; a list of several is one run of them."""
-    seeds: Annotated[list[int], Once] = []
-    parameters: dict[str, Annotated[list[Value], Field(min_length=1), Once]] = {}
+    seeds: Annotated[list[int], Some, Once] = []
+    parameters: dict[str, Annotated[list[Value], Some, Once]] = {}
     """Any other parameter of the notebook, each with the list of its values."""
-    exclude: list[Annotated[dict[str, Value], Field(min_length=1)]] = []
+    exclude: list[Annotated[dict[str, Value], Some]] = []
     """Combinations that are left out: those that have all values of one entry."""
+
+    @field_validator("datasets")
+    @classmethod
+    def _not_the_folder(cls, value: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if any(WRITTEN in each for each in value):
+            raise ValueError(f"{WRITTEN} is chosen for each run; leave it out")
+        return value
+
+    @field_validator("profiles", "checkpoints", "strategies", "seeds")
+    @classmethod
+    def _not_of_data(cls, value: list[Any], info: ValidationInfo) -> list[Any]:
+        name = AXES[str(info.field_name)]
+        for i, each in enumerate(info.data.get("datasets", ())):
+            if name in each:
+                raise ValueError(f"{name} is set by datasets.{i} already; leave one of the two out")
+        return value
 
     @field_validator("parameters")
     @classmethod
@@ -132,7 +149,7 @@ class Grid(BaseModel):
         Raises
         ------
         FrostlineError
-            An exclusion matches no combination, so that it excludes nothing.
+            An exclusion matches no combination, so that it excludes nothing; or all of them leave none.
         """
         axes = [[value if name is None else {name: value} for value in values] for name, values in self._axes()]
         found = [{name: part[name] for part in parts for name in part} for parts in itertools.product(*axes)]
@@ -142,7 +159,10 @@ class Grid(BaseModel):
                     f"exclude.{i}: {wanted} matches no combination; write parameters ({', '.join(self.places)}) with "
                     "values of the grid"
                 )
-        return [each for each in found if not any(_matches(each, wanted) for wanted in self.exclude)]
+        left = [each for each in found if not any(_matches(each, wanted) for wanted in self.exclude)]
+        if not left:
+            raise FrostlineError(f"exclude: leaves out all {len(found)} combinations; leave an entry of it out")
+        return left
 
 
 def _matches(combination: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
@@ -179,6 +199,10 @@ def read_grid(path: Path) -> Grid:
         content = yaml.safe_load(text)
     except OSError as error:
         raise FrostlineError(f"{path} cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise FrostlineError(
+            f"{path} is no YAML of a sweep: it is nested too deeply, or an alias holds itself"
+        ) from None
     except (yaml.YAMLError, ValueError) as error:
         raise FrostlineError(f"{path} is no YAML of a sweep: {' '.join(str(error).split())}") from error
     fields = ", ".join(Grid.model_fields)

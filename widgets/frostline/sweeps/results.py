@@ -136,7 +136,29 @@ def _across(plan: Plan, records: Mapping[str, Sequence[Record]]) -> tuple[dict[s
             except FrostlineError as error:
                 notes.append(f"{dataset}, seed {seed}: runs cannot be compared with each other: {one_line(error)}")
     kept = {setting: {name: each for name, each in sets.items() if each} for setting, sets in found.items()}
-    return {setting: Across(sets) for setting, sets in kept.items() if sets}, notes
+    across = {}
+    for setting, sets in ((setting, sets) for setting, sets in kept.items() if sets):
+        more = _beside(sets, [run.values.get(AXES["strategies"]) for run in plan.runs])
+        across[setting] = Across(sets, tuple(more))
+        notes += [
+            f"{name} was evaluated beside what the sweep names, on {', '.join(some)} alone: it has no rank"
+            for name, some in more.items()
+        ]
+    return across, notes
+
+
+def _beside(sets: Mapping[str, Sequence[Comparison]], named: Sequence[Any]) -> dict[str, list[str]]:
+    """Strategies that runs added to those named, and not on all data sets, with the data sets that have them.
+
+    Ranks are of data sets that have all strategies, and one with few genes has no probe on as many as the tuned read.
+    """
+    if None in named:  # the notebook says by itself what it compares
+        return {}
+    asked = {name for names in named for name in names}
+    has = {data: {name for one in each for name in one.strategies} for data, each in sets.items()}
+    added = {name for names in has.values() for name in names if not {name, name.split("@")[0]} & asked}
+    some = {name: [data for data, names in has.items() if name in names] for name in sorted(added)}
+    return {name: datasets for name, datasets in some.items() if len(datasets) < len(has)}
 
 
 def _once(records: Sequence[Record]) -> list[Record]:

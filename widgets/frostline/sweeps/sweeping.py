@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from frostline.cluster.connections import Workers, connected, gpu_of, threads_of
 from frostline.errors import FrostlineError
 from frostline.monitor import Monitor
-from frostline.publishing.tutorials import TOC
+from frostline.publishing.tutorials import TOC, declared_pages
 from frostline.sweeps import folders, pages
 from frostline.sweeps.grids import Grid
 from frostline.sweeps.outcomes import RunOutcome
@@ -25,6 +24,11 @@ from frostline.sweeps.results import SweepResult, collect
 
 PAGES = "sweeps"
 """Folder of the pages of sweeps, in the book."""
+FEWER = (
+    "run fewer at once (--workers), or give jobs of a batch system more (`memory` in the file of --cluster-config), "
+    "and the same command goes on"
+)
+"""What helps workers that are above their memory."""
 
 
 def sweep(
@@ -97,7 +101,7 @@ def run(
         queue.standing.dashboard = client.dashboard_link
         queue.run(
             lambda task: _submitted(client, task),
-            lambda: threads_of(client),
+            lambda: threads_of(client, FEWER),
             environment=_threads(workers),
             scheduler=client.scheduler.address,
             monitor=monitor,
@@ -165,10 +169,8 @@ def _explained(folder: Path) -> Iterator[None]:
 
 def page_of(planned: Plan) -> Path | None:
     """Page of a sweep in the book of the current folder; None where its table of contents has no line for it."""
-    try:
-        text = TOC.read_text(encoding="utf-8")
-    except OSError:
-        return None
-    declared = re.findall(r"^\s*- file: (\S+)\s*$", text, re.MULTILINE)
-    wanted = f"{PAGES}/{planned.name}"
-    return TOC.parent / f"{wanted}.md" if wanted in declared else None
+    page = f"{PAGES}/{planned.name}.md"
+    with contextlib.suppress(FrostlineError):  # there is no book, or it cannot be built
+        if {page, page.removesuffix(".md")} & set(declared_pages()):
+            return TOC.parent / page
+    return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +43,7 @@ def workflow(plan: Plan, system: str, source: str | Path) -> str:
 
 def _snakefile(plan: Plan, collect: str) -> str:
     runs = (plan.folder / RUNS).as_posix()
-    commands = "".join(f"    {json.dumps(run.name)}: {json.dumps(run.command)},\n" for run in plan.runs)
+    commands = "".join(f"    {run.name!a}: {run.command!a},\n" for run in plan.runs)
     return f"""\
 # {len(plan.runs)} runs of a sweep. Run it in this folder: snakemake --cores 2 --keep-going
 # Where a run fails, the table of the others is made by: {one_line(collect)}
@@ -55,14 +54,14 @@ RUNS = {{
 
 
 rule all:
-    input: expand({json.dumps(f"{runs}/{{run}}/artifacts/{MANIFEST}")}, run=RUNS)
-    params: collect={json.dumps(collect)}
+    input: expand({f"{runs}/{{run}}/artifacts/{MANIFEST}"!a}, run=RUNS)
+    params: collect={collect!a}
     shell: "{{params.collect}}"
 
 
 rule run:
-    output: {json.dumps(f"{runs}/{{run}}/artifacts/{MANIFEST}")}
-    log: {json.dumps(f"{runs}/{{run}}/{LOG}")}
+    output: {f"{runs}/{{run}}/artifacts/{MANIFEST}"!a}
+    log: {f"{runs}/{{run}}/{LOG}"!a}
     params: command=lambda wildcards: RUNS[wildcards.run]
     retries: {RETRIES}
     shell: "{{params.command}} > {{log}} 2>&1"
@@ -123,7 +122,7 @@ workflow {{
 
 def _quoted(text: str) -> str:
     """Text of Groovy in which nothing is filled in."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\r", "\\r")
     return f"'{escaped}'"
 
 
