@@ -246,7 +246,7 @@ class InEpochs(EncoderStrategy):
     epochs: Epochs = 8
     """Longest training; it stops early on the validation loss."""
     batch_size: Batch = 32
-    """Cells in one training step."""
+    """Cells in one training step, at most; a twelfth of the training cells where that is fewer, and eight at least."""
     learning_rate: Rate = 2e-3
     """Of AdamW."""
     dropout: Dropped = 0.1
