@@ -236,6 +236,14 @@ def test_a_loss_that_is_not_finite_is_an_error(problem):
         train(network(), (features, targets), schedule())
 
 
+def test_no_finite_validation_loss_is_an_error(problem):
+    """The weights that would be returned have not been trained."""
+    features, targets = problem
+    features = {**features, "validation": features["validation"] * float("nan")}
+    with pytest.raises(FrostlineError, match="the validation loss was nan at best; try a smaller learning rate"):
+        train(network(), (features, targets), schedule(epochs=2))
+
+
 @pytest.mark.parametrize("after", [0, 1, 9])
 def test_training_can_be_stopped_between_any_two_steps(problem, after):
     asked = iter(range(1_000))

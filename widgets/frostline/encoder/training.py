@@ -106,7 +106,8 @@ def train_classifier(
     Raises
     ------
     FrostlineError
-        A loss is not finite, or a trainable tensor received no gradient, or only zeros.
+        A training loss is not finite, or no validation loss is; a trainable tensor received no gradient, or only
+        zeros.
     Cancelled
         The monitor was asked to stop.
     """
@@ -162,6 +163,8 @@ def train_classifier(
                 best, best_state, since_best = entry["validation_loss"], _snapshot(trainable), 0
             if since_best >= schedule.patience:
                 break
+    if not math.isfinite(best):
+        raise FrostlineError(f"the validation loss was {entry['validation_loss']} at best; try a smaller learning rate")
     _restore(trainable, best_state)
     module.eval()
     return tuple(history)
