@@ -142,7 +142,9 @@ class TestContract:
     def test_what_is_saved_predicts_the_same_after_loading(self, fitted, pbmc, cut, fresh, tmp_path):
         strategy, dataset = fitted
         strategy.save(tmp_path / "model")
+        stream = torch.get_rng_state()
         again, copy = strategies.load(tmp_path / "model"), fresh(pbmc)
+        assert torch.equal(torch.get_rng_state(), stream)
         assert type(again) is type(strategy)
         assert again == strategy
         assert (again.classes_, again.genes_) == (strategy.classes_, strategy.genes_)
