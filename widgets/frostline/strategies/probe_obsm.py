@@ -72,6 +72,15 @@ class ProbeObsm(OnProbe):
     def _fit(self, dataset: Dataset, split: Split, monitor: Monitor) -> None:
         self._fit_probe(self._features(dataset, split.train), dataset, split, monitor)
 
+    def _classify(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        fitted = len(self.probe_.mean)
+        if features.shape[1] != fitted:
+            raise DatasetError(
+                f"embedding {self.obsm_key!r} has {features.shape[1]:,} columns here, and the strategy was fitted on "
+                f"{fitted:,}; store the embedding of these cells by the same model there"
+            )
+        return super()._classify(features)
+
     def _features(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float64]:
         """(n_cells, d) rows of the embedding, finite."""
         values = self._rows(dataset, cells)
