@@ -178,6 +178,12 @@ class TestContract:
         strategy, dataset = fitted
         assert strategy.planned_parameters(cut, dataset) == strategy.cost().trainable_parameters > 0
 
+    def test_no_parameters_are_planned_for_a_class_without_training_cells(self, evaluated, pbmc, cut, fresh):
+        """Of which there are validation cells."""
+        strategy, record = evaluated
+        without = dataclasses.replace(cut, train=cut.train[pbmc.labels[cut.train] != ABSENT])
+        assert strategy.planned_parameters(without, fresh(pbmc)) == record.cost.trainable_parameters
+
     def test_the_cost_names_every_stage_and_counts_the_encoder_too(self, fitted, small_checkpoint):
         strategy = fitted[0]
         cost = strategy.cost()

@@ -279,7 +279,11 @@ class InEpochs(EncoderStrategy):
     def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
         """What is trained of the encoder; LayerNorm's gain and bias, the linear layer's weights and biases."""
         config = load_checkpoint(self.checkpoint).config
-        return self._thawed_parameters(config) + 2 * config.d_model + trained_classes(split) * (config.d_model + 1)
+        return (
+            self._thawed_parameters(config)
+            + 2 * config.d_model
+            + trained_classes(split, dataset) * (config.d_model + 1)
+        )
 
     def _thawed_parameters(self, config: EncoderConfig) -> int:
         """Parameters that are trained inside the encoder."""

@@ -67,7 +67,7 @@ class ProbeObsm(OnProbe):
         """Coefficients and intercepts of the probe; the width of the embedding takes a data set to know."""
         if dataset is None:
             raise DatasetError(f"pass the data set, too: the width of {self.obsm_key!r} is not in the split")
-        return probe_parameters(self._features(dataset, split.train[:1]).shape[1], trained_classes(split))
+        return probe_parameters(self._features(dataset, split.train[:1]).shape[1], trained_classes(split, dataset))
 
     def _fit(self, dataset: Dataset, split: Split, monitor: Monitor) -> None:
         self._fit_probe(self._features(dataset, split.train), dataset, split, monitor)
