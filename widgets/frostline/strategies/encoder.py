@@ -31,8 +31,7 @@ from frostline.bounds import (
 from frostline.cells.datasets import Dataset
 from frostline.cells.partitions import Split
 from frostline.cells.variable_genes import by_variance, most_variable
-from frostline.encoder.catalogue import CHECKPOINTS
-from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
+from frostline.encoder.checkpoints import Checkpoint, load_checkpoint, spec_of
 from frostline.encoder.tokens import MAX_LENGTH
 from frostline.errors import CheckpointError, DatasetError, FrostlineError
 from frostline.monitor import Monitor
@@ -160,7 +159,7 @@ class EncoderStrategy(Strategy):
         """What pre-training may have seen, which genes have other names there, what an earlier run had computed."""
         from frostline.encoder.vocabulary import mapping_note
 
-        spec = CHECKPOINTS.get(self.checkpoint)
+        spec = spec_of(self.checkpoint)
         names = dataset.sets or (dataset.name,)
         notes = [spec.overlaps[name] for name in names if spec and name in spec.overlaps]
         notes += [note] if (note := mapping_note(dataset, load_checkpoint(self.checkpoint))) else []
