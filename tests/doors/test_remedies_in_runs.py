@@ -398,6 +398,25 @@ class TestOtherSteps:
         adata.write_h5ad(tmp_path / "one.h5ad")
         assert read_corpus([tmp_path / "one.h5ad"]).counts.shape == (23, 250)
 
+    def test_a_cell_of_rare_genes_alone(self, tmp_path):
+        """In the second file, whose rows are counted by themselves."""
+        paths = [tmp_path / "one.h5ad", tmp_path / "two.h5ad"]
+        cells("ab" * 12).write_h5ad(paths[0])
+        adata = cells("ab" * 15)
+        adata.X = adata.X.toarray()
+        adata.X[:, 5] = 0
+        adata.X[7] = [0, 0, 0, 0, 0, 3]
+        adata.var_names = [*adata.var_names[:5], "RARE"]
+        adata.write_h5ad(paths[1])
+        message = refusal(lambda: read_corpus(paths).frequent(0.05))
+        assert message.startswith("two.h5ad: 1 cell(s)")
+        assert "the first in row 7;" in message
+        assert len(read_corpus(paths).frequent(0.0).genes) == 7
+        names = {"adata": adata, "np": np}
+        exec(message.partition("leave them out: ")[2], names)
+        names["adata"].write_h5ad(paths[1])
+        assert read_corpus(paths).frequent(0.05).counts.shape == (24 + 29, 6)
+
     def test_columns_of_one_name(self):
         adata = cells("ab" * 12, other="x")
         adata.obs.columns = ["kind", "kind"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 import shutil
@@ -11,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from frostline.encoder.catalogue import CHECKPOINTS, cache_folder
-from frostline.encoder.checkpoints import load_checkpoint, official_state, save_checkpoint
+from frostline.encoder.catalogue import CHECKPOINTS, Pin, cache_folder
+from frostline.encoder.checkpoints import load_checkpoint, official_state, save_checkpoint, spec_of
 from frostline.errors import CheckpointError
 
 QKV = "transformer_encoder.layers.1.self_attn.Wqkv"
@@ -375,6 +376,21 @@ class TestRoundTrip:
 
     def test_an_encoder_is_ready_for_inference(self, small_checkpoint):
         assert not any(module.training for module in load(small_checkpoint).modules())
+
+
+def test_a_folder_of_known_weights_is_the_checkpoint(folder, small_checkpoint, monkeypatch, tmp_path):
+    """By what is publicly known of them, or was recorded at their download."""
+    monkeypatch.setenv("FROSTLINE_CACHE", str(tmp_path / "cache"))
+    assert spec_of(folder) is None
+    digest = load_checkpoint(folder).weights_sha256
+    with monkeypatch.context() as patch:
+        pins = {"best_model.pt": Pin(digest, seen="public")}
+        patch.setitem(CHECKPOINTS, "heart", dataclasses.replace(CHECKPOINTS["heart"], pins=pins))
+        assert spec_of(folder) == CHECKPOINTS["heart"]
+    (cache_folder() / "lung").mkdir(parents=True)
+    (cache_folder() / "lung" / "sha256.json").write_text(json.dumps({"model.safetensors": digest}))
+    assert spec_of(folder).name == "lung"
+    assert spec_of("brain").name == "brain"
 
 
 def test_each_kind_has_a_folder_of_the_cache(monkeypatch, tmp_path):

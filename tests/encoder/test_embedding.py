@@ -139,6 +139,18 @@ class TestEmbed:
             embed(adata, checkpoint=small_checkpoint)
         assert mended(str(caught.value), adata=adata).n_obs == 14
 
+    @pytest.mark.parametrize("n", [1, 6])
+    def test_so_they_are_of_cells_that_a_file_backs(self, adata, small_checkpoint, tmp_path, n):
+        adata.X = sparse.diags([0.0] * n + [1.0] * (20 - n)).astype(np.float32).tocsr() @ adata.X
+        adata.write_h5ad(tmp_path / "cells.h5ad")
+        backed = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+        with pytest.raises(DatasetError, match=f"{n} cell.*Leave them out") as caught:
+            embed(backed, checkpoint=small_checkpoint)
+        left = mended(str(caught.value), adata=backed)
+        backed.file.close()
+        assert left.n_obs == 20 - n
+        embed(left, checkpoint=small_checkpoint)
+
     def test_few_known_genes_are_said_first_and_why(self, adata, small_checkpoint):
         names = [f"ENSG009{i:08d}" for i in range(adata.n_vars)]
         names[0] = adata.var_names[0]

@@ -539,6 +539,11 @@ class TestSeenInPretraining:
         assert "other cells of the same donor" in finding.explanation
         assert "seen-in-pretraining" not in found(pbmc)
 
+    def test_so_they_are_where_the_checkpoint_is_given_as_a_folder(self, pbmc, tmp_path, small_checkpoint):
+        folder = shutil.copytree(find_folder("mini"), tmp_path / "mine")
+        assert "donor" in found(pbmc, checkpoint=str(folder))["seen-in-pretraining"].explanation
+        assert "seen-in-pretraining" not in found(pbmc, checkpoint=str(small_checkpoint))
+
     def test_the_sets_of_a_joined_one_are_looked_at(self, pbmc):
         other = load_dataset(pbmc.adata[:300].copy(), "bulk_labels", layer="raw", name="other")
         assert "pbmc68k-reduced" in found(join_datasets(other, pbmc), checkpoint="mini")["seen-in-pretraining"].title

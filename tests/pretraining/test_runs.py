@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from frostline.monitor import Monitor
 from frostline.pretraining import losses, runs
 from frostline.pretraining.corpus import principal_components, read_corpus
 from frostline.pretraining.runs import pretrain
+from frostline.scratch import scratch_path
 
 pytestmark = pytest.mark.slow
 
@@ -247,6 +250,45 @@ def test_a_finished_run_is_returned_without_training(finished, corpus):
     again = pretrain(corpus, finished.folder, steps=STEPS, settings=SMALL, monitor=stop_after(0))
     assert again == finished
     assert weights(finished.folder) == before
+
+
+@pytest.mark.parametrize("gone", ["model.safetensors", "vocab.json"])
+def test_a_finished_run_that_lost_a_file_is_run_again(finished, corpus, tmp_path, gone):
+    folder = shutil.copytree(finished.folder, tmp_path / "copy")
+    (folder / gone).unlink()
+    with pytest.raises(FrostlineError, match="differs in seed"):
+        pretrain(corpus, folder, steps=STEPS, settings=SMALL, seed=3)
+    pretrain(corpus, folder, steps=STEPS, settings=SMALL)
+    for name in FILES:
+        assert (folder / name).read_bytes() == (finished.folder / name).read_bytes(), name
+
+
+def test_a_run_that_another_process_ends_first_ends_as_well(finished, corpus, tmp_path, monkeypatch):
+    """The same run, in the same folder, while this one writes its checkpoint."""
+    save = runs.save_checkpoint
+
+    def other_too(folder, *given, **how):
+        save(folder, *given, **how)
+        monkeypatch.setattr(runs, "save_checkpoint", save)
+        pretrain(corpus, folder, steps=STEPS, settings=SMALL)
+
+    monkeypatch.setattr(runs, "save_checkpoint", other_too)
+    pretrain(corpus, tmp_path, steps=STEPS, settings=SMALL)
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+    assert weights(tmp_path) == weights(finished.folder)
+
+
+def test_two_states_are_never_written_under_one_name(corpus, tmp_path, monkeypatch):
+    """Each is moved to its place when it is whole, and what a killed run was writing is cleared."""
+    names, save = [], torch.save
+    monkeypatch.setattr(torch, "save", lambda state, path: (names.append(path.name), save(state, path)))
+    left = scratch_path(tmp_path, ".pt")
+    left = left.with_name(left.name.replace(f"-{os.getpid()}-", "-999999999-"))  # no process has such a number
+    left.write_bytes(b"half")
+    with pytest.raises(Cancelled):
+        pretrain(corpus, tmp_path, steps=STEPS, settings=SMALL, save_every=1, monitor=stop_after(3))
+    assert len(set(names)) == len(names) == 4
+    assert [path.name for path in tmp_path.iterdir()] == [runs.STATE_FILE]
 
 
 @pytest.mark.parametrize("state", ["finished", "stopped"])

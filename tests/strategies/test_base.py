@@ -142,7 +142,9 @@ class TestContract:
     def test_what_is_saved_predicts_the_same_after_loading(self, fitted, pbmc, cut, fresh, tmp_path):
         strategy, dataset = fitted
         strategy.save(tmp_path / "model")
+        stream = torch.get_rng_state()
         again, copy = strategies.load(tmp_path / "model"), fresh(pbmc)
+        assert torch.equal(torch.get_rng_state(), stream)
         assert type(again) is type(strategy)
         assert again == strategy
         assert (again.classes_, again.genes_) == (strategy.classes_, strategy.genes_)
@@ -175,6 +177,12 @@ class TestContract:
     def test_planned_parameters_are_those_that_are_trained(self, fitted, cut):
         strategy, dataset = fitted
         assert strategy.planned_parameters(cut, dataset) == strategy.cost().trainable_parameters > 0
+
+    def test_no_parameters_are_planned_for_a_class_without_training_cells(self, evaluated, pbmc, cut, fresh):
+        """Of which there are validation cells."""
+        strategy, record = evaluated
+        without = dataclasses.replace(cut, train=cut.train[pbmc.labels[cut.train] != ABSENT])
+        assert strategy.planned_parameters(without, fresh(pbmc)) == record.cost.trainable_parameters
 
     def test_the_cost_names_every_stage_and_counts_the_encoder_too(self, fitted, small_checkpoint):
         strategy = fitted[0]

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from strategy_checks import IN_EPOCHS, ON_ENCODER
 
 from frostline import strategies
+from frostline.encoder.checkpoints import find_folder
 from frostline.errors import CheckpointError, DatasetError, FrostlineError
 from frostline.strategies import Lora
 
@@ -45,6 +46,13 @@ class TestSaving:
         (tmp_path / "strategy.json").write_text(json.dumps({**content, "strategy": "magic"}))
         with pytest.raises(FrostlineError, match="unknown strategy 'magic'; known: majority, pca_logistic"):
             strategies.load(tmp_path)
+
+
+def test_what_pre_training_saw_is_noted_where_the_checkpoint_is_a_folder_too(pbmc, tmp_path, small_checkpoint):
+    folder = shutil.copytree(find_folder("mini"), tmp_path / "mine")
+    said = "The checkpoint mini was pre-trained on other cells of the same donor."
+    given = ("mini", str(folder), str(small_checkpoint))
+    assert [said in Lora(checkpoint=name).notes(pbmc) for name in given] == [True, True, False]
 
 
 IMPORTS = """

@@ -168,6 +168,15 @@ class TestProbeObsm:
         again = strategies.load(tmp_path)
         assert (again.name, again) == ("probe_obsm:X_scVI", other)
 
+    def test_an_embedding_of_another_width_than_it_was_fitted_on_is_refused(self, pbmc, cut, fresh, values):
+        strategy = ProbeObsm("X_scVI").fit(self.with_embedding(pbmc, fresh, values), cut)
+        other = self.with_embedding(pbmc, fresh, values[:, :4])
+        for work in (strategy.predict_proba, strategy.outcome):
+            with pytest.raises(
+                DatasetError, match="'X_scVI' has 4 columns here, and the strategy was fitted on 6; store"
+            ):
+                work(other, cut.test)
+
     def test_its_parameters_cannot_be_planned_without_the_data_set(self, cut):
         with pytest.raises(DatasetError, match="pass the data set, too"):
             ProbeObsm().planned_parameters(cut)

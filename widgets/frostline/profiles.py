@@ -35,7 +35,7 @@ class Profile:
     max_genes: Genes
     """Genes that the baselines get, those of the largest variance over the training cells."""
     batch_size: Batch
-    """Cells in one training step."""
+    """Cells in one training step, at most: a twelfth of the training cells where that is fewer, and eight at least."""
     head_epochs: Epochs
     """Longest training of the head; it stops early on the validation loss."""
     lora_epochs: Epochs

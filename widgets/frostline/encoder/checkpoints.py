@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frostline.encoder.catalogue import CHECKPOINTS, cache_folder
+from frostline.encoder.catalogue import CHECKPOINTS, CheckpointSpec, cache_folder
 from frostline.encoder.layouts import MOST_ARGS, other_layout, read_config, read_vocabulary
 from frostline.encoder.layouts import SPECIAL_TOKENS as SPECIAL_TOKENS
 from frostline.encoder.weight_files import look_into, read_json, read_weights
@@ -170,6 +170,29 @@ def find_folder(name: str | Path) -> Path:
             f"frostline checkpoints download {spec.name}. {spec.offline_way}"
         )
     return folder
+
+
+def spec_of(name: str | Path) -> CheckpointSpec | None:
+    """Return what is registered under a name, or of the weights that a folder holds; None where nothing is.
+
+    Examples
+    --------
+    >>> spec_of(find_folder("mini")).name
+    'mini'
+    """
+    if str(name) in CHECKPOINTS:
+        return CHECKPOINTS[str(name)]
+    digest = load_checkpoint(name).weights_sha256
+    return next((spec for spec in CHECKPOINTS.values() if digest in _known_weights(spec)), None)
+
+
+def _known_weights(spec: CheckpointSpec) -> set[str]:
+    """Each sha256 that a registered checkpoint's weights are known to have, publicly or as they were downloaded."""
+    known = {pin.sha256 for file, pin in spec.pins.items() if file in WEIGHTS}
+    if spec.folder is not None:
+        return known | {load_checkpoint(spec.name).weights_sha256}
+    record = read_record(cache_folder() / spec.name)
+    return known | {record[file] for file in WEIGHTS if file in record}
 
 
 def refuse_unknown_checkpoint(name: str | Path) -> None:

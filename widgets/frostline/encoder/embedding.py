@@ -243,14 +243,17 @@ def readable(
     return expressing(sparse.csr_matrix(matrix), known)
 
 
-def _without_known_genes(said: str, empty: NDArray[np.str_], n_cells: int, left: str | None) -> str:
-    """What is wrong, and the line that leaves the cells out: `left` where they are many, and it can say which."""
+def _without_known_genes(said: str, empty: NDArray[np.str_], n_cells: int, left: str | None, before: str = "") -> str:
+    """What is wrong, and the line that leaves the cells out: `left` where they are many, and it can say which.
+
+    `before` is what must be done first.
+    """
     if len(empty) == n_cells:
         return f"{said.removesuffix('.')}; no cell expresses a gene of the vocabulary that is read"
     left = without_cells(empty) or left
     return (
         f"{said.removesuffix('.')}; {len(empty):,} cell(s) express no gene of the vocabulary that is read, for example "
-        f"{', '.join(map(str, empty[:3]))}. Leave them out{f': `adata = {left}.copy()`' if left else ''}"
+        f"{', '.join(map(str, empty[:3]))}. Leave them out{f': `{before}adata = {left}.copy()`' if left else ''}"
     )
 
 
@@ -415,7 +418,9 @@ def _match_all(
     if without.any():
         empty = np.asarray(adata.obs_names[without], dtype=str)
         left = f"adata[frostline.embedding.readable(adata.X, {symbols.source}, {opened.name!r})]"
-        raise DatasetError(_without_known_genes(said, empty, adata.n_obs, left))
+        # what a file backs can neither be copied nor read as a matrix
+        before = "adata = adata.to_memory(); " if adata.isbacked else ""
+        raise DatasetError(_without_known_genes(said, empty, adata.n_obs, left, before))
     if match.severity and adata.n_obs:
         warnings.warn(said, stacklevel=4)
     return match

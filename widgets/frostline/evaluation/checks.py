@@ -18,8 +18,7 @@ from frostline.cells.catalogue import DATASETS
 from frostline.cells.datasets import Dataset
 from frostline.cells.gene_mapping import map_genes
 from frostline.cells.partitions import Split
-from frostline.encoder.catalogue import CHECKPOINTS
-from frostline.encoder.checkpoints import CORPUS_GENES, find_folder, load_checkpoint
+from frostline.encoder.checkpoints import CORPUS_GENES, find_folder, load_checkpoint, spec_of
 from frostline.encoder.vocabulary import overlap
 from frostline.evaluation import clusterings, label_checks, leakage, vocabulary_checks
 from frostline.evaluation.cases import Case, Check
@@ -145,7 +144,7 @@ def _highly_variable(dataset: Dataset) -> bool:
 
 
 def _seen_in_pretraining(case: Case) -> Iterator[Finding]:
-    spec = CHECKPOINTS.get(str(case.checkpoint))
+    spec = None if case.checkpoint is None else spec_of(case.checkpoint)
     for name in case.dataset.sets or (case.dataset.name,):
         if spec is not None and name in spec.overlaps:
             yield Finding(

@@ -29,6 +29,7 @@ from frostline.plain_files import expanded
 N_SPECIAL = len(SPECIAL_TOKENS)  # gene ids follow the special tokens
 PAD, CLS = SPECIAL_TOKENS.index("<pad>"), SPECIAL_TOKENS.index("<cls>")
 
+_LISTED = 20  # rows that a line of code names one by one
 _NEIGHBOR_SPACE = 50  # principal components in which the cells most like a cell are looked for
 
 
@@ -75,14 +76,31 @@ class Corpus:
         return GeneStatistics(self.genes, detected, np.asarray(share, dtype=np.float64))
 
     def frequent(self, min_fraction: float) -> Corpus:
-        """Keep the genes that at least this fraction of the cells of one set express."""
+        """Keep the genes that at least this fraction of the cells of one set express.
+
+        Raises
+        ------
+        DatasetError
+            A cell expresses none of them; names its file and row.
+        """
         keep = np.zeros(len(self.genes), dtype=bool)
         for i, file in enumerate(self.files):
             keep |= self.counts[self.set_of_cell == i].getnnz(axis=0) >= min_fraction * file["cells"]
         new = np.cumsum(keep) - 1
         measured = tuple(new[genes[keep[genes]]] for genes in self.measured)
         genes = tuple(self.genes[i] for i in np.flatnonzero(keep))
-        return Corpus(self.counts[:, keep], genes, self.set_of_cell, measured, self.files)
+        counts = self.counts[:, keep]
+        empty = counts.getnnz(axis=1) == 0
+        for i, file in enumerate(self.files):
+            rows = np.flatnonzero(empty[self.set_of_cell == i])
+            if len(rows):
+                left = f"adata = adata[np.setdiff1d(np.arange(adata.n_obs), {rows.tolist()})].copy()"
+                raise DatasetError(
+                    f"{file['file']}: {len(rows)} cell(s) express only genes that fewer than {min_fraction:.1%} of the "
+                    f"cells of each set do, the first in row {rows[0]}; lower min_fraction, which is {min_fraction:g}"
+                    + (f", or leave them out: {left}" if len(rows) <= _LISTED else "")
+                )
+        return Corpus(counts, genes, self.set_of_cell, measured, self.files)
 
 
 @dataclass(frozen=True)

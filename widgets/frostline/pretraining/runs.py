@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from frostline.bounds import Seed, hold
-from frostline.encoder.checkpoints import CORPUS_GENES, save_checkpoint
+from frostline.encoder.checkpoints import CORPUS_GENES, WEIGHTS, save_checkpoint
 from frostline.encoder.model import Encoder, EncoderConfig
 from frostline.encoder.tokens import N_BINS, Tokens
 from frostline.errors import Cancelled, DatasetError, FrostlineError
@@ -54,6 +54,7 @@ from frostline.pretraining.corpus import (
 )
 from frostline.pretraining.losses import VALUE_SCALE, Batch, Predicted, batch_losses, prediction_heads
 from frostline.pretraining.recipes import LOSSES, PretrainSettings
+from frostline.scratch import clear, scratch_path
 
 STATE_FILE = "pretraining_state.pt"
 
@@ -122,6 +123,7 @@ def pretrain(
     if finished:
         return finished
     output.mkdir(parents=True, exist_ok=True)
+    clear(output)  # what a killed run was writing
     run.start(output / STATE_FILE)
     while run.step < steps:
         try:
@@ -300,9 +302,12 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
         }
         rest = {"step": self.step, "history": self.history, "noise": self.noise}
-        temporary = path.with_name(path.name + ".tmp")
-        torch.save({"plan": json.dumps(self.plan), **parts, **rest}, temporary)
-        os.replace(temporary, path)
+        temporary = scratch_path(path.parent, ".pt")
+        try:
+            torch.save({"plan": json.dumps(self.plan), **parts, **rest}, temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def finish(self, folder: Path) -> Pretrained:
         """Write the checkpoint, its history and its card; remove the state."""
@@ -321,7 +326,7 @@ class _Run:
             n_parameters=sum(parameter.numel() for parameter in self.model.parameters()),
         )
         (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-        (folder / STATE_FILE).unlink()
+        (folder / STATE_FILE).unlink(missing_ok=True)  # another process may have ended the same run
         return Pretrained(folder, len(self.predicted.components), len(self.corpus.genes), self.steps, losses)
 
 
@@ -361,11 +366,13 @@ def _flat(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _finished(folder: Path, plan: Mapping[str, Any]) -> Pretrained | None:
-    """Return the run that was completed in this folder before, if any."""
+    """Return the run that was completed in this folder before, if any, and is still whole."""
     if not (folder / "args.json").is_file() or (folder / STATE_FILE).is_file():
         return None
     args = json.loads((folder / "args.json").read_text(encoding="utf-8"))
     _check_plan(args, plan, folder)
+    if not all((folder / file).is_file() for file in ("vocab.json", WEIGHTS[0])):
+        return None  # what is gone is computed again
     n_genes = len(json.loads((folder / "vocab.json").read_text(encoding="utf-8"))) - N_SPECIAL
     n_cells = sum(file["cells"] for file in args["corpus"])
     return Pretrained(folder, n_cells, n_genes, args["steps"], args["final_losses"])

@@ -344,8 +344,10 @@ def as_safetensors(arrays: Mapping[str, NDArray[Any]], metadata: dict[str, str] 
     return save({key: np.ascontiguousarray(array) for key, array in arrays.items()}, metadata)
 
 
-def trained_classes(split: Split) -> int:
-    """Classes of a split that have training cells."""
+def trained_classes(split: Split, dataset: Dataset | None = None) -> int:
+    """Classes that have training cells; of a split alone also those that have validation cells only."""
+    if dataset is not None:
+        return len(trained_names(dataset, split))
     return len(split.classes) - len(getattr(split, "untrained", ()))
 
 

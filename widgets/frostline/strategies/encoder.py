@@ -31,8 +31,7 @@ from frostline.bounds import (
 from frostline.cells.datasets import Dataset
 from frostline.cells.partitions import Split
 from frostline.cells.variable_genes import by_variance, most_variable
-from frostline.encoder.catalogue import CHECKPOINTS
-from frostline.encoder.checkpoints import Checkpoint, load_checkpoint
+from frostline.encoder.checkpoints import Checkpoint, load_checkpoint, spec_of
 from frostline.encoder.tokens import MAX_LENGTH
 from frostline.errors import CheckpointError, DatasetError, FrostlineError
 from frostline.monitor import Monitor
@@ -160,7 +159,7 @@ class EncoderStrategy(Strategy):
         """What pre-training may have seen, which genes have other names there, what an earlier run had computed."""
         from frostline.encoder.vocabulary import mapping_note
 
-        spec = CHECKPOINTS.get(self.checkpoint)
+        spec = spec_of(self.checkpoint)
         names = dataset.sets or (dataset.name,)
         notes = [spec.overlaps[name] for name in names if spec and name in spec.overlaps]
         notes += [note] if (note := mapping_note(dataset, load_checkpoint(self.checkpoint))) else []
@@ -246,7 +245,7 @@ class InEpochs(EncoderStrategy):
     epochs: Epochs = 8
     """Longest training; it stops early on the validation loss."""
     batch_size: Batch = 32
-    """Cells in one training step."""
+    """Cells in one training step, at most; a twelfth of the training cells where that is fewer, and eight at least."""
     learning_rate: Rate = 2e-3
     """Of AdamW."""
     dropout: Dropped = 0.1
@@ -279,7 +278,11 @@ class InEpochs(EncoderStrategy):
     def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
         """What is trained of the encoder; LayerNorm's gain and bias, the linear layer's weights and biases."""
         config = load_checkpoint(self.checkpoint).config
-        return self._thawed_parameters(config) + 2 * config.d_model + trained_classes(split) * (config.d_model + 1)
+        return (
+            self._thawed_parameters(config)
+            + 2 * config.d_model
+            + trained_classes(split, dataset) * (config.d_model + 1)
+        )
 
     def _thawed_parameters(self, config: EncoderConfig) -> int:
         """Parameters that are trained inside the encoder."""

@@ -65,7 +65,7 @@ class FrozenProbe(EncoderStrategy, OnProbe):
 
     def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
         """Coefficients and intercepts of the probe."""
-        return probe_parameters(load_checkpoint(self.checkpoint).config.d_model, trained_classes(split))
+        return probe_parameters(load_checkpoint(self.checkpoint).config.d_model, trained_classes(split, dataset))
 
     def _fit(self, dataset: Dataset, split: Split, monitor: Monitor) -> None:
         opened = self._open()

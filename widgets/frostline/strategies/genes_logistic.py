@@ -69,7 +69,7 @@ class GenesLogistic(Strategy):
 
     def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
         """Coefficients and intercepts, zeros included."""
-        return probe_parameters(len(split.genes), trained_classes(split))
+        return probe_parameters(len(split.genes), trained_classes(split, dataset))
 
     def _fit(self, dataset: Dataset, split: Split, monitor: Monitor) -> None:
         self._learn(genes=split.genes)

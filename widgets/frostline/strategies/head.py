@@ -119,9 +119,10 @@ def head_from_arrays(arrays: Mapping[str, NDArray[Any]], d_model: int, n_classes
     """Rebuild a head from `head_arrays`."""
     import torch
 
+    from frostline.encoder.devices import made_with
     from frostline.encoder.model import Head
 
-    head = Head(d_model, n_classes)
+    head = made_with(torch.Generator(), lambda: Head(d_model, n_classes))  # torch's own stream stays where it is
     state = {
         name.removeprefix("head."): torch.from_numpy(array.copy())
         for name, array in arrays.items()

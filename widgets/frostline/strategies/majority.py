@@ -40,7 +40,7 @@ class Majority(Strategy):
 
     def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
         """One share a class."""
-        return trained_classes(split)
+        return trained_classes(split, dataset)
 
     def _fit(self, dataset: Dataset, split: Split, monitor: Monitor) -> None:
         """Count the classes of the training cells."""

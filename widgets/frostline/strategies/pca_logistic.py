@@ -34,7 +34,7 @@ class PcaLogistic(OnComponents, OnProbe):
 
     def planned_parameters(self, split: Split, dataset: Dataset | None = None) -> int:
         """Coefficients and intercepts of the logistic regression."""
-        return probe_parameters(self._planned_components(split), trained_classes(split))
+        return probe_parameters(self._planned_components(split), trained_classes(split, dataset))
 
     def _fit(self, dataset: Dataset, split: Split, monitor: Monitor) -> None:
         refit = self._fit_components(dataset, split, monitor)

@@ -67,10 +67,19 @@ class ProbeObsm(OnProbe):
         """Coefficients and intercepts of the probe; the width of the embedding takes a data set to know."""
         if dataset is None:
             raise DatasetError(f"pass the data set, too: the width of {self.obsm_key!r} is not in the split")
-        return probe_parameters(self._features(dataset, split.train[:1]).shape[1], trained_classes(split))
+        return probe_parameters(self._features(dataset, split.train[:1]).shape[1], trained_classes(split, dataset))
 
     def _fit(self, dataset: Dataset, split: Split, monitor: Monitor) -> None:
         self._fit_probe(self._features(dataset, split.train), dataset, split, monitor)
+
+    def _classify(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        fitted = len(self.probe_.mean)
+        if features.shape[1] != fitted:
+            raise DatasetError(
+                f"embedding {self.obsm_key!r} has {features.shape[1]:,} columns here, and the strategy was fitted on "
+                f"{fitted:,}; store the embedding of these cells by the same model there"
+            )
+        return super()._classify(features)
 
     def _features(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float64]:
         """(n_cells, d) rows of the embedding, finite."""

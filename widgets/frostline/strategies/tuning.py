@@ -186,10 +186,10 @@ class EncoderTuning(InEpochs):
     def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         import torch
 
-        from frostline.encoder.devices import device_of
+        from frostline.encoder.devices import device_of, made_with
 
         opened = self._restore_encoder(arrays)
-        encoder = self._thawed(opened.encoder())
+        encoder = made_with(torch.Generator(), lambda: self._thawed(opened.encoder()))  # torch's own stream stays
         wanted = self._trained(encoder)
         if set(wanted) != {name for name in arrays if name.startswith("trained.")}:
             raise FrostlineError(f"the saved weights are not those that strategy {self.name!r} trains")
