@@ -129,7 +129,7 @@ def _in_memory(annotation: Annotation, query: str | Path | AnnData | Dataset) ->
     if annotation.source is not None:
         return None
     if isinstance(query, Dataset):
-        adata = query.adata.copy()
+        adata = query.same_cells().copy()
         annotation.outputs.write(adata)
         return adata
     if isinstance(query, str | Path):

@@ -257,7 +257,7 @@ def _of_dataset(dataset: Dataset) -> Query:
     """A data set's own values, which are log-normalised."""
     values = Values(TRANSFORMS["log1p"], dataset.values_name, dataset.evidence)
     symbols = Symbols(dataset.genes, dataset.gene_source)
-    return Query(dataset.name, dataset.adata.obs_names, symbols, values, streams.in_memory(dataset.matrix))
+    return Query(dataset.name, dataset.obs.index, symbols, values, streams.in_memory(dataset.matrix))
 
 
 def _checked(found: Matrices, layer: str | None, said: str | None, gene_column: str | None, name: str | None) -> Query:
