@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import anndata
 import h5py
@@ -13,6 +14,7 @@ from scipy import sparse
 
 from frostline.annotation.outputs import BLOCK, Outputs, Spool, names_of, refuse_taken
 from frostline.errors import DatasetError, FrostlineError
+from frostline.scratch import scratch_path
 
 N = 5
 CELLS = [f"c{i}" for i in range(N)]
@@ -89,6 +91,14 @@ def test_nothing_is_left_where_writing_fails(source, tmp_path, monkeypatch):
     with pytest.raises(FrostlineError, match=r"out\.h5ad could not be written \(disk full\)"):
         outputs().save(source, tmp_path / "out.h5ad")
     assert (tmp_path / "out.h5ad").read_bytes() == b"mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"in.h5ad", "out.h5ad"}
+
+
+def test_what_a_killed_save_left_is_cleared_by_the_next_one(source, tmp_path):
+    own = scratch_path(tmp_path, ".h5ad")
+    left = tmp_path / own.name.replace(f"-{os.getpid()}-", "-4194305-")  # above what Linux numbers processes with
+    left.write_bytes(b"half of a file")
+    outputs().save(source, tmp_path / "out.h5ad")
     assert {path.name for path in tmp_path.iterdir()} == {"in.h5ad", "out.h5ad"}
 
 

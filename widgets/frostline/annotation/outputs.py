@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shlex
 import shutil
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from frostline.cells.stores import CellNames, is_store, opened_store
 from frostline.errors import DatasetError, FrostlineError
-from frostline.scratch import scratch_path
+from frostline.scratch import clear, scratch_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,37 @@ COLUMNS = ("", "_confidence", "_second", "_set", "_p_known", "_reason")
 """Columns of obs, after the key."""
 BLOCK = 2_048
 """Rows of an embedding that are copied at once."""
+
+
+@contextlib.contextmanager
+def written_whole(output: Path) -> Iterator[Path]:
+    """Give a name to write a file under, which is moved to its place in the end; nothing is left where that fails.
+
+    What killed processes left in the folder is cleared first.
+
+    Raises
+    ------
+    FrostlineError
+        It could not be written there.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with written_whole(Path(folder) / "page.html") as scratch:
+    ...         _ = scratch.write_text("all of it")
+    ...     [path.name for path in Path(folder).iterdir()]
+    ['page.html']
+    """
+    clear(output.parent)
+    scratch = scratch_path(output.parent, output.suffix)
+    try:
+        yield scratch
+        scratch.replace(output)
+    except OSError as error:
+        raise FrostlineError(f"{output} could not be written ({error}); name a file in another folder") from error
+    finally:
+        with contextlib.suppress(OSError):  # the folder is none, or is gone
+            scratch.unlink(missing_ok=True)
 
 
 @dataclass
@@ -142,14 +174,8 @@ class Outputs:
                 f"{source} is a zarr folder, of which no labelled copy is made here: "
                 f"frostline annotate MODEL {shlex.quote(str(source))} -o OUT.zarr writes the labels beside it"
             )
-        scratch = scratch_path(output.parent, ".h5ad")
-        try:
+        with written_whole(output) as scratch:
             self._copy(source, scratch)
-            scratch.replace(output)
-        except OSError as error:
-            raise FrostlineError(f"{output} could not be written ({error}); name a file in another folder") from error
-        finally:
-            scratch.unlink(missing_ok=True)
 
     def _copy(self, source: Path, scratch: Path) -> None:
         import anndata

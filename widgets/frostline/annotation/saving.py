@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from frostline.annotation.annotating import Annotation
+from frostline.annotation.outputs import written_whole
 from frostline.cells.catalogue import DATASETS
 from frostline.cells.datasets import Dataset
 from frostline.errors import FrostlineError
 from frostline.escaping import for_html
 from frostline.plain_files import expanded
-from frostline.scratch import scratch_path
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -67,14 +67,8 @@ def save_labelled(
         annotation.outputs.save(own, path)
         return path
     assert adata is not None
-    scratch = scratch_path(path.parent, ".h5ad")
-    try:
+    with written_whole(path) as scratch:
         adata.write_h5ad(scratch)
-        scratch.replace(path)
-    except OSError as error:
-        raise FrostlineError(f"{path} could not be written ({error}); name a file in another folder") from error
-    finally:
-        scratch.unlink(missing_ok=True)
     return path
 
 
@@ -113,14 +107,8 @@ def save_report(annotation: Annotation, output: str | Path) -> Path:
     name = for_html(f"Labels of {annotation.report.facts['query']['name']}")
     head = f'<head><meta charset="utf-8"><title>{name}</title><style>{STYLE}</style></head>'
     page = f'<!DOCTYPE html>\n<html lang="en">{head}<body><h1>{name}</h1>{annotation._repr_html_()}</body></html>\n'
-    scratch = scratch_path(path.parent, ".html")
-    try:
+    with written_whole(path) as scratch:
         scratch.write_text(page, encoding="utf-8")
-        scratch.replace(path)
-    except OSError as error:
-        raise FrostlineError(f"{path} could not be written ({error}); name a file in another folder") from error
-    finally:
-        scratch.unlink(missing_ok=True)
     return path
 
 
