@@ -78,6 +78,39 @@ def test_files_of_an_older_layout_are_written_again(source, tmp_path):
     assert list(anndata.read_h5ad(tmp_path / "out.h5ad").obs) == ["n", "kind", *names_of("type")["obs"]]
 
 
+def reversed_cells(source):
+    anndata.read_h5ad(source)[::-1].copy().write_h5ad(source)
+
+
+def fewer_cells(source):
+    anndata.read_h5ad(source)[:3].copy().write_h5ad(source)
+
+
+def older_and_reversed(source):
+    reversed_cells(source)
+    with h5py.File(source, "r+") as file:
+        file["obs"].attrs["encoding-version"] = "0.1.0"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (reversed_cells, r"in\.h5ad has been written again .*; annotate it again"),
+        (fewer_cells, r"in\.h5ad has been written again .*; annotate it again"),
+        (older_and_reversed, r"in\.h5ad has been written again .*; annotate it again"),
+        (lambda source: source.write_bytes(b"a table"), r"in\.h5ad has been written again"),
+        (lambda source: source.unlink(), r"in\.h5ad is not there any more: put it back, or annotate"),
+    ],
+)
+def test_labels_are_not_written_to_other_cells_than_those_that_were_read(source, tmp_path, change, said):
+    (tmp_path / "out.h5ad").write_bytes(b"mine")
+    change(source)
+    with pytest.raises(FrostlineError, match=said):
+        outputs().save(source, tmp_path / "out.h5ad")
+    assert (tmp_path / "out.h5ad").read_bytes() == b"mine"
+    assert {path.name for path in tmp_path.iterdir()} <= {"in.h5ad", "out.h5ad"}
+
+
 def test_a_file_without_obsm_and_uns_gets_them(source, tmp_path):
     with h5py.File(source, "r+") as file:
         del file["obsm"], file["uns"]

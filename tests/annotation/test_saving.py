@@ -63,6 +63,16 @@ def test_what_was_read_is_never_written(cells, tmp_path):
             save_labelled(found, tmp_path / "in.h5ad", tmp_path / name, overwrite=True)
 
 
+def test_a_file_that_is_gone_is_named(cells, tmp_path):
+    cells.write_h5ad(tmp_path / "in.h5ad")
+    found = annotate(islet_model(), tmp_path / "in.h5ad")
+    (tmp_path / "in.h5ad").unlink()
+    (tmp_path / "out.h5ad").write_text("mine")
+    for save in (found.save, lambda out: save_labelled(found, tmp_path / "in.h5ad", out, overwrite=True)):
+        with pytest.raises(FrostlineError, match=r"in\.h5ad is not there any more"):
+            save(tmp_path / "out.h5ad")
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

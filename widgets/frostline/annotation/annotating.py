@@ -90,7 +90,8 @@ class Annotation:
         Raises
         ------
         FrostlineError
-            The cells were in memory, the output is the file that was read, or cannot be written.
+            The cells were in memory, the file that was read is gone or holds other cells by now, the output is that
+            file, or cannot be written.
         """
         path = expanded(output)
         if self.source is None:
@@ -98,7 +99,7 @@ class Annotation:
                 "these cells were in memory: an AnnData has the labels now, write that (adata.write_h5ad(...)); for a "
                 "labelled copy of a file annotate its path"
             )
-        if path.exists() and path.samefile(self.source):
+        if path.exists() and self.source.exists() and path.samefile(self.source):
             raise FrostlineError(f"{path} is the file that was read: choose another name")
         self.outputs.save(self.source, path)
         return path

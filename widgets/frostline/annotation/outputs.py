@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.cells.stores import CellNames, is_store, opened_store
+from frostline.cells.stores import CellNames, is_store, names_in, opened_store
 from frostline.errors import DatasetError, FrostlineError
 from frostline.scratch import clear, scratch_path
 
@@ -167,13 +167,15 @@ class Outputs:
         Raises
         ------
         FrostlineError
-            It could not be written.
+            The file that was read is gone, holds other cells by now, or the output could not be written.
         """
         if is_store(source):
             raise FrostlineError(
                 f"{source} is a zarr folder, of which no labelled copy is made here: "
                 f"frostline annotate MODEL {shlex.quote(str(source))} -o OUT.zarr writes the labels beside it"
             )
+        if not source.exists():
+            raise FrostlineError(f"{source} is not there any more: put it back, or annotate the file where it is now")
         with written_whole(output) as scratch:
             self._copy(source, scratch)
 
@@ -182,13 +184,24 @@ class Outputs:
         import h5py
 
         shutil.copyfile(source, scratch)
-        with h5py.File(scratch, "r+") as file:
+        with h5py.File(scratch, "r+") if h5py.is_hdf5(scratch) else contextlib.nullcontext({}) as file:
+            if "obs" not in file:
+                raise FrostlineError(_changed(source))
             if file["obs"].attrs.get("encoding-version") == "0.2.0":
+                self._refuse_others(names_in(file["obs"]), source)
                 self._write_into(file)
                 return
-        adata = anndata.read_h5ad(source)  # older layouts are written again
+        adata = anndata.read_h5ad(scratch)  # older layouts are written again
+        self._refuse_others(adata.obs_names, source)
         self.write(adata)
         adata.write_h5ad(scratch)
+
+    def _refuse_others(self, names: pd.Index | CellNames, source: Path) -> None:
+        """Refuse cells that are not those which were labelled, in their order."""
+        runs = range(0, len(names), BLOCK)
+        same = (names[start : start + BLOCK].equals(self.obs_names[start : start + BLOCK]) for start in runs)
+        if len(names) != len(self.obs_names) or not all(same):
+            raise FrostlineError(_changed(source))
 
     def _write_into(self, file: Any) -> None:
         """Write into an open file, and nothing of it but the new names."""
@@ -208,6 +221,10 @@ class Outputs:
             write_elem(file["obsm"], name, np.empty((0, spool.width), dtype=np.float32))
             _fill(file["obsm"], name, spool)
         write_elem(file["uns"], self.key, dict(self.entry))
+
+
+def _changed(source: Path) -> str:
+    return f"{source} has been written again since, with other cells or in another order; annotate it again"
 
 
 def _fill(group: Any, name: str, spool: Spool) -> None:

@@ -45,8 +45,8 @@ def save_labelled(
     Raises
     ------
     FrostlineError
-        It is the file that was read, is there already, is no .h5ad file, or cannot be written; the AnnData does not
-        hold the labels any more.
+        It is the file that was read, is there already, is no .h5ad file, or cannot be written; the file that was read
+        is gone or holds other cells by now; the AnnData does not hold the labels any more.
 
     Examples
     --------
@@ -146,7 +146,7 @@ def _refuse(path: Path, own: Path | None, *, overwrite: bool) -> None:
         return
     if path.is_dir():
         raise FrostlineError(f"{path} is a folder; name a file in it, such as {path.name}/labelled.h5ad")
-    if own is not None and path.samefile(own):
+    if own is not None and own.exists() and path.samefile(own):
         raise FrostlineError(f"{path} is the file that was read, which stays as it is; name another file")
     if not overwrite:
         raise FrostlineError(f"{path} is there already; name another file, or let it be replaced (overwrite=True)")
