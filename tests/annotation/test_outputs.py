@@ -10,9 +10,12 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
+from anndata.io import write_elem
 from scipy import sparse
 
 from frostline.annotation.outputs import BLOCK, Outputs, Spool, names_of, refuse_taken
+from frostline.cells.datasets import load_dataset
 from frostline.errors import DatasetError, FrostlineError
 from frostline.scratch import scratch_path
 
@@ -154,3 +157,22 @@ def test_what_stands_under_a_key_is_refused_in_memory_and_in_a_file(source, tmp_
             refuse_taken(there, "type")
         refuse_taken(there, "type", overwrite=True)
         refuse_taken(there, "type_2")
+
+
+@pytest.mark.parametrize("kind", ["AnnData", "file", "zarr", "data set"])
+def test_a_column_never_replaces_the_names_of_the_cells(source, tmp_path, kind):
+    adata = anndata.read_h5ad(source)
+    adata.obs.index.name = "type_set"
+    there = {"AnnData": adata, "file": source, "zarr": tmp_path / "in.zarr"}.get(kind)
+    if kind == "file":
+        adata.write_h5ad(source)
+    elif kind == "zarr":
+        write_elem(zarr.open_group(there, mode="w", zarr_format=2), "obs", adata.obs)
+        write_elem(zarr.open_group(there, mode="r+"), "var", adata.var)
+    elif kind == "data set":
+        adata.X = np.asarray(adata.X + np.arange(20).reshape(N, 4))
+        there = load_dataset(adata, "kind")
+    for overwrite in (False, True):
+        with pytest.raises(DatasetError, match=r"names of the cells under 'type_set', .*--key type_2"):
+            refuse_taken(there, "type", overwrite=overwrite)
+    refuse_taken(there, "type_2")

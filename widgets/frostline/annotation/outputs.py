@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.cells.datasets import Dataset
 from frostline.cells.stores import CellNames, is_store, names_in, opened_store
 from frostline.errors import DatasetError, FrostlineError
 from frostline.scratch import clear, scratch_path
@@ -260,7 +261,7 @@ def refuse_taken(source: Any, key: str, *, overwrite: bool = False) -> None:
     Parameters
     ----------
     source
-        An AnnData, or the path of an .h5ad file; whatever else is not written to.
+        An AnnData, a data set, or the path of an .h5ad file; whatever else is not written to.
     key
         Under which labels are written.
     overwrite
@@ -269,7 +270,7 @@ def refuse_taken(source: Any, key: str, *, overwrite: bool = False) -> None:
     Raises
     ------
     DatasetError
-        Names what stands there, and another key.
+        Names what stands there, and another key; the names of the cells are never replaced.
     """
     if not key.strip() or key != key.strip() or "/" in key or "\0" in key or key.startswith("_"):
         raise DatasetError(
@@ -281,9 +282,14 @@ def refuse_taken(source: Any, key: str, *, overwrite: bool = False) -> None:
             "these cells are a part of an AnnData in a file, into which no labels can be written; load them first "
             "(adata = adata.to_memory()), or annotate the file"
         )
+    there, index = _there(source)
+    if index in names_of(key)["obs"]:
+        raise DatasetError(
+            f"obs holds the names of the cells under {index!r}, which a column of this key would replace; write under "
+            f"another key (key={f'{key}_2'!r}, --key {key}_2)"
+        )
     if overwrite:
         return
-    there = _there(source)
     taken = [f"{place}[{name!r}]" for place, names in names_of(key).items() for name in names if name in there[place]]
     if taken:
         raise DatasetError(
@@ -292,17 +298,18 @@ def refuse_taken(source: Any, key: str, *, overwrite: bool = False) -> None:
         )
 
 
-def _there(source: Any) -> dict[str, set[str]]:
-    """Names in obs, obsm and uns."""
+def _there(source: Any) -> tuple[dict[str, set[str]], str]:
+    """Names in obs, obsm and uns, and that of the index of obs."""
     from anndata import AnnData
 
     places: dict[str, set[str]] = {place: set() for place in ("obs", "obsm", "uns")}
-    if isinstance(source, AnnData):
-        found: dict[str, Any] = {"obs": source.obs.columns, "obsm": source.obsm, "uns": source.uns}
-        return {place: set(map(str, names)) for place, names in found.items()}
     if isinstance(source, Path):
         with opened_store(source) as file:
             for place in places.keys() & set(file):
                 part = file[place]
                 places[place] = set(map(str, part if hasattr(part, "keys") else part.dtype.names or ()))
-    return places
+            return places, str(file["obs"].attrs.get("_index", ""))
+    if isinstance(source, AnnData):
+        found: dict[str, Any] = {"obs": source.obs.columns, "obsm": source.obsm, "uns": source.uns}
+        places = {place: set(map(str, names)) for place, names in found.items()}
+    return places, str(source.obs.index.name or "") if isinstance(source, AnnData | Dataset) else ""
