@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import anndata
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from kept_models import islet_model, islets
 
 from frostline.annotation.annotating import annotate
 from frostline.annotation.saving import save_labelled
-from frostline.errors import FrostlineError
+from frostline.errors import DatasetError, FrostlineError
 
 
 @pytest.fixture
@@ -95,6 +97,23 @@ def test_a_file_that_is_there_is_replaced_when_asked(cells, tmp_path):
     (tmp_path / "there.h5ad").write_text("mine")
     save_labelled(annotate(islet_model(), cells), cells, tmp_path / "there.h5ad", overwrite=True)
     assert "frostline" in anndata.read_h5ad(tmp_path / "there.h5ad").obs
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value", "said"),
+    [
+        ("obs", "mixed", [1, "a", None, 2.0] * 5, r"obs\['mixed'\].astype\(str\)"),
+        ("uns", "tree", object(), r"del adata\.uns\['tree'\]"),
+    ],
+)
+def test_a_part_that_cannot_be_written_is_named_and_the_remedy_works(cells, tmp_path, place, name, value, said):
+    getattr(cells, place)[name] = value
+    found = annotate(islet_model(), cells)
+    with pytest.raises(DatasetError, match=rf"refuses to write these cells: .*{said}") as error:
+        save_labelled(found, cells, tmp_path / "out.h5ad")
+    assert not list(tmp_path.iterdir())
+    exec(re.search(r"Mend them \((.*)\), and save again", str(error.value))[1], {"adata": cells})
+    assert "frostline" in anndata.read_h5ad(save_labelled(found, cells, tmp_path / "out.h5ad")).obs
 
 
 def test_cells_that_were_changed_since_are_refused(cells, tmp_path):

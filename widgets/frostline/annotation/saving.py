@@ -9,7 +9,8 @@ from frostline.annotation.annotating import Annotation
 from frostline.annotation.outputs import written_whole
 from frostline.cells.catalogue import DATASETS
 from frostline.cells.datasets import Dataset
-from frostline.errors import FrostlineError
+from frostline.cells.saving import mending_line, said_by
+from frostline.errors import DatasetError, FrostlineError
 from frostline.escaping import for_html
 from frostline.plain_files import expanded
 
@@ -46,7 +47,8 @@ def save_labelled(
     ------
     FrostlineError
         It is the file that was read, is there already, is no .h5ad file, or cannot be written; the file that was read
-        is gone or holds other cells by now; the AnnData does not hold the labels any more.
+        is gone or holds other cells by now; the AnnData does not hold the labels any more, or a part of it cannot be
+        written.
 
     Examples
     --------
@@ -68,8 +70,20 @@ def save_labelled(
         return path
     assert adata is not None
     with written_whole(path) as scratch:
-        adata.write_h5ad(scratch)
+        _write(adata, scratch)
     return path
+
+
+def _write(adata: AnnData, scratch: Path) -> None:
+    try:
+        adata.write_h5ad(scratch)
+    except OSError:
+        raise
+    except Exception as error:  # anndata has many; each names the part
+        raise DatasetError(
+            f"anndata refuses to write these cells: {said_by(error)}. Mend them ({mending_line(adata, error)}), and "
+            "save again"
+        ) from error
 
 
 def save_report(annotation: Annotation, output: str | Path) -> Path:

@@ -78,7 +78,8 @@ def refuse_unwritable(adata: AnnData, output: Path) -> None:
         npy = output.with_suffix(".npy")
         raise DatasetError(
             f"-o {output}: anndata can read this file and refuses to write it: "
-            f"{_said(error)}. {_remedy(adata, error)}. Or write the embedding alone: -o {shlex.quote(str(npy))}"
+            f"{said_by(error)}. In Python: adata = anndata.read_h5ad(...); {mending_line(adata, error)}; "
+            f"adata.write_h5ad('mended.h5ad'). Or write the embedding alone: -o {shlex.quote(str(npy))}"
         ) from error
 
 
@@ -112,13 +113,14 @@ def _empty(matrix: Any) -> Any:
     return type(matrix)(matrix.shape, dtype=matrix.dtype) if sparse.issparse(matrix) else matrix
 
 
-def _said(error: BaseException) -> str:
+def said_by(error: BaseException) -> str:
+    """What an error says, on one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(dict.fromkeys(lines)).rstrip(".") or type(error).__name__
 
 
-def _remedy(adata: AnnData, error: BaseException) -> str:
-    """Lines of code that mend the part that cannot be written, as far as the message names it."""
+def mending_line(adata: AnnData, error: BaseException) -> str:
+    """Line of code that mends the part that cannot be written, as far as the message names it."""
     tables = {"obs": adata.obs, "var": adata.var, "raw.var": None if adata.raw is None else adata.raw.var}
     reserved = next((name for name, table in tables.items() if table is not None and "_index" in table.columns), None)
     words = " ".join([str(error), *getattr(error, "__notes__", ())])
@@ -126,17 +128,15 @@ def _remedy(adata: AnnData, error: BaseException) -> str:
     key, place = (found[1], found[2].strip().strip("/")) if found else ("", "")
     table = place.replace("/", ".")
     if reserved is not None:
-        line = f"adata.{reserved}.rename(columns={{'_index': 'index_'}}, inplace=True)"
-    elif table in tables:
-        line = f"adata.{table}[{key!r}] = adata.{table}[{key!r}].astype(str)"
-    elif key in tables and not place:
-        line = f"adata.{key}.columns = anndata.utils.make_index_unique(adata.{key}.columns.astype(str))"
-    elif place:
+        return f"adata.{reserved}.rename(columns={{'_index': 'index_'}}, inplace=True)"
+    if table in tables:
+        return f"adata.{table}[{key!r}] = adata.{table}[{key!r}].astype(str)"
+    if key in tables and not place:
+        return f"adata.{key}.columns = anndata.utils.make_index_unique(adata.{key}.columns.astype(str))"
+    if place:
         first, *inner = place.split("/")
-        line = f"del adata.{first}{''.join(f'[{name!r}]' for name in (*inner, key))}"
-    else:
-        line = "take that part away"
-    return f"In Python: adata = anndata.read_h5ad(...); {line}; adata.write_h5ad('mended.h5ad')"
+        return f"del adata.{first}{''.join(f'[{name!r}]' for name in (*inner, key))}"
+    return "take that part away"
 
 
 def save(embedding: NDArray[np.float32], adata: AnnData, output: Path) -> None:
@@ -160,7 +160,7 @@ def save(embedding: NDArray[np.float32], adata: AnnData, output: Path) -> None:
     except Exception as error:
         kept = _keep(embedding, output)
         where = f"is kept: np.load({str(kept)!r})" if kept else "could not be kept either"
-        raise FrostlineError(f"{output} could not be written ({_said(error)}); the embedding {where}") from error
+        raise FrostlineError(f"{output} could not be written ({said_by(error)}); the embedding {where}") from error
 
 
 def _write(write: Callable[[Path], None], scratch: Path, output: Path | None = None) -> None:
