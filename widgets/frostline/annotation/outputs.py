@@ -240,6 +240,28 @@ def _fill(group: Any, name: str, spool: Spool) -> None:
         start += len(block)
 
 
+def refuse_bad_output(path: Path, own: Path | None, *, overwrite: bool) -> None:
+    """Refuse a name under which labelled cells cannot be written; `own` is the file that was read.
+
+    Raises
+    ------
+    FrostlineError
+        Says what is wrong with it, and what to name instead.
+    """
+    if path.suffix != ".h5ad":
+        raise FrostlineError(f"{str(path)!r} does not end in .h5ad; name a file such as labelled.h5ad")
+    if not path.parent.is_dir():
+        raise FrostlineError(f"there is no folder {path.parent}; make it, or name a file in another folder")
+    if not path.exists():
+        return
+    if path.is_dir():
+        raise FrostlineError(f"{path} is a folder; name a file in it, such as {path.name}/labelled.h5ad")
+    if own is not None and own.exists() and path.samefile(own):
+        raise FrostlineError(f"{path} is the file that was read, which stays as it is; name another file")
+    if not overwrite:
+        raise FrostlineError(f"{path} is there already; name another file, or let it be replaced (overwrite=True)")
+
+
 def names_of(key: str) -> dict[str, tuple[str, ...]]:
     """Names that are written under a key, by where.
 

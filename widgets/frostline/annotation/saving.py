@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from frostline.annotation.annotating import Annotation
-from frostline.annotation.outputs import written_whole
+from frostline.annotation.outputs import refuse_bad_output, written_whole
 from frostline.cells.catalogue import DATASETS
 from frostline.cells.datasets import Dataset
 from frostline.cells.saving import mending_line, said_by
@@ -64,7 +64,7 @@ def save_labelled(
     """
     path, adata = expanded(output), _in_memory(annotation, query)
     own = annotation.source if adata is None else _file_behind(adata)
-    _refuse(path, own, overwrite=overwrite)
+    refuse_bad_output(path, own, overwrite=overwrite)
     if own is not None:  # its file is copied, and the labels are written into the copy
         annotation.outputs.save(own, path)
         return path
@@ -149,18 +149,3 @@ def _in_memory(annotation: Annotation, query: str | Path | AnnData | Dataset) ->
 
 def _file_behind(adata: AnnData) -> Path | None:
     return Path(str(adata.filename)) if adata.isbacked and not adata.is_view else None
-
-
-def _refuse(path: Path, own: Path | None, *, overwrite: bool) -> None:
-    if path.suffix != ".h5ad":
-        raise FrostlineError(f"{str(path)!r} does not end in .h5ad; name a file such as labelled.h5ad")
-    if not path.parent.is_dir():
-        raise FrostlineError(f"there is no folder {path.parent}; make it, or name a file in another folder")
-    if not path.exists():
-        return
-    if path.is_dir():
-        raise FrostlineError(f"{path} is a folder; name a file in it, such as {path.name}/labelled.h5ad")
-    if own is not None and own.exists() and path.samefile(own):
-        raise FrostlineError(f"{path} is the file that was read, which stays as it is; name another file")
-    if not overwrite:
-        raise FrostlineError(f"{path} is there already; name another file, or let it be replaced (overwrite=True)")
