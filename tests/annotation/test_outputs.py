@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
+from types import SimpleNamespace
 
 import anndata
 import h5py
@@ -147,6 +149,19 @@ def test_rows_come_back_as_they_were_appended(make):
         spool.append(rows[start : {0: 3, 3: 5_000, 5_000: None}[start]])
     assert np.array_equal(spool.array(), rows)
     assert spool.n == len(rows)
+
+
+def test_a_temporary_folder_that_is_full_is_named(monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    spool = Spool.on_disk(2)
+    monkeypatch.setattr(spool, "file", SimpleNamespace(seek=full))
+    with pytest.raises(FrostlineError, match=r"temporary folder .* \(.*No space left.*\); set TMPDIR"):
+        spool.append(np.ones((1, 2)))
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(FrostlineError, match="temporary folder"):
+        Spool.on_disk(2)
 
 
 def test_what_stands_under_a_key_is_refused_in_memory_and_in_a_file(source, tmp_path):

@@ -62,6 +62,17 @@ def written_whole(output: Path) -> Iterator[Path]:
             scratch.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def _in_temporary_folder() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FrostlineError(
+            f"the labels could not be kept in the temporary folder {tempfile.gettempdir()} ({error}); set TMPDIR to a "
+            "folder with more room"
+        ) from error
+
+
 @dataclass
 class Spool:
     """Rows of a table as they come: in memory, or in a temporary file, so that memory does not grow with them."""
@@ -74,7 +85,8 @@ class Spool:
     @classmethod
     def on_disk(cls, width: int) -> Spool:
         """Keep the rows in a file that is gone with the last one who reads it."""
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - it is to outlive this function
+        with _in_temporary_folder():
+            file = tempfile.TemporaryFile()  # noqa: SIM115 - it is to outlive this function
         spool = cls(width, file)
         weakref.finalize(spool, file.close)
         return spool
@@ -86,8 +98,10 @@ class Spool:
         if self.file is None:
             self.parts.append(block)
         else:
-            self.file.seek(0, 2)
-            self.file.write(block.tobytes())
+            with _in_temporary_folder():
+                self.file.seek(0, 2)
+                self.file.write(block.tobytes())
+                self.file.flush()
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """All rows, in runs."""

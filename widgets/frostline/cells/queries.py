@@ -7,8 +7,8 @@ gets the same values whatever stands beside it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from frostline.cells.datasets import Dataset, refuse_unknown_source
 from frostline.cells.matrices import in_memory, layer_names, refuse_bad_values, values_of
 from frostline.cells.reading import read_h5ad
 from frostline.cells.refusals import refuse_repeated_cells, refuse_scaled, refuse_unwritable
-from frostline.cells.stores import CellNames, is_store, names_in, opened_store
+from frostline.cells.stores import CellNames, as_dataset_error, is_store, names_in, opened_store
 from frostline.cells.symbols import Symbols, read_symbols
 from frostline.cells.values import DECIMALS, LARGEST_LOG, TRANSFORMS, Values, describe, log_normalise
 from frostline.errors import DatasetError
@@ -126,15 +126,18 @@ def open_cells(
     ...     query.values.name, [len(cells) for _, cells in query.chunks(100)]
     ('counts', [100, 75])
     """
+    if isinstance(source, Dataset):
+        yield _of_dataset(source)
+        return
     with ExitStack() as stack:
-        if isinstance(source, Dataset):
-            yield _of_dataset(source)
-            return
         if not isinstance(source, Path) and str(source) in DATASETS:
             spec = DATASETS[str(source)]
             source, name = spec.load(), name or spec.name
             layer, values = layer or spec.layer, values or spec.values
-        yield _checked(_matrices(source, layer, stack), layer, values, gene_column, name)
+        found = _checked(_matrices(source, layer, stack), layer, values, gene_column, name)
+        opened = stack.pop_all()
+    with closing(opened):  # what is raised from here on is no fault of the file
+        yield found
 
 
 def load_cells(
@@ -195,7 +198,10 @@ def open_matrices(path: Path, layer: str | None = None) -> Iterator[Matrices]:
         It cannot be read, or has no such layer.
     """
     with ExitStack() as stack:
-        yield _matrices(path, layer, stack)
+        found = _matrices(path, layer, stack)
+        opened = stack.pop_all()
+    with closing(opened):
+        yield found
 
 
 def checked(found: Matrices, layer: str | None, said: str | None, gene_column: str | None) -> Query:
@@ -238,7 +244,12 @@ def _of_file(path: Path, layer: str | None, stack: ExitStack) -> Matrices:
         raise DatasetError(f"layer {layer or 'X'!r} does not exist; {path.name} has: {there}")
     var, names = read_elem(file["raw/var" if layer == "raw" else "var"]), names_in(file["obs"])
     rows = streams.in_file(file[place], (len(names), len(var)), what, stack)
-    return Matrices(path.stem, names, var, rows, layers)
+
+    def span(start: int, stop: int) -> sparse.csr_matrix:
+        with as_dataset_error(path):
+            return rows.span(start, stop)
+
+    return Matrices(path.stem, names, var, replace(rows, span=span), layers)
 
 
 def place_of(layer: str | None) -> tuple[str, str]:
