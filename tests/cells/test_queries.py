@@ -52,6 +52,15 @@ def test_registered_names_and_data_sets_are_opened_too(pbmc):
         assert found.cells.tolist() == pbmc.cells[:5].tolist()
 
 
+def test_a_data_set_is_not_read_otherwise_than_it_was_loaded(labelled):
+    how = {"layer": "X", "values": "counts", "gene_column": "symbol"}
+    with pytest.raises(DatasetError, match=r"loaded already, and layer, values, gene_column would have no effect"):
+        load_cells(labelled, **how)
+    for name, value in how.items():
+        with pytest.raises(DatasetError, match=rf"and {name} would have no effect; leave it out, or pass what"):
+            load_cells(labelled, **{name: value})
+
+
 @pytest.mark.parametrize("kind", ["h5ad", "zarr"])
 @pytest.mark.parametrize("way", [open_cells, open_matrices])
 def test_only_what_is_read_of_a_file_is_said_of_it(tmp_path, monkeypatch, kind, way):

@@ -112,13 +112,14 @@ def open_cells(
     source
         A name of `DATASETS`, the path of an .h5ad file or of a zarr folder, an AnnData, or a data set.
     layer, values, gene_column, name
-        As in `load_dataset`; a data set has its own.
+        As in `load_dataset`; a data set has its own, and takes none of the first three.
 
     Raises
     ------
     DatasetError
         The file cannot be read; a layer or column does not exist; values are negative or infinite, or it is unclear
-        what they are; the matrix is damaged; cell or gene names are not unique.
+        what they are; the matrix is damaged; cell or gene names are not unique; a data set is to be read otherwise
+        than it was loaded.
 
     Examples
     --------
@@ -127,6 +128,13 @@ def open_cells(
     ('counts', [100, 75])
     """
     if isinstance(source, Dataset):
+        said = {"layer": layer, "values": values, "gene_column": gene_column}
+        without_effect = [option for option, value in said.items() if value is not None]
+        if without_effect:
+            raise DatasetError(
+                f"{source.name!r} is loaded already, and {', '.join(without_effect)} would have no effect; leave it "
+                "out, or pass what it was loaded from"
+            )
         yield _of_dataset(source)
         return
     with ExitStack() as stack:

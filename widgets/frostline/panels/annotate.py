@@ -247,9 +247,7 @@ class AnnotatePanel(Panel):
         for choice in (self._models, self._cells):
             choice.lock(locked=running)
         cells, looking = self._cells.value, bool(self._busy["cells"])
-        self._reading.enable(
-            running=running, looking=looking and cells is not None, own_layer=isinstance(cells, Dataset)
-        )
+        self._reading.enable(running=running, looking=looking and cells is not None, loaded=isinstance(cells, Dataset))
         self._buttons.enable(running=running, held=self._task.held, problem=problem)
         if not running:
             self._progress.say(problem or self._said_before)
@@ -292,8 +290,9 @@ class AnnotatePanel(Panel):
 
     def _arguments(self) -> dict[str, Any]:
         key, own = self._reading.key, self._wrote
+        how = {} if isinstance(self._cells.value, Dataset) else self.options
         mine = own is not None and own[0] is self._cells.value and own[1] == key
-        return {"key": key, "overwrite": self._reading.overwrite or mine, **self.options}
+        return {"key": key, "overwrite": self._reading.overwrite or mine, **how}
 
     def _begin(self) -> None:
         self.set_trait("error", None)
