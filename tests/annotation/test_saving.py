@@ -56,6 +56,27 @@ def test_a_file_open_on_disk_is_copied_and_stays(cells, tmp_path):
     assert (tmp_path / "in.h5ad").read_bytes() == before
 
 
+@pytest.mark.parametrize("layer", [None, "raw", "umi"])
+def test_what_was_changed_in_an_open_file_is_annotated_and_saved(cells, tmp_path, layer):
+    expected, names, genes = annotate(islet_model(), cells.copy()).obs, cells.obs_names, cells.var_names
+    cells.layers["umi"], cells.raw = cells.X.copy(), cells.copy()
+    cells.obs_names, cells.var_names = [f"cell {i}" for i in range(20)], [f"gene {i}" for i in range(2_000)]
+    cells.write_h5ad(tmp_path / "in.h5ad")
+    before = (tmp_path / "in.h5ad").read_bytes()
+    backed = anndata.read_h5ad(tmp_path / "in.h5ad", backed="r")
+    backed.obs_names, backed.var_names, backed.obs["cluster"] = names, genes, "x"
+    found = annotate(islet_model(), backed, layer=layer)
+    saved = anndata.read_h5ad(save_labelled(found, backed, tmp_path / "out.h5ad"))
+    backed.file.close()
+    assert saved.obs["frostline"].astype(str).tolist() == expected["frostline"].astype(str).tolist()
+    assert (saved.obs_names.tolist(), saved.var_names.tolist()) == (names.tolist(), genes.tolist())
+    assert set(saved.obs["cluster"]) == {"x"}
+    assert [sorted(saved.obsm), sorted(saved.uns)] == [["X_frostline", "frostline_probabilities"], ["frostline"]]
+    for matrix in (saved.X, saved.raw.X, saved.layers["umi"]):
+        assert (matrix != cells.X).nnz == 0
+    assert (tmp_path / "in.h5ad").read_bytes() == before
+
+
 def test_what_was_read_is_never_written(cells, tmp_path):
     cells.write_h5ad(tmp_path / "in.h5ad")
     (tmp_path / "link.h5ad").symlink_to(tmp_path / "in.h5ad")

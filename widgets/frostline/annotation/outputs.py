@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.cells.datasets import Dataset
+from frostline.cells.saving import mending_line, said_by
 from frostline.cells.stores import CellNames, is_store, names_in, opened_store
 from frostline.errors import DatasetError, FrostlineError
 from frostline.scratch import clear, scratch_path
@@ -169,7 +170,7 @@ class Outputs:
                 adata.obsm[name] = spool.array()
             adata.uns[self.key] = dict(self.entry)
 
-    def save(self, source: Path, output: Path) -> None:
+    def save(self, source: Path, output: Path, adata: AnnData | None = None) -> None:
         """Copy the file that was read and write into the copy; the output is whole, or is not there.
 
         Parameters
@@ -178,6 +179,8 @@ class Outputs:
             The .h5ad file that was read.
         output
             Another .h5ad file; replaced where it exists.
+        adata
+            Open on the file that was read, with the labels in it: all that it holds in memory is written instead.
 
         Raises
         ------
@@ -192,7 +195,11 @@ class Outputs:
         if not source.exists():
             raise FrostlineError(f"{source} is not there any more: put it back, or annotate the file where it is now")
         with written_whole(output) as scratch:
-            self._copy(source, scratch)
+            if adata is None:
+                self._copy(source, scratch)
+            else:
+                with naming_parts(adata):
+                    _copy_backed(adata, source, scratch)
 
     def _copy(self, source: Path, scratch: Path) -> None:
         import anndata
@@ -236,6 +243,45 @@ class Outputs:
             write_elem(file["obsm"], name, np.empty((0, spool.width), dtype=np.float32))
             _fill(file["obsm"], name, spool)
         write_elem(file["uns"], self.key, dict(self.entry))
+
+
+def _copy_backed(adata: AnnData, source: Path, scratch: Path) -> None:
+    """Copy X and raw of a file as they are, beside all that its AnnData holds in memory."""
+    import h5py
+    from anndata.io import write_elem
+
+    with h5py.File(source, "r") as old:
+        if old["obs"].attrs.get("encoding-version") != "0.2.0":  # older layouts are written again
+            adata.to_memory().write_h5ad(scratch)
+            return
+        with h5py.File(scratch, "w") as new:
+            new.attrs.update(old.attrs)
+            for name in ("X", *(["raw"] if adata.raw is not None else [])):
+                old.copy(name, new)
+            for name in ("obs", "var"):
+                write_elem(new, name, getattr(adata, name))
+            for name in ("obsm", "varm", "obsp", "varp", "layers", "uns"):
+                write_elem(new, name, dict(getattr(adata, name)))
+
+
+@contextlib.contextmanager
+def naming_parts(adata: AnnData) -> Iterator[None]:
+    """Name the part of an AnnData that cannot be written, and the line that mends it.
+
+    Raises
+    ------
+    DatasetError
+        anndata refuses to write a part of it.
+    """
+    try:
+        yield
+    except (OSError, FrostlineError):
+        raise
+    except Exception as error:  # anndata has many; each names the part
+        raise DatasetError(
+            f"anndata refuses to write these cells: {said_by(error)}. Mend them ({mending_line(adata, error)}), and "
+            "save again"
+        ) from error
 
 
 def _changed(source: Path) -> str:

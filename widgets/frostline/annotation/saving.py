@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from frostline.annotation.annotating import Annotation
-from frostline.annotation.outputs import refuse_bad_output, written_whole
+from frostline.annotation.outputs import naming_parts, refuse_bad_output, written_whole
 from frostline.cells.catalogue import DATASETS
 from frostline.cells.datasets import Dataset
-from frostline.cells.saving import mending_line, said_by
-from frostline.errors import DatasetError, FrostlineError
+from frostline.errors import FrostlineError
 from frostline.escaping import for_html
 from frostline.plain_files import expanded
 
@@ -66,24 +65,12 @@ def save_labelled(
     own = annotation.source if adata is None else _file_behind(adata)
     refuse_bad_output(path, own, overwrite=overwrite)
     if own is not None:  # its file is copied, and the labels are written into the copy
-        annotation.outputs.save(own, path)
+        annotation.outputs.save(own, path, adata)
         return path
     assert adata is not None
-    with written_whole(path) as scratch:
-        _write(adata, scratch)
-    return path
-
-
-def _write(adata: AnnData, scratch: Path) -> None:
-    try:
+    with written_whole(path) as scratch, naming_parts(adata):
         adata.write_h5ad(scratch)
-    except OSError:
-        raise
-    except Exception as error:  # anndata has many; each names the part
-        raise DatasetError(
-            f"anndata refuses to write these cells: {said_by(error)}. Mend them ({mending_line(adata, error)}), and "
-            "save again"
-        ) from error
+    return path
 
 
 def save_report(annotation: Annotation, output: str | Path) -> Path:

@@ -222,7 +222,7 @@ def _matrices(source: str | Path | AnnData, layer: str | None, stack: ExitStack)
 
     if isinstance(source, AnnData):
         if source.isbacked and not source.is_view:
-            return _of_file(Path(str(source.filename)), layer, stack)
+            return _of_backed(source, layer, stack)
         return _of_adata(in_memory(source), layer, "AnnData")
     if not isinstance(source, str | Path):
         kind = type(source).__name__
@@ -235,6 +235,19 @@ def _matrices(source: str | Path | AnnData, layer: str | None, stack: ExitStack)
 def _of_adata(adata: AnnData, layer: str | None, name: str) -> Matrices:
     rows = streams.in_memory(values_of(adata, layer))
     return Matrices(name, adata.obs_names, adata.raw.var if layer == "raw" else adata.var, rows, layer_names(adata))
+
+
+def _of_backed(adata: AnnData, layer: str | None, stack: ExitStack) -> Matrices:
+    """X and raw out of its file; names and all other layers as they are in the AnnData by now."""
+    if layer not in (None, "X", "raw") or (layer == "raw" and adata.raw is None):
+        return _of_adata(adata, layer, "AnnData")
+    path, var = Path(str(adata.filename)), adata.raw.var if layer == "raw" else adata.var
+    found = _of_file(path, layer, stack)
+    if found.rows.shape != (adata.n_obs, len(var)):
+        raise DatasetError(
+            f"{path} has been written again since it was opened, with other cells or genes: open it again"
+        )
+    return replace(found, obs_names=adata.obs_names, var=var, layers=layer_names(adata))
 
 
 def _of_file(path: Path, layer: str | None, stack: ExitStack) -> Matrices:
