@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 
 import anndata
 import cellxgene_asks
 import pytest
+import zarr
+from anndata.io import write_elem
 from kept_models import islet_model, islets
 from typer.testing import CliRunner
 
@@ -93,6 +97,16 @@ def test_a_remedy_is_an_option_of_the_command_and_works(model, query, tmp_path, 
 def test_bad_targets_are_refused_before_a_model_is_read(query, tmp_path, output, said):
     with pytest.raises(FrostlineError, match=said):
         run(tmp_path / "no model", query, "-o", tmp_path / output)
+
+
+def test_a_zarr_folder_is_refused_before_a_model_is_read_and_labelled_as_said(model, query, tmp_path):
+    write_elem(zarr.open_group(tmp_path / "my cells.zarr", mode="w", zarr_format=2), "/", anndata.read_h5ad(query))
+    with pytest.raises(FrostlineError, match=r"is a zarr folder, .* -o OUT\.zarr") as error:
+        run(tmp_path / "no model", tmp_path / "my cells.zarr", "-o", tmp_path / "out.h5ad")
+    said = re.search(r"frostline annotate (.* -o OUT\.zarr)", str(error.value))[1]
+    places = {"MODEL": model, "OUT.zarr": tmp_path / "out.zarr"}
+    run(*(places.get(word, word) for word in shlex.split(said)))
+    assert "frostline" in zarr.open_group(tmp_path / "out.zarr", mode="r")["obs"]
 
 
 def test_a_taken_key_is_refused_unless_it_may_be_replaced(model, query, tmp_path):

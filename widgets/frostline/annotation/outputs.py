@@ -187,11 +187,7 @@ class Outputs:
         FrostlineError
             The file that was read is gone, holds other cells by now, or the output could not be written.
         """
-        if is_store(source):
-            raise FrostlineError(
-                f"{source} is a zarr folder, of which no labelled copy is made here: "
-                f"frostline annotate MODEL {shlex.quote(str(source))} -o OUT.zarr writes the labels beside it"
-            )
+        refuse_folder(source)
         if not source.exists():
             raise FrostlineError(f"{source} is not there any more: put it back, or annotate the file where it is now")
         with written_whole(output) as scratch:
@@ -243,6 +239,21 @@ class Outputs:
             write_elem(file["obsm"], name, np.empty((0, spool.width), dtype=np.float32))
             _fill(file["obsm"], name, spool)
         write_elem(file["uns"], self.key, dict(self.entry))
+
+
+def refuse_folder(source: Path) -> None:
+    """Refuse to make an .h5ad file of a zarr folder.
+
+    Raises
+    ------
+    FrostlineError
+        Says which command labels it.
+    """
+    if is_store(source):
+        raise FrostlineError(
+            f"{source} is a zarr folder, of which no labelled .h5ad file is made: frostline annotate MODEL "
+            f"{shlex.quote(str(source))} -o OUT.zarr writes the labels into another folder"
+        )
 
 
 def _copy_backed(adata: AnnData, source: Path, scratch: Path) -> None:

@@ -178,6 +178,7 @@ def annotate(
     """Label cells with a kept model; says which are unknown, of which the label is unsure, and why."""
     from frostline.annotation.annotating import annotate as label
     from frostline.annotation.folders import load_model
+    from frostline.annotation.outputs import refuse_folder
     from frostline.annotation.saving import save_report
     from frostline.cells.saving import refuse_bad_target
     from frostline.monitor import Monitor
@@ -197,6 +198,7 @@ def annotate(
         return
     how |= {} if chunk is None else {"chunk": chunk}
     refuse_bad_target(query, output, (".h5ad",))
+    refuse_folder(query)
     if report is not None:
         refuse_bad_target(query, expanded(report), (".html",), "--report")
     with progress(["annotate"]) as bars:
