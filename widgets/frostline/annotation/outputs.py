@@ -256,6 +256,22 @@ def refuse_folder(source: Path) -> None:
         )
 
 
+def refuse_little_room(source: Path, output: Path) -> None:
+    """Refuse a place where a copy of a file has no room.
+
+    Raises
+    ------
+    FrostlineError
+        Says how much there is, and how much it takes.
+    """
+    taken, free = source.stat().st_size if source.is_file() else 0, shutil.disk_usage(output.parent).free
+    if free < taken:
+        raise FrostlineError(
+            f"-o {output}: {free / 1e9:,.1f} GB are free there, and a copy of {source} takes {taken / 1e9:,.1f} GB; "
+            "name a file in another folder"
+        )
+
+
 def _copy_backed(adata: AnnData, source: Path, scratch: Path) -> None:
     """Copy X and raw of a file as they are, beside all that its AnnData holds in memory."""
     import h5py

@@ -158,7 +158,7 @@ def save(embedding: NDArray[np.float32], adata: AnnData, output: Path) -> None:
     try:
         _write(write, scratch_path(output.parent, output.suffix), output)
     except Exception as error:
-        kept = _keep(embedding, output)
+        kept = keep(lambda path: np.save(path, embedding), output, "embedding", ".npy")
         where = f"is kept: np.load({str(kept)!r})" if kept else "could not be kept either"
         raise FrostlineError(f"{output} could not be written ({said_by(error)}); the embedding {where}") from error
 
@@ -173,16 +173,27 @@ def _write(write: Callable[[Path], None], scratch: Path, output: Path | None = N
         scratch.unlink(missing_ok=True)
 
 
-def _keep(embedding: NDArray[np.float32], output: Path) -> Path | None:
-    """Write the embedding alone under a name that nobody has, beside the output or in a temporary folder."""
+def keep(write: Callable[[Path], None], output: Path, kind: str, ending: str) -> Path | None:
+    """Write what cost much work under a name that nobody has, beside an output that failed or in a temporary folder.
+
+    Parameters
+    ----------
+    write
+        Writes a file.
+    output
+        What could not be written.
+    kind, ending
+        Of the name.
+
+    Returns
+    -------
+    Path or None
+        The file; None where neither folder takes it.
+    """
     for folder in (output.parent, Path(tempfile.gettempdir())):
         with contextlib.suppress(OSError):
-            number = next(n for n in range(10_000) if not (folder / _kept(output, n)).exists())
-            kept = folder / _kept(output, number)
-            _write(lambda path: np.save(path, embedding), scratch_path(folder, ".npy"), kept)
+            names = (f"{output.stem}.{kind}{f'-{n}' if n else ''}{ending}" for n in range(10_000))
+            kept = next(folder / name for name in names if not (folder / name).exists())
+            _write(write, scratch_path(folder, ending), kept)
             return kept
     return None
-
-
-def _kept(output: Path, number: int) -> str:
-    return f"{output.stem}.embedding{f'-{number}' if number else ''}.npy"
