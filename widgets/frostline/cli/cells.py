@@ -165,6 +165,9 @@ def annotate(
     layer: Layer = None,
     values: Values = None,
     gene_column: GeneColumn = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Folder of the model's checkpoint, where it is not where it was.")
+    ] = None,
     chunk: Annotated[
         int | None, typer.Option(min=1, help="Cells that are read at once, for OUT.h5ad; 256 if not given.")
     ] = None,
@@ -197,7 +200,8 @@ def annotate(
         _refuse_for_atlas(chunk, report)
         with progress(["annotate"]) as bars, going_on(output):
             monitor = Monitor(bars["annotate"])
-            _, said = label_atlas(model, query, output, key, rows=rows, workers=asked, monitor=monitor, **how)
+            how |= {"checkpoint": checkpoint, "rows": rows, "workers": asked}
+            _, said = label_atlas(model, query, output, key, **how, monitor=monitor)
         print(f"{for_terminal(said)}\n\n{output}")
         return
     how |= {} if chunk is None else {"chunk": chunk}
@@ -207,7 +211,7 @@ def annotate(
     if report is not None:
         refuse_bad_target(query, expanded(report), (".html",), "--report")
     with progress(["annotate"]) as bars:
-        found = label(load_model(model), query, key, monitor=Monitor(bars["annotate"]), **how)
+        found = label(load_model(model, checkpoint=checkpoint), query, key, monitor=Monitor(bars["annotate"]), **how)
         try:
             found.save(output)
         except FrostlineError as error:
