@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import anndata
 import cellxgene_asks
+import pandas as pd
 import pytest
+import zarr
+from anndata.io import write_elem
 from kept_models import islet_model, islets
 from typer.testing import CliRunner
 
@@ -93,6 +100,43 @@ def test_a_remedy_is_an_option_of_the_command_and_works(model, query, tmp_path, 
 def test_bad_targets_are_refused_before_a_model_is_read(query, tmp_path, output, said):
     with pytest.raises(FrostlineError, match=said):
         run(tmp_path / "no model", query, "-o", tmp_path / output)
+
+
+def test_labels_and_report_are_kept_where_the_copy_cannot_be_written(model, query, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("frostline.annotation.outputs._fill", full)
+    with pytest.raises(FrostlineError, match=r"out\.h5ad could not be written \(.*No space left") as error:
+        run(model, query, "-o", tmp_path / "out.h5ad", "--report", tmp_path / "report.html")
+    table, page = re.search(r"labels are kept in (\S+), the report in (\S+)$", str(error.value)).groups()
+    kept = pd.read_csv(table, index_col=0)
+    own = islets().adata[::5].copy()
+    islet_model().annotate(own)
+    assert kept["frostline"].tolist() == own.obs["frostline"].tolist()
+    assert kept.index.tolist() == own.obs_names.tolist()
+    assert Path(page).is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"in.h5ad", "out.labels.csv", "report.html"}
+
+
+def test_a_folder_without_room_for_the_copy_is_refused_before_a_model_is_read(query, tmp_path, monkeypatch):
+    size = query.stat().st_size
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=size - 1))
+    with pytest.raises(FrostlineError, match=r"out\.h5ad: .* GB are free there, and a copy of .* takes .* GB"):
+        run(tmp_path / "no model", query, "-o", tmp_path / "out.h5ad")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=size))
+    with pytest.raises(FrostlineError, match="no model"):
+        run(tmp_path / "no model", query, "-o", tmp_path / "out.h5ad")
+
+
+def test_a_zarr_folder_is_refused_before_a_model_is_read_and_labelled_as_said(model, query, tmp_path):
+    write_elem(zarr.open_group(tmp_path / "my cells.zarr", mode="w", zarr_format=2), "/", anndata.read_h5ad(query))
+    with pytest.raises(FrostlineError, match=r"is a zarr folder, .* -o OUT\.zarr") as error:
+        run(tmp_path / "no model", tmp_path / "my cells.zarr", "-o", tmp_path / "out.h5ad")
+    said = re.search(r"frostline annotate (.* -o OUT\.zarr)", str(error.value))[1]
+    places = {"MODEL": model, "OUT.zarr": tmp_path / "out.zarr"}
+    run(*(places.get(word, word) for word in shlex.split(said)))
+    assert "frostline" in zarr.open_group(tmp_path / "out.zarr", mode="r")["obs"]
 
 
 def test_a_taken_key_is_refused_unless_it_may_be_replaced(model, query, tmp_path):

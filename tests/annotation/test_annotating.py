@@ -375,9 +375,22 @@ def test_keys_that_are_no_names_of_columns_are_refused(model, counts, key):
         annotate(model, counts, key)
 
 
-def test_what_was_in_memory_has_no_file_to_copy(model, counts, tmp_path):
-    with pytest.raises(FrostlineError, match="were in memory"):
-        annotate(model, counts).save(tmp_path / "out.h5ad")
+@pytest.mark.parametrize("kind", ["AnnData", "data set", "name"])
+def test_what_was_in_memory_has_no_file_to_copy_and_is_saved_as_said(model, counts, tmp_path, kind):
+    cells = {"AnnData": counts, "data set": islets(), "name": "pancreas"}[kind]
+    annotation = annotate(model, cells)
+    with pytest.raises(FrostlineError, match="were in memory") as error:
+        annotation.save(tmp_path / "out.h5ad")
+    line = str(error.value).rpartition(": ")[2]
+    exec(line, {"annotation": annotation, "cells": cells})
+    assert anndata.read_h5ad(tmp_path / "out.h5ad").obs["frostline"].tolist() == annotation.obs["frostline"].tolist()
+
+
+def test_a_copy_with_another_ending_is_refused(model, counts, tmp_path):
+    counts.write_h5ad(tmp_path / "in.h5ad")
+    with pytest.raises(FrostlineError, match=r"out\.csv' does not end in \.h5ad"):
+        annotate(model, tmp_path / "in.h5ad").save(tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
 
 
 def test_the_file_that_was_read_is_not_written_to(model, counts, tmp_path):

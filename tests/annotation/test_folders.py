@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from kept_models import model_of
 from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner
 
+from frostline import cli
 from frostline.annotation.adapting import keep
 from frostline.annotation.facts import content_sha256
 from frostline.annotation.folders import CALIBRATION, REFERENCE, load_model
@@ -259,6 +261,7 @@ class TestCheckpoints:
         model = make("frozen_probe", here, reference_cells=0)
         folder = model.save(tmp_path / "model")
         expected = model.strategy.predict_proba(fresh(three_kinds), np.arange(9))
+        three_kinds.adata[:9].copy().write_h5ad(tmp_path / "in.h5ad")
         moved = shutil.move(here, tmp_path / "moved")
         with pytest.raises(CheckpointError, match=r"fitted on checkpoint 'checkpoint-.*say where it is"):
             load_model(folder)
@@ -266,3 +269,25 @@ class TestCheckpoints:
         np.testing.assert_array_equal(again.strategy.predict_proba(fresh(three_kinds), np.arange(9)), expected)
         with pytest.raises(CheckpointError, match=r"'mini' holds other weights"):
             load_model(folder, checkpoint="mini")
+        for output in ("out.h5ad", "out.zarr"):
+            command = ["annotate", folder, tmp_path / "in.h5ad", "-o", tmp_path / output]
+            refused = CliRunner().invoke(cli.app, list(map(str, command)))
+            assert "for frostline annotate --checkpoint FOLDER" in str(refused.exception)
+            done = CliRunner().invoke(cli.app, list(map(str, [*command, "--checkpoint", moved])))
+            assert done.exit_code == 0, done.output
+
+    def test_a_model_is_used_from_another_folder_and_on_a_machine_without_its_gpu(
+        self, make, small_checkpoint, three_kinds, fresh, tmp_path, monkeypatch
+    ):
+        shutil.copytree(small_checkpoint, tmp_path / "checkpoint")
+        monkeypatch.chdir(tmp_path)
+        model = make("frozen_probe", "checkpoint", reference_cells=0)
+        folder = model.save("model")
+        expected = model.strategy.predict_proba(fresh(three_kinds), np.arange(9))
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        resealed(folder, lambda content: content["strategy"]["parameters"].update(device="cuda"))
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        again = load_model(folder)
+        assert (again.strategy.checkpoint, again.strategy.device) == (str(tmp_path / "checkpoint"), "auto")
+        np.testing.assert_array_equal(again.strategy.predict_proba(fresh(three_kinds), np.arange(9)), expected)

@@ -73,6 +73,28 @@ class TestDraw:
         assert not both.counted
         np.testing.assert_allclose(both.values.toarray(), np.expm1(joined.matrix.toarray()), rtol=1e-6)
 
+    @pytest.mark.parametrize("change", ["downsampled", "scaled", "fewer genes", "fewer cells", "layer gone"])
+    def test_an_anndata_that_was_changed_since_gives_the_values_that_were_loaded(self, counted, change):
+        adata = counted.copy()
+        adata.layers["counts"] = adata.X.copy()
+        dataset = load_dataset(adata, "kind", group_key="donor", layer="counts" if change == "layer gone" else None)
+        if change == "downsampled":
+            adata.X.data = np.ceil(adata.X.data / 2)
+        elif change == "scaled":
+            adata.X = adata.X.toarray() - 3
+        elif change == "fewer genes":
+            adata._inplace_subset_var(np.arange(20))
+        elif change == "fewer cells":
+            adata._inplace_subset_obs(np.arange(50))
+        else:
+            del adata.layers["counts"]
+        found = reference_of(dataset, np.arange(60), 99, seed=1)
+        counts = counted.X.toarray()
+        assert not found.counted
+        np.testing.assert_allclose(found.values.toarray(), 1e4 * counts / counts.sum(axis=1, keepdims=True), rtol=1e-4)
+        assert found.labels.tolist() == counted.obs["kind"].tolist()
+        assert found.groups.tolist() == counted.obs["donor"].tolist()
+
 
 class TestFile:
     @pytest.mark.parametrize("group_key", [None, "donor"])

@@ -364,6 +364,33 @@ class TestDataset:
         assert len(prints | {dataset.fingerprint()}) == 5
 
 
+class TestAnnDataThatIsChangedLater:
+    def test_cells_and_groups_are_those_that_were_loaded(self):
+        adata = make(donor=["x", "y"] * (N_CELLS // 2))
+        dataset, cells = load_dataset(adata, "cell_type", group_key="donor"), adata.obs_names.tolist()
+        before = dataset.fingerprint()
+        adata.obs_names = [f"other-{cell}" for cell in cells]
+        adata.obs["donor"] = "z"
+        adata._inplace_subset_obs(np.arange(5))
+        assert (len(dataset), dataset.cells.tolist()) == (N_CELLS, cells)
+        assert dataset.groups.tolist() == ["x", "y"] * (N_CELLS // 2)
+        assert dataset.fingerprint() == before
+
+    @pytest.mark.parametrize("ask", [lambda d: d.part(np.arange(3)), lambda d: d.relabelled("cell_type")])
+    def test_what_is_read_of_it_again_is_refused_where_it_holds_other_cells(self, ask):
+        adata = make()
+        dataset = load_dataset(adata, "cell_type", name="mine")
+        adata._inplace_subset_obs(np.arange(5))
+        with pytest.raises(DatasetError, match=rf"'mine' has been changed .*5, {N_CELLS} were .*load it again"):
+            ask(dataset)
+
+    def test_a_column_that_was_added_can_be_chosen(self):
+        adata = make()
+        dataset = load_dataset(adata, "cell_type")
+        adata.obs["side"] = ["left", "right"] * (N_CELLS // 2)
+        assert dataset.relabelled("side").obs["side"].tolist() == dataset.relabelled("side").labels.tolist()
+
+
 class TestGroups:
     def test_groups_are_text_in_the_order_of_the_cells(self):
         adata = make(donor=pd.Categorical([3, 4] * (N_CELLS // 2)))

@@ -7,11 +7,14 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
+from anndata.io import write_elem
 from scipy import sparse
 from small_cells import counts, make, scanpy_log_normalised
 
+from frostline.cells import streams
 from frostline.cells.datasets import load_dataset
-from frostline.cells.queries import load_cells, open_cells
+from frostline.cells.queries import load_cells, open_cells, open_matrices
 from frostline.errors import DatasetError
 
 
@@ -47,6 +50,35 @@ def test_registered_names_and_data_sets_are_opened_too(pbmc):
             found = next(query.chunks(5))[1]
         assert np.array_equal(found.matrix.toarray(), pbmc.matrix[:5].toarray())
         assert found.cells.tolist() == pbmc.cells[:5].tolist()
+
+
+def test_a_data_set_is_not_read_otherwise_than_it_was_loaded(labelled):
+    how = {"layer": "X", "values": "counts", "gene_column": "symbol"}
+    with pytest.raises(DatasetError, match=r"loaded already, and layer, values, gene_column would have no effect"):
+        load_cells(labelled, **how)
+    for name, value in how.items():
+        with pytest.raises(DatasetError, match=rf"and {name} would have no effect; leave it out, or pass what"):
+            load_cells(labelled, **{name: value})
+
+
+@pytest.mark.parametrize("kind", ["h5ad", "zarr"])
+@pytest.mark.parametrize("way", [open_cells, open_matrices])
+def test_only_what_is_read_of_a_file_is_said_of_it(tmp_path, monkeypatch, kind, way):
+    path = tmp_path / f"cells.{kind}"
+    if kind == "h5ad":
+        make().write_h5ad(path)
+    else:
+        write_elem(zarr.open_group(path, mode="w", zarr_format=2), "/", make())
+    with pytest.raises(RuntimeError, match=r"^out of memory$"), way(path):
+        raise RuntimeError("out of memory")
+
+    def truncated(*_):
+        raise OSError("truncated chunk")
+
+    with way(path) as cells:
+        monkeypatch.setattr(streams, "canonical", truncated)
+        with pytest.raises(DatasetError, match=rf"cells\.{kind} cannot be read as .*truncated chunk"):
+            cells.rows.span(0, 5)
 
 
 @pytest.mark.parametrize("layout", [np.array, sparse.csr_matrix, sparse.csc_matrix])

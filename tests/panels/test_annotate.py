@@ -106,6 +106,12 @@ def test_anndata_of_the_notebook_gets_labels_in_place(make_panel, model, cells):
     assert "Done: 23 cells have labels; they are in obs['frostline']." in shown(panel)
 
 
+def test_a_loaded_data_set_is_read_as_it_was_loaded(make_panel, model):
+    panel = make_panel(model, islets())
+    assert all(control(panel, name).disabled for name in ("Layer", "Values", "Gene names"))
+    assert len(panel.run(wait=True)) == 175
+
+
 def test_folder_and_file_give_the_same_labels_and_leave_the_file_as_it_is(make_panel, model, folder, cells, tmp_path):
     cells.write_h5ad(tmp_path / "new.h5ad")
     before = (tmp_path / "new.h5ad").read_bytes()

@@ -37,11 +37,11 @@ def test_other_cells_get_what_is_recommended_of_them():
     [
         ("running", {"key", "layer", "values", "gene_column", "overwrite"}),
         ("looking", {"layer", "gene_column"}),
-        ("own_layer", {"layer"}),
+        ("loaded", {"layer", "values", "gene_column"}),
         (None, set()),
     ],
 )
 def test_what_cannot_be_chosen_is_locked(true, locked):
     controls = ReadingControls("key", None, None, None)
-    controls.enable(**{name: name == true for name in ("running", "looking", "own_layer")})
+    controls.enable(**{name: name == true for name in ("running", "looking", "loaded")})
     assert {name for name, control in controls.each.items() if control.disabled} == locked

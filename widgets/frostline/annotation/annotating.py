@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from frostline.annotation.labelling import PIECE, Found, Landmarks, landmarks_of, shift_of, watched_of
 from frostline.annotation.models import Calibration, Model
-from frostline.annotation.outputs import Outputs, Spool, refuse_taken
+from frostline.annotation.outputs import Outputs, Spool, refuse_bad_output, refuse_taken
 from frostline.annotation.refitting import read_query
 from frostline.annotation.reports import Report, facts_of
 from frostline.annotation.shifts import Shift
@@ -93,16 +93,16 @@ class Annotation:
         Raises
         ------
         FrostlineError
-            The cells were in memory, the output is the file that was read, or cannot be written.
+            The cells were in memory, the file that was read is gone or holds other cells by now, the output is that
+            file, is no .h5ad file, or cannot be written.
         """
         path = expanded(output)
         if self.source is None:
             raise FrostlineError(
-                "these cells were in memory: an AnnData has the labels now, write that (adata.write_h5ad(...)); for a "
-                "labelled copy of a file annotate its path"
+                "these cells were in memory, and there is no file to copy; with `cells` for what was annotated: from "
+                f"frostline.annotation.saving import save_labelled; save_labelled(annotation, cells, {str(output)!r})"
             )
-        if path.exists() and path.samefile(self.source):
-            raise FrostlineError(f"{path} is the file that was read: choose another name")
+        refuse_bad_output(path, self.source, overwrite=True)
         self.outputs.save(self.source, path)
         return path
 

@@ -95,13 +95,15 @@ def _digest(files: Mapping[str, bytes]) -> str:
 
 def _facts(model: Model, files: Mapping[str, bytes]) -> bytes:
     """Content of model.json."""
-    strategy = model.strategy
+    strategy, parameters = model.strategy, dict(model.strategy.parameters)
+    if parameters.get("checkpoint"):
+        parameters["checkpoint"] = _found_from_anywhere(parameters["checkpoint"])
     content: dict[str, Any] = {
         "format": FORMAT,
         "schema_version": SCHEMA,
         "strategy": {
             "name": type(strategy).name,
-            "parameters": strategy.parameters,
+            "parameters": parameters,
             "classes": strategy.classes_,
             "genes": strategy.genes_,
         },
@@ -124,8 +126,15 @@ def _facts(model: Model, files: Mapping[str, bytes]) -> bytes:
     return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
+def _found_from_anywhere(checkpoint: str | Path) -> str:
+    """Name of a checkpoint, or its folder as it is found from every other folder."""
+    return str(checkpoint) if str(checkpoint) in CHECKPOINTS else str(expanded(checkpoint).absolute())
+
+
 def load_model(folder: str | Path, *, checkpoint: str | Path | None = None) -> Model:
     """Load a model that `Model.save` or `frostline adapt` has kept.
+
+    One that was made for a GPU that is not here takes the device `auto`; the precision stays, which decides the labels.
 
     Parameters
     ----------
@@ -193,7 +202,8 @@ def _checkpoint(place: Path, facts: ModelFacts, given: str | Path | None) -> str
     assert facts.checkpoint is not None
     name = given or facts.strategy.parameters.get("checkpoint")
     wanted = facts.checkpoint
-    remedy = "" if wanted.name in CHECKPOINTS else "; say where it is: load_model(..., checkpoint=FOLDER)"
+    said = "; say where it is: load_model(..., checkpoint=FOLDER), for frostline annotate --checkpoint FOLDER"
+    remedy = "" if wanted.name in CHECKPOINTS else said
     try:
         opened = load_checkpoint(str(name))
     except CheckpointError as error:
@@ -203,7 +213,7 @@ def _checkpoint(place: Path, facts: ModelFacts, given: str | Path | None) -> str
             f"{place} was fitted on checkpoint {wanted.name!r} with the sha256 {wanted.weights_sha256[:12]}..., and "
             f"{str(name)!r} holds other weights ({opened.weights_sha256[:12]}...){remedy}"
         )
-    return str(name)
+    return _found_from_anywhere(str(name))
 
 
 def _rebuilt(place: Path, facts: ModelFacts, files: Mapping[str, bytes]) -> Model:
@@ -234,6 +244,11 @@ def _strategy(place: Path, facts: ModelFacts, files: Mapping[str, bytes]) -> Str
             f"{place / MODEL} is of strategy {about.name!r}, which this version of frostline does not have; upgrade "
             "frostline, or keep the model again"
         )
+    if about.parameters.get("device") in ("cuda", "mps"):
+        from frostline.encoder.devices import is_there  # torch
+
+        if not is_there(about.parameters["device"]):
+            about.parameters["device"] = "auto"
     weights = _weights(files)
     for name, content in weights.items():
         if name.endswith(".safetensors"):

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from frostline.annotation.models import Reference
 from frostline.cells.datasets import Dataset
 from frostline.cells.draws import seeded_order
-from frostline.cells.matrices import canonical, values_of
-from frostline.cells.values import describe
-from frostline.errors import ModelError
+from frostline.cells.matrices import canonical, refuse_bad_values, values_of
+from frostline.cells.values import describe, log_normalise
+from frostline.errors import DatasetError, ModelError
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -48,8 +48,8 @@ def reference_of(dataset: Dataset, cells: NDArray[np.integer], per_class: int, *
     if not per_class:
         return None
     rows = _drawn(dataset, cells, per_class, seed)
-    counts = _counts(dataset)
-    values = dataset.matrix[rows] if counts is None else counts[rows]
+    counts = _counts(dataset, rows)
+    values = dataset.matrix[rows] if counts is None else counts
     if counts is None:
         values.data = np.expm1(values.data)
     groups = None if dataset.groups is None else dataset.groups[rows]
@@ -68,16 +68,33 @@ def _drawn(dataset: Dataset, cells: NDArray[np.integer], per_class: int, seed: i
     return np.sort(chosen["row"].to_numpy())
 
 
-def _counts(dataset: Dataset) -> sparse.csr_matrix | None:
-    """Counts of all cells as they were loaded; None where there are none."""
+def _counts(dataset: Dataset, rows: NDArray[np.integer]) -> sparse.csr_matrix | None:
+    """Counts of some cells as they were loaded; None where there are none, or the AnnData holds others by now."""
     if dataset.sets:  # each had a matrix of its own
         return None
-    matrix = values_of(dataset.adata, dataset.given.get("layer") or None)
-    found = describe(matrix, dataset.given.get("values") or None)
+    try:
+        matrix = values_of(dataset.adata, dataset.given.get("layer") or None)
+        if matrix.shape != dataset.matrix.shape or matrix.nnz != dataset.matrix.nnz:
+            return None
+        refuse_bad_values(matrix, dataset.genes, dataset.cells)
+        found = describe(matrix, dataset.given.get("values") or None)
+    except DatasetError:  # its values were changed in place since
+        return None
     if not found.whole:
         return None
-    matrix.data = np.rint(found.transform.undo(matrix.data.astype(np.float64))).astype(np.float32)
-    return matrix
+    counts = matrix[rows]
+    again = counts.copy()
+    log_normalise(again, found)
+    if not _alike(again, dataset.matrix[rows]):
+        return None
+    counts.data = np.rint(found.transform.undo(counts.data.astype(np.float64))).astype(np.float32)
+    return counts
+
+
+def _alike(one: sparse.csr_matrix, other: sparse.csr_matrix) -> bool:
+    """Whether canonical matrices hold the same values, but for rounding."""
+    same = np.array_equal(one.indptr, other.indptr) and np.array_equal(one.indices, other.indices)
+    return same and np.allclose(one.data, other.data, rtol=1e-4, atol=1e-6)
 
 
 def packed(reference: Reference) -> bytes:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from frostline.annotation.annotating import Annotation
+from frostline.annotation.outputs import naming_parts, refuse_bad_output, written_whole
 from frostline.cells.catalogue import DATASETS
 from frostline.cells.datasets import Dataset
 from frostline.errors import FrostlineError
 from frostline.escaping import for_html
 from frostline.plain_files import expanded
-from frostline.scratch import scratch_path
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -45,8 +45,9 @@ def save_labelled(
     Raises
     ------
     FrostlineError
-        It is the file that was read, is there already, is no .h5ad file, or cannot be written; the AnnData does not
-        hold the labels any more.
+        It is the file that was read, is there already, is no .h5ad file, or cannot be written; the file that was read
+        is gone or holds other cells by now; the AnnData does not hold the labels any more, or a part of it cannot be
+        written.
 
     Examples
     --------
@@ -62,19 +63,13 @@ def save_labelled(
     """
     path, adata = expanded(output), _in_memory(annotation, query)
     own = annotation.source if adata is None else _file_behind(adata)
-    _refuse(path, own, overwrite=overwrite)
+    refuse_bad_output(path, own, overwrite=overwrite)
     if own is not None:  # its file is copied, and the labels are written into the copy
-        annotation.outputs.save(own, path)
+        annotation.outputs.save(own, path, adata)
         return path
     assert adata is not None
-    scratch = scratch_path(path.parent, ".h5ad")
-    try:
+    with written_whole(path) as scratch, naming_parts(adata):
         adata.write_h5ad(scratch)
-        scratch.replace(path)
-    except OSError as error:
-        raise FrostlineError(f"{path} could not be written ({error}); name a file in another folder") from error
-    finally:
-        scratch.unlink(missing_ok=True)
     return path
 
 
@@ -113,14 +108,8 @@ def save_report(annotation: Annotation, output: str | Path) -> Path:
     name = for_html(f"Labels of {annotation.report.facts['query']['name']}")
     head = f'<head><meta charset="utf-8"><title>{name}</title><style>{STYLE}</style></head>'
     page = f'<!DOCTYPE html>\n<html lang="en">{head}<body><h1>{name}</h1>{annotation._repr_html_()}</body></html>\n'
-    scratch = scratch_path(path.parent, ".html")
-    try:
+    with written_whole(path) as scratch:
         scratch.write_text(page, encoding="utf-8")
-        scratch.replace(path)
-    except OSError as error:
-        raise FrostlineError(f"{path} could not be written ({error}); name a file in another folder") from error
-    finally:
-        scratch.unlink(missing_ok=True)
     return path
 
 
@@ -129,7 +118,7 @@ def _in_memory(annotation: Annotation, query: str | Path | AnnData | Dataset) ->
     if annotation.source is not None:
         return None
     if isinstance(query, Dataset):
-        adata = query.adata.copy()
+        adata = query.same_cells().copy()
         annotation.outputs.write(adata)
         return adata
     if isinstance(query, str | Path):
@@ -147,18 +136,3 @@ def _in_memory(annotation: Annotation, query: str | Path | AnnData | Dataset) ->
 
 def _file_behind(adata: AnnData) -> Path | None:
     return Path(str(adata.filename)) if adata.isbacked and not adata.is_view else None
-
-
-def _refuse(path: Path, own: Path | None, *, overwrite: bool) -> None:
-    if path.suffix != ".h5ad":
-        raise FrostlineError(f"{str(path)!r} does not end in .h5ad; name a file such as labelled.h5ad")
-    if not path.parent.is_dir():
-        raise FrostlineError(f"there is no folder {path.parent}; make it, or name a file in another folder")
-    if not path.exists():
-        return
-    if path.is_dir():
-        raise FrostlineError(f"{path} is a folder; name a file in it, such as {path.name}/labelled.h5ad")
-    if own is not None and path.samefile(own):
-        raise FrostlineError(f"{path} is the file that was read, which stays as it is; name another file")
-    if not overwrite:
-        raise FrostlineError(f"{path} is there already; name another file, or let it be replaced (overwrite=True)")

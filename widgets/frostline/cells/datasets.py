@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,11 +72,18 @@ class Dataset:
     """What the columns of labels and groups were called in each of the `sets`."""
     gene_source: str = "adata.var_names"
     """Where the names of the genes are from, in Python, such as `adata.raw.var['feature_name']`."""
+    obs: pd.DataFrame = field(default=cast("pd.DataFrame", None), repr=False, compare=False)
+    """Names and columns of the cells as they were loaded, whatever is done to `adata` since; by default those of it."""
+
+    def __post_init__(self) -> None:
+        """Take a copy of obs."""
+        if self.obs is None:
+            object.__setattr__(self, "obs", self.adata.obs.copy())
 
     @property
     def cells(self) -> NDArray[np.str_]:
         """(n_cells,) cell ids, unique."""
-        return np.asarray(self.adata.obs_names, dtype=str)
+        return np.asarray(self.obs.index, dtype=str)
 
     @property
     def original_cells(self) -> NDArray[np.str_]:
@@ -97,10 +104,30 @@ class Dataset:
         """
         if self.group_key is None:
             return None
-        return np.asarray(columns_of(self.adata.obs)[str(self.group_key)].astype(str), dtype=str)
+        return np.asarray(columns_of(self.obs)[str(self.group_key)].astype(str), dtype=str)
 
     def __len__(self) -> int:
-        return int(self.adata.n_obs)
+        return int(self.matrix.shape[0])
+
+    def same_cells(self) -> AnnData:
+        """Return `adata`, for what is read of it later.
+
+        Raises
+        ------
+        DatasetError
+            Cells were left out or renamed in it since it was loaded.
+
+        Examples
+        --------
+        >>> load_dataset("pancreas").same_cells().n_obs
+        175
+        """
+        if not self.adata.obs_names.equals(self.obs.index):
+            raise DatasetError(
+                f"the AnnData of data set {self.name!r} has been changed since it was loaded: it holds other cells "
+                f"({self.adata.n_obs:,}, {len(self):,} were loaded); load it again (load_dataset)"
+            )
+        return self.adata
 
     def expression(self, cells: NDArray[np.integer], genes: Sequence[str]) -> sparse.csr_matrix:
         """Log-normalised values of some cells and genes, (n_cells, n_genes) CSR float32."""
@@ -116,17 +143,18 @@ class Dataset:
         Raises
         ------
         DatasetError
-            A column does not exist, or labels or groups are missing.
+            A column does not exist, labels or groups are missing, or the AnnData holds other cells by now.
 
         Examples
         --------
         >>> load_dataset("pbmc68k-reduced").relabelled("louvain").label_key
         'louvain'
         """
-        refuse_bad_groups(self.adata.obs, group_key, label_key)
+        obs = self.same_cells().obs.copy()
+        refuse_bad_groups(obs, group_key, label_key)
         cache = self.cache if group_key == self.group_key else {}
-        labels = read_labels(self.adata.obs, label_key)
-        return replace(self, label_key=label_key, labels=labels, group_key=group_key, cache=cache)
+        labels = read_labels(obs, label_key)
+        return replace(self, label_key=label_key, labels=labels, group_key=group_key, cache=cache, obs=obs)
 
     def part(self, cells: NDArray[np.integer]) -> Dataset:
         """Some of the cells, as a data set of its own.
@@ -142,7 +170,8 @@ class Dataset:
         20
         """
         origin = None if self.origin is None else self.origin[cells]
-        chosen = {"adata": self.adata[cells].copy(), "matrix": self.matrix[cells], "labels": self.labels[cells]}
+        adata, obs = self.same_cells()[cells].copy(), self.obs.iloc[cells]
+        chosen = {"adata": adata, "obs": obs, "matrix": self.matrix[cells], "labels": self.labels[cells]}
         return replace(self, **chosen, origin=origin, cache={})
 
     def fingerprint(self) -> str:

@@ -106,7 +106,7 @@ def random_across(dataset: Dataset) -> tuple[str, ...]:
     """
     if dataset.group_key is not None:
         return (dataset.group_key,)
-    return tuple(column for column in group_columns(dataset.adata) if column != dataset.label_key)
+    return tuple(column for column in group_columns(dataset) if column != dataset.label_key)
 
 
 def _said_of_optimism(dataset: Dataset) -> tuple[str, ...]:
@@ -115,7 +115,7 @@ def _said_of_optimism(dataset: Dataset) -> tuple[str, ...]:
         return (f"A random split mixes the cells of {' and '.join(dataset.sets)}: optimistic for a new data set.",)
     if not columns:
         return ()
-    obs = columns_of(dataset.adata.obs)
+    obs = columns_of(dataset.obs)
     first, *others = (f"{column!r} ({obs[column].nunique()} groups)" for column in columns)
     also = f"; also {', '.join(others)}" if others else ""
     return (
@@ -173,7 +173,7 @@ def _by_groups(dataset: Dataset, seed: int, repeat: int, max_cells: int) -> Draf
 
 def _groups_of(dataset: Dataset) -> NDArray[np.str_]:
     if dataset.groups is None:
-        found = group_columns(dataset.adata)
+        found = group_columns(dataset)
         remedy = f"load it with group_key={found[0]!r}" if found else "choose kind='stratified'"
         known = ", ".join(found) or "none, by their names; any column that tells donors or batches apart will do"
         raise DatasetError(

@@ -13,6 +13,8 @@ from frostline.cells.columns import columns_of
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from frostline.cells.datasets import Dataset
+
 PEOPLE_WORDS = ("donor", "patient", "individual", "subject")
 GROUP_WORDS = (
     *PEOPLE_WORDS,
@@ -24,7 +26,7 @@ _ABBREVIATED = ("chem", "tech", "lane")  # these only as whole words, the others
 _MEASURES = {"size", "score", "scores", "count", "counts", "n", "num", "total", "pct", "percent", "age", "weight"}
 
 
-def group_columns(adata: AnnData, words: Sequence[str] = GROUP_WORDS) -> tuple[str, ...]:
+def group_columns(adata: AnnData | Dataset, words: Sequence[str] = GROUP_WORDS) -> tuple[str, ...]:
     """Find the columns of obs that look like donors, samples, batches, studies or technologies.
 
     By name, with at least two groups and two cells a group on average, in the order of the words: those that tell
@@ -33,7 +35,7 @@ def group_columns(adata: AnnData, words: Sequence[str] = GROUP_WORDS) -> tuple[s
     Parameters
     ----------
     adata
-        Its obs is looked at.
+        AnnData, or data set; its obs is looked at.
     words
         What to look for in names, such as `PEOPLE_WORDS`.
 

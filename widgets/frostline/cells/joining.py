@@ -130,7 +130,7 @@ def _joined_obs(train: Dataset, test: Dataset, sets: tuple[str, str]) -> pd.Data
     """Labels, groups, and the columns of obs that both sets have."""
     import pandas as pd
 
-    ours, theirs = columns_of(train.adata.obs), columns_of(test.adata.obs)
+    ours, theirs = columns_of(train.obs), columns_of(test.obs)
     columns: dict[str, Any] = {
         name: np.concatenate([np.asarray(part, dtype=object) for part in (column, theirs[name])])
         for name, column in ours.items()
@@ -157,7 +157,8 @@ def _groups(data: Dataset, group_key: str, set_name: str) -> NDArray[np.str_]:
 
 def _joined_obsm(train: Dataset, test: Dataset) -> dict[str, NDArray[Any]]:
     """Embeddings that both sets have, of the same width."""
-    pairs = {key: (train.adata.obsm[key], test.adata.obsm[key]) for key in train.adata.obsm if key in test.adata.obsm}
+    ours, theirs = train.same_cells().obsm, test.same_cells().obsm
+    pairs = {key: (ours[key], theirs[key]) for key in ours if key in theirs}
     return {
         key: np.concatenate(pair)
         for key, pair in pairs.items()

@@ -7,8 +7,8 @@ gets the same values whatever stands beside it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from frostline.cells.datasets import Dataset, refuse_unknown_source
 from frostline.cells.matrices import in_memory, layer_names, refuse_bad_values, values_of
 from frostline.cells.reading import read_h5ad
 from frostline.cells.refusals import refuse_repeated_cells, refuse_scaled, refuse_unwritable
-from frostline.cells.stores import CellNames, is_store, names_in, opened_store
+from frostline.cells.stores import CellNames, as_dataset_error, is_store, names_in, opened_store
 from frostline.cells.symbols import Symbols, read_symbols
 from frostline.cells.values import DECIMALS, LARGEST_LOG, TRANSFORMS, Values, describe, log_normalise
 from frostline.errors import DatasetError
@@ -112,13 +112,14 @@ def open_cells(
     source
         A name of `DATASETS`, the path of an .h5ad file or of a zarr folder, an AnnData, or a data set.
     layer, values, gene_column, name
-        As in `load_dataset`; a data set has its own.
+        As in `load_dataset`; a data set has its own, and takes none of the first three.
 
     Raises
     ------
     DatasetError
         The file cannot be read; a layer or column does not exist; values are negative or infinite, or it is unclear
-        what they are; the matrix is damaged; cell or gene names are not unique.
+        what they are; the matrix is damaged; cell or gene names are not unique; a data set is to be read otherwise
+        than it was loaded.
 
     Examples
     --------
@@ -126,15 +127,25 @@ def open_cells(
     ...     query.values.name, [len(cells) for _, cells in query.chunks(100)]
     ('counts', [100, 75])
     """
+    if isinstance(source, Dataset):
+        said = {"layer": layer, "values": values, "gene_column": gene_column}
+        without_effect = [option for option, value in said.items() if value is not None]
+        if without_effect:
+            raise DatasetError(
+                f"{source.name!r} is loaded already, and {', '.join(without_effect)} would have no effect; leave it "
+                "out, or pass what it was loaded from"
+            )
+        yield _of_dataset(source)
+        return
     with ExitStack() as stack:
-        if isinstance(source, Dataset):
-            yield _of_dataset(source)
-            return
         if not isinstance(source, Path) and str(source) in DATASETS:
             spec = DATASETS[str(source)]
             source, name = spec.load(), name or spec.name
             layer, values = layer or spec.layer, values or spec.values
-        yield _checked(_matrices(source, layer, stack), layer, values, gene_column, name)
+        found = _checked(_matrices(source, layer, stack), layer, values, gene_column, name)
+        opened = stack.pop_all()
+    with closing(opened):  # what is raised from here on is no fault of the file
+        yield found
 
 
 def load_cells(
@@ -195,7 +206,10 @@ def open_matrices(path: Path, layer: str | None = None) -> Iterator[Matrices]:
         It cannot be read, or has no such layer.
     """
     with ExitStack() as stack:
-        yield _matrices(path, layer, stack)
+        found = _matrices(path, layer, stack)
+        opened = stack.pop_all()
+    with closing(opened):
+        yield found
 
 
 def checked(found: Matrices, layer: str | None, said: str | None, gene_column: str | None) -> Query:
@@ -208,7 +222,7 @@ def _matrices(source: str | Path | AnnData, layer: str | None, stack: ExitStack)
 
     if isinstance(source, AnnData):
         if source.isbacked and not source.is_view:
-            return _of_file(Path(str(source.filename)), layer, stack)
+            return _of_backed(source, layer, stack)
         return _of_adata(in_memory(source), layer, "AnnData")
     if not isinstance(source, str | Path):
         kind = type(source).__name__
@@ -221,6 +235,19 @@ def _matrices(source: str | Path | AnnData, layer: str | None, stack: ExitStack)
 def _of_adata(adata: AnnData, layer: str | None, name: str) -> Matrices:
     rows = streams.in_memory(values_of(adata, layer))
     return Matrices(name, adata.obs_names, adata.raw.var if layer == "raw" else adata.var, rows, layer_names(adata))
+
+
+def _of_backed(adata: AnnData, layer: str | None, stack: ExitStack) -> Matrices:
+    """X and raw out of its file; names and all other layers as they are in the AnnData by now."""
+    if layer not in (None, "X", "raw") or (layer == "raw" and adata.raw is None):
+        return _of_adata(adata, layer, "AnnData")
+    path, var = Path(str(adata.filename)), adata.raw.var if layer == "raw" else adata.var
+    found = _of_file(path, layer, stack)
+    if found.rows.shape != (adata.n_obs, len(var)):
+        raise DatasetError(
+            f"{path} has been written again since it was opened, with other cells or genes: open it again"
+        )
+    return replace(found, obs_names=adata.obs_names, var=var, layers=layer_names(adata))
 
 
 def _of_file(path: Path, layer: str | None, stack: ExitStack) -> Matrices:
@@ -238,7 +265,12 @@ def _of_file(path: Path, layer: str | None, stack: ExitStack) -> Matrices:
         raise DatasetError(f"layer {layer or 'X'!r} does not exist; {path.name} has: {there}")
     var, names = read_elem(file["raw/var" if layer == "raw" else "var"]), names_in(file["obs"])
     rows = streams.in_file(file[place], (len(names), len(var)), what, stack)
-    return Matrices(path.stem, names, var, rows, layers)
+
+    def span(start: int, stop: int) -> sparse.csr_matrix:
+        with as_dataset_error(path):
+            return rows.span(start, stop)
+
+    return Matrices(path.stem, names, var, replace(rows, span=span), layers)
 
 
 def place_of(layer: str | None) -> tuple[str, str]:
@@ -257,7 +289,7 @@ def _of_dataset(dataset: Dataset) -> Query:
     """A data set's own values, which are log-normalised."""
     values = Values(TRANSFORMS["log1p"], dataset.values_name, dataset.evidence)
     symbols = Symbols(dataset.genes, dataset.gene_source)
-    return Query(dataset.name, dataset.adata.obs_names, symbols, values, streams.in_memory(dataset.matrix))
+    return Query(dataset.name, dataset.obs.index, symbols, values, streams.in_memory(dataset.matrix))
 
 
 def _checked(found: Matrices, layer: str | None, said: str | None, gene_column: str | None, name: str | None) -> Query:

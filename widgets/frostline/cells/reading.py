@@ -181,12 +181,24 @@ def opened(path: Path) -> Iterator[Any]:
     said = problem(path)
     if said:
         raise DatasetError(said)
+    with as_dataset_error(path), h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE) as file:
+        _hold_less(file)
+        refuse_foreign_parts(file, path)
+        _refuse_other_layouts(file, path)
+        yield file
+
+
+@contextmanager
+def as_dataset_error(path: Path) -> Iterator[None]:
+    """Say plainly what is wrong with an .h5ad file, whatever is raised while it is read.
+
+    Raises
+    ------
+    DatasetError
+        It is locked, damaged or too new.
+    """
     try:
-        with h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE) as file:
-            _hold_less(file)
-            refuse_foreign_parts(file, path)
-            _refuse_other_layouts(file, path)
-            yield file
+        yield
     except (FrostlineError, Cancelled):
         raise
     except Exception as error:  # h5py and anndata have many; to the reader they are one

@@ -74,11 +74,11 @@ def refuse_unwritable(adata: AnnData, output: Path) -> None:
         return
     error = _error_of_writing(adata, output.parent)
     if error is not None:
-        npy, line = output.with_suffix(".npy"), _remedy(adata, error)
+        npy, line = output.with_suffix(".npy"), mending_line(adata, error)
         raise DatasetError(
-            f"-o {output}: anndata can read this file and refuses to write it: {_said(error)}. In Python: "
-            f"adata = anndata.read_h5ad(...); {line}; adata.write_h5ad('mended.h5ad'). "
-            f"Or write the embedding alone: -o {shlex.quote(str(npy))}"
+            f"-o {output}: anndata can read this file and refuses to write it: "
+            f"{said_by(error)}. In Python: adata = anndata.read_h5ad(...); {line}; "
+            f"adata.write_h5ad('mended.h5ad'). Or write the embedding alone: -o {shlex.quote(str(npy))}"
         ) from error
 
 
@@ -93,9 +93,9 @@ def refuse_unwritable_cells(adata: AnnData) -> None:
     with tempfile.TemporaryDirectory() as folder:
         error = _error_of_writing(adata, Path(folder))
     if error is not None and not isinstance(error, OSError):  # of the disk, not of the cells
-        line = _remedy(adata, error)
+        line = mending_line(adata, error)
         raise DatasetError(
-            f"anndata refuses to write these cells: {_said(error)}. With adata for these cells, run first: {line}",
+            f"anndata refuses to write these cells: {said_by(error)}. With adata for these cells, run first: {line}",
             line=line,
         ) from error
 
@@ -138,13 +138,14 @@ def _empty(matrix: Any) -> Any:
     return type(matrix)(matrix.shape, dtype=matrix.dtype) if sparse.issparse(matrix) else matrix
 
 
-def _said(error: BaseException) -> str:
+def said_by(error: BaseException) -> str:
+    """What an error says, on one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(dict.fromkeys(lines)).rstrip(".") or type(error).__name__
 
 
-def _remedy(adata: AnnData, error: BaseException) -> str:
-    """Lines of code that mend the part that cannot be written, as far as the message names it."""
+def mending_line(adata: AnnData, error: BaseException) -> str:
+    """Line of code that mends the part that cannot be written, as far as the message names it."""
     tables = {"obs": adata.obs, "var": adata.var, "raw.var": None if adata.raw is None else adata.raw.var}
     reserved = next((name for name, table in tables.items() if table is not None and "_index" in table.columns), None)
     words = " ".join([str(error), *getattr(error, "__notes__", ())])
@@ -152,17 +153,15 @@ def _remedy(adata: AnnData, error: BaseException) -> str:
     key, place = (found[1], found[2].strip().strip("/")) if found else ("", "")
     table = place.replace("/", ".")
     if reserved is not None:
-        line = f"adata.{reserved}.rename(columns={{'_index': 'index_'}}, inplace=True)"
-    elif table in tables:
-        line = f"adata.{table}[{key!r}] = adata.{table}[{key!r}].astype(str)"
-    elif key in tables and not place:
-        line = f"adata.{key}.columns = anndata.utils.make_index_unique(adata.{key}.columns.astype(str))"
-    elif place:
+        return f"adata.{reserved}.rename(columns={{'_index': 'index_'}}, inplace=True)"
+    if table in tables:
+        return f"adata.{table}[{key!r}] = adata.{table}[{key!r}].astype(str)"
+    if key in tables and not place:
+        return f"adata.{key}.columns = anndata.utils.make_index_unique(adata.{key}.columns.astype(str))"
+    if place:
         first, *inner = place.split("/")
-        line = f"del adata.{first}{''.join(f'[{name!r}]' for name in (*inner, key))}"
-    else:
-        line = "take that part away"
-    return line
+        return f"del adata.{first}{''.join(f'[{name!r}]' for name in (*inner, key))}"
+    return "take that part away"
 
 
 def save(embedding: NDArray[np.float32], adata: AnnData, output: Path) -> None:
@@ -184,9 +183,9 @@ def save(embedding: NDArray[np.float32], adata: AnnData, output: Path) -> None:
     try:
         _write(write, scratch_path(output.parent, output.suffix), output)
     except Exception as error:
-        kept = _keep(embedding, output)
+        kept = keep(lambda path: np.save(path, embedding), output, "embedding", ".npy")
         where = f"is kept: np.load({str(kept)!r})" if kept else "could not be kept either"
-        raise FrostlineError(f"{output} could not be written ({_said(error)}); the embedding {where}") from error
+        raise FrostlineError(f"{output} could not be written ({said_by(error)}); the embedding {where}") from error
 
 
 def _write(write: Callable[[Path], None], scratch: Path, output: Path | None = None) -> None:
@@ -199,16 +198,27 @@ def _write(write: Callable[[Path], None], scratch: Path, output: Path | None = N
         scratch.unlink(missing_ok=True)
 
 
-def _keep(embedding: NDArray[np.float32], output: Path) -> Path | None:
-    """Write the embedding alone under a name that nobody has, beside the output or in a temporary folder."""
+def keep(write: Callable[[Path], None], output: Path, kind: str, ending: str) -> Path | None:
+    """Write what cost much work under a name that nobody has, beside an output that failed or in a temporary folder.
+
+    Parameters
+    ----------
+    write
+        Writes a file.
+    output
+        What could not be written.
+    kind, ending
+        Of the name.
+
+    Returns
+    -------
+    Path or None
+        The file; None where neither folder takes it.
+    """
     for folder in (output.parent, Path(tempfile.gettempdir())):
         with contextlib.suppress(OSError):
-            number = next(n for n in range(10_000) if not (folder / _kept(output, n)).exists())
-            kept = folder / _kept(output, number)
-            _write(lambda path: np.save(path, embedding), scratch_path(folder, ".npy"), kept)
+            names = (f"{output.stem}.{kind}{f'-{n}' if n else ''}{ending}" for n in range(10_000))
+            kept = next(folder / name for name in names if not (folder / name).exists())
+            _write(write, scratch_path(folder, ending), kept)
             return kept
     return None
-
-
-def _kept(output: Path, number: int) -> str:
-    return f"{output.stem}.embedding{f'-{number}' if number else ''}.npy"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.cells import reading
 from frostline.cells.reading import opened, problem
 from frostline.errors import Cancelled, DatasetError, FrostlineError
 
@@ -98,12 +99,34 @@ def opened_store(path: Path) -> Iterator[Any]:
         import zarr
     except ImportError as error:
         raise FrostlineError(f"{path} is a zarr folder: pip install 'frostline[cluster]' to read it") from error
-    try:
+    with as_dataset_error(path):
         store = zarr.open_group(path, mode="r")
         missing = [name for name in ("obs", "var") if name not in store]
         if missing:
             raise DatasetError(f"{path} cannot be read as a zarr folder of anndata: it has no {' and '.join(missing)}")
         yield store
+
+
+@contextmanager
+def as_dataset_error(path: Path) -> Iterator[None]:
+    """Say plainly what is wrong with an .h5ad file or a folder of zarr, whatever is raised while it is read.
+
+    Parameters
+    ----------
+    path
+        Of the file or folder.
+
+    Raises
+    ------
+    DatasetError
+        It cannot be read.
+    """
+    if not is_store(path):
+        with reading.as_dataset_error(path):
+            yield
+        return
+    try:
+        yield
     except (FrostlineError, Cancelled):
         raise
     except Exception as error:  # zarr and anndata have many; to the reader they are one

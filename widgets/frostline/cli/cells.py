@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +26,9 @@ from frostline.errors import FrostlineError
 from frostline.escaping import for_terminal
 from frostline.limits import LONGEST, SEEDS, SHORTEST
 from frostline.publishing.terminal import model_lines, progress
+
+if TYPE_CHECKING:
+    from frostline.annotation.annotating import Annotation
 
 
 def datasets() -> None:
@@ -161,6 +165,9 @@ def annotate(
     layer: Layer = None,
     values: Values = None,
     gene_column: GeneColumn = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Folder of the model's checkpoint, where it is not where it was.")
+    ] = None,
     chunk: Annotated[
         int | None, typer.Option(min=1, help="Cells that are read at once, for OUT.h5ad; 256 if not given.")
     ] = None,
@@ -178,6 +185,7 @@ def annotate(
     """Label cells with a kept model; says which are unknown, of which the label is unsure, and why."""
     from frostline.annotation.annotating import annotate as label
     from frostline.annotation.folders import load_model
+    from frostline.annotation.outputs import refuse_folder, refuse_little_room
     from frostline.annotation.saving import save_report
     from frostline.cells.saving import refuse_bad_target
     from frostline.monitor import Monitor
@@ -192,19 +200,38 @@ def annotate(
         _refuse_for_atlas(chunk, report)
         with progress(["annotate"]) as bars, going_on(output):
             monitor = Monitor(bars["annotate"])
-            _, said = label_atlas(model, query, output, key, rows=rows, workers=asked, monitor=monitor, **how)
+            how |= {"checkpoint": checkpoint, "rows": rows, "workers": asked}
+            _, said = label_atlas(model, query, output, key, **how, monitor=monitor)
         print(f"{for_terminal(said)}\n\n{output}")
         return
     how |= {} if chunk is None else {"chunk": chunk}
     refuse_bad_target(query, output, (".h5ad",))
+    refuse_folder(query)
+    refuse_little_room(query, output)
     if report is not None:
         refuse_bad_target(query, expanded(report), (".html",), "--report")
     with progress(["annotate"]) as bars:
-        found = label(load_model(model), query, key, monitor=Monitor(bars["annotate"]), **how)
-        found.save(output)
+        found = label(load_model(model, checkpoint=checkpoint), query, key, monitor=Monitor(bars["annotate"]), **how)
+        try:
+            found.save(output)
+        except FrostlineError as error:
+            raise FrostlineError(f"{error}. {_kept(found, output, report)}") from error
     print(f"{for_terminal(found)}\n\n{output}")
     if report is not None:
         print(save_report(found, report))
+
+
+def _kept(found: Annotation, output: Path, report: Path | None) -> str:
+    """Write labels and report, of which the copy could not be written, and say where they are."""
+    from frostline.annotation.saving import save_report
+    from frostline.cells.saving import keep
+
+    table = keep(found.obs.to_csv, output, "labels", ".csv")
+    said = "The labels could not be kept either" if table is None else f"The labels are kept in {table}"
+    if report is not None:
+        with contextlib.suppress(FrostlineError):
+            said += f", the report in {save_report(found, report)}"
+    return said
 
 
 def _refuse_for_atlas(chunk: int | None, report: Path | None) -> None:

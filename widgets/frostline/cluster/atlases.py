@@ -168,6 +168,7 @@ def annotate(
     layer: str | None = None,
     values: str | None = None,
     gene_column: str | None = None,
+    checkpoint: str | Path | None = None,
     rows: int | None = None,
     overwrite: bool = False,
     workers: Workers | None = None,
@@ -180,8 +181,8 @@ def annotate(
 
     Parameters
     ----------
-    model
-        Folder of a model.
+    model, checkpoint
+        As for `frostline.load_model`.
     source, output, rows, monitor
         As for `embed`.
     workers
@@ -205,7 +206,7 @@ def annotate(
     _refuse(path, target, layer)
     refuse_taken(path, key, overwrite=overwrite)
     monitor.step(0.0, "looking at the atlas")
-    loaded, content = load_model(model), read_facts(expanded(model)).content_sha256
+    loaded, content = load_model(model, checkpoint=checkpoint), read_facts(expanded(model)).content_sha256
     encodes = isinstance(loaded.strategy, EncoderStrategy)
     device = getattr(loaded.strategy, "device", "cpu")
     with connecting((workers or Workers()).suited(device), monitor) as reach, open_matrices(path, layer) as found:

@@ -50,6 +50,17 @@ _measured: list[Peak] = []
 """Blocks of `device_peak` that run."""
 
 
+def is_there(device: str) -> bool:
+    """Whether torch has cpu, cuda or mps here.
+
+    Examples
+    --------
+    >>> is_there("cpu")
+    True
+    """
+    return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}[device]
+
+
 def device_of(asked: str) -> torch.device:
     """Return the device that a name stands for here, and refuse what it cannot compute.
 
@@ -63,10 +74,9 @@ def device_of(asked: str) -> torch.device:
     >>> device_of("cpu")
     device(type='cpu')
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     asked = hold(Device, "device", asked)
-    name = ("cuda" if there["cuda"] else "cpu") if asked == "auto" else asked
-    if not there[name]:
+    name = ("cuda" if is_there("cuda") else "cpu") if asked == "auto" else asked
+    if not is_there(name):
         raise FrostlineError(
             f"device is {asked!r}, and torch {torch.__version__} sees none here; take device='cpu', or install the "
             "build of torch for your device: https://pytorch.org/get-started/locally"

@@ -98,7 +98,7 @@ def _matching_clusterings(dataset: Dataset) -> list[str]:
 
     found = {}
     for column in _clusterings(dataset):
-        values = columns_of(dataset.adata.obs)[column]
+        values = columns_of(dataset.obs)[column]
         known = values.notna().to_numpy()
         if not covers(known, dataset.labels):
             continue
@@ -115,8 +115,8 @@ def _matching_clusterings(dataset: Dataset) -> list[str]:
 
 def _clusterings(dataset: Dataset) -> Iterator[str]:
     """Columns of obs that look like a clustering, by name or by values such as 0, 1, 2 ..."""
-    others = {dataset.label_key, dataset.group_key, *group_columns(dataset.adata)}
-    for column, found in columns_of(dataset.adata.obs).items():
+    others = {dataset.label_key, dataset.group_key, *group_columns(dataset)}
+    for column, found in columns_of(dataset.obs).items():
         if column in others:
             continue
         values = found.dropna()

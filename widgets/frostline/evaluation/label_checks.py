@@ -169,7 +169,7 @@ def respelled(columns: Sequence[Written]) -> list[tuple[str, str]]:
 
 def _labels_are_groups(case: Case) -> Iterator[Finding]:
     dataset = case.dataset
-    people = group_columns(dataset.adata, PEOPLE_WORDS)
+    people = group_columns(dataset, PEOPLE_WORDS)
     columns = dict.fromkeys([dataset.group_key, *people] if dataset.group_key else people)
     if dataset.label_key in columns and not _OF_TYPES.search(dataset.label_key):
         yield _confounded(f"The label column {dataset.label_key!r} holds groups, not cell types", "error")
@@ -177,7 +177,7 @@ def _labels_are_groups(case: Case) -> Iterator[Finding]:
     for column in columns:
         if column == dataset.label_key:
             continue
-        groups = columns_of(dataset.adata.obs)[column]
+        groups = columns_of(dataset.obs)[column]
         known = groups.notna().to_numpy()
         if not covers(known, dataset.labels):
             continue

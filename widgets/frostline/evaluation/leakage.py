@@ -165,9 +165,9 @@ def _equal_rows(matrix: sparse.csr_matrix, one: int, other: int) -> bool:
 def _shared_group(case: Case) -> Iterator[Finding]:
     columns = [case.dataset.group_key] if case.dataset.group_key else []
     if case.split.kind != "stratified":  # a random split shares all of them, as optimistic-split says
-        columns += [column for column in group_columns(case.dataset.adata, PEOPLE_WORDS) if column not in columns]
+        columns += [column for column in group_columns(case.dataset, PEOPLE_WORDS) if column not in columns]
     for column in columns:
-        values = columns_of(case.dataset.adata.obs)[column]
+        values = columns_of(case.dataset.obs)[column]
         rest, test = (set(values.iloc[rows].dropna().astype(str)) for rows in case.sides)
         both = sorted(rest & test)
         if both:
@@ -187,7 +187,7 @@ def _optimistic_split(case: Case) -> Iterator[Finding]:
     columns = random_across(case.dataset)
     if case.split.kind != "stratified" or not (columns or case.dataset.sets):
         return
-    obs = columns_of(case.dataset.adata.obs)
+    obs = columns_of(case.dataset.obs)
     seen = ", ".join(f"{column!r} with {obs[column].nunique()} groups" for column in columns)
     yield Finding(
         "optimistic-split",

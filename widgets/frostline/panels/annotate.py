@@ -248,9 +248,7 @@ class AnnotatePanel(Panel):
         for choice in (self._models, self._cells):
             choice.lock(locked=running)
         cells, looking = self._cells.value, bool(self._busy["cells"])
-        self._reading.enable(
-            running=running, looking=looking and cells is not None, own_layer=isinstance(cells, Dataset)
-        )
+        self._reading.enable(running=running, looking=looking and cells is not None, loaded=isinstance(cells, Dataset))
         self._buttons.enable(running=running, held=self._task.held, problem=problem)
         if not running:
             self._progress.say(problem or self._said_before)
@@ -294,7 +292,8 @@ class AnnotatePanel(Panel):
     def _arguments(self) -> dict[str, Any]:
         key, cells = self._reading.key, self._cells.value
         mine = any(wrote() is cells and name == key for wrote, name in self._wrote)
-        return {"key": key, "overwrite": self._reading.overwrite or mine, **self.options}
+        how = {} if isinstance(cells, Dataset) else self.options
+        return {"key": key, "overwrite": self._reading.overwrite or mine, **how}
 
     def _begin(self) -> None:
         self.set_trait("error", None)

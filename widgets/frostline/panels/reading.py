@@ -92,8 +92,8 @@ class ReadingControls:
         self.each["gene_column"].options = columns
         return str(layer.value)
 
-    def enable(self, *, running: bool, looking: bool, own_layer: bool) -> None:
-        """Lock all while cells are annotated, what they offer while they are looked at, and a layer of their own."""
+    def enable(self, *, running: bool, looking: bool, loaded: bool) -> None:
+        """Lock all in a run, some while cells are looked at, and how to read them where they are loaded."""
         for name, control in self.each.items():
             waits = looking and name in ("layer", "gene_column")
-            control.disabled = running or waits or (own_layer and name == "layer")
+            control.disabled = running or waits or (loaded and name in self.options)

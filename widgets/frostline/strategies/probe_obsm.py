@@ -95,7 +95,7 @@ class ProbeObsm(OnProbe):
         return values
 
     def _rows(self, dataset: Dataset, cells: NDArray[np.integer]) -> NDArray[np.float64]:
-        obsm = dataset.adata.obsm
+        obsm = dataset.same_cells().obsm
         if self.obsm_key not in obsm:
             known = ", ".join(obsm) or "nothing; compute one and store it there"
             raise DatasetError(f"embedding {self.obsm_key!r} is not in obsm, which has: {known}")
