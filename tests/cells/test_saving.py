@@ -188,3 +188,18 @@ class TestKept:
         with pytest.raises(KeyboardInterrupt):
             saving.save(EMBEDDING, cells(), tmp_path / "out.h5ad")
         assert names(tmp_path) == set()
+
+
+def test_a_file_of_cells_that_is_no_result_is_not_replaced(tmp_path):
+    """Someone's own cells, under the name that was given for the output; a result may be made a second time."""
+    own, source = tmp_path / "mine.h5ad", tmp_path / "query.h5ad"
+    cells().write_h5ad(source)
+    for write in (cells().write_h5ad, lambda path: path.write_text("notes")):
+        write(own)
+        with pytest.raises(FrostlineError, match=r"mine.h5ad is there already, and no result of frostline: choose"):
+            saving.refuse_bad_target(source, own)
+    for key in ("X_scGPT", "kinds_probabilities"):
+        result = cells()
+        result.obsm[key] = EMBEDDING
+        result.write_h5ad(own)
+        saving.refuse_bad_target(source, own)

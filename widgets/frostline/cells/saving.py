@@ -51,6 +51,10 @@ def refuse_bad_target(
         raise FrostlineError(f"{said} is a folder: name a file")
     if output.exists() and source.exists() and output.samefile(source):
         raise FrostlineError(f"{said} is the file that is read: choose another name")
+    if output.suffix == ".h5ad" and output.exists() and not _is_of_frostline(output):
+        raise FrostlineError(
+            f"{said} is there already, and no result of frostline: choose another name, or move it away"
+        )
     try:
         clear(output.parent)
         trial = scratch_path(output.parent, output.suffix)
@@ -60,6 +64,17 @@ def refuse_bad_target(
         raise FrostlineError(
             f"{said}: the folder {output.parent} cannot be written to ({error}); name another one"
         ) from error
+
+
+def _is_of_frostline(path: Path) -> bool:
+    """Whether cells in a file have an embedding or labels that a command wrote."""
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            return any(name == KEY or name.endswith("_probabilities") for name in file.get("obsm", ()))
+    except OSError:
+        return False
 
 
 def refuse_unwritable(adata: AnnData, output: Path) -> None:
