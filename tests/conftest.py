@@ -205,7 +205,8 @@ def fresh():
     """Copy a data set with changed fields and without what strategies have computed on it."""
 
     def copied(dataset, **changes):
-        return dataclasses.replace(dataset, **{"cache": {}, **changes})
+        cells = {"obs": changes["adata"].obs.copy()} if "adata" in changes else {}
+        return dataclasses.replace(dataset, **{"cache": {}, **cells, **changes})
 
     return copied
 

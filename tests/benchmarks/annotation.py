@@ -77,6 +77,7 @@ def part(dataset: Dataset, rows: Rows, group_key: str | None = None) -> Dataset:
     return dataclasses.replace(
         dataset,
         adata=dataset.adata[rows].copy(),
+        obs=dataset.obs.iloc[rows],
         matrix=dataset.matrix[rows],
         labels=dataset.labels[rows],
         group_key=group_key,

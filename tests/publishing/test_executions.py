@@ -162,7 +162,7 @@ def test_notebook_runs_with_this_python_whatever_kernels_are_installed(tiny, her
 
 
 def test_kernel_of_another_language_that_is_missing_is_said_in_one_line():
-    said = executions._said(NoSuchKernel("ir"), {})
+    said = executions._said(NoSuchKernel("ir"), {}, executions.TIMEOUT)
     assert said == "to start: no kernel 'ir' is installed; jupyter kernelspec list shows those that are"
 
 
