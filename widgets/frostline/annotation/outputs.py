@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from frostline.cells.datasets import Dataset
 from frostline.cells.saving import mending_line, said_by
-from frostline.cells.stores import CellNames, is_store, names_in, opened_store
+from frostline.cells.stores import CellNames, are_named, is_store, opened_store
 from frostline.errors import DatasetError, FrostlineError
 from frostline.scratch import clear, scratch_path
 
@@ -206,20 +206,15 @@ class Outputs:
             if "obs" not in file:
                 raise FrostlineError(_changed(source))
             if file["obs"].attrs.get("encoding-version") == "0.2.0":
-                self._refuse_others(names_in(file["obs"]), source)
+                if not are_named(file["obs"], self.obs_names):
+                    raise FrostlineError(_changed(source))
                 self._write_into(file)
                 return
         adata = anndata.read_h5ad(scratch)  # older layouts are written again
-        self._refuse_others(adata.obs_names, source)
+        if not adata.obs_names.equals(self.obs_names[:]):
+            raise FrostlineError(_changed(source))
         self.write(adata)
         adata.write_h5ad(scratch)
-
-    def _refuse_others(self, names: pd.Index | CellNames, source: Path) -> None:
-        """Refuse cells that are not those which were labelled, in their order."""
-        runs = range(0, len(names), BLOCK)
-        same = (names[start : start + BLOCK].equals(self.obs_names[start : start + BLOCK]) for start in runs)
-        if len(names) != len(self.obs_names) or not all(same):
-            raise FrostlineError(_changed(source))
 
     def _write_into(self, file: Any) -> None:
         """Write into an open file, and nothing of it but the new names."""

@@ -161,3 +161,14 @@ def names_in(table: Any) -> pd.Index | CellNames:
     for start in range(0, len(names), BLOCK):  # of a long column at once, h5py holds every name twice
         names[start : start + BLOCK] = column.asstr()[start : start + BLOCK]
     return CellNames(names, name)
+
+
+def are_named(table: Any, names: pd.Index | CellNames) -> bool:
+    """Whether the rows of a table in an open file have these names in this order; a run of them is read at a time."""
+    import h5py
+
+    column = table[str(table.attrs["_index"])]
+    if not isinstance(column, h5py.Dataset) or h5py.check_string_dtype(column.dtype) is None:
+        return bool(names_in(table)[:].equals(names[:]))
+    runs = (slice(start, start + BLOCK) for start in range(0, len(names), BLOCK))
+    return len(column) == len(names) and all((column.asstr()[run] == names[run].to_numpy()).all() for run in runs)
