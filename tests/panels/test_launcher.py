@@ -124,7 +124,7 @@ class TestNotebooks:
         assert labs.notebook_for().read_text() == "too"
 
     def test_a_file_of_the_same_name_gets_a_notebook_of_its_own(self, here, capsys):
-        for folder in ("a", "b's"):
+        for folder in ("a", "b's", "c\\'\""):
             (here / folder).mkdir()
             frostline.load_dataset("pancreas").adata[:50].write_h5ad(here / folder / "mine.h5ad")
         for _ in range(2):
@@ -137,6 +137,9 @@ class TestNotebooks:
             assert capsys.readouterr().out == (
                 f"mine_frostline.ipynb is of another mine.h5ad; the notebook of {source} is mine_frostline-1.ipynb\n"
             )
+
+        for _ in range(2):
+            assert labs.notebook_for("c\\'\"/mine.h5ad") == Path("mine_frostline-2.ipynb")
 
     def test_without_a_file_it_is_the_tutorial(self, here):
         path = labs.notebook_for()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -79,13 +78,13 @@ def _on_file(file: Path) -> Path:
 
 
 def _is_of(notebook: Path, file: Path) -> bool:
-    """Whether a notebook names a file."""
+    """Whether a notebook names a file: as it was given, whole, or from the current folder."""
     try:
         text = "\n".join(cell.source for cell in read_notebook(notebook).cells)
     except FrostlineError:
         return False
-    named = [name for quote in "'\"" for name in re.findall(f"{quote}([^{quote}]*{re.escape(file.name)}){quote}", text)]
-    return any(expanded(name).resolve() == file.resolve() for name in named)
+    paths = (str(file), str(file.resolve()), os.path.relpath(file.resolve(), Path.cwd().resolve()))
+    return any(repr(path) in text or f'"{path}"' in text for path in paths)
 
 
 def command(notebook: Path, *, browser: bool = True) -> list[str]:
