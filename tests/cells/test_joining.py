@@ -67,7 +67,7 @@ class TestJoined:
         assert (pair[0].sets, pair[0].origin) == ((), None)
 
     def test_labels_groups_and_common_columns_are_joined(self, pair):
-        del pair[1].adata.obs["donor"]
+        del pair[1].obs["donor"]
         joined = join_datasets(*pair, name="both")
         assert (joined.name, joined.label_key, joined.group_key) == ("both", "cell_type", "donor")
         assert joined.labels.tolist() == [*pair[0].labels, *pair[1].labels]
@@ -77,13 +77,13 @@ class TestJoined:
         assert joined.adata.obs["depth"].tolist() == [*range(N_CELLS), *[7] * (N_CELLS // 2)]
 
     def test_the_groups_of_the_test_set_alone_will_do(self, pair):
-        del pair[1].adata.obs["donor"]
+        del pair[1].obs["donor"]
         groups = join_datasets(pair[1], pair[0]).groups
         assert groups.tolist() == [*["indrop"] * (N_CELLS // 2), *pair[0].groups]
 
     def test_a_set_that_was_loaded_without_groups_keeps_its_column_of_that_name(self, pair):
         donors = ["d1", "d9", *["d2"] * 9, None]
-        pair[1].adata.obs["donor"] = donors
+        pair[1].obs["donor"] = donors
         assert join_datasets(*pair).groups.tolist() == [*pair[0].groups, *donors[:-1], "indrop"]
 
     def test_embeddings_of_the_same_width_are_joined(self, pair):

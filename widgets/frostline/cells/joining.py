@@ -149,7 +149,7 @@ def _groups(data: Dataset, group_key: str, set_name: str) -> NDArray[np.str_]:
     """Group of each cell; of a set without a group column its column of that name, else the name of the set."""
     if data.groups is not None:
         return data.groups
-    own = columns_of(data.adata.obs).get(group_key)
+    own = columns_of(data.obs).get(group_key)
     if own is None or group_key == data.label_key:
         return np.repeat(set_name, len(data))
     return np.where(own.notna(), own.astype(str), set_name).astype(str)

@@ -111,11 +111,6 @@ def opened_store(path: Path) -> Iterator[Any]:
 def as_dataset_error(path: Path) -> Iterator[None]:
     """Say plainly what is wrong with an .h5ad file or a folder of zarr, whatever is raised while it is read.
 
-    Parameters
-    ----------
-    path
-        Of the file or folder.
-
     Raises
     ------
     DatasetError
